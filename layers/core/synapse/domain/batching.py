@@ -1,0 +1,117 @@
+"""How waiting jobs become batches, and when a batch should leave.
+
+The control plane batches to spread its own cost; the engine batches for the accelerator, so a
+batch here is a set of prompts sent together, never padded into one tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from synapse.domain.job import JobId, Priority
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """Limits of one batch: items, tokens (prompt + output, summed), and how long to gather."""
+
+    max_items: int
+    max_tokens: int
+    max_wait_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_items < 1 or self.max_tokens < 1 or self.max_wait_ms < 0:
+            raise ValueError(f"not a usable batch policy: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobMessage:
+    """What a queue carries of a job: its id and what planning needs, never its payload."""
+
+    job_id: JobId
+    model: str
+    version: str
+    priority: Priority
+    tokens: int
+    sent_at: float
+    deadline_at: float
+    attempts: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether a worker was lost with this job before, so that it must not ride with others."""
+        return self.attempts > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Jobs of one model and version that travel together."""
+
+    id: str
+    model: str
+    version: str
+    job_ids: tuple[JobId, ...]
+    tokens: int
+
+
+def plan_batches(
+    messages: Iterable[JobMessage],
+    policy_of: Callable[[str], BatchPolicy],
+    new_id: Callable[[], str],
+) -> list[Batch]:
+    """Group messages into batches: every message in exactly one, limits kept, order kept.
+
+    Order is priority, then time of arrival, so the batches of a model come out in the order in
+    which they should run. A job larger than the token budget travels alone rather than never,
+    and so does a suspect (one that was on a worker when it died). A job named twice (the queue
+    delivers at least once) is planned once.
+    """
+    ordered = sorted(
+        {message.job_id: message for message in messages}.values(),
+        key=lambda m: (m.model, m.version, m.priority.rank, m.sent_at),
+    )
+    batches: list[Batch] = []
+    for (model, version), group in groupby(ordered, key=lambda m: (m.model, m.version)):
+        batches.extend(
+            Batch(new_id(), model, version, tuple(m.job_id for m in part), _tokens(part))
+            for part in _split(list(group), policy_of(model))
+        )
+    return batches
+
+
+def _tokens(messages: Sequence[JobMessage]) -> int:
+    return sum(message.tokens for message in messages)
+
+
+def _split(messages: Sequence[JobMessage], policy: BatchPolicy) -> Iterable[list[JobMessage]]:
+    part: list[JobMessage] = []
+    tokens = 0
+    for message in messages:
+        if message.is_suspect:
+            yield [message]
+            continue
+        full = len(part) >= policy.max_items or tokens + message.tokens > policy.max_tokens
+        if part and full:
+            yield part
+            part, tokens = [], 0
+        part.append(message)
+        tokens += message.tokens
+    if part:
+        yield part
+
+
+def gather_for_s(
+    waiting: int, oldest_age_s: float, in_flight: int, policy: BatchPolicy
+) -> float:
+    """How much longer to gather before a batch leaves, in seconds; 0 means send now.
+
+    An idle worker gets what there is at once; while one is busy, waiting costs nothing until
+    the batch is full or the oldest job has waited `max_wait_ms`.
+    """
+    if waiting == 0:
+        raise ValueError("nothing is waiting: there is no batch to time")
+    if in_flight == 0 or waiting >= policy.max_items:
+        return 0.0
+    return max(0.0, policy.max_wait_ms / 1000 - oldest_age_s)

@@ -1,0 +1,106 @@
+"""Everything that can go wrong and that a caller is told about.
+
+Each class carries the stable machine-readable `code`; `message` is public text (what, where,
+how to fix) and never holds a prompt. How a class becomes an HTTP status is the API's business
+(`synapse.api.errors`).
+
+    SynapseError
+    ├── RequestError           the caller's fault; nothing was enqueued
+    │   ├── InvalidRequest, UnknownModel, JobNotFound, IdempotencyConflict, PayloadTooLarge
+    ├── Unavailable            ours, for now; the caller may try again later
+    └── EngineError            what an engine answered for one item
+        ├── InvalidInput       the item's own fault: never retried
+        ├── EngineUnavailable  the worker's fault: retried, then another pool
+        └── EngineTimeout      the item's time was up
+"""
+
+from __future__ import annotations
+
+
+class SynapseError(Exception):
+    """Base of all errors with a public message."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class RequestError(SynapseError):
+    """The request cannot be served as sent."""
+
+    code = "invalid_request"
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, malformed or out of range; `param` names it."""
+
+    code = "invalid_value"
+
+
+class PayloadTooLarge(RequestError):
+    """The input is larger than this deployment accepts."""
+
+    code = "payload_too_large"
+
+
+class UnknownModel(RequestError):
+    """No model of that name is served here."""
+
+    code = "model_not_found"
+
+
+class JobNotFound(RequestError):
+    """No job of that id, or it has outlived its retention."""
+
+    code = "job_not_found"
+
+
+class JobNotCancellable(RequestError):
+    """The job has already ended otherwise."""
+
+    code = "job_already_ended"
+
+
+class IdempotencyConflict(RequestError):
+    """The idempotency key was used before with another body."""
+
+    code = "idempotency_conflict"
+
+
+class Unavailable(SynapseError):
+    """The request was not accepted; sending it again after `retry_after_s` may succeed."""
+
+    code = "service_unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: int = 5, code: str | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        if code is not None:
+            self.code = code
+
+
+class EngineError(SynapseError):
+    """What an engine answered instead of a result."""
+
+    code = "engine_error"
+
+
+class InvalidInput(EngineError):
+    """The model refuses this very input; trying again cannot help."""
+
+    code = "invalid_input"
+
+
+class EngineUnavailable(EngineError):
+    """The worker died, is overloaded or cannot be reached; another try may succeed."""
+
+    code = "engine_unavailable"
+
+
+class EngineTimeout(EngineError):
+    """The item's own deadline passed while the engine was working on it."""
+
+    code = "deadline_exceeded"

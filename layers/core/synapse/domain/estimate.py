@@ -1,0 +1,40 @@
+"""How long a new job will wait, from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from synapse.domain.job import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRate:
+    """What was measured of a model lately: items finished and the slot time they took."""
+
+    items: int
+    busy_s: float
+
+    @property
+    def seconds_per_item(self) -> float | None:
+        """Mean time one item holds a slot; None before anything was measured."""
+        return self.busy_s / self.items if self.items else None
+
+
+def queue_position(depth: Mapping[Priority, int], priority: Priority) -> int:
+    """The place of a job that joins now, 1 being next: behind its own priority and all above."""
+    return 1 + sum(
+        waiting for other, waiting in depth.items() if other.rank <= priority.rank
+    )
+
+
+def estimated_wait_s(position: int, rate: ServiceRate, slots: int) -> float | None:
+    """Seconds until a job at `position` starts; None while nothing has been measured.
+
+    Little's law: `slots` items in progress, each holding its slot for s seconds, finish at
+    slots / s a second, which is how fast the queue ahead drains.
+    """
+    per_item = rate.seconds_per_item
+    if per_item is None:
+        return None
+    return (position - 1) * per_item / slots

@@ -1,0 +1,248 @@
+"""The life of a job: its states, which changes between them are legal, and what each change does.
+
+    QUEUED  → RUNNING | CANCELLED | EXPIRED | FAILED
+    RUNNING → COMPLETED | FAILED | CANCELLED | EXPIRED | QUEUED (lease lost)
+
+Delivery is at least once; that effects happen exactly once rests on `TRANSITIONS`: every store
+makes each change conditional on the state (and, for a running job, on who holds its lease).
+All times are seconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NewType
+
+JobId = NewType("JobId", str)
+
+RESEND_AFTER_S = 120.0
+MAX_RESEND_AFTER_S = 3600.0
+
+
+class JobState(StrEnum):
+    """Where a job is; the last four are final."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing may change the job any more."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset(
+        {JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED}
+    ),
+    JobState.RUNNING: frozenset(
+        {
+            JobState.COMPLETED,
+            JobState.FAILED,
+            JobState.CANCELLED,
+            JobState.EXPIRED,
+            JobState.QUEUED,
+        }
+    ),
+    JobState.COMPLETED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+    JobState.EXPIRED: frozenset(),
+}
+
+OPEN_STATES = frozenset(state for state in JobState if TRANSITIONS[state])
+
+
+def sources(target: JobState) -> frozenset[JobState]:
+    """The states from which `target` may be entered; what a conditional write must check."""
+    return frozenset(state for state, targets in TRANSITIONS.items() if target in targets)
+
+
+class Priority(StrEnum):
+    """Which queue a job waits in."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """0 is served first."""
+        return _RANKS[self]
+
+
+_RANKS = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
+
+
+class SlaTier(StrEnum):
+    """The latency promised: gold p99 ≤ 50 ms, silver ≤ 150 ms, bronze best effort."""
+
+    GOLD = "gold"
+    SILVER = "silver"
+    BRONZE = "bronze"
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A JSON text kept in the job record, or in the blob store when it is too large for it."""
+
+    inline: str | None = None
+    blob_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written by the model."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """What token limits and prices count."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job did not complete: a stable code and a public text."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may write a running job's outcome, and until when nobody else may take it over."""
+
+    owner: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where a job ran: the pool, its kind of accelerator, and how many rode in its batch."""
+
+    pool: str
+    accelerator: str
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one running job, as its runner reports it."""
+
+    job_id: JobId
+    state: JobState
+    result: Payload | None = None
+    usage: Usage | None = None
+    failure: Failure | None = None
+    served: Served | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One accepted request and all that has become of it.
+
+    `payload` is the JSON of the input and its parameters; `deadline_at` is when the job expires
+    unless it has ended; `sends` counts how often it was put into a queue and `attempts` how many
+    leases it was run under.
+    """
+
+    id: JobId
+    model: str
+    version: str
+    payload: Payload
+    priority: Priority
+    sla: SlaTier
+    tokens: int
+    created_at: float
+    deadline_at: float
+    state: JobState = JobState.QUEUED
+    tenant: str = "default"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    sends: int = 1
+    sent_at: float = 0.0
+    attempts: int = 0
+    lease: Lease | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    result: Payload | None = None
+    usage: Usage | None = None
+    failure: Failure | None = None
+    served: Served | None = None
+
+    def can_be_claimed(self, owner: str, now: float) -> bool:
+        """Whether a runner may take the job: it waits, is the runner's own, or was abandoned."""
+        if self.state is JobState.QUEUED:
+            return True
+        if self.state is not JobState.RUNNING or self.lease is None:
+            return False
+        return self.lease.owner == owner or self.lease.expires_at <= now
+
+    def claimed(self, lease: Lease, now: float) -> Job:
+        """The job as taken by a runner. A runner that takes its own job again starts no attempt."""
+        again = (
+            self.state is JobState.RUNNING
+            and self.lease is not None
+            and self.lease.owner == lease.owner
+        )
+        return replace(
+            self,
+            state=JobState.RUNNING,
+            lease=lease,
+            attempts=self.attempts if again else self.attempts + 1,
+            started_at=self.started_at if again else now,
+        )
+
+    def is_held_by(self, owner: str) -> bool:
+        """Whether `owner` may write this job's outcome."""
+        return (
+            self.state is JobState.RUNNING
+            and self.lease is not None
+            and self.lease.owner == owner
+        )
+
+    def settled(self, outcome: Outcome, now: float) -> Job:
+        """The job with its runner's outcome written into it."""
+        return replace(
+            self,
+            state=outcome.state,
+            result=outcome.result,
+            usage=outcome.usage,
+            failure=outcome.failure,
+            served=outcome.served,
+            finished_at=now,
+            lease=None,
+        )
+
+    def closed(self, state: JobState, failure: Failure | None, now: float) -> Job:
+        """The job ended from outside: cancelled, expired or given up."""
+        return replace(self, state=state, failure=failure, finished_at=now, lease=None)
+
+    def requeued(self, now: float) -> Job:
+        """The job back in its queue, one send later."""
+        return replace(
+            self, state=JobState.QUEUED, lease=None, sends=self.sends + 1, sent_at=now
+        )
+
+    @property
+    def due_at(self) -> float | None:
+        """When the sweeper has to look at the job next; None once it has ended.
+
+        A queued job is due when its message should long have been taken, a running one when its
+        lease ends, and either at its deadline. The patience with a queued job doubles with each
+        send, so that a long backlog is not made longer by copies of its own messages.
+        """
+        if self.state is JobState.QUEUED:
+            patience_s = min(MAX_RESEND_AFTER_S, RESEND_AFTER_S * 2.0 ** (self.sends - 1))
+            return min(self.deadline_at, (self.sent_at or self.created_at) + patience_s)
+        if self.state is JobState.RUNNING and self.lease is not None:
+            return min(self.deadline_at, self.lease.expires_at)
+        return None

@@ -1,0 +1,75 @@
+"""What is served, and by what: models and the pools of workers that run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from synapse.domain.batching import BatchPolicy
+
+
+class Task(StrEnum):
+    """What a model does, which decides the tensors it is spoken to with (docs/worker.md)."""
+
+    GENERATE = "generate"
+    """Text generation: the tensors of Triton's vLLM backend, decoupled."""
+    TEXT = "text"
+    """Text in, text out: one batched tensor each way."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A served model.
+
+    `context_tokens` bounds prompt plus output; `slots` is how many requests one worker works on
+    at once; `chat_template` is the model's own Jinja template, None where it has none.
+    """
+
+    name: str
+    version: str
+    task: Task
+    context_tokens: int
+    max_output_tokens: int
+    slots: int
+    batch: BatchPolicy
+    chat_template: str | None = None
+    special_tokens: Mapping[str, str] = field(default_factory=dict)
+    owner: str = "synapse"
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A set of like workers: how to reach their runner and what they cost.
+
+    `runner` is the ARN of the pool's runner function on AWS and empty on one machine; `endpoint`
+    is host:port of the engine's gRPC service; `price_per_hour_usd` is one worker's price.
+    """
+
+    name: str
+    accelerator: str
+    endpoint: str
+    runner: str = ""
+    price_per_hour_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth:
+    """What the pinger last saw of a (model, pool)."""
+
+    model: str
+    pool: str
+    healthy: bool
+    latency_ms: float
+    checked_at: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSample:
+    """`items` finished, which took `busy_s` seconds of slot time between them."""
+
+    model: str
+    items: int
+    busy_s: float

@@ -1,0 +1,34 @@
+"""What becomes of an open job that nobody has moved for too long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from synapse.domain.job import Job, JobState
+
+
+class Remedy(StrEnum):
+    """What the sweeper does with a due job."""
+
+    EXPIRE = "expire"
+    RESEND = "resend"
+    GIVE_UP = "give_up"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPolicy:
+    """How many leases a job may lose (each a worker that died or hung) before it is given up."""
+
+    max_attempts: int = 3
+
+    def remedy(self, job: Job, now: float) -> Remedy:
+        """Decide for one job; ended jobs and those that are not due are left alone."""
+        if job.due_at is None or job.due_at > now:
+            return Remedy.LEAVE
+        if job.deadline_at <= now:
+            return Remedy.EXPIRE
+        if job.state is JobState.RUNNING and job.attempts >= self.max_attempts:
+            return Remedy.GIVE_UP
+        return Remedy.RESEND
