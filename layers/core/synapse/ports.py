@@ -73,8 +73,12 @@ class JobStore(Protocol):
         """End an open job from outside, whoever runs it; durable on return."""
         ...
 
-    async def requeue(self, job: Job, now: float) -> Job | None:
-        """Put `job` back to QUEUED if it still stands exactly as given (same state, lease, send)."""
+    async def requeue(self, job: Job, now: float, *, lost: bool) -> Job | None:
+        """Put `job` back to QUEUED (`Job.requeued`) if it still stands exactly as given.
+
+        "As given" is the same state, lease owner and number of sends: whoever looked at an
+        outdated job changes nothing.
+        """
         ...
 
     async def due(self, now: float, limit: int) -> list[Job]:

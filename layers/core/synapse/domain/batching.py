@@ -37,12 +37,12 @@ class JobMessage:
     tokens: int
     sent_at: float
     deadline_at: float
-    attempts: int = 0
+    losses: int = 0
 
     @property
     def is_suspect(self) -> bool:
         """Whether a worker was lost with this job before, so that it must not ride with others."""
-        return self.attempts > 0
+        return self.losses > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
     ├── Unavailable            ours, for now; the caller may try again later
     └── EngineError            what an engine answered for one item
         ├── InvalidInput       the item's own fault: never retried
-        ├── EngineUnavailable  the worker's fault: retried, then another pool
+        ├── EngineUnavailable  no worker took it: tried again, then on another pool
+        ├── EngineLost         the worker went down with it: queued again, to run alone
         └── EngineTimeout      the item's time was up
 """
 
@@ -95,9 +96,15 @@ class InvalidInput(EngineError):
 
 
 class EngineUnavailable(EngineError):
-    """The worker died, is overloaded or cannot be reached; another try may succeed."""
+    """The worker cannot be reached or refused for load: no work was begun; try again."""
 
     code = "engine_unavailable"
+
+
+class EngineLost(EngineError):
+    """The worker went down while it worked on the item, perhaps because of it."""
+
+    code = "worker_lost"
 
 
 class EngineTimeout(EngineError):

@@ -151,8 +151,8 @@ class Job:
     """One accepted request and all that has become of it.
 
     `payload` is the JSON of the input and its parameters; `deadline_at` is when the job expires
-    unless it has ended; `sends` counts how often it was put into a queue and `attempts` how many
-    leases it was run under.
+    unless it has ended; `sends` counts how often it was put into a queue and `losses` how many
+    workers were lost while they worked on it.
     """
 
     id: JobId
@@ -169,7 +169,7 @@ class Job:
     metadata: Mapping[str, str] = field(default_factory=dict)
     sends: int = 1
     sent_at: float = 0.0
-    attempts: int = 0
+    losses: int = 0
     lease: Lease | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -187,17 +187,14 @@ class Job:
         return self.lease.owner == owner or self.lease.expires_at <= now
 
     def claimed(self, lease: Lease, now: float) -> Job:
-        """The job as taken by a runner. A runner that takes its own job again starts no attempt."""
-        again = (
-            self.state is JobState.RUNNING
-            and self.lease is not None
-            and self.lease.owner == lease.owner
-        )
+        """The job as taken by a runner; taking over an abandoned one counts as a loss."""
+        again = self.is_held_by(lease.owner)
+        abandoned = self.state is JobState.RUNNING and not again
         return replace(
             self,
             state=JobState.RUNNING,
             lease=lease,
-            attempts=self.attempts if again else self.attempts + 1,
+            losses=self.losses + 1 if abandoned else self.losses,
             started_at=self.started_at if again else now,
         )
 
@@ -226,10 +223,15 @@ class Job:
         """The job ended from outside: cancelled, expired or given up."""
         return replace(self, state=state, failure=failure, finished_at=now, lease=None)
 
-    def requeued(self, now: float) -> Job:
-        """The job back in its queue, one send later."""
+    def requeued(self, now: float, *, lost: bool) -> Job:
+        """The job back in its queue, one send later; `lost` if a worker went down with it."""
         return replace(
-            self, state=JobState.QUEUED, lease=None, sends=self.sends + 1, sent_at=now
+            self,
+            state=JobState.QUEUED,
+            lease=None,
+            sends=self.sends + 1,
+            sent_at=now,
+            losses=self.losses + 1 if lost else self.losses,
         )
 
     @property

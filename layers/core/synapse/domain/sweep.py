@@ -19,9 +19,9 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SweepPolicy:
-    """How many leases a job may lose (each a worker that died or hung) before it is given up."""
+    """How many workers may be lost with a job (they died or hung) before it is given up."""
 
-    max_attempts: int = 3
+    max_losses: int = 3
 
     def remedy(self, job: Job, now: float) -> Remedy:
         """Decide for one job; ended jobs and those that are not due are left alone."""
@@ -29,6 +29,10 @@ class SweepPolicy:
             return Remedy.LEAVE
         if job.deadline_at <= now:
             return Remedy.EXPIRE
-        if job.state is JobState.RUNNING and job.attempts >= self.max_attempts:
+        if job.state is JobState.RUNNING and self.is_spent(job, lost=True):
             return Remedy.GIVE_UP
         return Remedy.RESEND
+
+    def is_spent(self, job: Job, *, lost: bool) -> bool:
+        """Whether a job that comes back from a worker (`lost`: one that went down) has had it."""
+        return lost and job.losses + 1 >= self.max_losses
