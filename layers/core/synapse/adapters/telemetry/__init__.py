@@ -1,0 +1,1 @@
+"""Adapters of the Telemetry port: EMF for CloudWatch, Prometheus for one machine."""

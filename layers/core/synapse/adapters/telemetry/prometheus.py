@@ -1,0 +1,86 @@
+"""Telemetry as Prometheus metrics, for the one-machine server's `/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from synapse.domain.batching import Batch
+from synapse.domain.job import Job, Priority
+from synapse.domain.model import Pool, WorkerHealth
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class PrometheusTelemetry:
+    """Counters and histograms in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._submitted = Counter(
+            "synapse_jobs_submitted", "Jobs accepted.", ["model", "priority"], registry=registry
+        )
+        self._ended = Counter(
+            "synapse_jobs_ended", "Jobs ended, by final state.", ["model", "state"], registry=registry
+        )
+        self._tokens = Counter(
+            "synapse_tokens", "Tokens read (in) and written (out).", ["model", "way"],
+            registry=registry,
+        )
+        self._queued = self._histogram("synapse_job_queue_seconds", "Wait in the queue.")
+        self._running = self._histogram("synapse_job_run_seconds", "Time on a worker.")
+        self._total = self._histogram("synapse_job_total_seconds", "From submission to end.")
+        self._batch = Histogram(
+            "synapse_batch_size", "Jobs a batch.", ["model", "pool"], buckets=SIZES,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "synapse_engine_errors", "Items an engine refused or lost.", ["model", "pool"],
+            registry=registry,
+        )
+        self._swept = Counter(
+            "synapse_swept_jobs", "Jobs the sweeper moved.", ["remedy"], registry=registry
+        )
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(name, text, ["model"], buckets=SECONDS, registry=self._registry)
+
+    def submitted(self, job: Job) -> None:
+        """See `Telemetry`."""
+        self._submitted.labels(job.model, job.priority).inc()
+
+    def ended(self, job: Job) -> None:
+        """See `Telemetry`."""
+        self._ended.labels(job.model, job.state).inc()
+        if job.finished_at is None:
+            return
+        self._total.labels(job.model).observe(job.finished_at - job.created_at)
+        if job.started_at is not None:
+            self._queued.labels(job.model).observe(job.started_at - job.created_at)
+            self._running.labels(job.model).observe(job.finished_at - job.started_at)
+        if job.usage is not None:
+            self._tokens.labels(job.model, "in").inc(job.usage.prompt_tokens)
+            self._tokens.labels(job.model, "out").inc(job.usage.completion_tokens)
+
+    def batch_ran(self, batch: Batch, pool: Pool, seconds: float, errors: int) -> None:
+        """See `Telemetry`."""
+        self._batch.labels(batch.model, pool.name).observe(len(batch.job_ids))
+        if errors:
+            self._errors.labels(batch.model, pool.name).inc(errors)
+
+    def pinged(self, health: WorkerHealth) -> None:
+        """See `Telemetry`; the registry's health is exposed instead (`exposition`)."""
+
+    def swept(self, remedies: Mapping[str, int]) -> None:
+        """See `Telemetry`."""
+        for remedy, times in remedies.items():
+            self._swept.labels(remedy).inc(times)
+
+    def queue_depth(self, depth: Mapping[Priority, int]) -> None:
+        """See `Telemetry`; the queue's own depth is exposed instead (`exposition`)."""
+
+    def render(self) -> str:
+        """The exposition text."""
+        return generate_latest(self._registry).decode()

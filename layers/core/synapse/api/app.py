@@ -1,0 +1,19 @@
+"""The whole API over a set of services."""
+
+from __future__ import annotations
+
+from synapse.api.jobs import add_job_routes
+from synapse.api.meta import add_documentation_routes, add_meta_routes
+from synapse.api.resolver import Api
+from synapse.api.services import Services
+from synapse.api.tasks import add_task_routes
+
+
+def create_api(services: Services) -> Api:
+    """The resolver with every route registered."""
+    api = Api()
+    add_job_routes(api, services)
+    add_task_routes(api, services)
+    add_meta_routes(api, services)
+    add_documentation_routes(api)
+    return api

@@ -1,0 +1,107 @@
+"""One error shape everywhere, and the one table from error classes to HTTP statuses.
+
+The shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`, all four always there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from synapse.domain.errors import (
+    IdempotencyConflict,
+    JobNotCancellable,
+    JobNotFound,
+    PayloadTooLarge,
+    RequestError,
+    SynapseError,
+    Unavailable,
+    UnknownModel,
+)
+from synapse.domain.job import Failure
+
+_STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
+    (UnknownModel, HTTPStatus.NOT_FOUND),
+    (JobNotFound, HTTPStatus.NOT_FOUND),
+    (JobNotCancellable, HTTPStatus.CONFLICT),
+    (IdempotencyConflict, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (RequestError, HTTPStatus.BAD_REQUEST),
+    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (SynapseError, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+
+INTERNAL_MESSAGE = "something went wrong on our side; the request id finds it in the log"
+
+
+def status_of(error: SynapseError) -> HTTPStatus:
+    """The HTTP status of an error: that of its nearest class in the table."""
+    return next(status for cls, status in _STATUSES if isinstance(error, cls))
+
+
+def error_type(status: int) -> str:
+    """OpenAI's `type` of a status."""
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_error"
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return "authentication_error"
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return "server_error"
+    return "invalid_request_error"
+
+
+def error_body(
+    status: int, message: str, *, code: str, param: str | None = None
+) -> dict[str, dict[str, str | None]]:
+    """The body of an error response."""
+    return {
+        "error": {"message": message, "type": error_type(status), "param": param, "code": code}
+    }
+
+
+def body_of(error: SynapseError) -> dict[str, dict[str, str | None]]:
+    """The body that tells a caller of an error."""
+    return error_body(status_of(error), error.message, code=error.code, param=error.param)
+
+
+def failure_body(failure: Failure) -> dict[str, str | None]:
+    """A job's failure in the same four keys, as a result carries it."""
+    blamed_on_input = failure.code == "invalid_input"
+    kind = "invalid_request_error" if blamed_on_input else "server_error"
+    return {"message": failure.message, "type": kind, "param": None, "code": failure.code}
+
+
+def validation_error(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None, str]:
+    """Message, param and code of pydantic's findings: the first one, said plainly."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return "body: not valid JSON", None, "invalid_json"
+    # pydantic's path also says where the value came from, and which branch of a union it tried.
+    places = [part for part in map(str, first["loc"]) if not _is_no_field(part)]
+    param = ".".join(places) or None
+    reason = _REASONS.get(first["type"]) or _decapitalised(str(first["msg"]))
+    return f"{param or 'body'}: {reason}", param, _code(str(first["type"]))
+
+
+_SOURCES = frozenset({"body", "query", "path", "header", "str"})
+_REASONS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field of this request; see /api/docs",
+}
+
+
+def _is_no_field(part: str) -> bool:
+    return part in _SOURCES or part.startswith(("constrained-", "list["))
+
+
+def _code(kind: str) -> str:
+    if kind == "missing":
+        return "missing_required_parameter"
+    if kind == "extra_forbidden":
+        return "unknown_parameter"
+    return "invalid_type" if kind.endswith("_type") else "invalid_value"
+
+
+def _decapitalised(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,148 @@
+"""Routes of jobs: `/async-infer` and `/results/{jobId}`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Query
+
+from synapse.api.errors import failure_body
+from synapse.api.resolver import Api, Reply
+from synapse.api.responses import ERRORS, json_response
+from synapse.api.schemas import (
+    AsyncInferRequest,
+    JobAccepted,
+    JobResult,
+    SamplingParameters,
+    Timings,
+    UsageBody,
+)
+from synapse.api.services import Services
+from synapse.application.payloads import JobInput
+from synapse.application.results import JobView
+from synapse.application.submit import Accepted, SubmitJob
+from synapse.domain.errors import InvalidRequest
+from synapse.domain.job import Job, JobId, Priority, SlaTier, Usage
+from synapse.ports import ChatMessage
+
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="A second request with this key gets the first one's job.",
+    ),
+]
+Wait = Annotated[
+    float,
+    Query(ge=0, le=3600, description="Hold the answer until the job ends, at most this long (s)."),
+]
+
+
+def add_job_routes(api: Api, services: Services) -> None:
+    """Register the routes on `api`."""
+
+    @api.handles(
+        "POST",
+        "/async-infer",
+        summary="Submit a job",
+        tags=["jobs"],
+        responses={202: json_response("Accepted", JobAccepted), **ERRORS},
+    )
+    async def submit(
+        body: Annotated[AsyncInferRequest, Body()], idempotency_key: KeyHeader = None
+    ) -> Reply:
+        accepted = await services.submitter.submit(_command(body, idempotency_key))
+        location = {"Location": f"/results/{accepted.job.id}"}
+        return Reply(_accepted(accepted), 202, headers=location)
+
+    @api.handles(
+        "GET",
+        "/results/<job_id>",
+        summary="A job's state and result",
+        tags=["jobs"],
+        responses={200: json_response("The job", JobResult), **ERRORS},
+    )
+    async def result(job_id: str, wait: Wait = 0.0) -> Reply:
+        wait_s = min(wait, services.max_wait_s)
+        return Reply(_result(await services.results.get(JobId(job_id), wait_s)))
+
+    @api.handles(
+        "DELETE",
+        "/results/<job_id>",
+        summary="Cancel a job",
+        tags=["jobs"],
+        responses={200: json_response("The cancelled job", JobResult), **ERRORS},
+    )
+    async def cancel(job_id: str) -> Reply:
+        return Reply(_result(await services.results.cancel(JobId(job_id), services.abort)))
+
+
+def sampling(parameters: SamplingParameters) -> dict[str, Any]:
+    """The parameters that were given; the engine has its own defaults for the others."""
+    return parameters.model_dump(exclude_none=True)
+
+
+def milliseconds(start: float | None, end: float | None) -> float | None:
+    """The time between two instants in ms, None while either has not come."""
+    return None if start is None or end is None else round((end - start) * 1000, 3)
+
+
+def _command(body: AsyncInferRequest, key: str | None) -> SubmitJob:
+    if (body.prompt is None) == (body.messages is None):
+        raise InvalidRequest("prompt: give either prompt or messages, not both", param="prompt")
+    messages = tuple(ChatMessage(m.role, m.content) for m in body.messages or ())
+    return SubmitJob(
+        model=body.model,
+        input=JobInput(body.prompt, messages, sampling(body.parameters)),
+        priority=Priority(body.priority),
+        sla=SlaTier(body.sla),
+        timeout_s=body.timeout,
+        metadata=body.metadata,
+        idempotency_key=key,
+    )
+
+
+def _accepted(accepted: Accepted) -> JobAccepted:
+    return JobAccepted(
+        jobId=accepted.job.id,
+        status=accepted.job.state,
+        queue_position=accepted.queue_position,
+        estimated_wait_time=accepted.estimated_wait_s,
+    )
+
+
+def _result(view: JobView) -> JobResult:
+    job, served = view.job, view.job.served
+    return JobResult(
+        jobId=job.id,
+        status=job.state,
+        result=view.result,
+        usage=_usage(job.usage) if job.usage else None,
+        error=failure_body(job.failure) if job.failure else None,
+        model=job.model,
+        version=job.version,
+        accelerator=served.accelerator if served else None,
+        pool=served.pool if served else None,
+        batch_size=served.batch_size if served else None,
+        created_at=job.created_at,
+        timings=_timings(job),
+        metadata=dict(job.metadata),
+    )
+
+
+def _usage(usage: Usage) -> UsageBody:
+    return UsageBody(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+    )
+
+
+def _timings(job: Job) -> Timings:
+    return Timings(
+        queued_ms=milliseconds(job.created_at, job.started_at),
+        running_ms=milliseconds(job.started_at, job.finished_at),
+        total_ms=milliseconds(job.created_at, job.finished_at),
+    )

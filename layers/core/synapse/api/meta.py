@@ -1,0 +1,103 @@
+"""Routes about the service itself: models, health, metrics, documentation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cache
+
+from synapse import __version__
+from synapse.api.pages import ASSETS, REDOC_PAGE, SWAGGER_PAGE, asset_text
+from synapse.api.resolver import Api, Reply
+from synapse.api.responses import ERRORS, json_response
+from synapse.api.schemas import HealthBody, ModelBody, ModelList, WorkerBody
+from synapse.api.services import Services
+from synapse.domain.errors import JobNotFound, UnknownModel
+from synapse.domain.model import ModelSpec
+
+DESCRIPTION = "Model inference on your own AWS account or one machine, asynchronous and durable."
+WEEK_CACHED = {"Cache-Control": "public, max-age=604800"}
+
+
+def add_meta_routes(api: Api, services: Services) -> None:
+    """Register the routes on `api`."""
+
+    @api.handles(
+        "GET",
+        "/v1/models",
+        summary="The models served",
+        tags=["models"],
+        responses={200: json_response("The models", ModelList)},
+    )
+    async def models() -> Reply:
+        return Reply(ModelList(data=[_model(m) for m in await services.registry.models()]))
+
+    @api.handles(
+        "GET",
+        "/v1/models/<model>",
+        summary="One model",
+        tags=["models"],
+        responses={200: json_response("The model", ModelBody), 404: ERRORS[404]},
+    )
+    async def model(model: str) -> Reply:
+        spec = await services.registry.model(model)
+        if spec is None:
+            raise UnknownModel(f"model: {model!r} is not served here", param="model")
+        return Reply(_model(spec))
+
+    @api.handles(
+        "GET",
+        "/health",
+        summary="Whether the service and its workers are up",
+        tags=["service"],
+        responses={200: json_response("Up; see `status`", HealthBody)},
+    )
+    async def health() -> Reply:
+        seen = await services.registry.health()
+        status = "ok" if all(worker.healthy for worker in seen) else "degraded"
+        workers = [WorkerBody(**asdict(worker)) for worker in seen]
+        return Reply(
+            HealthBody.model_validate(
+                {
+                    "status": status if seen else "starting",
+                    "version": __version__,
+                    "workers": workers,
+                }
+            )
+        )
+
+    @api.handles("GET", "/metrics", summary="Prometheus exposition", tags=["service"])
+    async def metrics() -> Reply:
+        return Reply(await services.metrics(), content_type="text/plain; version=0.0.4")
+
+
+def add_documentation_routes(api: Api) -> None:
+    """Register the OpenAPI document and its two readers; their assets are served from here."""
+
+    @cache
+    def document() -> str:
+        return api.get_openapi_json_schema(
+            title="Synapse", version=__version__, description=DESCRIPTION
+        )
+
+    @api.handles("GET", "/openapi.json", summary="This API's OpenAPI document", tags=["service"])
+    async def openapi() -> Reply:
+        return Reply(document())
+
+    @api.handles("GET", "/api/docs", include_in_schema=False)
+    async def swagger() -> Reply:
+        return Reply(SWAGGER_PAGE, content_type="text/html; charset=utf-8")
+
+    @api.handles("GET", "/api/redoc", include_in_schema=False)
+    async def redoc() -> Reply:
+        return Reply(REDOC_PAGE, content_type="text/html; charset=utf-8")
+
+    @api.handles("GET", "/api/static/<file>", include_in_schema=False)
+    async def static(file: str) -> Reply:
+        content_type = ASSETS.get(file)
+        if content_type is None:
+            raise JobNotFound(f"there is no file {file!r} here")
+        return Reply(asset_text(file), content_type=content_type, headers=WEEK_CACHED)
+
+
+def _model(spec: ModelSpec) -> ModelBody:
+    return ModelBody(id=spec.name, created=spec.created_at, owned_by=spec.owner)

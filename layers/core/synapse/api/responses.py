@@ -1,0 +1,37 @@
+"""How responses are described in the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, where, and how to fix it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """The body of every error."""
+
+    error: ErrorDetail
+
+
+def json_response(description: str, model: type[BaseModel]) -> dict[str, Any]:
+    """A JSON response with a body of `model`."""
+    return {"description": description, "content": {"application/json": {"model": model}}}
+
+
+ERRORS: dict[int, Any] = {
+    400: json_response("The request is malformed; `param` names the field", ErrorBody),
+    404: json_response("No such model, job or route", ErrorBody),
+    409: json_response("The job has already ended", ErrorBody),
+    413: json_response("The input is too large", ErrorBody),
+    422: json_response("The idempotency key was used with another body", ErrorBody),
+    503: json_response("Not accepted for now; see Retry-After", ErrorBody),
+}

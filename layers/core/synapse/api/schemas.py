@@ -1,0 +1,191 @@
+"""Requests and responses on the wire. Unknown fields are refused, never ignored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+PriorityName = Literal["high", "normal", "low"]
+TierName = Literal["gold", "silver", "bronze"]
+
+
+class Request(BaseModel):
+    """Base of all request bodies: JSON types as they are, no unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class SamplingParameters(Request):
+    """Sampling parameters, under the names vLLM gives them."""
+
+    max_tokens: int | None = Field(default=None, ge=1, description="Tokens to write at most.")
+    temperature: float | None = Field(default=None, ge=0, le=2, description="0 always takes the likeliest.")
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1, description="-1 considers all tokens.")
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    stop: Text | Annotated[list[Text], Field(max_length=16)] | None = Field(
+        default=None, description="Text (or up to 16 texts) that ends the output; not part of it."
+    )
+    seed: int | None = Field(default=None, ge=0, le=2**32 - 1)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=2)
+
+
+class Message(Request):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class AsyncInferRequest(Request):
+    """A job: a prompt to continue, or messages to answer."""
+
+    model: Text = Field(description="One of the models that /v1/models lists.")
+    prompt: Text | None = Field(default=None, description="Raw text; give this or `messages`.")
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)] | None = Field(
+        default=None, description="A conversation; the model's own chat template is applied."
+    )
+    parameters: SamplingParameters = SamplingParameters()
+    priority: PriorityName = "normal"
+    sla: TierName = "bronze"
+    timeout: float | None = Field(
+        default=None, gt=0, description="Seconds until the job expires unless it has ended."
+    )
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(
+        default_factory=dict, description="Up to 16 of your own strings, given back with the job."
+    )
+
+
+class TaskData(Request):
+    """The input of the second shape."""
+
+    text: Text
+
+
+class TaskRequest(Request):
+    """A job in the second shape."""
+
+    data: TaskData
+    model: Text | None = Field(default=None, description="Left out: the deployment's default model.")
+    parameters: SamplingParameters = SamplingParameters()
+    priority: PriorityName = "normal"
+    timeout: float | None = Field(default=None, gt=0)
+
+
+class TaskBatchRequest(Request):
+    """Many jobs at once; each is judged on its own."""
+
+    requests: Annotated[list[Any], Field(min_length=1, max_length=1000)] = Field(
+        description="Up to 1,000 bodies of POST /api/inference."
+    )
+
+
+class JobAccepted(BaseModel):
+    """An accepted job. `estimated_wait_time` is in seconds, null until speed was measured."""
+
+    jobId: str
+    status: str
+    queue_position: int
+    estimated_wait_time: float | None
+
+
+class UsageBody(BaseModel):
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Timings(BaseModel):
+    """Where the time went, in milliseconds; null while it has not happened yet."""
+
+    queued_ms: float | None
+    running_ms: float | None
+    total_ms: float | None
+
+
+class JobResult(BaseModel):
+    """A job as it stands."""
+
+    jobId: str
+    status: str
+    result: dict[str, Any] | None
+    usage: UsageBody | None
+    error: dict[str, str | None] | None
+    model: str
+    version: str
+    accelerator: str | None
+    pool: str | None
+    batch_size: int | None
+    created_at: float
+    timings: Timings
+    metadata: dict[str, str]
+
+
+class TaskAccepted(BaseModel):
+    """An accepted job in the second shape."""
+
+    task_id: str
+    status: str
+    queue_position: int
+    estimated_wait_time: float | None
+
+
+class TaskResult(BaseModel):
+    """A job in the second shape; `processing_time` is in seconds."""
+
+    task_id: str
+    status: str
+    result: str | None
+    error: dict[str, str | None] | None
+    processing_time: float | None
+
+
+class TaskBatchAccepted(BaseModel):
+    """What became of each request of a batch, in its order: a task or an error."""
+
+    accepted: int
+    rejected: int
+    results: list[dict[str, Any]]
+
+
+class ModelBody(BaseModel):
+    """A model as OpenAI lists it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """All models."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelBody]
+
+
+class WorkerBody(BaseModel):
+    """What the pinger last saw of a worker."""
+
+    model: str
+    pool: str
+    healthy: bool
+    latency_ms: float
+    checked_at: float
+    detail: str
+
+
+class HealthBody(BaseModel):
+    """`ok` when every worker tried answers; `starting` before any was tried."""
+
+    status: Literal["ok", "degraded", "starting"]
+    version: str
+    workers: list[WorkerBody]

@@ -1,0 +1,28 @@
+"""What the routes need, wired once by each entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from synapse.application.results import Results
+from synapse.application.submit import Submitter
+from synapse.domain.job import JobId
+from synapse.ports import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases behind the routes, and what differs between the targets.
+
+    `abort` stops a running job's work where its runner can be reached; `metrics` renders the
+    Prometheus exposition; `max_wait_s` is how long the front door can hold a request.
+    """
+
+    submitter: Submitter
+    results: Results
+    registry: Registry
+    default_model: str
+    max_wait_s: float
+    abort: Callable[[JobId], None]
+    metrics: Callable[[], Awaitable[str]]

@@ -1,0 +1,121 @@
+"""Routes of the second shape, `/api/inference…`: the same jobs, called tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler.openapi.params import Body
+from pydantic import ValidationError
+
+from synapse.api.errors import body_of, error_body, failure_body, validation_error
+from synapse.api.jobs import KeyHeader, Wait, sampling
+from synapse.api.resolver import Api, Reply
+from synapse.api.responses import ERRORS, json_response
+from synapse.api.schemas import (
+    TaskAccepted,
+    TaskBatchAccepted,
+    TaskBatchRequest,
+    TaskRequest,
+    TaskResult,
+)
+from synapse.api.services import Services
+from synapse.application.payloads import JobInput
+from synapse.application.results import JobView
+from synapse.application.submit import Accepted, SubmitJob
+from synapse.domain.errors import SynapseError
+from synapse.domain.job import JobId, Priority
+
+
+def add_task_routes(api: Api, services: Services) -> None:
+    """Register the routes on `api`."""
+
+    @api.handles(
+        "POST",
+        "/api/inference",
+        summary="Submit a task",
+        tags=["tasks"],
+        responses={202: json_response("Accepted", TaskAccepted), **ERRORS},
+    )
+    async def submit(
+        body: Annotated[TaskRequest, Body()], idempotency_key: KeyHeader = None
+    ) -> Reply:
+        command = _command(body, services.default_model, idempotency_key)
+        return Reply(_accepted(await services.submitter.submit(command)), 202)
+
+    @api.handles(
+        "POST",
+        "/api/inference/batch",
+        summary="Submit many tasks; a bad one does not reject the others",
+        tags=["tasks"],
+        responses={202: json_response("What became of each", TaskBatchAccepted), **ERRORS},
+    )
+    async def submit_batch(body: Annotated[TaskBatchRequest, Body()]) -> Reply:
+        return Reply(await _submit_batch(services, body.requests), 202)
+
+    @api.handles(
+        "GET",
+        "/api/inference/<task_id>",
+        summary="A task's state and result",
+        tags=["tasks"],
+        responses={200: json_response("The task", TaskResult), **ERRORS},
+    )
+    async def result(task_id: str, wait: Wait = 0.0) -> Reply:
+        wait_s = min(wait, services.max_wait_s)
+        return Reply(_result(await services.results.get(JobId(task_id), wait_s)))
+
+
+def _command(body: TaskRequest, default_model: str, key: str | None = None) -> SubmitJob:
+    return SubmitJob(
+        model=body.model or default_model,
+        input=JobInput(prompt=body.data.text, parameters=sampling(body.parameters)),
+        priority=Priority(body.priority),
+        timeout_s=body.timeout,
+        idempotency_key=key,
+    )
+
+
+def _accepted(accepted: Accepted) -> TaskAccepted:
+    return TaskAccepted(
+        task_id=accepted.job.id,
+        status=accepted.job.state.lower(),
+        queue_position=accepted.queue_position,
+        estimated_wait_time=accepted.estimated_wait_s,
+    )
+
+
+def _result(view: JobView) -> TaskResult:
+    job = view.job
+    ended = job.finished_at is not None and job.started_at is not None
+    return TaskResult(
+        task_id=job.id,
+        status=job.state.lower(),
+        result=view.result["text"] if view.result else None,
+        error=failure_body(job.failure) if job.failure else None,
+        processing_time=(job.finished_at or 0) - (job.started_at or 0) if ended else None,
+    )
+
+
+async def _submit_batch(services: Services, bodies: list[Any]) -> TaskBatchAccepted:
+    results: list[Mapping[str, Any]] = [{} for _ in bodies]
+    commands: dict[int, SubmitJob] = {}
+    for index, body in enumerate(bodies):
+        try:
+            request = TaskRequest.model_validate(body)
+        except ValidationError as error:
+            message, param, code = validation_error(error.errors(include_url=False))
+            results[index] = error_body(400, message, code=code, param=param)
+        else:
+            commands[index] = _command(request, services.default_model)
+    outcomes = await services.submitter.submit_many(list(commands.values()))
+    for index, outcome in zip(commands, outcomes, strict=True):
+        if isinstance(outcome, SynapseError):
+            results[index] = body_of(outcome)
+        else:
+            results[index] = _accepted(outcome).model_dump()
+    refused = sum("error" in result for result in results)
+    return TaskBatchAccepted(
+        accepted=len(results) - refused,
+        rejected=refused,
+        results=[{"index": index, **result} for index, result in enumerate(results)],
+    )

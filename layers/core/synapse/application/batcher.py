@@ -1,0 +1,53 @@
+"""The batcher on one machine: retry, fall back, give back.
+
+The same rules as `statemachines/batcher.asl.json`, and held to them by the same scenarios.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from synapse.application.give_back import GiveBack
+from synapse.application.run_batch import BatchRunner
+from synapse.domain.errors import EngineLost, EngineUnavailable, SynapseError
+from synapse.domain.job import Failure
+from synapse.domain.retry import RetryPolicy
+from synapse.ports import BatchOrder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batcher:
+    """Runs an order to its end: every job of it is settled or back in its queue."""
+
+    runner: BatchRunner
+    give_back: GiveBack
+    retry: RetryPolicy
+    sleep: Callable[[float], Awaitable[None]]
+    uniform: Callable[[], float]
+
+    async def run(self, order: BatchOrder) -> None:
+        """Try the pools in order, each up to the retry policy's limit. Raises nothing."""
+        error: SynapseError | None = None
+        try:
+            for pool in order.pools:
+                for failures in range(1, self.retry.max_attempts + 1):
+                    try:
+                        await self.runner.run(order.batch, pool)
+                    except EngineUnavailable as unavailable:
+                        error = unavailable
+                    else:
+                        return
+                    if failures < self.retry.max_attempts:
+                        await self.sleep(self.retry.delay_s(failures, self.uniform()))
+        except EngineLost as lost:
+            error = lost
+        except Exception:
+            logger.exception("batch failed unexpectedly", extra={"batch": order.batch.id})
+        cause = error or SynapseError("the batch broke off for a reason of ours; see the log")
+        lost_work = not isinstance(cause, EngineUnavailable)
+        failure = Failure(cause.code, cause.message)
+        await self.give_back(order.batch.id, order.batch.job_ids, failure, lost=lost_work)

@@ -1,0 +1,49 @@
+"""What becomes of jobs whose batch could not be run to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synapse.application.submit import message_of
+from synapse.domain.job import Failure, Job, JobId, JobState, Outcome
+from synapse.domain.sweep import SweepPolicy
+from synapse.ports import Clock, JobQueue, JobStore, Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Sends jobs back to their queue, or ends those that have cost too many workers."""
+
+    store: JobStore
+    queue: JobQueue
+    telemetry: Telemetry
+    clock: Clock
+    policy: SweepPolicy = SweepPolicy()
+
+    async def __call__(
+        self, owner: str, job_ids: Sequence[JobId], failure: Failure, *, lost: bool
+    ) -> None:
+        """Give back the jobs that `owner` (a batch) still holds; the others are left alone.
+
+        `lost` says that a worker went down with them: such a job runs alone from then on, and
+        fails with `failure` as its cause once it has been lost too often.
+        """
+        requeued: list[Job] = []
+        for job_id in job_ids:
+            job = await self.store.get(job_id)
+            if job is None or not (job.is_held_by(owner) or job.state is JobState.QUEUED):
+                continue
+            if job.state is JobState.RUNNING and self.policy.is_spent(job, lost=lost):
+                await self._fail(job, owner, failure)
+            else:
+                again = await self.store.requeue(job, self.clock(), lost=lost)
+                requeued.extend([again] if again else [])
+        if requeued:
+            await self.queue.send([message_of(job) for job in requeued])
+
+    async def _fail(self, job: Job, owner: str, failure: Failure) -> None:
+        outcome = Outcome(job.id, JobState.FAILED, failure=failure)
+        ended = await self.store.settle(outcome, owner, self.clock())
+        if ended is not None:
+            self.telemetry.ended(ended)

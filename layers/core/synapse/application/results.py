@@ -1,0 +1,87 @@
+"""Read a job, wait for it, cancel it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from synapse.application.payloads import fetch
+from synapse.domain.errors import JobNotCancellable, JobNotFound
+from synapse.domain.job import Failure, Job, JobId, JobState
+from synapse.ports import BlobStore, Clock, JobStore, Telemetry
+
+EXPIRED = Failure("deadline_exceeded", "the job's timeout passed before it was done")
+CANCELLED = Failure("cancelled", "the job was cancelled by its owner")
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job and, once it is COMPLETED, what the model made of it."""
+
+    job: Job
+    result: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The use cases behind `GET` and `DELETE` of a job."""
+
+    store: JobStore
+    blobs: BlobStore
+    telemetry: Telemetry
+    clock: Clock
+
+    async def get(self, job_id: JobId, wait_s: float = 0.0) -> JobView:
+        """The job as it stands, or as it ends if that happens within `wait_s` seconds.
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        give_up_at = self.clock() + wait_s
+        job = await self._current(job_id)
+        while not job.state.is_final and (left_s := give_up_at - self.clock()) > 0:
+            await self.store.watch(job_id, left_s)
+            job = await self._current(job_id)
+        return JobView(job, await self._result(job))
+
+    async def cancel(self, job_id: JobId, abort: Callable[[JobId], None]) -> JobView:
+        """End an open job as CANCELLED; one that is CANCELLED already stays so.
+
+        `abort` stops the work itself where the runner can be reached.
+
+        Raises:
+            JobNotFound: there is no such job.
+            JobNotCancellable: it has ended otherwise.
+        """
+        job = await self.store.close(job_id, JobState.CANCELLED, CANCELLED, self.clock())
+        if job is None:
+            job = await self._current(job_id)
+            if job.state is not JobState.CANCELLED:
+                raise JobNotCancellable(f"job {job_id} is {job.state} and cannot be cancelled")
+            return JobView(job, None)
+        abort(job_id)
+        self.telemetry.ended(job)
+        return JobView(job, None)
+
+    async def _current(self, job_id: JobId) -> Job:
+        job = await self.store.get(job_id)
+        if job is None:
+            raise JobNotFound(f"there is no job {job_id!r} (or its retention has passed)")
+        if not job.state.is_final and job.deadline_at <= self.clock():
+            return await self._expire(job)
+        return job
+
+    async def _expire(self, job: Job) -> Job:
+        ended = await self.store.close(job.id, JobState.EXPIRED, EXPIRED, self.clock())
+        if ended is None:
+            return await self.store.get(job.id) or job
+        self.telemetry.ended(ended)
+        return ended
+
+    async def _result(self, job: Job) -> dict[str, Any] | None:
+        if job.result is None:
+            return None
+        value: dict[str, Any] = json.loads(await fetch(self.blobs, job.result))
+        return value

@@ -1,0 +1,207 @@
+"""Run one batch on one pool: claim its jobs, ask the engine, write each outcome as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from synapse.application.payloads import decode_input, encode_result, fetch, stow
+from synapse.application.results import EXPIRED
+from synapse.domain.batching import Batch
+from synapse.domain.errors import EngineError, EngineLost, EngineTimeout, EngineUnavailable
+from synapse.domain.job import (
+    Failure,
+    Job,
+    JobId,
+    JobState,
+    Lease,
+    Outcome,
+    Priority,
+    Served,
+)
+from synapse.domain.model import ModelSpec, Pool, ServiceSample, Task
+from synapse.ports import (
+    BlobStore,
+    Clock,
+    Completion,
+    InferenceEngine,
+    InferenceRequest,
+    JobStore,
+    Registry,
+    Telemetry,
+)
+
+SETTLE_MARGIN_S = 5.0
+"""Kept between the engine's last moment and the end of the lease, for writing outcomes."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """One batch under way."""
+
+    batch: Batch
+    spec: ModelSpec
+    pool: Pool
+    lease: Lease
+    jobs: dict[JobId, Job]
+    started_at: float
+    retry: EngineUnavailable | None = None
+    lost: EngineLost | None = None
+    finished: int = 0
+    busy_s: float = 0.0
+    errors: int = 0
+
+
+@dataclass(slots=True)
+class BatchRunner:
+    """The runner: the same on every pool and on both targets."""
+
+    store: JobStore
+    blobs: BlobStore
+    registry: Registry
+    engine: InferenceEngine
+    telemetry: Telemetry
+    clock: Clock
+    lease_s: float = 600.0
+    _streams: dict[JobId, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def run(self, batch: Batch, pool: Pool) -> None:
+        """Bring every job of the batch that still wants running to its end.
+
+        Jobs that were cancelled, have expired or are run by somebody else are left out, so that
+        a batch delivered twice does no harm.
+
+        Raises:
+            EngineUnavailable: some jobs never got to work; run the same batch again, here or on
+                another pool. Those jobs stay RUNNING under this batch's lease.
+            EngineLost: the worker went down with some jobs; they stay RUNNING likewise.
+        """
+        run = await self._claim(batch, pool)
+        if run is None:
+            return
+        requests = [r for job in run.jobs.values() if (r := await self._request(run, job))]
+        try:
+            await self._infer(run, requests)
+        finally:
+            await self._report(run)
+        if run.lost is not None:
+            raise run.lost
+        if run.retry is not None:
+            raise run.retry
+
+    def abort(self, job_id: JobId) -> None:
+        """Stop the engine's work on a job that runs here on its own stream; else do nothing."""
+        task = self._streams.get(job_id)
+        if task is not None:
+            task.cancel()
+
+    async def _claim(self, batch: Batch, pool: Pool) -> _Run | None:
+        spec = await self.registry.model(batch.model)
+        if spec is None:
+            raise EngineUnavailable(f"model {batch.model!r} is not in the catalogue")
+        now = self.clock()
+        lease = Lease(owner=batch.id, expires_at=now + self.lease_s)
+        jobs = await self.store.claim(batch.job_ids, lease, now)
+        if not jobs:
+            return None
+        return _Run(batch, spec, pool, lease, {job.id: job for job in jobs}, now)
+
+    async def _request(self, run: _Run, job: Job) -> InferenceRequest | None:
+        """What the engine is asked for a job; None if the job ends here instead."""
+        now = self.clock()
+        if job.deadline_at <= now:
+            await self._end(run, Outcome(job.id, JobState.EXPIRED, failure=EXPIRED))
+            return None
+        try:
+            value = decode_input(await fetch(self.blobs, job.payload))
+        except KeyError:
+            failure = Failure("input_lost", "the job's stored input is gone; submit it again")
+            await self._end(run, Outcome(job.id, JobState.FAILED, failure=failure))
+            return None
+        return InferenceRequest(
+            id=job.id,
+            timeout_s=min(job.deadline_at, run.lease.expires_at - SETTLE_MARGIN_S) - now,
+            prompt=value.prompt,
+            messages=value.messages,
+            parameters=value.parameters,
+            priority=_engine_priority(job.priority),
+        )
+
+    async def _infer(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
+        """Send a generation each on a stream of its own, so that one can be stopped alone."""
+        if run.spec.task is Task.GENERATE:
+            parts = [[request] for request in requests]
+        else:
+            parts = [list(requests)] if requests else []
+        tasks = [asyncio.create_task(self._stream(run, part)) for part in parts]
+        for part, task in zip(parts, tasks, strict=True):
+            if len(part) == 1:
+                self._streams[part[0].id] = task
+        try:
+            # An aborted stream is no error of the batch; whatever else escapes is.
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, Exception):
+                    raise result
+        finally:
+            for task in tasks:
+                task.cancel()
+            for request in requests:
+                self._streams.pop(request.id, None)
+
+    async def _stream(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
+        outcomes = self.engine.infer(run.spec, run.pool, requests)
+        writes: list[asyncio.Task[None]] = []
+        async for job_id, outcome in outcomes:
+            if len(requests) == 1:
+                await self._record(run, job_id, outcome)
+            else:
+                writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
+        await asyncio.gather(*writes)
+
+    async def _record(self, run: _Run, job_id: JobId, outcome: Completion | EngineError) -> None:
+        if isinstance(outcome, Completion):
+            run.finished += 1
+            run.busy_s += self.clock() - run.started_at
+            await self._complete(run, job_id, outcome)
+            return
+        run.errors += 1
+        if isinstance(outcome, EngineLost):
+            run.lost = outcome
+        elif isinstance(outcome, EngineUnavailable):
+            run.retry = outcome
+        else:
+            await self._end(run, self._refused(run.jobs[job_id], outcome))
+
+    def _refused(self, job: Job, error: EngineError) -> Outcome:
+        if isinstance(error, EngineTimeout) and job.deadline_at <= self.clock():
+            return Outcome(job.id, JobState.EXPIRED, failure=EXPIRED)
+        return Outcome(job.id, JobState.FAILED, failure=Failure(error.code, error.message))
+
+    async def _complete(self, run: _Run, job_id: JobId, completion: Completion) -> None:
+        text = encode_result(completion)
+        # The key is the lease's own: a late duplicate cannot overwrite the published result.
+        result = await stow(self.blobs, f"jobs/{job_id}/result-{run.batch.id}", text)
+        outcome = Outcome(job_id, JobState.COMPLETED, result=result, usage=completion.usage)
+        await self._end(run, outcome)
+
+    async def _end(self, run: _Run, outcome: Outcome) -> None:
+        served = Served(run.pool.name, run.pool.accelerator, len(run.jobs))
+        outcome = Outcome(
+            outcome.job_id, outcome.state, outcome.result, outcome.usage, outcome.failure, served
+        )
+        job = await self.store.settle(outcome, run.lease.owner, self.clock())
+        if job is not None:
+            self.telemetry.ended(job)
+
+    async def _report(self, run: _Run) -> None:
+        now = self.clock()
+        self.telemetry.batch_ran(run.batch, run.pool, now - run.started_at, run.errors)
+        if run.finished:
+            sample = ServiceSample(run.spec.name, run.finished, run.busy_s)
+            await self.registry.record_service(sample, now)
+
+
+def _engine_priority(priority: Priority) -> int:
+    """vLLM's scale: lower runs first, 0 is ordinary."""
+    return priority.rank - Priority.NORMAL.rank

@@ -1,0 +1,220 @@
+"""Accept a job: validate against the model, record it durably, then tell the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from synapse.application.payloads import JobInput, encode_input, stow
+from synapse.domain.batching import JobMessage
+from synapse.domain.errors import (
+    InvalidRequest,
+    PayloadTooLarge,
+    SynapseError,
+    Unavailable,
+    UnknownModel,
+)
+from synapse.domain.estimate import estimated_wait_s, queue_position
+from synapse.domain.job import Failure, Job, JobId, JobState, Priority, SlaTier
+from synapse.domain.model import ModelSpec
+from synapse.ports import (
+    BlobStore,
+    Clock,
+    Idempotency,
+    JobQueue,
+    JobStore,
+    Registry,
+    Telemetry,
+)
+
+BYTES_PER_TOKEN = 4
+"""Rule of thumb for the token budget of a batch; usage is what the engine counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitLimits:
+    """What a deployment accepts: UTF-8 bytes of input, and seconds a job may take in all."""
+
+    max_input_bytes: int = 1024 * 1024
+    default_timeout_s: float = 3600.0
+    max_timeout_s: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitJob:
+    """A caller's request for one job."""
+
+    model: str
+    input: JobInput
+    priority: Priority = Priority.NORMAL
+    sla: SlaTier = SlaTier.BRONZE
+    timeout_s: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tenant: str = "default"
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An accepted job, its place in the queue (1 is next), and its wait if it can be told."""
+
+    job: Job
+    queue_position: int
+    estimated_wait_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Submitter:
+    """The use case behind every way of submitting."""
+
+    store: JobStore
+    queue: JobQueue
+    blobs: BlobStore
+    registry: Registry
+    telemetry: Telemetry
+    clock: Clock
+    new_id: Callable[[], str]
+    limits: SubmitLimits = SubmitLimits()
+
+    async def submit(self, command: SubmitJob) -> Accepted:
+        """Accept one job; when this returns, the job is durable and will end.
+
+        Raises:
+            RequestError: the request is at fault; nothing was recorded.
+            Unavailable: the job could not be recorded or queued; nothing will run.
+        """
+        spec = await self._model(command)
+        job = await self._new_job(command, spec)
+        created = await self.store.create(job, _idempotency(command))
+        if created.is_new:
+            self.telemetry.submitted(created.job)
+        if created.job.state is JobState.QUEUED:
+            await self._send(created.job, keyed=command.idempotency_key is not None)
+        return await self._accepted(created.job, spec)
+
+    async def submit_many(self, commands: Sequence[SubmitJob]) -> list[Accepted | SynapseError]:
+        """Submit each on its own: a bad one is answered with its error and spares the others."""
+
+        async def one(command: SubmitJob) -> Accepted | SynapseError:
+            try:
+                return await self.submit(command)
+            except SynapseError as error:
+                return error
+
+        return list(await asyncio.gather(*(one(command) for command in commands)))
+
+    async def _model(self, command: SubmitJob) -> ModelSpec:
+        spec = await self.registry.model(command.model)
+        if spec is None:
+            names = ", ".join(model.name for model in await self.registry.models())
+            raise UnknownModel(
+                f"model: {command.model!r} is not served here; choose one of: {names}",
+                param="model",
+            )
+        self._check(command, spec)
+        return spec
+
+    def _check(self, command: SubmitJob, spec: ModelSpec) -> None:
+        size = command.input.size_bytes
+        field_name = "prompt" if command.input.prompt is not None else "messages"
+        if size > self.limits.max_input_bytes:
+            limit = self.limits.max_input_bytes
+            raise PayloadTooLarge(
+                f"{field_name}: {size} bytes are too many; send at most {limit}", param=field_name
+            )
+        if command.input.messages and spec.chat_template is None:
+            raise InvalidRequest(
+                f"messages: model {spec.name!r} has no chat template; send a prompt instead",
+                param="messages",
+            )
+        max_tokens = command.input.parameters.get("max_tokens")
+        if isinstance(max_tokens, int) and max_tokens > spec.max_output_tokens:
+            raise InvalidRequest(
+                f"parameters.max_tokens: {max_tokens} is more than the {spec.max_output_tokens} "
+                f"that model {spec.name!r} can write",
+                param="parameters.max_tokens",
+            )
+        timeout_s = command.timeout_s
+        if timeout_s is not None and not 0 < timeout_s <= self.limits.max_timeout_s:
+            raise InvalidRequest(
+                f"timeout: must be more than 0 and at most {self.limits.max_timeout_s:g} seconds",
+                param="timeout",
+            )
+
+    async def _new_job(self, command: SubmitJob, spec: ModelSpec) -> Job:
+        now = self.clock()
+        job_id = JobId(self.new_id())
+        text = encode_input(command.input)
+        timeout_s = command.timeout_s or self.limits.default_timeout_s
+        return Job(
+            id=job_id,
+            model=spec.name,
+            version=spec.version,
+            payload=await stow(self.blobs, f"jobs/{job_id}/input", text),
+            priority=command.priority,
+            sla=command.sla,
+            tokens=_token_estimate(command.input, spec),
+            created_at=now,
+            deadline_at=now + timeout_s,
+            tenant=command.tenant,
+            metadata=command.metadata,
+            sent_at=now,
+        )
+
+    async def _send(self, job: Job, *, keyed: bool) -> None:
+        try:
+            await self.queue.send([message_of(job)])
+        except Unavailable:
+            # A keyed request that is sent again finds its record and sends the message again;
+            # without a key nobody would, so the record is closed.
+            if not keyed:
+                failure = Failure("not_queued", "the job could not be queued; it never ran")
+                await self.store.close(job.id, JobState.FAILED, failure, self.clock())
+            raise
+
+    async def _accepted(self, job: Job, spec: ModelSpec) -> Accepted:
+        if job.state is not JobState.QUEUED:
+            return Accepted(job, 0, 0.0)
+        depth = await self.queue.depth(spec.name)
+        ahead = {**depth, job.priority: max(0, depth.get(job.priority, 0) - 1)}
+        position = queue_position(ahead, job.priority)
+        rate = await self.registry.service_rate(spec.name, self.clock())
+        return Accepted(job, position, estimated_wait_s(position, rate, spec.slots))
+
+
+def message_of(job: Job) -> JobMessage:
+    """The message that tells a queue of a job."""
+    return JobMessage(
+        job_id=job.id,
+        model=job.model,
+        version=job.version,
+        priority=job.priority,
+        tokens=job.tokens,
+        sent_at=job.sent_at,
+        deadline_at=job.deadline_at,
+        losses=job.losses,
+    )
+
+
+def _token_estimate(value: JobInput, spec: ModelSpec) -> int:
+    asked = value.parameters.get("max_tokens")
+    output = asked if isinstance(asked, int) else spec.max_output_tokens
+    return min(spec.context_tokens, value.size_bytes // BYTES_PER_TOKEN + 1 + output)
+
+
+def _idempotency(command: SubmitJob) -> Idempotency | None:
+    if command.idempotency_key is None:
+        return None
+    body = [
+        command.model,
+        encode_input(command.input),
+        command.priority,
+        command.sla,
+        command.timeout_s,
+        sorted(command.metadata.items()),
+    ]
+    fingerprint = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    return Idempotency(f"{command.tenant}#{command.idempotency_key}", fingerprint)
