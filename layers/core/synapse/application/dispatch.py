@@ -28,6 +28,16 @@ class Dispatcher:
         Raises:
             Unavailable: nothing was started; deliver the messages again.
         """
+        orders = await self.plan(messages)
+        if orders:
+            await self.starter.start(orders)
+
+    async def plan(self, messages: Sequence[JobMessage]) -> list[BatchOrder]:
+        """The orders that `dispatch` would start; ends jobs whose model was withdrawn.
+
+        Raises:
+            Unavailable: a model has no pool.
+        """
         policies = await self._policies(messages)
         known = [message for message in messages if message.model in policies]
         batches = plan_batches(known, policies.__getitem__, self.new_id)
@@ -37,8 +47,7 @@ class Dispatcher:
         homeless = next((order for order in orders if not order.pools), None)
         if homeless is not None:
             raise Unavailable(f"no pool serves model {homeless.batch.model!r}")
-        if orders:
-            await self.starter.start(orders)
+        return orders
 
     async def _policies(self, messages: Sequence[JobMessage]) -> dict[str, BatchPolicy]:
         policies: dict[str, BatchPolicy] = {}

@@ -1,0 +1,80 @@
+"""A Synapse server of the benchmark's own: fresh data, free ports, gone at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+START_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that serves, and how long it took from the command to the first healthy answer."""
+
+    url: str
+    pid: int
+    start_s: float
+
+
+@contextlib.contextmanager
+def server(models: str) -> Iterator[Running]:
+    """Start `synapse serve` with `models` and end it, with all its children, on leaving."""
+    with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
+        port = _free_port()
+        command = [
+            str(Path(sys.executable).parent / "synapse"),
+            *("serve", "--port", str(port), "--data-dir", folder, "--models", models),
+        ]
+        started = time.perf_counter()
+        log = Path(folder, "server.log").open("w", encoding="utf-8")  # noqa: SIM115
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            _wait_healthy(url, process, Path(folder, "server.log"))
+            yield Running(url, process.pid, time.perf_counter() - started)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+            log.close()
+
+
+def resident_mib(pid: int) -> float:
+    """Memory of one process in MiB (VmRSS)."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def _wait_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"the server ended at its start:\n{log.read_text(encoding='utf-8')}")
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            with urllib.request.urlopen(f"{url}/health", timeout=5) as response:  # noqa: S310
+                if json.load(response)["status"] == "ok":
+                    return
+        time.sleep(0.02)
+    raise SystemExit(f"the server did not get healthy within {START_TIMEOUT_S:g} s")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

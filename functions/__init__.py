@@ -1,0 +1,1 @@
+"""The Lambda functions: thin entry points over the library in the layer."""

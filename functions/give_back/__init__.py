@@ -1,0 +1,1 @@
+"""Lambda function: give_back."""

@@ -1,0 +1,99 @@
+"""Feeds the batcher from the local queue: at once while a worker is idle, gathering while busy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from synapse.adapters.local.batch_starter import InProcessBatchStarter
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.application.batcher import Batcher
+from synapse.application.dispatch import Dispatcher
+from synapse.domain.batching import JobMessage, gather_for_s
+from synapse.domain.errors import Unavailable
+from synapse.domain.model import ModelSpec
+from synapse.ports import Clock
+
+logger = logging.getLogger(__name__)
+
+PAUSE_S = 1.0
+"""Before planning again after a failure to plan or start."""
+
+
+@dataclass(slots=True)
+class DispatchLoop:
+    """One lane a model, so that a busy model never holds up another.
+
+    Jobs that were on a worker when it went down (suspects) run in a lane of their own, one at a
+    time: if one of them is what kills workers, it takes no suspect down with it again.
+    """
+
+    queue: LocalJobQueue
+    dispatcher: Dispatcher
+    starter: InProcessBatchStarter
+    batcher: Batcher
+    clock: Clock
+    worker_ready: asyncio.Event
+    _suspects: deque[JobMessage] = field(default_factory=deque)
+    _suspect_waits: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, specs: Sequence[ModelSpec]) -> None:
+        """Dispatch until cancelled."""
+        async with asyncio.TaskGroup() as lanes:
+            lanes.create_task(self._suspect_lane(), name="dispatch-suspects")
+            for spec in specs:
+                lanes.create_task(self._lane(spec), name=f"dispatch-{spec.name}")
+
+    async def _lane(self, spec: ModelSpec) -> None:
+        while True:
+            await self.queue.wait(spec.name)
+            await self.worker_ready.wait()
+            free = spec.slots - self.starter.in_flight(spec.name)
+            if free <= 0:
+                await self.starter.wait_freed(spec.name)
+                continue
+            if not await self._gathered(spec):
+                continue
+            messages = self.queue.take(spec.name, min(free, 4 * spec.batch.max_items))
+            self._set_suspects_aside(messages)
+            await self._dispatch([message for message in messages if not message.is_suspect])
+
+    async def _gathered(self, spec: ModelSpec) -> bool:
+        """Whether what waits should leave now; if not, a little time has passed."""
+        waiting = self.queue.waiting(spec.name)
+        if waiting == 0:
+            return False
+        in_flight = self.starter.in_flight(spec.name)
+        oldest_age_s = self.queue.oldest_age_s(spec.name, self.clock())
+        delay_s = gather_for_s(waiting, oldest_age_s, in_flight, spec.batch)
+        if delay_s > 0:
+            await asyncio.sleep(delay_s)
+        return True
+
+    def _set_suspects_aside(self, messages: Sequence[JobMessage]) -> None:
+        self._suspects.extend(message for message in messages if message.is_suspect)
+        if self._suspects:
+            self._suspect_waits.set()
+
+    async def _dispatch(self, messages: Sequence[JobMessage]) -> None:
+        if not messages:
+            return
+        try:
+            await self.dispatcher.dispatch(messages)
+        except Unavailable as error:
+            logger.warning("batches not started: %s", error.message)
+            await asyncio.sleep(PAUSE_S)
+            await self.queue.send(messages)
+
+    async def _suspect_lane(self) -> None:
+        while True:
+            await self._suspect_waits.wait()
+            while self._suspects:
+                await self.worker_ready.wait()
+                message = self._suspects.popleft()
+                for order in await self.dispatcher.plan([message]):
+                    await self.batcher.run(order)
+            self._suspect_waits.clear()
