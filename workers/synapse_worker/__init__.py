@@ -1,0 +1,1 @@
+"""Runs and supervises a Triton Inference Server: the worker of every pool."""

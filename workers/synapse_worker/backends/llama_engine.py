@@ -1,0 +1,131 @@
+"""One in-process llama.cpp server: continuous batching over a fixed number of slots."""
+
+import importlib.util
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import xllamacpp
+
+from synapse_worker.deltas import DeltaReader
+from synapse_worker.errors import WorkerError
+
+CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+ERRORS_ONLY = 1
+HTTP_THREADS = 1
+SETTINGS = frozenset(
+    {
+        "gguf_path",
+        "gguf_package",
+        "slots",
+        "context_per_slot",
+        "threads",
+        "batch_tokens",
+        "micro_batch_tokens",
+        "idle_prompt_cache_mib",
+        "gpu_layers",
+    }
+)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How one model is run. Memory for the context is `slots` × `context_per_slot` tokens."""
+
+    gguf: Path
+    slots: int = 32
+    context_per_slot: int = 2048
+    threads: int = 0
+    batch_tokens: int = 512
+    micro_batch_tokens: int = 512
+    idle_prompt_cache_mib: int = 0
+    gpu_layers: int = 0
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> Self:
+        """Read them from a model's configuration; an unknown name is a mistake worth a stop."""
+        unknown = set(parameters) - SETTINGS
+        if unknown:
+            raise WorkerError(
+                f"Unknown model parameter {', '.join(sorted(unknown))}",
+                f"Known are {', '.join(sorted(SETTINGS))}",
+            )
+        numbers = {
+            name: int(value)
+            for name, value in parameters.items()
+            if name not in ("gguf_path", "gguf_package")
+        }
+        return cls(gguf=find_gguf(parameters), **numbers)
+
+
+def find_gguf(parameters: Mapping[str, str]) -> Path:
+    """The model file: a path, or the only GGUF inside an installed package.
+
+    The package is looked for and not imported: importing such a package may load an engine of
+    its own.
+    """
+    path = parameters.get("gguf_path")
+    if path:
+        if not Path(path).is_file():
+            raise WorkerError(f"The model file {path} does not exist", "Correct gguf_path")
+        return Path(path)
+    package = parameters.get("gguf_package", "")
+    spec = importlib.util.find_spec(package) if package else None
+    folders = spec.submodule_search_locations if spec else None
+    files = [file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))]
+    if not files:
+        raise WorkerError(
+            f"No GGUF file in package {package!r}", "Install the package or set gguf_path"
+        )
+    return files[0]
+
+
+def usable_cores() -> int:
+    """Cores this process may use, by affinity and by the container's quota."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CGROUP_CPU_LIMIT.read_text().split()
+        return cores if quota == "max" else min(cores, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return cores
+
+
+class LlamaEngine:
+    """Blocking calls, one thread each; the engine merges them into one batch a step."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        """Load the model and run it once: an engine that is not warm is not ready."""
+        self._server = xllamacpp.Server(_common_params(settings))
+        reader = DeltaReader()
+        self.complete({"prompt": "Hello", "max_tokens": 1}, lambda piece: reader.read(piece) is None)
+
+    def complete(self, request: Mapping[str, Any], on_piece: Callable[[str], bool]) -> None:
+        """Stream a completion; `on_piece` gets JSON text and returns True to stop it."""
+        self._server.handle_completions(json.dumps({**request, "stream": True}), on_piece)
+
+
+def _common_params(settings: EngineSettings) -> Any:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(settings.gguf)
+    params.n_parallel = settings.slots
+    params.n_ctx = settings.slots * settings.context_per_slot
+    params.n_batch = settings.batch_tokens
+    params.n_ubatch = min(settings.micro_batch_tokens, settings.batch_tokens)
+    params.n_gpu_layers = settings.gpu_layers
+    threads = settings.threads or usable_cores()
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    # Off by default: up to 8 GiB of saved prompts. Each slot still reuses the prefix it holds.
+    params.cache_ram_mib = settings.idle_prompt_cache_mib
+    params.verbosity = ERRORS_ONLY
+    # xllamacpp always opens an HTTP port on the loopback; nobody knows this key, so nobody gets in.
+    params.api_keys = [secrets.token_hex(32)]
+    params.n_threads_http = HTTP_THREADS
+    params.ui = False
+    params.endpoint_slots = False
+    return params

@@ -1,0 +1,64 @@
+"""What a caller may say about the Triton it wants."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from synapse_worker.backoff import RestartPolicy
+from synapse_worker.errors import WorkerError
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+BUNDLED_MODELS = Path(__file__).resolve().parents[1] / "triton" / "models"
+
+
+def default_state_dir() -> Path:
+    """A per-user cache folder: links, compiled Python and logs; safe to delete at any time."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "synapse" / "worker"
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """One Triton process: which models, from where, on which ports.
+
+    `venv` is the worker's virtual environment; None runs the Triton of an NVIDIA container.
+    A port of 0 is chosen at the first start and kept over restarts. `model_parameters` overlays
+    the `parameters` of a model's config.pbtxt, by model name.
+    """
+
+    models: tuple[str, ...]
+    venv: Path | None
+    model_repositories: tuple[Path, ...] = (BUNDLED_MODELS,)
+    state_dir: Path = field(default_factory=default_state_dir)
+    log_file: Path | None = None
+    host: str = "127.0.0.1"
+    http_port: int = 0
+    grpc_port: int = 0
+    metrics_port: int = 0
+    ready_timeout_s: float = 120.0
+    stop_timeout_s: float = 15.0
+    health_interval_s: float = 0.5
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    model_parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    extra_arguments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse names that are not plain: they become paths and command line arguments."""
+        for model in self.models:
+            if not MODEL_NAME.fullmatch(model):
+                raise WorkerError(
+                    f"{model!r} is not a model name", "Use letters, digits, dot, dash, underscore"
+                )
+
+    def model_dir(self, model: str) -> Path:
+        """The first repository that has the model wins."""
+        for repository in self.model_repositories:
+            if (repository / model / "config.pbtxt").is_file():
+                return (repository / model).resolve()
+        known = sorted({p.parent.name for r in self.model_repositories for p in r.glob("*/config.pbtxt")})
+        raise WorkerError(
+            f"There is no model {model!r} in {', '.join(map(str, self.model_repositories))}",
+            f"Choose from: {', '.join(known) or 'none, the repository is empty'}",
+        )

@@ -1,0 +1,69 @@
+"""Reads the reason out of Triton's log, for people who should not have to."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synapse_worker.errors import WorkerError
+
+MAX_CAUSE_CHARS = 300
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """A line to look for, how to say it (groups of the pattern allowed), and what to do."""
+
+    pattern: re.Pattern[str]
+    cause: str
+    remedy: str
+
+
+SYMPTOMS: Sequence[Symptom] = (
+    Symptom(
+        re.compile(r"Socket '([^']+)' already in use"),
+        r"\1 is already in use",
+        "Stop what uses it or choose another port",
+    ),
+    Symptom(
+        re.compile(r"error while loading shared libraries: (\S+):"),
+        r"The shared library \1 is missing",
+        "Install it, or build the worker environment again with `make setup`",
+    ),
+    Symptom(
+        re.compile(r"No space left on device|Failed to initialize the shared memory|SIGBUS"),
+        "There is no room left on the disk or in /dev/shm",
+        "Free some; a container needs --shm-size=256m or more",
+    ),
+    Symptom(
+        re.compile(r"failed to load '([^']+)' version \d+: (?:\w+: )?(.+?)\"?$"),
+        r"Triton could not load \1: \2",
+        "See the log file",
+    ),
+    Symptom(
+        re.compile(r"failed to load model '([^']+)': (?:at least one version.*?: )?(.+?)\"?$"),
+        r"Triton could not load \1: \2",
+        "See the log file",
+    ),
+    Symptom(re.compile(r"^(?:error|E\d{4} .*?\]): (.+)$"), r"Triton says: \1", "See the log file"),
+)
+
+
+def diagnose(log: str, exit_code: int | None, log_file: str) -> WorkerError:
+    """The most telling line of the log; failing that, how the process ended."""
+    lines = [line.strip() for line in log.splitlines()]
+    for symptom in SYMPTOMS:
+        for line in lines:
+            match = symptom.pattern.search(line)
+            if match:
+                cause = " ".join(match.expand(symptom.cause).split())[:MAX_CAUSE_CHARS]
+                remedy = symptom.remedy.replace("the log file", log_file)
+                return WorkerError(cause.rstrip(". "), remedy)
+    return WorkerError(_ending(exit_code), f"See {log_file}")
+
+
+def _ending(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "Triton did not become ready in time"
+    if exit_code < 0:
+        return f"Triton was killed by signal {-exit_code}"
+    return f"Triton ended with exit code {exit_code}"

@@ -1,0 +1,15 @@
+"""What can go wrong with a worker, told as a cause and a remedy."""
+
+
+class WorkerError(Exception):
+    """The worker cannot run; the text is one line: what happened, then what to do about it."""
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        """Keep cause and remedy apart so that a caller may show them apart."""
+        self.cause = cause
+        self.remedy = remedy
+        super().__init__(f"{cause}. {remedy}" if remedy else cause)
+
+
+class InvalidRequest(ValueError):
+    """The request itself is wrong: sending it again cannot help."""

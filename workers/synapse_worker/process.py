@@ -1,0 +1,101 @@
+"""One run of Triton, from spawn to the last of its processes being gone."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import BinaryIO
+
+from synapse_worker.shared_memory import new_region_prefix, remove_stale_regions
+from synapse_worker.triton import Ports, TritonProgram
+
+MAX_LOG_BYTES = 16 * 1024 * 1024
+GROUP_POLL_S = 0.02
+GROUP_TIMEOUT_S = 5.0
+
+
+class TritonProcess:
+    """A running Triton and its process group."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, log_file: Path, log_offset: int
+    ) -> None:
+        """Made by `spawn`."""
+        self._process = process
+        self._log_file = log_file
+        self._log_offset = log_offset
+
+    @classmethod
+    async def spawn(cls, program: TritonProgram, ports: Ports, log_file: Path) -> "TritonProcess":
+        """Start Triton in a process group of its own, writing straight to the log file."""
+        remove_stale_regions()
+        with _open_log(log_file) as log:
+            process = await asyncio.create_subprocess_exec(
+                *program.command(ports, new_region_prefix(), os.getpid()),
+                env=program.environment(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+            return cls(process, log_file, log.tell())
+
+    @property
+    def pid(self) -> int:
+        """Triton's own process id, which is also its group's."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while Triton runs."""
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        """Wait for Triton itself to end."""
+        return await self._process.wait()
+
+    def log_since_start(self) -> str:
+        """What this run has logged so far."""
+        try:
+            with self._log_file.open("rb") as log:
+                log.seek(self._log_offset)
+                return log.read(MAX_LOG_BYTES).decode(errors="replace")
+        except OSError:
+            return ""
+
+    async def stop(self, timeout_s: float) -> None:
+        """Let Triton finish what it has, for so long; then leave nothing of it behind."""
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wait(), timeout_s)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End every process of the group now, and remove its shared memory."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await self.wait()
+        deadline = asyncio.get_running_loop().time() + GROUP_TIMEOUT_S
+        while _group_exists(self.pid) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(GROUP_POLL_S)
+        remove_stale_regions()
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _open_log(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_name(path.name + ".1"))
+    log = path.open("ab")
+    log.seek(0, os.SEEK_END)
+    return log

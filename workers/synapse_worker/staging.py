@@ -1,0 +1,98 @@
+"""A folder of links in the shape Triton wants, so that nothing is written into site-packages.
+
+Triton needs the stub of the running Python beside its Python backend library, reads models from
+one folder per repository, and hands both paths to `bash -c` unquoted: hence links, and hence a
+folder whose name holds nothing a shell would interpret.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from synapse_worker.config import WorkerConfig
+from synapse_worker.errors import WorkerError
+from synapse_worker.runtime import TritonRuntime
+
+SHELL_SAFE = re.compile(r"[A-Za-z0-9_./-]+")
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where Triton finds its backends, its models, and the Python package of those models."""
+
+    root: Path
+
+    @property
+    def backends(self) -> Path:
+        """For `--backend-directory`."""
+        return self.root / "backends"
+
+    @property
+    def models(self) -> Path:
+        """For `--model-repository`: exactly the models asked for."""
+        return self.root / "models"
+
+    @property
+    def python_path(self) -> Path:
+        """Holds a link to this package, so that a model's `model.py` can import its backend."""
+        return self.root / "python"
+
+
+def build_stage(config: WorkerConfig, runtime: TritonRuntime | None) -> Stage:
+    """Make the folder, or find the one that an earlier start made for the same links."""
+    links = _links(config, runtime)
+    digest = hashlib.sha256(repr(sorted(links.items())).encode()).hexdigest()[:16]
+    try:
+        return Stage(_publish(_safe_folder(config.state_dir) / f"stage-{digest}", links))
+    except OSError as error:
+        raise WorkerError(
+            f"Cannot write {config.state_dir}: {error.strerror or error}",
+            "Free some space or choose another state folder",
+        ) from error
+
+
+def _links(config: WorkerConfig, runtime: TritonRuntime | None) -> dict[str, Path]:
+    links = {f"models/{model}": config.model_dir(model) for model in config.models}
+    links["python/synapse_worker"] = PACKAGE
+    if runtime is not None:
+        for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
+            links[f"backends/python/{name}"] = runtime.python_backend / name
+        links["backends/python/triton_python_backend_stub"] = runtime.stub
+    return links
+
+
+def _safe_folder(wanted: Path) -> Path:
+    wanted = wanted.absolute()
+    if SHELL_SAFE.fullmatch(str(wanted)):
+        wanted.mkdir(parents=True, exist_ok=True)
+        return wanted
+    fallback = Path(tempfile.gettempdir()) / f"synapse-worker-{os.getuid()}"
+    fallback.mkdir(mode=0o700, exist_ok=True)
+    if fallback.stat().st_uid != os.getuid():  # someone else's: its links would be theirs to move
+        raise WorkerError(f"{fallback} belongs to another user", "Choose another state folder")
+    return fallback
+
+
+def _publish(target: Path, links: Mapping[str, Path]) -> Path:
+    """Write aside, then rename: a half-made stage is never seen, and two starters do not clash."""
+    if target.is_dir():
+        return target
+    draft = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
+    for name, source in links.items():
+        link = draft / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(source)
+    try:
+        draft.rename(target)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)
+        if not target.is_dir():
+            raise
+    return target

@@ -1,0 +1,237 @@
+"""Keeps one Triton alive: starts it, watches it, starts it again, and ends it cleanly."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Self
+
+from synapse_worker.backoff import RestartBudget
+from synapse_worker.config import WorkerConfig
+from synapse_worker.diagnosis import diagnose
+from synapse_worker.errors import WorkerError
+from synapse_worker.health import http_status
+from synapse_worker.ports import check_port_is_free, free_ports
+from synapse_worker.process import TritonProcess
+from synapse_worker.stubs import live_stubs, lost_models
+from synapse_worker.triton import Ports, TritonProgram, prepare
+
+HEALTH_TIMEOUT_S = 5.0
+READY_POLL_S = 0.05
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerState(StrEnum):
+    """Where the worker is in its life."""
+
+    STOPPED = "STOPPED"
+    STARTING = "STARTING"
+    READY = "READY"
+    RESTARTING = "RESTARTING"
+    STOPPING = "STOPPING"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """What a health page shows. `cause` and `remedy` tell of the last trouble, if any."""
+
+    state: WorkerState
+    cause: str = ""
+    remedy: str = ""
+    restarts: int = 0
+    pid: int | None = None
+
+
+StatusListener = Callable[[WorkerStatus], None]
+
+
+class Supervisor:
+    """Owns a Triton process. Use as `async with Supervisor(config) as worker:` or start and stop.
+
+    The event loop's thread must outlive Triton: when that thread ends, the kernel ends Triton.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        on_change: StatusListener | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Nothing is started yet."""
+        self._config = config
+        self._on_change = on_change
+        self._chance = chance
+        self._status = WorkerStatus(WorkerState.STOPPED)
+        self._changed = asyncio.Event()
+        self._ports = Ports(config.http_port, config.grpc_port, config.metrics_port)
+        self._log_file = config.log_file or config.state_dir / "triton.log"
+        self._process: TritonProcess | None = None
+        self._program: TritonProgram | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> WorkerStatus:
+        """The present state."""
+        return self._status
+
+    @property
+    def grpc_address(self) -> str:
+        """`host:port` for tritonclient; stays the same over restarts."""
+        return f"{self._config.host}:{self._ports.grpc}"
+
+    @property
+    def http_address(self) -> str:
+        """`host:port` of the HTTP endpoint."""
+        return f"{self._config.host}:{self._ports.http}"
+
+    @property
+    def metrics_address(self) -> str:
+        """`host:port` of the Prometheus endpoint."""
+        return f"{self._config.host}:{self._ports.metrics}"
+
+    async def start(self) -> None:
+        """Return once every model is ready; raise WorkerError, with nothing left running, if not.
+
+        A first start is tried once: what stops it is most often a mistake that stays one.
+        """
+        if self._watcher is not None and not self._watcher.done():
+            raise WorkerError("The worker is already running", "Stop it first")
+        self._set(WorkerStatus(WorkerState.STARTING))
+        try:
+            self._program = await asyncio.to_thread(prepare, self._config)
+            self._ports = self._choose_ports()
+            self._process = await self._run_until_ready(self._program)
+        except WorkerError as error:
+            self._fail(error)
+            raise
+        except BaseException:
+            self._set(WorkerStatus(WorkerState.STOPPED))
+            raise
+        self._watcher = asyncio.create_task(self._watch(self._program), name="triton-supervisor")
+
+    async def stop(self) -> None:
+        """Let running requests finish within `stop_timeout_s`, then end all of Triton."""
+        self._set(replace(self._status, state=WorkerState.STOPPING))
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+            self._watcher = None
+        if self._process is not None:
+            await self._process.stop(self._config.stop_timeout_s)
+            self._process = None
+        self._set(replace(self._status, state=WorkerState.STOPPED, pid=None))
+
+    async def wait_for(self, *states: WorkerState) -> WorkerStatus:
+        """Wait until the worker is in one of these states."""
+        while self._status.state not in states:
+            await self._changed.wait()
+        return self._status
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.stop()
+
+    def _choose_ports(self) -> Ports:
+        host = self._config.host
+        spare = iter(free_ports(host, 3))
+        chosen = Ports(*(port or next(spare) for port in vars(self._ports).values()))
+        for port in vars(chosen).values():
+            check_port_is_free(host, port)
+        return chosen
+
+    async def _run_until_ready(self, program: TritonProgram) -> TritonProcess:
+        try:
+            process = await TritonProcess.spawn(program, self._ports, self._log_file)
+        except OSError as error:
+            raise WorkerError(
+                f"Triton cannot be started: {error.strerror or error}", "Run `make setup`"
+            ) from error
+        try:
+            async with asyncio.timeout(self._config.ready_timeout_s):
+                await self._wait_until_ready(process)
+        except (WorkerError, TimeoutError) as error:
+            await process.kill()
+            if isinstance(error, WorkerError):
+                raise
+            log = process.log_since_start()
+            raise diagnose(log, None, str(self._log_file)) from error
+        except BaseException:
+            await process.kill()
+            raise
+        self._set(replace(self._status, state=WorkerState.READY, pid=process.pid))
+        return process
+
+    async def _wait_until_ready(self, process: TritonProcess) -> None:
+        while await self._http("/v2/health/ready") != 200:
+            if process.exit_code is not None:
+                raise diagnose(process.log_since_start(), process.exit_code, str(self._log_file))
+            await asyncio.sleep(READY_POLL_S)
+
+    async def _http(self, path: str) -> int | None:
+        return await http_status(self._config.host, self._ports.http, path, HEALTH_TIMEOUT_S)
+
+    async def _watch(self, program: TritonProgram) -> None:
+        """Restart Triton whenever it dies, until the restart budget is spent."""
+        budget = RestartBudget(self._config.restart)
+        while self._process is not None:
+            trouble = await self._wait_for_trouble(self._process)
+            await self._process.kill()
+            self._process = None
+            while self._process is None:
+                delay_s = budget.delay_after_death(time.monotonic(), self._chance)
+                if delay_s is None:
+                    self._fail(trouble)
+                    return
+                self._note_restart(trouble)
+                await asyncio.sleep(delay_s)
+                try:
+                    self._process = await self._run_until_ready(program)
+                except WorkerError as error:
+                    trouble = error
+
+    async def _wait_for_trouble(self, process: TritonProcess) -> WorkerError:
+        ended = asyncio.create_task(process.wait())
+        stubs = live_stubs(process.pid)
+        try:
+            while not ended.done():
+                await asyncio.wait({ended}, timeout=self._config.health_interval_s)
+                now = live_stubs(process.pid)
+                for model in lost_models(stubs, now):
+                    # One that was unloaded through Triton's API is no longer ready, and no loss.
+                    if not ended.done() and await self._http(f"/v2/models/{model}/ready") == 200:
+                        return WorkerError(f"The backend of {model} died", f"See {self._log_file}")
+                stubs = now
+        finally:
+            ended.cancel()
+        return diagnose("", process.exit_code, str(self._log_file))
+
+    def _note_restart(self, trouble: WorkerError) -> None:
+        restarts = self._status.restarts + 1
+        logger.warning("worker_restarting", extra={"cause": trouble.cause, "restarts": restarts})
+        self._set(
+            WorkerStatus(WorkerState.RESTARTING, trouble.cause, trouble.remedy, restarts=restarts)
+        )
+
+    def _fail(self, error: WorkerError) -> None:
+        logger.error("worker_failed", extra={"cause": error.cause, "remedy": error.remedy})
+        restarts = self._status.restarts
+        self._set(WorkerStatus(WorkerState.FAILED, error.cause, error.remedy, restarts=restarts))
+
+    def _set(self, status: WorkerStatus) -> None:
+        self._status = status
+        self._changed.set()
+        self._changed = asyncio.Event()
+        if self._on_change is not None:
+            self._on_change(status)
