@@ -1,0 +1,76 @@
+# Every target makes the environments it needs first; when they are there that takes milliseconds.
+# Options go in ARGS: make run ARGS="--port 9000", make test ARGS="tests/unit -k batching".
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test e2e check format bench build deploy lock audit clean distclean
+
+ARGS ?=
+# An environment of samconfig.toml, and the template's Stage that goes with it.
+ENV ?= default
+STAGE = $(if $(filter default,$(ENV)),dev,$(ENV))
+ENGINE_URL ?=
+
+# Bytecode is half of what the tools' start-up costs; where it is switched off, switch it on.
+unexport PYTHONDONTWRITEBYTECODE
+export SAM_CLI_TELEMETRY = 0
+BIN = .venv/bin
+SAM = PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam
+
+help: ## Show this
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup: ## Make the environments that running and testing need
+	@scripts/setup dev worker sam ministack node
+
+run: ## Run Synapse on this machine until Ctrl-C
+	@scripts/setup app worker
+	@exec $(BIN)/synapse serve $(ARGS)
+
+test: ## Run all the tests, the quick ones first
+	@scripts/setup dev worker sam ministack node
+	@$(BIN)/pytest $(ARGS)
+
+e2e: ## Deploy to the emulator and test what was deployed
+	@scripts/setup dev worker sam ministack node
+	@$(BIN)/pytest tests/e2e $(ARGS)
+
+check: ## Lint, check types, import rules, the template and the state machine
+	@scripts/setup dev sam node
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cfn-lint template.yaml
+	AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint
+	@scripts/check-state-machines
+
+format: ## Format the code and mend what can be mended
+	@scripts/setup dev
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+bench: ## Measure the system beside the bare engine
+	@scripts/setup dev worker
+	@$(BIN)/python -m bench $(ARGS)
+
+build: ## Build the AWS application into .aws-sam
+	@scripts/setup sam
+	$(SAM) build --config-env $(ENV) $(ARGS)
+
+deploy: build ## Deploy to AWS: make deploy ENGINE_URL=host:8001 [ENV=prod]
+	@test -n "$(ENGINE_URL)" || { echo "deploy: say where Triton is: make deploy ENGINE_URL=host:8001" >&2; exit 2; }
+	$(SAM) deploy --config-env $(ENV) --parameter-overrides Stage=$(STAGE) EngineUrl=$(ENGINE_URL) $(ARGS)
+
+lock: ## Compile requirements/*.in to locks (ARGS=--upgrade to move the pins)
+	@scripts/setup tools
+	@scripts/lock $(ARGS)
+
+audit: ## Ask the package index for known vulnerabilities in the locks
+	@scripts/setup tools
+	@for lock in app worker; do .venv-tools/bin/pip-audit --disable-pip -r requirements/$$lock.txt || exit 1; done
+
+clean: ## Remove what was built and cached
+	rm -rf .aws-sam build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+distclean: clean ## Remove the environments too
+	rm -rf .venv .venv-worker .venv-sam .venv-ministack .venv-tools node_modules

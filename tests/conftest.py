@@ -1,0 +1,70 @@
+"""Rules for every test: its tier is its folder, it never sees real AWS or the user's own state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# In the order they run: the quickest first.
+TIERS = ("unit", "contract", "infra", "integration", "e2e")
+TESTS = Path(__file__).parent
+
+FAKE_AWS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_SESSION_TOKEN": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+# Where the environments are, for whoever keeps them elsewhere; a certificate bundle is no state.
+KEPT = frozenset(
+    {
+        "AWS_CA_BUNDLE",
+        "SYNAPSE_MINISTACK_VENV",
+        "SYNAPSE_PYTHON",
+        "SYNAPSE_SAM_VENV",
+        "SYNAPSE_WORKER_VENV",
+    }
+)
+
+
+def pytest_configure() -> None:
+    """Before any import of boto3: a profile or endpoint of the user's never takes part."""
+    for key in [key for key in os.environ if key.startswith(("AWS_", "SYNAPSE_", "POWERTOOLS_"))]:
+        if key not in KEPT:
+            del os.environ[key]
+    os.environ.update(FAKE_AWS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        tier = _tier(item)
+        item.add_marker(tier)
+        if tier == "unit":
+            item.add_marker("disable_socket")
+    items.sort(key=lambda item: TIERS.index(_tier(item)))
+
+
+def _tier(item: pytest.Item) -> str:
+    folder = item.path.relative_to(TESTS).parts[0]
+    if folder not in TIERS:
+        raise pytest.UsageError(f"{item.path}: tests live in one of tests/{{{','.join(TIERS)}}}/")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_state(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """What a test leaves in the server's default folder, it leaves in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNAPSE_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield
