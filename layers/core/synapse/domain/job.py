@@ -64,6 +64,12 @@ def sources(target: JobState) -> frozenset[JobState]:
     return frozenset(state for state, targets in TRANSITIONS.items() if target in targets)
 
 
+def require_final(state: JobState) -> None:
+    """Refuse (ValueError) to end a job in a state that is no end."""
+    if not state.is_final:
+        raise ValueError(f"a job cannot end {state}")
+
+
 class Priority(StrEnum):
     """Which queue a job waits in."""
 
@@ -145,6 +151,9 @@ class Outcome:
     failure: Failure | None = None
     served: Served | None = None
 
+    def __post_init__(self) -> None:
+        require_final(self.state)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -221,6 +230,7 @@ class Job:
 
     def closed(self, state: JobState, failure: Failure | None, now: float) -> Job:
         """The job ended from outside: cancelled, expired or given up."""
+        require_final(state)
         return replace(self, state=state, failure=failure, finished_at=now, lease=None)
 
     def requeued(self, now: float, *, lost: bool) -> Job:

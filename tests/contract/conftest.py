@@ -1,0 +1,65 @@
+"""One fixture per port; each runs its suite once for every adapter in `openers`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from synapse.ports import BlobStore, JobStore, Registry
+from tests.contract.openers import (
+    BATCH_STARTERS,
+    BLOB_STORES,
+    JOB_QUEUES,
+    JOB_STORES,
+    REGISTRIES,
+    QueueCase,
+    StarterCase,
+)
+from tests.fakes import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=JOB_STORES)
+async def store(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[JobStore]:
+    async with JOB_STORES[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=JOB_QUEUES)
+async def queue_case(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[QueueCase]:
+    async with JOB_QUEUES[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=BLOB_STORES)
+async def blobs(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[BlobStore]:
+    async with BLOB_STORES[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=REGISTRIES)
+async def registry(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[Registry]:
+    async with REGISTRIES[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=BATCH_STARTERS)
+async def starter_case(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[StarterCase]:
+    async with BATCH_STARTERS[request.param](clock, tmp_path) as opened:
+        yield opened

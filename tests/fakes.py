@@ -1,0 +1,298 @@
+"""Working in-memory implementations of every port; `tests.faults` makes any of them fail.
+
+The fakes of the stores pass the same contract suites as the real adapters (`tests/contract`),
+so what a test learns with them holds on both targets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from synapse.domain.batching import Batch, JobMessage
+from synapse.domain.errors import EngineError, IdempotencyConflict
+from synapse.domain.estimate import ServiceRate
+from synapse.domain.job import (
+    Failure,
+    Job,
+    JobId,
+    JobState,
+    Lease,
+    Outcome,
+    Priority,
+    Usage,
+    require_final,
+    sources,
+)
+from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
+from synapse.ports import (
+    BatchOrder,
+    Clock,
+    Completion,
+    Created,
+    Idempotency,
+    InferenceRequest,
+)
+from tests.factories import NOW
+
+RETENTION_S = 7 * 86_400.0
+
+
+class FakeClock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> float:
+        """Let time pass; returns the new time."""
+        self.now += seconds
+        return self.now
+
+
+class MemoryJobStore:
+    """Job records in a dict. Nothing is awaited inside a change, so every change is atomic."""
+
+    def __init__(self, clock: Clock | None = None, retention_s: float = RETENTION_S) -> None:
+        self._clock = clock or FakeClock()
+        self._retention_s = retention_s
+        self._jobs: dict[JobId, Job] = {}
+        self._keys: dict[tuple[str, str], tuple[str, JobId]] = {}
+        self._ended: defaultdict[JobId, asyncio.Event] = defaultdict(asyncio.Event)
+
+    @property
+    def jobs(self) -> Mapping[JobId, Job]:
+        """All records, also those past retention."""
+        return self._jobs
+
+    async def create(self, job: Job, idempotency: Idempotency | None = None) -> Created:
+        if idempotency is not None:
+            key = (job.tenant, idempotency.key)
+            fingerprint, first_id = self._keys.get(key, ("", JobId("")))
+            first = self._kept(first_id)
+            if first is not None and fingerprint != idempotency.fingerprint:
+                raise IdempotencyConflict("the key was used before with another body")
+            if first is not None:
+                return Created(first, is_new=False)
+        await self.create_many([job])
+        if idempotency is not None:
+            self._keys[key] = (idempotency.fingerprint, job.id)
+        return Created(job, is_new=True)
+
+    async def create_many(self, jobs: Sequence[Job]) -> None:
+        ids = [job.id for job in jobs]
+        taken = next((i for i in ids if i in self._jobs or ids.count(i) > 1), None)
+        if taken is not None:
+            raise ValueError(f"there is a job {taken!r} already")
+        self._jobs.update({job.id: job for job in jobs})
+
+    async def get(self, job_id: JobId) -> Job | None:
+        return self._kept(job_id)
+
+    async def claim(self, job_ids: Sequence[JobId], lease: Lease, now: float) -> list[Job]:
+        claimed: list[Job] = []
+        for job_id in dict.fromkeys(job_ids):
+            job = self._kept(job_id)
+            if job is not None and job.can_be_claimed(lease.owner, now):
+                claimed.append(self._write(job.claimed(lease, now)))
+        return claimed
+
+    async def settle(self, outcome: Outcome, owner: str, now: float) -> Job | None:
+        job = self._kept(outcome.job_id)
+        if job is None or not job.is_held_by(owner) or job.state not in sources(outcome.state):
+            return None
+        return self._write(job.settled(outcome, now))
+
+    async def close(
+        self, job_id: JobId, state: JobState, failure: Failure | None, now: float
+    ) -> Job | None:
+        require_final(state)
+        job = self._kept(job_id)
+        if job is None or job.state not in sources(state):
+            return None
+        return self._write(job.closed(state, failure, now))
+
+    async def requeue(self, job: Job, now: float, *, lost: bool) -> Job | None:
+        current = self._kept(job.id)
+        if current is None or current.state.is_final or _standing(current) != _standing(job):
+            return None
+        return self._write(current.requeued(now, lost=lost))
+
+    async def due(self, now: float, limit: int) -> list[Job]:
+        due = [(job.due_at, job) for job in self._jobs.values() if job.due_at is not None]
+        due = [(at, job) for at, job in due if at <= now and self._kept(job.id)]
+        return [job for _, job in sorted(due, key=lambda entry: entry[0])][:limit]
+
+    async def watch(self, job_id: JobId, timeout_s: float) -> None:
+        job = self._kept(job_id)
+        if job is None or job.state.is_final:
+            return
+        try:
+            await asyncio.wait_for(self._ended[job_id].wait(), timeout_s)
+        except TimeoutError:
+            return
+
+    def _kept(self, job_id: JobId) -> Job | None:
+        job = self._jobs.get(job_id)
+        if job is None or job.deadline_at + self._retention_s <= self._clock():
+            return None
+        return job
+
+    def _write(self, job: Job) -> Job:
+        self._jobs[job.id] = job
+        if job.state.is_final and job.id in self._ended:
+            self._ended.pop(job.id).set()
+        return job
+
+
+def _standing(job: Job) -> tuple[JobState, str | None, int]:
+    return job.state, job.lease.owner if job.lease else None, job.sends
+
+
+class MemoryJobQueue:
+    """Messages in a list, in the order in which they were sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[JobMessage] = []
+
+    async def send(self, messages: Sequence[JobMessage]) -> None:
+        self.messages.extend(messages)
+
+    async def depth(self, model: str) -> Mapping[Priority, int]:
+        waiting = [message.priority for message in self.messages if message.model == model]
+        return {priority: waiting.count(priority) for priority in Priority}
+
+    def take(self, limit: int | None = None) -> list[JobMessage]:
+        """Receive messages, first sent first."""
+        taken = self.messages[:limit]
+        del self.messages[:limit]
+        return taken
+
+
+class MemoryBlobStore:
+    """Bytes in a dict."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+
+    async def put(self, key: str, data: bytes) -> None:
+        self.blobs[key] = bytes(data)
+
+    async def get(self, key: str) -> bytes:
+        return self.blobs[key]
+
+    async def delete(self, key: str) -> None:
+        self.blobs.pop(key, None)
+
+
+class MemoryRegistry:
+    """A catalogue, pools that serve every model in it, and what was measured."""
+
+    RATE_MINUTES = 5
+
+    def __init__(self, models: Sequence[ModelSpec] = (), pools: Sequence[Pool] = ()) -> None:
+        self._models = {model.name: model for model in models}
+        self._pools = tuple(pools)
+        self._minutes: dict[str, dict[int, ServiceRate]] = defaultdict(dict)
+        self._health: dict[tuple[str, str], WorkerHealth] = {}
+
+    async def models(self) -> Sequence[ModelSpec]:
+        return [self._models[name] for name in sorted(self._models)]
+
+    async def model(self, name: str) -> ModelSpec | None:
+        return self._models.get(name)
+
+    async def pools(self, model: str) -> Sequence[Pool]:
+        return self._pools if model in self._models else ()
+
+    async def record_service(self, sample: ServiceSample, now: float) -> None:
+        minutes, minute = self._minutes[sample.model], int(now // 60)
+        so_far = minutes.get(minute, ServiceRate(0, 0.0))
+        minutes[minute] = ServiceRate(so_far.items + sample.items, so_far.busy_s + sample.busy_s)
+
+    async def service_rate(self, model: str, now: float) -> ServiceRate:
+        minutes = self._minutes[model]
+        latest = [minutes[minute] for minute in sorted(minutes)[-self.RATE_MINUTES :]]
+        return ServiceRate(sum(r.items for r in latest), sum(r.busy_s for r in latest))
+
+    async def record_health(self, health: WorkerHealth) -> None:
+        self._health[health.model, health.pool] = health
+
+    async def health(self) -> Sequence[WorkerHealth]:
+        return [self._health[key] for key in sorted(self._health)]
+
+
+class RecordingBatchStarter:
+    """Keeps the orders it was given."""
+
+    def __init__(self) -> None:
+        self.orders: list[BatchOrder] = []
+
+    async def start(self, orders: Sequence[BatchOrder]) -> None:
+        self.orders.extend(orders)
+
+
+Answer = Completion | EngineError
+Script = Callable[[InferenceRequest], Answer]
+
+
+def echoed(request: InferenceRequest) -> Answer:
+    """The prompt (or the last message) said back."""
+    text = request.messages[-1].content if request.messages else request.prompt or ""
+    words = len(text.split())
+    return Completion(text, "stop", Usage(words, words))
+
+
+class ScriptedEngine:
+    """Answers each request as its script says, in the order asked; echoes where it has none."""
+
+    def __init__(self, script: Script | Mapping[str, Answer] = echoed) -> None:
+        self._script = script
+        self.calls: list[tuple[ModelSpec, Pool, tuple[InferenceRequest, ...]]] = []
+
+    async def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncIterator[tuple[JobId, Answer]]:
+        self.calls.append((model, pool, tuple(requests)))
+        for request in requests:
+            await asyncio.sleep(0)
+            yield request.id, self._answer(request)
+
+    def _answer(self, request: InferenceRequest) -> Answer:
+        if isinstance(self._script, Mapping):
+            return self._script.get(request.id) or echoed(request)
+        return self._script(request)
+
+
+class RecordingTelemetry:
+    """Keeps what it was told, as (event, arguments) in the order of the calls."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, tuple[Any, ...]]] = []
+
+    def of(self, event: str) -> list[tuple[Any, ...]]:
+        """The arguments of all events of one name."""
+        return [arguments for name, arguments in self.events if name == event]
+
+    def submitted(self, job: Job) -> None:
+        self.events.append(("submitted", (job,)))
+
+    def ended(self, job: Job) -> None:
+        self.events.append(("ended", (job,)))
+
+    def batch_ran(self, batch: Batch, pool: Pool, seconds: float, errors: int) -> None:
+        self.events.append(("batch_ran", (batch, pool, seconds, errors)))
+
+    def pinged(self, health: WorkerHealth) -> None:
+        self.events.append(("pinged", (health,)))
+
+    def swept(self, remedies: Mapping[str, int]) -> None:
+        self.events.append(("swept", (dict(remedies),)))
+
+    def queue_depth(self, depth: Mapping[Priority, int]) -> None:
+        self.events.append(("queue_depth", (dict(depth),)))
