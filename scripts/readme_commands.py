@@ -52,7 +52,7 @@ def block(markdown: str, name: str) -> str:
 
 def base_url(curl: str) -> str:
     """The server that the curl commands talk to."""
-    match = re.search(r"https?://[\w.\[\]-]+(:\d+)?", curl)
+    match = re.search(r"https?://(\[[0-9a-f:]+\]|[\w.-]+)(:\d+)?", curl)
     if match is None:
         raise ReadmeError("the block marked ci:curl names no URL")
     return match.group()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Callable  # noqa: UP035 - Python 3.7
 
 from setup_node import Node
-from setup_python import Python, PythonRange, SetupError, find_python, probe
+from setup_python import Python, PythonRange, SetupError, find_python
 from setup_venv import Running, Venv, VenvSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,8 +116,9 @@ def without_included(names: list[str]) -> list[str]:
 
 
 def set_up(names: list[str], running: Running) -> None:
-    chosen_path = os.environ.get("SYNAPSE_PYTHON")
-    chosen = probe(shutil.which(chosen_path) or chosen_path) if chosen_path else None
+    chosen = None
+    if os.environ.get("SYNAPSE_PYTHON"):
+        chosen = find_python(ANY, "Synapse", os.environ)
     venvs = [Venv(SPECS[name], ROOT, running) for name in names if name != NODE]
     node = Node(ROOT, running) if NODE in names else None
 

@@ -150,7 +150,8 @@ def _check_chosen(
         )
     if not _fits(python, wanted):
         raise SetupError(
-            f"SYNAPSE_PYTHON names {python.implementation} {python.version_text}, but {what_for} needs {wanted}",
+            f"SYNAPSE_PYTHON names {python.implementation} {python.version_text}, "
+            f"but {what_for} needs {wanted}",
             f"set it to a {wanted}, or unset it to have one found",
         )
     if not python.can_make_venv:

@@ -21,6 +21,7 @@ from setup_python import Python, PythonRange, SetupError
 
 STAMP = "synapse-setup.json"
 LOG = "setup.log"
+NO_STAMP: dict[str, Any] = {"locks": {}}
 
 Note = Callable[[str], None]
 
@@ -114,19 +115,18 @@ class Venv:
         """Brings the environment up to its lock, from what is there or from nothing."""
         stamp = self._stamp()
         wanted = {name: digest(self.lock(name)) for name in (self.spec.name, *self.spec.includes)}
-        if not self._can_be_extended(stamp, python, wanted):
-            stamp = {"locks": {}}
+        known = stamp["locks"] if self._can_be_extended(stamp, python, wanted) else {}
         self._forget_stamp()
-        if not stamp["locks"]:
+        if not known:
             note("making the environment")
             self._create(python)
-        if stamp["locks"].get(self.spec.name) != wanted[self.spec.name]:
+        if known.get(self.spec.name) != wanted[self.spec.name]:
             self._install_lock(python, note)
-            stamp["locks"].update(wanted)
         if self.spec.project:
             note("installing the project")
-            self._pip(python, ["--no-deps", "--no-index", "--no-build-isolation", "-e", "."], note)
-        self._write_stamp(python, stamp["locks"])
+            options = ["--no-deps", "--no-index", "--no-build-isolation", "-e", "."]
+            self._pip(python, options, None)
+        self._write_stamp(python, {**known, **wanted})
 
     def _project_digest(self) -> str:
         return digest(self.root / "pyproject.toml")
@@ -135,8 +135,8 @@ class Venv:
         try:
             stamp = json.loads((self.folder / STAMP).read_text())
         except (OSError, ValueError):
-            return {"locks": {}}
-        return stamp if isinstance(stamp, dict) else {"locks": {}}
+            return NO_STAMP
+        return stamp if isinstance(stamp, dict) and "locks" in stamp else NO_STAMP
 
     def _is_usable(self, stamp: dict[str, Any], chosen: Python | None) -> bool:
         """Whether what the stamp describes is still there: same place, same Python."""
@@ -197,7 +197,7 @@ class Venv:
         options = ["--require-hashes", "--no-deps", "--only-binary=:all:", "-r", lock]
         self._pip(python, options, count)
 
-    def _pip(self, python: Python, options: list[str], on_line: Note) -> None:
+    def _pip(self, python: Python, options: list[str], on_line: Note | None) -> None:
         own = [str(self.python), "-I", "-m", "pip"]
         lent = [python.path, "-I", "-m", "pip", "--python", str(self.python)]
         quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar=off", "--no-color"]
@@ -208,18 +208,16 @@ class Venv:
 
     def _run(self, command: list[str], on_line: Note | None) -> list[str] | None:
         """Runs to the end; None when it went well, else what it said."""
-        process = self._running.start(command, self.root)
         lines = []
-        assert process.stdout is not None
-        for raw in process.stdout:
-            line = raw.decode(errors="replace").rstrip()
-            lines.append(line)
-            if on_line is not None:
-                on_line(line)
-        failed = process.wait() != 0
+        with self._running.start(command, self.root) as process:
+            for raw in process.stdout or ():
+                line = raw.decode(errors="replace").rstrip()
+                lines.append(line)
+                if on_line is not None:
+                    on_line(line)
         if self.folder.is_dir():
             (self.folder / LOG).write_text("\n".join(lines) + "\n")
-        return lines if failed else None
+        return lines if process.returncode != 0 else None
 
 
 # What a line of pip's (or npm's) output says about the cause, most telling first.
