@@ -84,9 +84,7 @@ async def closed_loop(
     return done, time.perf_counter() - started
 
 
-async def open_loop(
-    gaps_s: Sequence[float], work: Callable[[], Awaitable[Answer]]
-) -> list[float]:
+async def open_loop(gaps_s: Sequence[float], work: Callable[[], Awaitable[Answer]]) -> list[float]:
     """Requests sent at given gaps whatever the answers do; the latencies in seconds, sorted."""
     tasks: list[asyncio.Task[Answer]] = []
     due = time.perf_counter()

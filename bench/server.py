@@ -66,12 +66,18 @@ def _wait_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise SystemExit(f"the server ended at its start:\n{log.read_text(encoding='utf-8')}")
-        with contextlib.suppress(urllib.error.URLError, ConnectionError):
-            with urllib.request.urlopen(f"{url}/health", timeout=5) as response:  # noqa: S310
-                if json.load(response)["status"] == "ok":
-                    return
+        if _is_healthy(url):
+            return
         time.sleep(0.02)
     raise SystemExit(f"the server did not get healthy within {START_TIMEOUT_S:g} s")
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+            return bool(json.load(response)["status"] == "ok")
+    except (urllib.error.URLError, ConnectionError):
+        return False
 
 
 def _free_port() -> int:

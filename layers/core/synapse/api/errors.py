@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from synapse.domain.errors import (
+    FileUnknown,
     IdempotencyConflict,
     JobNotCancellable,
     JobNotFound,
@@ -24,6 +25,7 @@ from synapse.domain.job import Failure
 _STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
     (UnknownModel, HTTPStatus.NOT_FOUND),
     (JobNotFound, HTTPStatus.NOT_FOUND),
+    (FileUnknown, HTTPStatus.NOT_FOUND),
     (JobNotCancellable, HTTPStatus.CONFLICT),
     (IdempotencyConflict, HTTPStatus.UNPROCESSABLE_ENTITY),
     (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
@@ -55,9 +57,7 @@ def error_body(
     status: int, message: str, *, code: str, param: str | None = None
 ) -> dict[str, dict[str, str | None]]:
     """The body of an error response."""
-    return {
-        "error": {"message": message, "type": error_type(status), "param": param, "code": code}
-    }
+    return {"error": {"message": message, "type": error_type(status), "param": param, "code": code}}
 
 
 def body_of(error: SynapseError) -> dict[str, dict[str, str | None]]:

@@ -11,7 +11,7 @@ from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import HealthBody, ModelBody, ModelList, WorkerBody
 from synapse.api.services import Services
-from synapse.domain.errors import JobNotFound, UnknownModel
+from synapse.domain.errors import FileUnknown, UnknownModel
 from synapse.domain.model import ModelSpec
 
 DESCRIPTION = "Model inference on your own AWS account or one machine, asynchronous and durable."
@@ -95,7 +95,7 @@ def add_documentation_routes(api: Api) -> None:
     async def static(file: str) -> Reply:
         content_type = ASSETS.get(file)
         if content_type is None:
-            raise JobNotFound(f"there is no file {file!r} here")
+            raise FileUnknown(f"there is no file {file!r} here")
         return Reply(asset_text(file), content_type=content_type, headers=WEEK_CACHED)
 
 

@@ -24,7 +24,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from pydantic import BaseModel
 
 from synapse.api.errors import INTERNAL_MESSAGE, body_of, error_body, status_of, validation_error
-from synapse.domain.errors import SynapseError, Unavailable
+from synapse.domain.errors import MalformedBody, SynapseError, Unavailable
 
 logger = logging.getLogger(__name__)
 JSON = "application/json"
@@ -79,9 +79,7 @@ class Api(APIGatewayRestResolver):
         """The Lambda proxy response to a Lambda proxy event. Raises nothing."""
         request_id = _request_id(event)
         try:
-            self._pending = None
-            refused = self.resolve(_as_json(event), context)
-            call, self._pending = self._pending, None
+            refused, call = self._validated(_as_json(event), context)
             if call is None:
                 return _with_request_id(refused, request_id)
             reply = await call()
@@ -92,6 +90,18 @@ class Api(APIGatewayRestResolver):
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             reply = Reply(error_body(status, INTERNAL_MESSAGE, code="internal_error"), status)
         return _with_request_id(_proxy_response(reply), request_id)
+
+    def _validated(
+        self, event: Mapping[str, Any], context: Any
+    ) -> tuple[dict[str, Any], Callable[[], Awaitable[Reply]] | None]:
+        """The resolver's own response, and the call that is to be made instead if all is well."""
+        self._pending = None
+        try:
+            response = self.resolve(event, context)
+        except RecursionError as error:
+            raise MalformedBody("body: nested too deeply") from error
+        call, self._pending = self._pending, None
+        return response, call
 
 
 def _arguments_of(handler: Callable[..., Any]) -> inspect.Signature:
@@ -144,9 +154,16 @@ def _request_id(event: Mapping[str, Any]) -> str:
 
 
 def _as_json(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The event with its body declared as JSON: what `curl -d` sends is labelled as a form."""
-    if not event.get("body"):
+    """The event with its body declared as JSON: what `curl -d` sends is labelled as a form.
+
+    Raises:
+        MalformedBody: it is no JSON object (the resolver would take a list's last element).
+    """
+    body = event.get("body")
+    if not body:
         return event
+    if not body.lstrip().startswith("{"):
+        raise MalformedBody("body: must be a JSON object")
     headers = {**(event.get("headers") or {}), "content-type": JSON}
     headers.pop("Content-Type", None)
     return {**event, "headers": headers}

@@ -23,7 +23,9 @@ class SamplingParameters(Request):
     """Sampling parameters, under the names vLLM gives them."""
 
     max_tokens: int | None = Field(default=None, ge=1, description="Tokens to write at most.")
-    temperature: float | None = Field(default=None, ge=0, le=2, description="0 always takes the likeliest.")
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="0 always takes the likeliest."
+    )
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=-1, description="-1 considers all tokens.")
     min_p: float | None = Field(default=None, ge=0, le=1)
@@ -72,7 +74,9 @@ class TaskRequest(Request):
     """A job in the second shape."""
 
     data: TaskData
-    model: Text | None = Field(default=None, description="Left out: the deployment's default model.")
+    model: Text | None = Field(
+        default=None, description="Left out: the deployment's default model."
+    )
     parameters: SamplingParameters = SamplingParameters()
     priority: PriorityName = "normal"
     timeout: float | None = Field(default=None, gt=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from synapse.application.submit import message_of
 from synapse.domain.job import Failure, Job, JobId, JobState, Outcome
@@ -19,7 +19,7 @@ class GiveBack:
     queue: JobQueue
     telemetry: Telemetry
     clock: Clock
-    policy: SweepPolicy = SweepPolicy()
+    policy: SweepPolicy = field(default_factory=SweepPolicy)
 
     async def __call__(
         self, owner: str, job_ids: Sequence[JobId], failure: Failure, *, lost: bool

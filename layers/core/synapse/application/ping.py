@@ -54,9 +54,7 @@ class Pinger:
             parameters={"max_tokens": 1},
         )
         started = time.perf_counter()
-        outcome: Completion | EngineError = EngineError("the engine gave no answer")
-        async for _, outcome in self.engine.infer(spec, pool, [request]):
-            pass
+        [outcome] = [o async for _, o in self.engine.infer(spec, pool, [request])]
         elapsed_s = time.perf_counter() - started
         healthy = isinstance(outcome, Completion)
         if healthy and not (await self.registry.service_rate(spec.name, self.clock())).items:
@@ -64,9 +62,7 @@ class Pinger:
             sample = ServiceSample(spec.name, 1, elapsed_s)
             await self.registry.record_service(sample, self.clock())
         detail = outcome.message if isinstance(outcome, EngineError) else ""
-        return WorkerHealth(
-            spec.name, pool.name, healthy, elapsed_s * 1000, self.clock(), detail
-        )
+        return WorkerHealth(spec.name, pool.name, healthy, elapsed_s * 1000, self.clock(), detail)
 
     async def _depth(self, specs: Sequence[ModelSpec]) -> None:
         depth = dict.fromkeys(Priority, 0)

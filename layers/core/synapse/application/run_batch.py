@@ -203,5 +203,5 @@ class BatchRunner:
 
 
 def _engine_priority(priority: Priority) -> int:
-    """vLLM's scale: lower runs first, 0 is ordinary."""
+    """VLLM's scale: lower runs first, 0 is ordinary."""
     return priority.rank - Priority.NORMAL.rank

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from synapse.application.results import EXPIRED
 from synapse.application.submit import message_of
@@ -23,7 +23,7 @@ class Sweeper:
     queue: JobQueue
     telemetry: Telemetry
     clock: Clock
-    policy: SweepPolicy = SweepPolicy()
+    policy: SweepPolicy = field(default_factory=SweepPolicy)
 
     async def sweep(self, limit: int = 1000) -> Mapping[str, int]:
         """Treat at most `limit` due jobs; returns how often each remedy was applied."""
@@ -39,9 +39,7 @@ class Sweeper:
         now = self.clock()
         match remedy:
             case Remedy.EXPIRE:
-                return self._ended(
-                    await self.store.close(job.id, JobState.EXPIRED, EXPIRED, now)
-                )
+                return self._ended(await self.store.close(job.id, JobState.EXPIRED, EXPIRED, now))
             case Remedy.GIVE_UP:
                 return self._ended(await self.store.close(job.id, JobState.FAILED, LOST, now))
             case Remedy.RESEND:

@@ -102,9 +102,7 @@ def _split(messages: Sequence[JobMessage], policy: BatchPolicy) -> Iterable[list
         yield part
 
 
-def gather_for_s(
-    waiting: int, oldest_age_s: float, in_flight: int, policy: BatchPolicy
-) -> float:
+def gather_for_s(waiting: int, oldest_age_s: float, in_flight: int, policy: BatchPolicy) -> float:
     """How much longer to gather before a batch leaves, in seconds; 0 means send now.
 
     An idle worker gets what there is at once; while one is busy, waiting costs nothing until

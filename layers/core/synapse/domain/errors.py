@@ -6,7 +6,9 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
 
     SynapseError
     ├── RequestError           the caller's fault; nothing was enqueued
-    │   ├── InvalidRequest, UnknownModel, JobNotFound, IdempotencyConflict, PayloadTooLarge
+    │   ├── InvalidRequest, MalformedBody, PayloadTooLarge
+    │   ├── UnknownModel, JobNotFound, FileUnknown
+    │   └── JobNotCancellable, IdempotencyConflict
     ├── Unavailable            ours, for now; the caller may try again later
     └── EngineError            what an engine answered for one item
         ├── InvalidInput       the item's own fault: never retried
@@ -41,6 +43,12 @@ class InvalidRequest(RequestError):
     code = "invalid_value"
 
 
+class MalformedBody(RequestError):
+    """The body is no JSON object."""
+
+    code = "invalid_json"
+
+
 class PayloadTooLarge(RequestError):
     """The input is larger than this deployment accepts."""
 
@@ -57,6 +65,12 @@ class JobNotFound(RequestError):
     """No job of that id, or it has outlived its retention."""
 
     code = "job_not_found"
+
+
+class FileUnknown(RequestError):
+    """No file of that name is served."""
+
+    code = "file_not_found"
 
 
 class JobNotCancellable(RequestError):

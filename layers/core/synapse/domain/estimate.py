@@ -23,9 +23,7 @@ class ServiceRate:
 
 def queue_position(depth: Mapping[Priority, int], priority: Priority) -> int:
     """The place of a job that joins now, 1 being next: behind its own priority and all above."""
-    return 1 + sum(
-        waiting for other, waiting in depth.items() if other.rank <= priority.rank
-    )
+    return 1 + sum(waiting for other, waiting in depth.items() if other.rank <= priority.rank)
 
 
 def estimated_wait_s(position: int, rate: ServiceRate, slots: int) -> float | None:

@@ -210,9 +210,7 @@ class Job:
     def is_held_by(self, owner: str) -> bool:
         """Whether `owner` may write this job's outcome."""
         return (
-            self.state is JobState.RUNNING
-            and self.lease is not None
-            and self.lease.owner == owner
+            self.state is JobState.RUNNING and self.lease is not None and self.lease.owner == owner
         )
 
     def settled(self, outcome: Outcome, now: float) -> Job:

@@ -23,21 +23,31 @@ class PrometheusTelemetry:
             "synapse_jobs_submitted", "Jobs accepted.", ["model", "priority"], registry=registry
         )
         self._ended = Counter(
-            "synapse_jobs_ended", "Jobs ended, by final state.", ["model", "state"], registry=registry
+            "synapse_jobs_ended",
+            "Jobs ended, by final state.",
+            ["model", "state"],
+            registry=registry,
         )
         self._tokens = Counter(
-            "synapse_tokens", "Tokens read (in) and written (out).", ["model", "way"],
+            "synapse_tokens",
+            "Tokens read (in) and written (out).",
+            ["model", "way"],
             registry=registry,
         )
         self._queued = self._histogram("synapse_job_queue_seconds", "Wait in the queue.")
         self._running = self._histogram("synapse_job_run_seconds", "Time on a worker.")
         self._total = self._histogram("synapse_job_total_seconds", "From submission to end.")
         self._batch = Histogram(
-            "synapse_batch_size", "Jobs a batch.", ["model", "pool"], buckets=SIZES,
+            "synapse_batch_size",
+            "Jobs a batch.",
+            ["model", "pool"],
+            buckets=SIZES,
             registry=registry,
         )
         self._errors = Counter(
-            "synapse_engine_errors", "Items an engine refused or lost.", ["model", "pool"],
+            "synapse_engine_errors",
+            "Items an engine refused or lost.",
+            ["model", "pool"],
             registry=registry,
         )
         self._swept = Counter(

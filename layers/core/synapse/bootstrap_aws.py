@@ -1,0 +1,198 @@
+"""Wiring of the AWS target: the one place where its adapters meet the use cases.
+
+Nothing happens at import. Each part is made when a function first needs it, so a function pays
+only for what it uses and needs only the rights of what it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Coroutine, Iterator
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+from botocore.config import Config
+
+from synapse.adapters.aws.blobs import S3BlobStore
+from synapse.adapters.aws.jobs import DynamoJobStore
+from synapse.adapters.aws.queue import SqsJobQueue
+from synapse.adapters.aws.registry import DynamoRegistry
+from synapse.adapters.aws.starter import StepFunctionsBatchStarter
+from synapse.adapters.catalogue import load_catalogue
+from synapse.adapters.telemetry.emf import EmfTelemetry
+from synapse.adapters.telemetry.exposition import exposition
+from synapse.api.app import create_api
+from synapse.api.resolver import Api
+from synapse.api.services import Services
+from synapse.application.dispatch import Dispatcher
+from synapse.application.give_back import GiveBack
+from synapse.application.ping import Pinger
+from synapse.application.results import Results
+from synapse.application.run_batch import BatchRunner
+from synapse.application.submit import Submitter
+from synapse.application.sweep import Sweeper
+from synapse.domain.job import JobId
+from synapse.domain.model import Pool
+from synapse.settings import Settings
+
+if TYPE_CHECKING:
+    from synapse.ports import InferenceEngine
+
+MAX_WAIT_S = 25.0
+"""API Gateway gives up after 29 s."""
+
+CLIENT_CONFIG = Config(
+    connect_timeout=2,
+    read_timeout=10,
+    max_pool_connections=32,
+    retries={"mode": "standard", "total_max_attempts": 4},
+)
+
+T = TypeVar("T")
+
+
+@cache
+def _loop() -> asyncio.Runner:
+    return asyncio.Runner()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the environment's one event loop, to which its gRPC channel belongs."""
+    return _loop().run(work)
+
+
+@cache
+def target() -> Target:
+    """The target of this environment."""
+    return Target(Settings.load(os.environ))
+
+
+class Target:
+    """The use cases over AWS adapters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.telemetry = EmfTelemetry(settings.service)
+
+    @contextlib.contextmanager
+    def telemetry_flushed(self) -> Iterator[None]:
+        """Write the collected metrics at the end of an invocation, however it ends."""
+        try:
+            yield
+        finally:
+            self.telemetry.flush()
+
+    @cached_property
+    def api(self) -> Api:
+        """The HTTP surface."""
+        submitter = Submitter(
+            self._store, self._queue, self._blobs, self._registry, self.telemetry, time.time, new_id
+        )
+        return create_api(
+            Services(
+                submitter=submitter,
+                results=Results(self._store, self._blobs, self.telemetry, time.time),
+                registry=self._registry,
+                default_model=self.settings.default_model,
+                max_wait_s=MAX_WAIT_S,
+                abort=_no_abort,
+                metrics=self._metrics,
+            )
+        )
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        """Plans and starts batches."""
+        return Dispatcher(
+            self._store, self._registry, self._starter, self.telemetry, time.time, new_id
+        )
+
+    def runner(self, lease_s: float) -> BatchRunner:
+        """A runner whose leases last `lease_s` seconds."""
+        return BatchRunner(
+            self._store,
+            self._blobs,
+            self._registry,
+            self._engine,
+            self.telemetry,
+            time.time,
+            lease_s,
+        )
+
+    def pool(self, name: str) -> Pool:
+        """The pool of that name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for pool in self.settings.pools:
+            if pool.name == name:
+                return pool
+        raise ValueError(f"pool {name!r} is not in SYNAPSE_POOLS")
+
+    @cached_property
+    def give_back(self) -> GiveBack:
+        """Gives back what no pool could run."""
+        return GiveBack(self._store, self._queue, self.telemetry, time.time)
+
+    @cached_property
+    def sweeper(self) -> Sweeper:
+        """Looks after stale jobs."""
+        return Sweeper(self._store, self._queue, self.telemetry, time.time)
+
+    @cached_property
+    def pinger(self) -> Pinger:
+        """Keeps workers warm."""
+        return Pinger(self._registry, self._engine, self._queue, self.telemetry, time.time)
+
+    @cached_property
+    def _store(self) -> DynamoJobStore:
+        client = boto3.client("dynamodb", config=CLIENT_CONFIG)
+        return DynamoJobStore(client, self.settings.jobs_table)
+
+    @cached_property
+    def _queue(self) -> SqsJobQueue:
+        return SqsJobQueue(boto3.client("sqs", config=CLIENT_CONFIG), self.settings.queue_urls)
+
+    @cached_property
+    def _blobs(self) -> S3BlobStore:
+        return S3BlobStore(boto3.client("s3", config=CLIENT_CONFIG), self.settings.blob_bucket)
+
+    @cached_property
+    def _registry(self) -> DynamoRegistry:
+        return DynamoRegistry(
+            boto3.client("dynamodb", config=CLIENT_CONFIG),
+            self.settings.registry_table,
+            load_catalogue(),
+            self.settings.pools,
+        )
+
+    @cached_property
+    def _starter(self) -> StepFunctionsBatchStarter:
+        client = boto3.client("stepfunctions", config=CLIENT_CONFIG)
+        return StepFunctionsBatchStarter(client, self.settings.batcher_arn)
+
+    @cached_property
+    def _engine(self) -> InferenceEngine:
+        # Only the functions with the engine layer can import this.
+        from synapse.adapters.triton.engine import TritonEngine
+
+        return TritonEngine()
+
+    async def _metrics(self) -> str:
+        depth = await self._queue.depth("")
+        return exposition(await self._registry.health(), depth)
+
+
+def new_id() -> str:
+    """A new id for a job or a batch."""
+    return uuid.uuid4().hex
+
+
+def _no_abort(job_id: JobId) -> None:
+    """The runner of a job is another Lambda: its late result is refused instead."""

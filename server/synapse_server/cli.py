@@ -1,0 +1,86 @@
+"""The `synapse` command."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from synapse import __version__
+from synapse_server.config import ServerConfig, StartError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 after a clean stop, 1 with a one-line reason, 2 for bad arguments."""
+    arguments = _parser(os.environ).parse_args(argv)
+    if arguments.command is None:
+        _parser(os.environ).print_help()
+        return 2
+    logging.basicConfig(
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        _serve(_config(arguments))
+    except StartError as error:
+        print(f"synapse: {error}", file=sys.stderr)  # noqa: T201 - the command's own answer
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _serve(config: ServerConfig) -> None:
+    import uvloop
+
+    from synapse_server.serve import serve
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(config))
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="synapse", description="Model inference, durable.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="serve models on this machine until Ctrl-C",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog="Every option can also be given as SYNAPSE_<OPTION>, e.g. SYNAPSE_DATA_DIR.",
+    )
+
+    def option(name: str, default: str, text: str, kind: type = str) -> None:
+        variable = "SYNAPSE_" + name.upper().replace("-", "_")
+        value = environ.get(variable, default)
+        serve.add_argument(f"--{name}", default=value, type=kind, help=text)
+
+    option("host", "127.0.0.1", "address to listen on")
+    option("port", "8080", "port to listen on", int)
+    option("data-dir", ".synapse", "records, payloads, worker state and logs", Path)
+    option("models", "smollm2-135m-instruct,echo", "models to load, comma-separated")
+    option("models-dir", "", "folder with more catalogue entries and Triton models")
+    option("engine-url", "", "host:port of a running Triton's gRPC (starts none)")
+    option("worker-venv", ".venv-worker", "virtual environment with Triton", Path)
+    option("max-queued", "100000", "jobs waiting before submissions are refused", int)
+    option("log-level", "warning", "debug, info, warning or error")
+    return parser
+
+
+def _config(arguments: argparse.Namespace) -> ServerConfig:
+    models = tuple(name.strip() for name in arguments.models.split(",") if name.strip())
+    if not models:
+        raise StartError("--models names no model; give at least one")
+    return ServerConfig(
+        host=arguments.host,
+        port=arguments.port,
+        data_dir=arguments.data_dir,
+        models=models,
+        worker_venv=arguments.worker_venv,
+        engine_url=arguments.engine_url or None,
+        models_dir=Path(arguments.models_dir) if arguments.models_dir else None,
+        max_queued=arguments.max_queued,
+    )

@@ -1,0 +1,81 @@
+"""Calling the API as API Gateway does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from synapse.adapters.telemetry.exposition import exposition
+from synapse.api.app import create_api
+from synapse.api.resolver import Api
+from synapse.api.services import Services
+from tests.unit.application.world import CHAT, World
+
+
+def api_of(world: World) -> Api:
+    """The API over a world of fakes."""
+
+    async def metrics() -> str:
+        return exposition(await world.registry.health(), await world.queue.depth("echo"))
+
+    return create_api(
+        Services(
+            submitter=world.submitter,
+            results=world.results,
+            registry=world.registry,
+            default_model=CHAT,
+            max_wait_s=1.0,
+            abort=world.runner.abort,
+            metrics=metrics,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A response, decoded."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error of the body, after checking its shape."""
+        assert set(self.json) == {"error"}
+        error: dict[str, Any] = self.json["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["message"]
+        assert isinstance(error["code"], str)
+        return error
+
+
+async def call(
+    api: Api,
+    method: str,
+    path: str,
+    body: object = None,
+    headers: dict[str, str] | None = None,
+    query: dict[str, str] | None = None,
+) -> Answered:
+    """One request; a `body` that is no text is sent as JSON."""
+    text = body if body is None or isinstance(body, str) else json.dumps(body)
+    event = {
+        "httpMethod": method,
+        "path": path,
+        "headers": headers or {},
+        "multiValueHeaders": {name: [value] for name, value in (headers or {}).items()},
+        "queryStringParameters": query,
+        "multiValueQueryStringParameters": {k: [v] for k, v in (query or {}).items()},
+        "requestContext": {"stage": "dev", "path": f"/dev{path}", "requestId": "req-1"},
+        "body": text,
+        "isBase64Encoded": False,
+    }
+    response = await api.answer(event, None)
+    sent = {name.lower(): values[0] for name, values in response["multiValueHeaders"].items()}
+    return Answered(response["statusCode"], sent, response["body"])

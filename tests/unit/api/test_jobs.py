@@ -1,0 +1,216 @@
+"""The routes of jobs, in both shapes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from synapse.domain.errors import InvalidInput, Unavailable
+from synapse.domain.job import JobState, Priority, SlaTier
+from tests.fakes import ScriptedEngine
+from tests.faults import failing_before
+from tests.unit.api.calls import api_of, call
+from tests.unit.application.world import CHAT, World
+
+
+async def test_a_job_goes_in_with_202_and_comes_out_with_its_result() -> None:
+    world = World()
+    api = api_of(world)
+
+    accepted = await call(api, "POST", "/async-infer", {"model": "echo", "prompt": "hello there"})
+    job_id = accepted.json["jobId"]
+    waiting = await call(api, "GET", f"/results/{job_id}")
+    await world.work()
+    done = await call(api, "GET", f"/results/{job_id}")
+
+    assert accepted.status == 202
+    assert accepted.json == {
+        "jobId": job_id,
+        "status": "QUEUED",
+        "queue_position": 1,
+        "estimated_wait_time": None,
+    }
+    assert accepted.headers["location"] == f"/results/{job_id}"
+    assert (waiting.status, waiting.json["status"]) == (200, "QUEUED")
+    assert done.json["status"] == "COMPLETED"
+    assert done.json["result"] == {"text": "hello there", "finish_reason": "stop"}
+    assert done.json["usage"] == {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4}
+    assert done.json["timings"]["total_ms"] is not None
+    assert done.json["error"] is None
+
+
+async def test_everything_the_request_says_reaches_the_job() -> None:
+    world = World()
+    body = {
+        "model": CHAT,
+        "messages": [{"role": "user", "content": "hi"}],
+        "parameters": {"max_tokens": 7, "temperature": 0, "stop": ["\n"]},
+        "priority": "high",
+        "sla": "gold",
+        "timeout": 9,
+        "metadata": {"order": "4711"},
+    }
+
+    job_id = (await call(api_of(world), "POST", "/async-infer", body)).json["jobId"]
+    [job] = world.store.jobs.values()
+    await world.work()
+
+    assert (job.id, job.model, job.priority, job.sla) == (
+        job_id,
+        CHAT,
+        Priority.HIGH,
+        SlaTier.GOLD,
+    )
+    assert job.deadline_at == world.clock() + 9
+    assert job.metadata == {"order": "4711"}
+    [(_, _, [request])] = world.engine.calls
+    assert request.parameters == {"max_tokens": 7, "temperature": 0.0, "stop": ["\n"]}
+
+
+async def test_a_failed_job_tells_its_cause_in_the_error_shape() -> None:
+    world = World(engine=ScriptedEngine(lambda _: InvalidInput("the prompt is too long")))
+    api = api_of(world)
+    job_id = (await call(api, "POST", "/async-infer", {"model": "echo", "prompt": "x"})).json[
+        "jobId"
+    ]
+    await world.work()
+
+    done = await call(api, "GET", f"/results/{job_id}")
+
+    assert done.status == 200
+    assert done.json["status"] == "FAILED"
+    assert done.json["error"] == {
+        "message": "the prompt is too long",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "invalid_input",
+    }
+
+
+async def test_cancelling() -> None:
+    world = World()
+    api = api_of(world)
+    job_id = (await call(api, "POST", "/async-infer", {"model": "echo", "prompt": "x"})).json[
+        "jobId"
+    ]
+    other = (await call(api, "POST", "/async-infer", {"model": "echo", "prompt": "y"})).json[
+        "jobId"
+    ]
+
+    cancelled = await call(api, "DELETE", f"/results/{job_id}")
+    await world.work()
+    too_late = await call(api, "DELETE", f"/results/{other}")
+
+    assert (cancelled.status, cancelled.json["status"]) == (200, "CANCELLED")
+    assert too_late.status == 409
+    assert too_late.error["code"] == "job_already_ended"
+
+
+async def test_a_repeated_idempotency_key_attaches_to_the_first_job() -> None:
+    api = api_of(World())
+    headers = {"Idempotency-Key": "order-1"}
+    body = {"model": "echo", "prompt": "x"}
+
+    first = await call(api, "POST", "/async-infer", body, headers)
+    again = await call(api, "POST", "/async-infer", body, headers)
+    other = await call(api, "POST", "/async-infer", {**body, "prompt": "y"}, headers)
+
+    assert again.json["jobId"] == first.json["jobId"]
+    assert other.status == 422
+    assert other.error["code"] == "idempotency_conflict"
+
+
+async def test_a_full_queue_is_503_with_retry_after() -> None:
+    world = World()
+    full = Unavailable("the queue is full", retry_after_s=7, code="queue_full")
+    world.queue = failing_before(world.queue, send=[full])
+
+    refused = await call(api_of(world), "POST", "/async-infer", {"model": "echo", "prompt": "x"})
+
+    assert refused.status == 503
+    assert refused.headers["retry-after"] == "7"
+    assert refused.error["type"] == "server_error"
+
+
+async def test_a_body_that_curl_labels_as_a_form_is_read_as_json() -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    accepted = await call(
+        api_of(World()), "POST", "/async-infer", {"model": "echo", "prompt": "x"}, headers
+    )
+
+    assert accepted.status == 202
+
+
+async def test_the_second_shape_is_the_same_job() -> None:
+    world = World()
+    api = api_of(world)
+
+    accepted = await call(
+        api, "POST", "/api/inference", {"data": {"text": "hi"}, "priority": "low"}
+    )
+    task_id = accepted.json["task_id"]
+    await world.work()
+    done = await call(api, "GET", f"/api/inference/{task_id}")
+    as_job = await call(api, "GET", f"/results/{task_id}")
+
+    assert accepted.status == 202
+    assert accepted.json["status"] == "queued"
+    assert done.json["status"] == "completed"
+    assert done.json["result"] == "hi"
+    assert done.json["processing_time"] >= 0
+    assert as_job.json["model"] == CHAT
+
+
+async def test_a_bad_item_of_a_batch_does_not_reject_the_others() -> None:
+    world = World()
+    requests = [
+        {"data": {"text": "good"}},
+        {"data": {}},
+        {"data": {"text": "x"}, "model": "gpt-9"},
+        "nonsense",
+        {"data": {"text": "also good"}, "priority": "high"},
+    ]
+
+    answer = await call(api_of(world), "POST", "/api/inference/batch", {"requests": requests})
+
+    assert answer.status == 202
+    assert (answer.json["accepted"], answer.json["rejected"]) == (2, 3)
+    results = answer.json["results"]
+    assert [result["index"] for result in results] == [0, 1, 2, 3, 4]
+    assert [("task_id" in result) for result in results] == [True, False, False, False, True]
+    assert results[1]["error"]["param"] == "data.text"
+    assert results[2]["error"]["code"] == "model_not_found"
+    assert len(world.queue.messages) == 2
+
+
+async def test_requests_side_by_side_do_not_mix() -> None:
+    world = World()
+    api = api_of(world)
+
+    answers = await asyncio.gather(
+        *(
+            call(api, "POST", "/async-infer", {"model": "echo", "prompt": f"p{n}"})
+            for n in range(50)
+        )
+    )
+    await world.work()
+    results = await asyncio.gather(
+        *(call(api, "GET", f"/results/{answer.json['jobId']}") for answer in answers)
+    )
+
+    assert [result.json["result"]["text"] for result in results] == [f"p{n}" for n in range(50)]
+
+
+async def test_waiting_holds_the_answer_until_the_job_ends() -> None:
+    world = World()
+    api = api_of(world)
+    job_id = (await call(api, "POST", "/async-infer", {"model": "echo", "prompt": "x"})).json[
+        "jobId"
+    ]
+
+    waiting = asyncio.create_task(call(api, "GET", f"/results/{job_id}", query={"wait": "30"}))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await world.work()
+
+    assert (await waiting).json["status"] == JobState.COMPLETED

@@ -1,0 +1,78 @@
+"""Models, health, metrics and the documentation."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tests.factories import a_health
+from tests.unit.api.calls import api_of, call
+from tests.unit.application.world import CHAT, World
+
+
+async def test_models_are_listed_as_openai_lists_them() -> None:
+    api = api_of(World())
+
+    listed = (await call(api, "GET", "/v1/models")).json
+    one = (await call(api, "GET", f"/v1/models/{CHAT}")).json
+
+    assert listed["object"] == "list"
+    assert [model["id"] for model in listed["data"]] == ["echo", CHAT]
+    assert one == {"id": CHAT, "object": "model", "created": 0, "owned_by": "synapse"}
+
+
+async def test_health_tells_how_the_workers_are() -> None:
+    world = World()
+    api = api_of(world)
+
+    assert (await call(api, "GET", "/health")).json["status"] == "starting"
+    await world.registry.record_health(a_health("gpu"))
+    assert (await call(api, "GET", "/health")).json["status"] == "ok"
+    await world.registry.record_health(a_health("cpu", healthy=False, detail="refused"))
+    degraded = (await call(api, "GET", "/health")).json
+    assert degraded["status"] == "degraded"
+    assert {w["pool"]: w["detail"] for w in degraded["workers"]} == {"cpu": "refused", "gpu": ""}
+
+
+async def test_metrics_are_prometheus_text() -> None:
+    world = World()
+    await world.registry.record_health(a_health("gpu"))
+    await world.submit()
+
+    answer = await call(api_of(world), "GET", "/metrics")
+
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert 'synapse_worker_healthy{model="echo",pool="gpu"} 1' in answer.text
+    assert 'synapse_queue_depth{priority="normal"} 1' in answer.text
+
+
+async def test_the_document_describes_every_route_and_its_errors() -> None:
+    document = (await call(api_of(World()), "GET", "/openapi.json")).json
+
+    assert set(document["paths"]) == {
+        "/async-infer",
+        "/results/{job_id}",
+        "/api/inference",
+        "/api/inference/batch",
+        "/api/inference/{task_id}",
+        "/v1/models",
+        "/v1/models/{model}",
+        "/health",
+        "/metrics",
+        "/openapi.json",
+    }
+    submit = document["paths"]["/async-infer"]["post"]
+    assert set(submit["responses"]) >= {"202", "400", "404", "413", "422", "503"}
+    assert "AsyncInferRequest" in json.dumps(submit["requestBody"])
+
+
+async def test_the_pages_load_nothing_from_elsewhere() -> None:
+    api = api_of(World())
+    for page in ("/api/docs", "/api/redoc"):
+        html = await call(api, "GET", page)
+        assert html.headers["content-type"].startswith("text/html")
+        assert "http" not in re.sub(r"<!doctype.*?>", "", html.text)
+        for asset in re.findall(r'(?:src|href)="static/([^"]+)"', html.text):
+            loaded = await call(api, "GET", f"/api/static/{asset}")
+            assert loaded.status == 200
+            assert len(loaded.text) > 100_000

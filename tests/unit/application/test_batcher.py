@@ -1,0 +1,108 @@
+"""The batcher: retry, fall back, give back. `tests/e2e` holds the state machine to the same."""
+
+from __future__ import annotations
+
+from synapse.domain.errors import EngineLost, EngineUnavailable
+from synapse.domain.job import JobState, Usage
+from synapse.ports import Completion, InferenceRequest
+from tests.fakes import Answer, ScriptedEngine
+from tests.unit.application.world import World
+
+OK = Completion("ok", "stop", Usage(1, 1))
+REFUSED = EngineUnavailable("connection refused")
+
+
+async def test_a_refusal_is_retried_on_the_same_pool_with_growing_waits() -> None:
+    answers = [REFUSED, REFUSED, OK]
+    world = World(engine=ScriptedEngine(lambda _: answers.pop(0)))
+    job = await world.submit()
+
+    await world.work()
+
+    assert (await world.job(job.id)).state is JobState.COMPLETED
+    assert [pool.name for _, pool, _ in world.engine.calls] == ["gpu", "gpu", "gpu"]
+    assert world.slept_s == [0.25, 0.5]
+
+
+async def test_a_pool_that_keeps_refusing_is_left_for_the_next() -> None:
+    answers = [REFUSED, REFUSED, REFUSED, OK]
+    world = World(engine=ScriptedEngine(lambda _: answers.pop(0)))
+    job = await world.submit()
+
+    await world.work()
+
+    served = (await world.job(job.id)).served
+    assert served is not None
+    assert served.pool == "cpu"
+
+
+async def test_a_job_that_no_pool_takes_goes_back_to_its_queue_and_costs_nothing() -> None:
+    world = World(engine=ScriptedEngine(lambda _: REFUSED))
+    job = await world.submit()
+
+    await world.work()
+
+    again = await world.job(job.id)
+    assert (again.state, again.losses) == (JobState.QUEUED, 0)
+    assert [message.job_id for message in world.queue.messages] == [job.id]
+
+
+async def test_an_outage_of_any_length_fails_no_job_before_its_deadline() -> None:
+    world = World(engine=ScriptedEngine(lambda _: REFUSED))
+    job = await world.submit(timeout_s=3600.0)
+    for _ in range(40):
+        await world.work()
+    world.engine = world.runner.engine = ScriptedEngine()
+
+    await world.work()
+
+    assert (await world.job(job.id)).state is JobState.COMPLETED
+
+
+async def test_a_lost_worker_sends_its_jobs_back_to_run_alone() -> None:
+    crashes = [EngineLost("stream broke"), EngineLost("stream broke")]
+    world = World(engine=ScriptedEngine(lambda _: crashes.pop() if crashes else OK))
+    jobs = [await world.submit("a"), await world.submit("b")]
+
+    await world.work()
+    assert all(message.is_suspect for message in world.queue.messages)
+    await world.work()
+
+    assert set(world.states().values()) == {JobState.COMPLETED}
+    assert [len(requests) for _, _, requests in world.engine.calls] == [2, 1, 1]
+    assert [(await world.job(job.id)).losses for job in jobs] == [1, 1]
+
+
+async def test_a_job_that_kills_every_worker_fails_and_takes_nobody_along() -> None:
+    world = World()
+    poison = await world.submit("poison")
+    others = [await world.submit("fine") for _ in range(3)]
+
+    def script(request: InferenceRequest) -> Answer:
+        batch = world.engine.calls[-1][2]
+        died = any(other.prompt == "poison" for other in batch)
+        return EngineLost("the worker went down") if died else OK
+
+    world.engine = world.runner.engine = ScriptedEngine(script)
+    for _ in range(5):
+        await world.work()
+
+    failed = await world.job(poison.id)
+    assert failed.state is JobState.FAILED
+    assert failed.failure is not None
+    assert failed.failure.code == "worker_lost"
+    assert {(await world.job(job.id)).state for job in others} == {JobState.COMPLETED}
+    assert not world.queue.messages
+
+
+async def test_an_unforeseen_error_counts_as_a_loss_and_never_escapes() -> None:
+    def broken(request: InferenceRequest) -> Completion:
+        raise ZeroDivisionError
+
+    world = World(engine=ScriptedEngine(broken))
+    job = await world.submit()
+
+    await world.work()
+
+    assert (await world.job(job.id)).state is JobState.QUEUED
+    assert [message.job_id for message in world.queue.messages] == [job.id]

@@ -1,0 +1,189 @@
+"""Sweeping, pinging, dispatching: nothing accepted stays open for ever."""
+
+from __future__ import annotations
+
+import pytest
+
+from synapse.application.results import Results
+from synapse.domain.errors import EngineUnavailable, JobNotCancellable, JobNotFound, Unavailable
+from synapse.domain.job import JobId, JobState, Lease, Usage
+from synapse.ports import Completion, InferenceRequest
+from tests.factories import a_chat_model, a_message, a_pool
+from tests.fakes import Answer, MemoryRegistry, ScriptedEngine
+from tests.faults import failing_before
+from tests.unit.application.world import World
+
+
+async def test_a_job_whose_message_was_lost_is_sent_again() -> None:
+    world = World()
+    job = await world.submit()
+    world.queue.take()
+    world.clock.advance(121.0)
+
+    assert await world.sweeper.sweep() == {"resend": 1}
+    await world.work()
+
+    assert (await world.job(job.id)).state is JobState.COMPLETED
+
+
+async def test_patience_doubles_so_a_backlog_is_not_multiplied() -> None:
+    world = World()
+    await world.submit(timeout_s=50_000.0)
+    for _ in range(3600 // 10):
+        world.clock.advance(10.0)
+        await world.sweeper.sweep()
+
+    assert len(world.queue.messages) == 1 + 4  # at 120, 360, 840 and 1,800 s
+
+
+async def test_a_runner_that_died_loses_its_jobs_to_the_queue() -> None:
+    world = World()
+    job = await world.submit()
+    [message] = world.queue.take()
+    await world.store.claim([message.job_id], Lease("dead", world.clock() + 60.0), world.clock())
+    world.clock.advance(61.0)
+
+    await world.sweeper.sweep()
+    await world.work()
+
+    done = await world.job(job.id)
+    assert (done.state, done.losses) == (JobState.COMPLETED, 1)
+
+
+async def test_a_job_that_lost_three_runners_is_given_up() -> None:
+    world = World()
+    job = await world.submit(timeout_s=80_000.0)
+    for attempt in range(3):
+        lease = Lease(f"dead-{attempt}", world.clock() + 60.0)
+        await world.store.claim([job.id], lease, world.clock())
+        world.clock.advance(61.0)
+        await world.sweeper.sweep()
+
+    failed = await world.job(job.id)
+    assert failed.state is JobState.FAILED
+    assert failed.failure is not None
+    assert failed.failure.code == "worker_lost"
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_an_open_job_past_its_deadline_expires(running: bool) -> None:
+    world = World()
+    job = await world.submit(timeout_s=30.0)
+    if running:
+        await world.store.claim([job.id], Lease("b", world.clock() + 900.0), world.clock())
+    world.clock.advance(31.0)
+
+    await world.sweeper.sweep()
+
+    assert (await world.job(job.id)).state is JobState.EXPIRED
+
+
+async def test_reading_a_job_past_its_deadline_expires_it() -> None:
+    world = World()
+    job = await world.submit(timeout_s=30.0)
+    world.clock.advance(31.0)
+
+    assert (await world.results.get(job.id)).job.state is JobState.EXPIRED
+    assert (await world.job(job.id)).state is JobState.EXPIRED
+
+
+async def test_waiting_returns_as_soon_as_the_job_ends() -> None:
+    world = World()
+    job = await world.submit()
+    ended_at: list[float] = []
+
+    async def finish(*_: object) -> None:
+        await world.work()
+        ended_at.append(world.clock())
+
+    store = failing_before(world.store)
+    store.watch = finish
+    view = await Results(store, world.blobs, world.telemetry, world.clock).get(job.id, 30.0)
+
+    assert view.job.state is JobState.COMPLETED
+    assert ended_at
+
+
+async def test_an_unknown_job_is_not_found() -> None:
+    with pytest.raises(JobNotFound):
+        await World().results.get(JobId("nope"))
+    with pytest.raises(JobNotFound):
+        await World().results.cancel(JobId("nope"), lambda _: None)
+
+
+async def test_cancelling_twice_is_cancelling_and_after_the_end_a_conflict() -> None:
+    world = World()
+    job = await world.submit()
+    done = await world.submit()
+    aborted: list[JobId] = []
+
+    first = await world.results.cancel(job.id, aborted.append)
+    second = await world.results.cancel(job.id, aborted.append)
+    await world.work()
+
+    assert first.job.state is second.job.state is JobState.CANCELLED
+    assert aborted == [job.id]
+    with pytest.raises(JobNotCancellable):
+        await world.results.cancel(done.id, aborted.append)
+
+
+async def test_a_withdrawn_model_fails_its_waiting_jobs() -> None:
+    world = World()
+    job = await world.submit()
+    world.registry = MemoryRegistry([a_chat_model()], [a_pool()])
+
+    await world.dispatcher.dispatch(world.queue.take())
+
+    assert (await world.job(job.id)).state is JobState.FAILED
+    assert not world.starter.orders
+
+
+async def test_a_model_without_a_pool_is_delivered_again() -> None:
+    world = World()
+    await world.submit()
+    world.registry = MemoryRegistry([*await world.registry.models()], [])
+
+    with pytest.raises(Unavailable):
+        await world.dispatcher.dispatch(world.queue.take())
+
+
+async def test_messages_of_many_models_become_batches_of_one_model_each() -> None:
+    world = World()
+    messages = [a_message(model=name) for name in ("echo", "smollm2-135m-instruct", "echo")]
+
+    await world.dispatcher.dispatch(messages)
+
+    assert [(o.batch.model, len(o.batch.job_ids)) for o in world.starter.orders] == [
+        ("echo", 2),
+        ("smollm2-135m-instruct", 1),
+    ]
+    assert [pool.name for pool in world.starter.orders[0].pools] == ["gpu", "cpu"]
+
+
+async def test_the_pinger_tries_every_pair_and_remembers_what_it_saw() -> None:
+    def script(request: InferenceRequest) -> Answer:
+        if request.id.endswith("-cpu"):
+            return EngineUnavailable("connection refused")
+        return Completion("p", "length", Usage(1, 1))
+
+    world = World(engine=ScriptedEngine(script))
+
+    seen = await world.pinger.ping()
+
+    assert {(h.pool, h.healthy, h.detail) for h in seen} == {
+        ("gpu", True, ""),
+        ("cpu", False, "connection refused"),
+    }
+    assert len(await world.registry.health()) == 4
+    assert all(r[0].parameters == {"max_tokens": 1} for _, _, r in world.engine.calls)
+
+
+async def test_the_first_ping_makes_the_first_wait_estimate() -> None:
+    world = World()
+    await world.pinger.ping()
+    first = (await world.registry.service_rate("echo", world.clock())).items
+
+    await world.pinger.ping()
+
+    assert first >= 1
+    assert (await world.registry.service_rate("echo", world.clock())).items == first

@@ -1,0 +1,291 @@
+"""Running batches: every job ends once, whatever the engine does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from synapse.application.payloads import JobInput
+from synapse.domain.errors import (
+    EngineError,
+    EngineLost,
+    EngineTimeout,
+    EngineUnavailable,
+    InvalidInput,
+)
+from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, Usage
+from synapse.domain.model import ModelSpec, Pool
+from synapse.ports import ChatMessage, Completion, InferenceRequest
+from tests.factories import a_batch, a_pool
+from tests.fakes import Answer, ScriptedEngine
+from tests.unit.application.world import CHAT, World
+
+
+async def _submitted(world: World, *prompts: str, model: str = "echo") -> list[Job]:
+    jobs = [await world.submit(prompt, model=model) for prompt in prompts]
+    world.queue.take()
+    return jobs
+
+
+async def test_each_job_gets_its_own_result_usage_and_place() -> None:
+    world = World()
+    jobs = await _submitted(world, "one", "two words")
+
+    await world.runner.run(a_batch(*(job.id for job in jobs)), a_pool("gpu", accelerator="l4"))
+
+    first, second = [await world.results.get(job.id) for job in jobs]
+    assert first.job.state is second.job.state is JobState.COMPLETED
+    assert first.result == {"text": "one", "finish_reason": "stop"}
+    assert second.job.usage == Usage(2, 2)
+    assert second.job.served is not None
+    assert (second.job.served.pool, second.job.served.accelerator) == ("gpu", "l4")
+    assert second.job.served.batch_size == 2
+
+
+async def test_a_poisoned_item_fails_alone() -> None:
+    world = World(
+        engine=ScriptedEngine(
+            lambda r: (
+                InvalidInput("bad text")
+                if r.prompt == "bad"
+                else Completion("ok", "stop", Usage(1, 1))
+            )
+        )
+    )
+    good, bad, other = await _submitted(world, "good", "bad", "other")
+
+    await world.runner.run(a_batch(good.id, bad.id, other.id), a_pool())
+
+    assert world.states() == {
+        good.id: JobState.COMPLETED,
+        bad.id: JobState.FAILED,
+        other.id: JobState.COMPLETED,
+    }
+    failure = (await world.job(bad.id)).failure
+    assert failure is not None
+    assert (failure.code, failure.message) == ("invalid_input", "bad text")
+
+
+async def test_a_batch_delivered_twice_runs_once() -> None:
+    world = World()
+    [job] = await _submitted(world, "hello")
+
+    await world.runner.run(a_batch(job.id), a_pool())
+    await world.runner.run(a_batch(job.id), a_pool())
+
+    assert len(world.engine.calls) == 1
+    assert len(world.telemetry.of("ended")) == 1
+
+
+async def test_a_cancelled_job_never_reaches_the_engine() -> None:
+    world = World()
+    job, other = await _submitted(world, "hello", "world")
+    await world.results.cancel(job.id, lambda _: None)
+
+    await world.runner.run(a_batch(job.id, other.id), a_pool())
+
+    [(_, _, requests)] = world.engine.calls
+    assert [request.id for request in requests] == [other.id]
+
+
+async def test_a_job_past_its_deadline_expires_instead_of_running() -> None:
+    world = World()
+    job = await world.submit(timeout_s=10.0)
+    world.clock.advance(11.0)
+
+    await world.runner.run(a_batch(job.id), a_pool())
+
+    assert (await world.job(job.id)).state is JobState.EXPIRED
+    assert not world.engine.calls
+
+
+async def test_the_engine_gets_no_more_time_than_the_job_and_the_lease_have() -> None:
+    world = World()
+    short = await world.submit(timeout_s=10.0)
+    long = await world.submit(timeout_s=10_000.0)
+
+    await world.runner.run(a_batch(short.id, long.id), a_pool())
+
+    [(_, _, requests)] = world.engine.calls
+    times = {request.id: request.timeout_s for request in requests}
+    assert times[short.id] == pytest.approx(10.0)
+    assert times[long.id] == pytest.approx(world.runner.lease_s - 5.0)
+
+
+async def test_an_unreachable_engine_leaves_the_jobs_to_the_same_batch() -> None:
+    world = World(engine=ScriptedEngine(lambda _: EngineUnavailable("connection refused")))
+    [job] = await _submitted(world, "hello")
+    batch = a_batch(job.id)
+
+    with pytest.raises(EngineUnavailable):
+        await world.runner.run(batch, a_pool())
+
+    job = await world.job(job.id)
+    assert job.is_held_by(batch.id)
+    assert job.losses == 0
+
+
+async def test_the_same_batch_may_run_its_jobs_again() -> None:
+    answers: list[Answer] = [EngineUnavailable("refused"), Completion("ok", "stop", Usage())]
+    world = World(engine=ScriptedEngine(lambda _: answers.pop(0)))
+    [job] = await _submitted(world, "hello")
+    batch = a_batch(job.id)
+    with pytest.raises(EngineUnavailable):
+        await world.runner.run(batch, a_pool())
+
+    await world.runner.run(batch, a_pool("cpu"))
+
+    assert (await world.job(job.id)).state is JobState.COMPLETED
+
+
+async def test_what_finished_before_a_loss_stays_finished() -> None:
+    world = World(
+        engine=ScriptedEngine(
+            lambda r: (
+                EngineLost("stream broke")
+                if r.prompt == "second"
+                else Completion("ok", "stop", Usage())
+            )
+        )
+    )
+    first, second = await _submitted(world, "first", "second")
+
+    with pytest.raises(EngineLost):
+        await world.runner.run(a_batch(first.id, second.id), a_pool())
+
+    assert (await world.job(first.id)).state is JobState.COMPLETED
+    assert (await world.job(second.id)).state is JobState.RUNNING
+
+
+async def test_a_timeout_at_the_deadline_is_an_expiry_and_before_it_a_failure() -> None:
+    world = World(engine=ScriptedEngine(lambda _: EngineTimeout("too slow")))
+    short = await world.submit(timeout_s=10.0)
+    long = await world.submit(timeout_s=10_000.0)
+    world.clock.advance(5.0)
+    world.runner.lease_s = 5.0
+    world.engine = world.runner.engine = _Slow(world)
+
+    await world.runner.run(a_batch(short.id, long.id), a_pool())
+
+    assert (await world.job(short.id)).state is JobState.EXPIRED
+    assert (await world.job(long.id)).state is JobState.FAILED
+
+
+class _Slow:
+    """Lets six seconds pass, then times every request out."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncIterator[tuple[JobId, Completion | EngineError]]:
+        self._world.clock.advance(6.0)
+        for request in requests:
+            yield request.id, EngineTimeout("too slow")
+
+
+async def test_a_late_runner_cannot_overwrite_the_winner() -> None:
+    world = World()
+    [job] = await _submitted(world, "hello")
+    loser = Lease("slow-batch", world.clock() + 1.0)
+    await world.store.claim([job.id], loser, world.clock())
+    world.clock.advance(2.0)
+    await world.runner.run(a_batch(job.id), a_pool())
+    winner = await world.results.get(job.id)
+
+    late = await world.runner.store.settle(_outcome(job.id, "late"), loser.owner, world.clock())
+
+    assert late is None
+    assert (await world.results.get(job.id)).result == winner.result
+    assert (await world.job(job.id)).losses == 1
+
+
+def _outcome(job_id: JobId, text: str) -> Outcome:
+    return Outcome(job_id, JobState.COMPLETED, Payload(inline=json.dumps({"text": text})))
+
+
+async def test_aborting_a_generation_stops_its_stream_and_spares_the_batch() -> None:
+    world = World()
+    engine = _Hanging()
+    world.runner.engine = engine
+    stuck, other = await _submitted(world, "stuck", "other", model=CHAT)
+    batch = a_batch(stuck.id, other.id, model=CHAT)
+
+    running = asyncio.create_task(world.runner.run(batch, a_pool()))
+    await engine.started.wait()
+    await world.results.cancel(stuck.id, world.runner.abort)
+    await running
+
+    assert engine.closed == ["stuck"]
+    assert (await world.job(stuck.id)).state is JobState.CANCELLED
+    assert (await world.job(other.id)).state is JobState.COMPLETED
+
+
+class _Hanging:
+    """Never answers the prompt `stuck`; notes when its stream is closed."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.closed: list[str] = []
+
+    async def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncIterator[tuple[JobId, Completion | EngineError]]:
+        [request] = requests
+        if request.prompt == "stuck":
+            self.started.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.closed.append("stuck")
+        yield request.id, Completion("ok", "stop", Usage())
+
+
+async def test_measured_speed_is_recorded() -> None:
+    world = World()
+    jobs = await _submitted(world, "one", "two")
+
+    await world.runner.run(a_batch(*(job.id for job in jobs)), a_pool())
+
+    assert (await world.registry.service_rate("echo", world.clock())).items == 2
+
+
+async def test_a_lost_input_fails_its_job_and_says_so() -> None:
+    world = World()
+    job = await world.submit("x" * 300_000)
+    world.blobs.blobs.clear()
+
+    await world.runner.run(a_batch(job.id), a_pool())
+
+    failure = (await world.job(job.id)).failure
+    assert failure is not None
+    assert failure.code == "input_lost"
+
+
+async def test_a_large_result_travels_by_claim_check() -> None:
+    text = "long " * 60_000
+    world = World(engine=ScriptedEngine(lambda _: Completion(text, "length", Usage(1, 60_000))))
+    [job] = await _submitted(world, "hello")
+
+    await world.runner.run(a_batch(job.id), a_pool())
+
+    view = await world.results.get(job.id)
+    assert view.job.result is not None
+    assert view.job.result.inline is None
+    assert view.result == {"text": text, "finish_reason": "length"}
+
+
+async def test_messages_reach_the_engine_as_messages() -> None:
+    world = World()
+    turns = (ChatMessage("system", "be brief"), ChatMessage("user", "hi"))
+    job = await world.submit(model=CHAT, input=JobInput(messages=turns))
+
+    await world.runner.run(a_batch(job.id, model=CHAT), a_pool())
+
+    [(_, _, [request])] = world.engine.calls
+    assert request.messages == turns
+    assert request.prompt is None

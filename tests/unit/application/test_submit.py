@@ -1,0 +1,174 @@
+"""Submitting: what is accepted is recorded and queued, what is refused leaves no trace."""
+
+from __future__ import annotations
+
+import pytest
+
+from synapse.application.payloads import INLINE_LIMIT_BYTES, JobInput, decode_input, fetch
+from synapse.application.submit import SubmitJob, SubmitLimits
+from synapse.domain.errors import (
+    IdempotencyConflict,
+    InvalidRequest,
+    PayloadTooLarge,
+    SynapseError,
+    Unavailable,
+    UnknownModel,
+)
+from synapse.domain.job import JobState, Priority
+from synapse.domain.model import ServiceSample
+from synapse.ports import ChatMessage
+from tests.faults import failing_before
+from tests.unit.application.world import CHAT, World
+
+
+async def test_an_accepted_job_is_recorded_before_its_message_is_sent() -> None:
+    world = World()
+
+    job = await world.submit("The future of AI is", priority=Priority.HIGH)
+
+    assert (await world.job(job.id)).state is JobState.QUEUED
+    [message] = world.queue.messages
+    assert message.job_id == job.id
+    assert message.priority is Priority.HIGH
+    assert decode_input(await fetch(world.blobs, job.payload)).prompt == "The future of AI is"
+
+
+async def test_a_message_never_carries_the_prompt() -> None:
+    world = World()
+
+    await world.submit("SECRET-PROMPT")
+
+    assert "SECRET-PROMPT" not in repr(world.queue.messages)
+
+
+async def test_a_large_prompt_travels_by_claim_check() -> None:
+    world = World()
+
+    job = await world.submit("ä" * INLINE_LIMIT_BYTES)
+
+    assert job.payload.inline is None
+    assert decode_input(await fetch(world.blobs, job.payload)).prompt == "ä" * INLINE_LIMIT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "param"),
+    [
+        (SubmitJob("gpt-9", JobInput("hi")), UnknownModel, "model"),
+        (SubmitJob("echo", JobInput("x" * (1024 * 1024 + 1))), PayloadTooLarge, "prompt"),
+        (
+            SubmitJob("echo", JobInput(messages=(ChatMessage("user", "hi"),))),
+            InvalidRequest,
+            "messages",
+        ),
+        (
+            SubmitJob("echo", JobInput("hi", parameters={"max_tokens": 5000})),
+            InvalidRequest,
+            "parameters.max_tokens",
+        ),
+        (SubmitJob("echo", JobInput("hi"), timeout_s=0.0), InvalidRequest, "timeout"),
+        (SubmitJob("echo", JobInput("hi"), timeout_s=1e9), InvalidRequest, "timeout"),
+    ],
+)
+async def test_a_bad_request_names_its_field_and_enqueues_nothing(
+    command: SubmitJob, error: type[SynapseError], param: str
+) -> None:
+    world = World()
+
+    with pytest.raises(error) as caught:
+        await world.submitter.submit(command)
+
+    assert caught.value.param == param
+    assert not world.store.jobs
+    assert not world.queue.messages
+    assert not world.blobs.blobs
+
+
+async def test_an_unknown_model_is_told_which_there_are() -> None:
+    with pytest.raises(UnknownModel, match=f"echo, {CHAT}"):
+        await World().submitter.submit(SubmitJob("gpt-9", JobInput("hi")))
+
+
+async def test_one_bad_request_of_many_spares_the_others() -> None:
+    world = World()
+    commands = [SubmitJob(model, JobInput("hi")) for model in ("echo", "gpt-9", "echo")]
+
+    first, second, third = await world.submitter.submit_many(commands)
+
+    assert isinstance(second, UnknownModel)
+    assert not isinstance(first, SynapseError)
+    assert not isinstance(third, SynapseError)
+    assert len(world.queue.messages) == 2
+
+
+async def test_a_repeated_key_gets_the_first_job_and_never_runs_twice() -> None:
+    world = World()
+
+    first = await world.submit("hi", idempotency_key="k")
+    await world.work()
+    second = await world.submit("hi", idempotency_key="k")
+
+    assert second.id == first.id
+    assert second.state is JobState.COMPLETED
+    assert not world.queue.messages
+    assert len(world.telemetry.of("submitted")) == 1
+
+
+async def test_a_repeated_key_with_another_body_is_a_conflict() -> None:
+    world = World()
+    await world.submit("hi", idempotency_key="k")
+
+    with pytest.raises(IdempotencyConflict):
+        await world.submit("bye", idempotency_key="k")
+
+
+async def test_a_job_that_cannot_be_queued_is_refused_and_its_record_closed() -> None:
+    world = World()
+    world.queue = failing_before(world.queue, send=[Unavailable("the queue is away")])
+
+    with pytest.raises(Unavailable):
+        await world.submit()
+
+    [(_, state)] = world.states().items()
+    assert state is JobState.FAILED
+
+
+async def test_a_keyed_job_that_could_not_be_queued_is_queued_by_the_repeat() -> None:
+    world = World()
+    world.queue = failing_before(world.queue, send=[Unavailable("the queue is away")])
+    with pytest.raises(Unavailable):
+        await world.submit(idempotency_key="k")
+
+    job = await world.submit(idempotency_key="k")
+
+    assert job.state is JobState.QUEUED
+    assert [message.job_id for message in world.queue.messages] == [job.id]
+
+
+async def test_the_position_counts_those_ahead_and_the_wait_comes_from_measured_speed() -> None:
+    world = World()
+    await world.registry.record_service(ServiceSample("echo", items=10, busy_s=20.0), world.clock())
+    await world.submit(priority=Priority.LOW)
+    await world.submit(priority=Priority.HIGH)
+    command = SubmitJob("echo", JobInput("hi"), Priority.NORMAL)
+
+    accepted = await world.submitter.submit(command)
+
+    assert accepted.queue_position == 2  # behind the high one, before the low one
+    assert accepted.estimated_wait_s == pytest.approx(2.0 / 8)  # one job ahead, 2 s each, 8 slots
+
+
+async def test_the_wait_is_unknown_before_anything_was_measured() -> None:
+    accepted = await World().submitter.submit(SubmitJob("echo", JobInput("hi")))
+
+    assert accepted.queue_position == 1
+    assert accepted.estimated_wait_s is None
+
+
+async def test_the_deadline_is_the_timeout_from_now() -> None:
+    world = World()
+
+    given = await world.submit(timeout_s=12.0)
+    default = await world.submit()
+
+    assert given.deadline_at == world.clock() + 12.0
+    assert default.deadline_at == world.clock() + SubmitLimits().default_timeout_s

@@ -1,0 +1,120 @@
+"""All the use cases over working fakes, wired as the entry points wire them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from synapse.application.batcher import Batcher
+from synapse.application.dispatch import Dispatcher
+from synapse.application.give_back import GiveBack
+from synapse.application.payloads import JobInput
+from synapse.application.ping import Pinger
+from synapse.application.results import Results
+from synapse.application.run_batch import BatchRunner
+from synapse.application.submit import SubmitJob, Submitter
+from synapse.application.sweep import Sweeper
+from synapse.domain.job import Job, JobId, JobState
+from synapse.domain.retry import RetryPolicy
+from tests.factories import a_chat_model, a_model, a_pool, counted_ids
+from tests.fakes import (
+    FakeClock,
+    MemoryBlobStore,
+    MemoryJobQueue,
+    MemoryJobStore,
+    MemoryRegistry,
+    RecordingBatchStarter,
+    RecordingTelemetry,
+    ScriptedEngine,
+)
+
+CHAT = "smollm2-135m-instruct"
+
+
+@dataclass
+class World:
+    """A deployment in memory. Replace a port before the first use case is taken from it."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    queue: Any = field(default_factory=MemoryJobQueue)
+    blobs: Any = field(default_factory=MemoryBlobStore)
+    engine: Any = field(default_factory=ScriptedEngine)
+    telemetry: RecordingTelemetry = field(default_factory=RecordingTelemetry)
+    starter: Any = field(default_factory=RecordingBatchStarter)
+    store: Any = None
+    registry: Any = None
+    slept_s: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = self.store or MemoryJobStore(self.clock)
+        models = [a_model("echo"), a_chat_model(CHAT)]
+        self.registry = self.registry or MemoryRegistry(models, [a_pool("gpu"), a_pool("cpu")])
+        self.new_id = counted_ids("id-")
+        self.runner = BatchRunner(
+            self.store, self.blobs, self.registry, self.engine, self.telemetry, self.clock
+        )
+
+    @property
+    def submitter(self) -> Submitter:
+        return Submitter(
+            self.store,
+            self.queue,
+            self.blobs,
+            self.registry,
+            self.telemetry,
+            self.clock,
+            self.new_id,
+        )
+
+    @property
+    def results(self) -> Results:
+        return Results(self.store, self.blobs, self.telemetry, self.clock)
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        return Dispatcher(
+            self.store, self.registry, self.starter, self.telemetry, self.clock, self.new_id
+        )
+
+    @property
+    def give_back(self) -> GiveBack:
+        return GiveBack(self.store, self.queue, self.telemetry, self.clock)
+
+    @property
+    def sweeper(self) -> Sweeper:
+        return Sweeper(self.store, self.queue, self.telemetry, self.clock)
+
+    @property
+    def pinger(self) -> Pinger:
+        return Pinger(self.registry, self.engine, self.queue, self.telemetry, self.clock)
+
+    @property
+    def batcher(self) -> Batcher:
+        async def sleep(seconds: float) -> None:
+            self.slept_s.append(seconds)
+            self.clock.advance(seconds)
+
+        return Batcher(self.runner, self.give_back, RetryPolicy(max_attempts=3), sleep, lambda: 0.5)
+
+    async def submit(self, prompt: str = "hello", **changes: Any) -> Job:
+        """Submit a job to the echo model (or as `changes` say)."""
+        fields: dict[str, Any] = {"model": "echo", "input": JobInput(prompt=prompt), **changes}
+        return (await self.submitter.submit(SubmitJob(**fields))).job
+
+    async def work(self) -> None:
+        """Dispatch all that is queued and run it through the batcher."""
+        await self.dispatcher.dispatch(self.queue.take())
+        orders, self.starter.orders = self.starter.orders, []
+        for order in orders:
+            await self.batcher.run(order)
+
+    async def job(self, job_id: JobId) -> Job:
+        """The job as recorded."""
+        job = await self.store.get(job_id)
+        assert job is not None
+        return job
+
+    def states(self) -> Mapping[JobId, JobState]:
+        """The state of every job."""
+        return {job.id: job.state for job in self.store.jobs.values()}
