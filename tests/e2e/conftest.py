@@ -1,0 +1,43 @@
+"""One deployment for all end-to-end tests: a worker, an emulator, and the template in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e import sam
+from tests.e2e.emulator import Emulator, emulator
+from tests.e2e.stack import Stack
+from tests.e2e.worker import Worker, worker
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    with worker(tmp_path_factory.mktemp("worker")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with emulator(tmp_path_factory.mktemp("emulator")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(aws: Emulator, triton: Worker, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """The application, built and deployed as a user would, in front of the worker."""
+    template = sam.build(tmp_path_factory.mktemp("build"), aws.python)
+    sam.deploy(
+        template,
+        aws.url,
+        {
+            "Stage": "local",
+            "Architecture": "x86_64",
+            "EngineUrl": triton.grpc_address,
+            "EngineAccelerator": "cpu",
+        },
+    )
+    deployed = Stack(aws)
+    deployed.import_gateway_responses(template)
+    return deployed

@@ -1,0 +1,120 @@
+"""MiniStack, the AWS emulator that the template is deployed to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+
+from tests.e2e.daemon import Daemon, free_port, running, venv_program
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+START_TIMEOUT_S = 30.0
+REGION = "us-east-1"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A running MiniStack and clients of it."""
+
+    port: int
+    daemon: Daemon
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def python(self) -> Path:
+        """The Python that runs the functions."""
+        return venv_program("SYNAPSE_MINISTACK_VENV", ".venv-ministack", "python")
+
+    @cached_property
+    def session(self) -> boto3.Session:
+        return boto3.Session(
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            region_name=REGION,
+        )
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        return self.session.client("dynamodb", endpoint_url=self.url)
+
+    @cached_property
+    def functions(self) -> LambdaClient:
+        return self.session.client("lambda", endpoint_url=self.url)
+
+    @cached_property
+    def s3(self) -> S3Client:
+        return self.session.client("s3", endpoint_url=self.url)
+
+    @cached_property
+    def scheduler(self) -> EventBridgeSchedulerClient:
+        return self.session.client("scheduler", endpoint_url=self.url)
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        return self.session.client("sqs", endpoint_url=self.url)
+
+    @cached_property
+    def stepfunctions(self) -> SFNClient:
+        return self.session.client("stepfunctions", endpoint_url=self.url)
+
+
+@contextlib.contextmanager
+def emulator(directory: Path) -> Iterator[Emulator]:
+    """A fresh MiniStack, which forgets everything at the end.
+
+    AUTH makes it enforce IAM: each function runs under its own role, with the rights that the
+    template gives it and no others.
+    """
+    port = free_port()
+    temporary = directory / "tmp"
+    temporary.mkdir()
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        "TMPDIR": str(temporary),
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "AUTH": "true",
+        "MINISTACK_REGION": REGION,
+        **CREDENTIALS,
+    }
+    program = venv_program("SYNAPSE_MINISTACK_VENV", ".venv-ministack", "python")
+    main = Path(__file__).with_name("emulator_main.py")
+    with running([str(program), str(main)], env, directory / "ministack.log") as daemon:
+        found = Emulator(port, daemon)
+        daemon.wait_until(lambda: _is_up(found.url), START_TIMEOUT_S)
+        yield found
+
+
+def _is_up(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False

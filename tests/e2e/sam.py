@@ -1,0 +1,66 @@
+"""The real `sam build` and `sam deploy`, against an emulator."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.e2e.daemon import ROOT, venv_program
+from tests.e2e.emulator import CREDENTIALS
+
+SAM_TIMEOUT_S = 180
+CONFIG = str(ROOT / "samconfig.toml")
+
+
+def build(build_dir: Path, python: Path) -> Path:
+    """Build the application for the machine and the Python that will run it; the built template."""
+    env = {
+        "PYTHON": str(venv_program("SYNAPSE_SAM_VENV", ".venv-sam", "python")),
+        "PYTHON_VERSION": python_version(python),
+        "ARCH": platform.machine(),
+    }
+    sam("build", "--build-dir", str(build_dir), "--no-cached", env=env)
+    return build_dir / "template.yaml"
+
+
+def deploy(template: Path, endpoint_url: str, parameters: Mapping[str, str]) -> None:
+    """Deploy a built template as the `local` environment of samconfig.toml."""
+    overrides = [f"{key}={value}" for key, value in parameters.items()]
+    sam(
+        *("deploy", "--template-file", str(template), "--parameter-overrides", *overrides),
+        env={"AWS_ENDPOINT_URL": endpoint_url},
+    )
+
+
+def sam(*arguments: str, env: Mapping[str, str]) -> str:
+    """Run SAM with samconfig's `local` environment; its output, or an error that quotes it."""
+    command, *options = arguments
+    program = venv_program("SYNAPSE_SAM_VENV", ".venv-sam", "sam")
+    result = subprocess.run(
+        [str(program), command, "--config-file", CONFIG, "--config-env", "local", *options],
+        cwd=ROOT,
+        env={**_environment(), **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SAM_TIMEOUT_S,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise RuntimeError(f"sam {command} failed:\n{result.stdout}\n{result.stderr}")
+    return result.stdout
+
+
+def python_version(python: Path) -> str:
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.check_output([str(python), "-c", code], text=True).strip()
+
+
+def _environment() -> dict[str, str]:
+    """The caller's, but for what would take SAM elsewhere or slow it down."""
+    unwanted = ("AWS_", "SAM_", "PYTHONDONTWRITEBYTECODE", "PYTHON_VERSION", "ARCH")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
+    return {**kept, **CREDENTIALS, "SAM_CLI_TELEMETRY": "0"}

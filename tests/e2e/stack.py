@@ -1,0 +1,113 @@
+"""The deployed application as a test sees it: its API, its outputs, its jobs."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.emulator import Emulator
+from tests.infra.translation import gateway_responses, translated
+
+STACK = "synapse-local"
+STAGE = "local"
+FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "EXPIRED"})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What `sam deploy` made."""
+
+    emulator: Emulator
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        client = self.emulator.session.client("cloudformation", endpoint_url=self.emulator.url)
+        outputs = client.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
+        return {output["OutputKey"]: output["OutputValue"] for output in outputs}
+
+    @cached_property
+    def api_key(self) -> str:
+        client = self.emulator.session.client("apigateway", endpoint_url=self.emulator.url)
+        key = client.get_api_key(apiKey=self.outputs["ApiKeyId"], includeValue=True)
+        return str(key["value"])
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        api_key: str | None = "",
+    ) -> Answer:
+        """Call the API over HTTP; `api_key` None sends none, empty the stack's own."""
+        sent = {"Host": f"{self.outputs['ApiId']}.execute-api.localhost:{self.emulator.port}"}
+        if api_key is not None:
+            sent["x-api-key"] = api_key or self.api_key
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"{self.emulator.url}/{STAGE}{path}",
+            method=method,
+            data=data,
+            headers={**sent, "Content-Type": "application/json", **(headers or {})},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return Answer(response.status, dict(response.headers), response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, dict(error.headers), error.read())
+
+    def submit(self, **fields: Any) -> str:
+        """Submit a job; its id."""
+        answer = self.call("POST", "/async-infer", fields)
+        assert answer.status == 202, answer.body
+        job_id: str = answer.json()["jobId"]
+        return job_id
+
+    def result(self, job_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
+        """Poll until the job has ended; its result."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            answer = self.call("GET", f"/results/{job_id}?wait=5")
+            assert answer.status == 200, answer.body
+            result: dict[str, Any] = answer.json()
+            if result["status"] in FINAL:
+                return result
+            assert time.monotonic() < deadline, f"the job has not ended: {result}"
+
+    def invoke(self, function_output: str, event: Any) -> Any:
+        """Invoke a function by the name of its ARN's output; what it returned."""
+        answer = self.emulator.functions.invoke(
+            FunctionName=self.outputs[function_output], Payload=json.dumps(event).encode()
+        )
+        payload = json.loads(answer["Payload"].read())
+        assert not answer.get("FunctionError"), payload
+        return payload
+
+    def import_gateway_responses(self, template: Path) -> None:
+        """Set what API Gateway takes from the OpenAPI document, and MiniStack leaves out."""
+        client = self.emulator.session.client("apigateway", endpoint_url=self.emulator.url)
+        api_id = self.outputs["ApiId"]
+        for kind, response in gateway_responses(translated(template)).items():
+            client.put_gateway_response(restApiId=api_id, responseType=kind, **response)
+        client.create_deployment(restApiId=api_id, stageName=STAGE)

@@ -1,0 +1,94 @@
+"""What breaks on the way, and what becomes of the jobs."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from tests.e2e.stack import Stack
+from tests.e2e.worker import Worker
+
+HOUR_S = 3600
+
+
+def test_jobs_outlive_the_worker_that_ran_them(stack: Stack, triton: Worker) -> None:
+    ready = triton.times_ready()
+    jobs = [stack.submit(model="echo", prompt=f"!sleep:1500 job {n}") for n in range(12)]
+    time.sleep(1.0)
+
+    triton.kill_triton()
+
+    results = [stack.result(job_id, timeout_s=90) for job_id in jobs]
+    assert triton.times_ready() > ready, "the worker was not restarted"
+    assert {result["status"] for result in results} <= {"COMPLETED", "FAILED"}
+    assert all(result["error"] for result in results if result["status"] == "FAILED")
+    completed = [result for result in results if result["status"] == "COMPLETED"]
+    assert len(completed) >= len(jobs) // 2, results
+
+
+def test_an_unreadable_message_is_parked_and_its_neighbours_are_served(stack: Stack) -> None:
+    queue, letters = stack.outputs["NormalQueueUrl"], stack.outputs["NormalDeadLettersUrl"]
+    sqs = stack.emulator.sqs
+    before = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["VisibilityTimeout"])
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "1"})
+    try:
+        sqs.send_message(QueueUrl=queue, MessageBody="this is no job message")
+        job_id = stack.submit(model="echo", prompt="unharmed")
+
+        assert stack.result(job_id)["status"] == "COMPLETED"
+        parked = receive(stack, letters, timeout_s=30)
+    finally:
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes=dict(before["Attributes"].items()))
+    assert parked["Body"] == "this is no job message"
+
+
+def receive(stack: Stack, queue: str, timeout_s: float) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        answer = stack.emulator.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1)
+        if answer.get("Messages"):
+            return answer["Messages"][0]
+    raise AssertionError("nothing was parked")
+
+
+def test_a_batch_falls_back_to_the_next_pool(stack: Stack) -> None:
+    batch = order(stack, "fallback", ["gone", "primary"])
+
+    ended = run_batcher(stack, [batch])
+
+    assert ended == [{"batchId": "fallback", "outcome": "ran"}]
+
+
+def test_a_batch_that_no_pool_can_run_is_given_back_and_harms_no_other(stack: Stack) -> None:
+    stranded = order(stack, "stranded", ["gone"])
+    lucky = order(stack, "lucky", ["primary"])
+
+    ended = run_batcher(stack, [stranded, lucky])
+
+    assert [(batch["batchId"], batch["outcome"]) for batch in ended] == [
+        ("stranded", "given back"),
+        ("lucky", "ran"),
+    ]
+
+
+def order(stack: Stack, batch_id: str, pools: list[str]) -> dict[str, Any]:
+    """A batch of a job that does not exist, which a runner passes over."""
+    runner = stack.outputs["RunBatchFunctionArn"]
+    arns = {"primary": runner, "gone": runner.replace(":live", "-gone:live")}
+    return {
+        "batchId": batch_id,
+        "model": "echo",
+        "version": "1",
+        "jobIds": ["0f8fad5bd9cb469fa16570867728950e"],
+        "tokens": 1,
+        "pools": [{"name": "primary", "runnerArn": arns[pool]} for pool in pools],
+    }
+
+
+def run_batcher(stack: Stack, batches: list[dict[str, Any]]) -> Any:
+    execution = stack.emulator.stepfunctions.start_sync_execution(
+        stateMachineArn=stack.outputs["BatcherArn"], input=json.dumps({"batches": batches})
+    )
+    assert execution["status"] == "SUCCEEDED", execution
+    return json.loads(execution["output"])

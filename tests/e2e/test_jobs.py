@@ -1,0 +1,100 @@
+"""A job's way through the deployed application, over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.stack import Stack
+
+LLM = "smollm2-135m-instruct"
+# Well over what a record holds (200 KB), well under what the API takes.
+LARGE_PROMPT = "Synapse " * 40_000
+
+
+def test_a_prompt_becomes_text(stack: Stack) -> None:
+    job_id = stack.submit(
+        model=LLM, prompt="The future of AI is", parameters={"max_tokens": 16, "temperature": 0}
+    )
+
+    result = stack.result(job_id)
+
+    assert result["status"] == "COMPLETED", result
+    assert result["result"]["text"].strip()
+    assert result["usage"]["completion_tokens"] > 0
+    assert result["accelerator"] == "cpu"
+    assert result["timings"]["total_ms"] > 0
+
+
+@pytest.mark.parametrize("priority", ["high", "normal", "low"])
+def test_every_priority_is_served(stack: Stack, priority: str) -> None:
+    job_id = stack.submit(model="echo", prompt=f"hello {priority}", priority=priority)
+
+    result = stack.result(job_id)
+
+    assert result["status"] == "COMPLETED", result
+    assert result["result"]["text"] == f"hello {priority}"
+
+
+def test_the_second_shape_is_the_same_job(stack: Stack) -> None:
+    submitted = stack.call("POST", "/api/inference", {"data": {"text": "Say hello."}})
+    assert submitted.status == 202, submitted.body
+    task_id = submitted.json()["task_id"]
+
+    result = stack.result(task_id)
+
+    seen = stack.call("GET", f"/api/inference/{task_id}").json()
+    assert result["status"] == "COMPLETED"
+    assert seen["status"] == "completed"
+
+
+def test_a_bad_item_of_a_batch_does_not_reject_the_others(stack: Stack) -> None:
+    requests = [{"data": {"text": text}, "model": "echo"} for text in ("one", "", "three")]
+
+    answer = stack.call("POST", "/api/inference/batch", {"requests": requests})
+
+    assert answer.status == 202, answer.body
+    one, bad, three = answer.json()["results"]
+    assert bad["error"]["param"] == "data.text"
+    assert [stack.result(task["task_id"])["result"]["text"] for task in (one, three)] == [
+        "one",
+        "three",
+    ]
+
+
+def test_a_large_prompt_travels_through_the_bucket(stack: Stack) -> None:
+    job_id = stack.submit(model="echo", prompt=LARGE_PROMPT)
+
+    result = stack.result(job_id)
+
+    assert result["status"] == "COMPLETED", {**result, "result": "…"}
+    assert result["result"]["text"] == LARGE_PROMPT
+    bucket = stack.outputs["BlobBucketName"]
+    stored = stack.emulator.s3.list_objects_v2(Bucket=bucket, Prefix=f"jobs/{job_id}/")
+    assert stored["KeyCount"] >= 1
+
+
+def test_an_idempotency_key_makes_one_job_of_two_requests(stack: Stack) -> None:
+    headers = {"Idempotency-Key": "e2e-1"}
+    body = {"model": "echo", "prompt": "once"}
+
+    first = stack.call("POST", "/async-infer", body, headers=headers)
+    again = stack.call("POST", "/async-infer", body, headers=headers)
+    other = stack.call("POST", "/async-infer", {**body, "prompt": "else"}, headers=headers)
+
+    assert first.json()["jobId"] == again.json()["jobId"]
+    assert other.status == 422
+
+
+def test_a_cancelled_job_stays_cancelled(stack: Stack) -> None:
+    job_id = stack.submit(model="echo", prompt="!sleep:3000 later")
+
+    cancelled = stack.call("DELETE", f"/results/{job_id}")
+
+    assert cancelled.status == 200, cancelled.body
+    assert stack.result(job_id)["status"] == "CANCELLED"
+
+
+def test_a_job_that_misses_its_deadline_expires(stack: Stack) -> None:
+    job_id = stack.submit(model="echo", prompt="!sleep:4000 late", timeout=1)
+
+    assert stack.result(job_id)["status"] == "EXPIRED"

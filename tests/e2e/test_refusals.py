@@ -1,0 +1,83 @@
+"""What the deployed API refuses, and in which words; nothing refused is enqueued."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.stack import Answer, Stack
+
+GOOD = {"model": "echo", "prompt": "hello"}
+
+
+def error_of(answer: Answer) -> dict[str, Any]:
+    body = answer.json()
+    assert set(body) == {"error"}, body
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "param"),
+    [
+        ({"model": "no-such-model"}, 404, "model"),
+        ({"prompt": ""}, 400, "prompt"),
+        ({"prompt": 7}, 400, "prompt"),
+        ({"parameters": {"max_tokens": -1}}, 400, "parameters.max_tokens"),
+        ({"priority": "urgent"}, 400, "priority"),
+    ],
+)
+def test_a_bad_field_is_named(
+    stack: Stack, change: dict[str, Any], status: int, param: str
+) -> None:
+    answer = stack.call("POST", "/async-infer", {**GOOD, **change})
+
+    assert answer.status == status, answer.body
+    assert error_of(answer)["param"] == param
+
+
+def test_malformed_json_is_refused(stack: Stack) -> None:
+    answer = stack.call("POST", "/async-infer", b"{not json")
+
+    assert answer.status == 400
+    assert error_of(answer)["code"] == "invalid_json"
+
+
+def test_an_unknown_job_is_not_found(stack: Stack) -> None:
+    answer = stack.call("GET", "/results/0f8fad5bd9cb469fa16570867728950e")
+
+    assert answer.status == 404
+    assert error_of(answer)["code"] == "job_not_found"
+
+
+@pytest.mark.parametrize("key", [None, "not-a-key"])
+def test_api_gateway_wants_a_valid_key_and_says_so_in_our_words(
+    stack: Stack, key: str | None
+) -> None:
+    answer = stack.call("POST", "/async-infer", GOOD, api_key=key)
+
+    assert answer.status == 401
+    assert error_of(answer)["code"] == "invalid_api_key"
+
+
+def test_api_gateway_knows_no_other_routes_and_says_so_in_our_words(stack: Stack) -> None:
+    answer = stack.call("GET", "/no/such/route")
+
+    assert answer.status == 404
+    assert error_of(answer)["code"] == "route_not_found"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/openapi.json", "/api/docs", "/api/redoc", "/api/static/redoc.standalone.js"],
+)
+def test_what_tells_nothing_of_jobs_is_open(stack: Stack, path: str) -> None:
+    assert stack.call("GET", path, api_key=None).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/echo", "/metrics"])
+def test_the_rest_answers_with_a_key(stack: Stack, path: str) -> None:
+    assert stack.call("GET", path, api_key=None).status == 401
+    assert stack.call("GET", path).status == 200

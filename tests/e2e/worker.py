@@ -1,0 +1,56 @@
+"""A real Triton under the project's own supervisor, as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.daemon import ROOT, Daemon, free_port, running
+
+MODELS = "smollm2-135m-instruct,echo"
+START_TIMEOUT_S = 120.0
+READY = re.compile(r"^READY", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A supervised Triton."""
+
+    grpc_address: str
+    daemon: Daemon
+
+    def kill_triton(self) -> None:
+        """End it without warning, as the kernel does when memory runs out."""
+        os.kill(self._triton_pid(), signal.SIGKILL)
+
+    def _triton_pid(self) -> int:
+        children = Path(f"/proc/{self.daemon.process.pid}/task").glob("*/children")
+        for pid in " ".join(path.read_text() for path in children).split():
+            if "tritonserver" in Path(f"/proc/{pid}/cmdline").read_text():
+                return int(pid)
+        raise RuntimeError("there is no Triton to kill")
+
+    def times_ready(self) -> int:
+        return len(READY.findall(self.daemon.log_text()))
+
+
+@contextlib.contextmanager
+def worker(directory: Path) -> Iterator[Worker]:
+    """A Triton that serves both models, ready."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "synapse_worker", "--models", MODELS, "--test-hooks"),
+        *("--grpc-port", str(port), "--state-dir", str(directory / "state")),
+        *("--worker-venv", str(ROOT / os.environ.get("SYNAPSE_WORKER_VENV", ".venv-worker"))),
+    ]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "workers")}
+    with running(command, env, directory / "worker.log") as daemon:
+        found = Worker(f"127.0.0.1:{port}", daemon)
+        daemon.wait_until(lambda: found.times_ready() > 0, START_TIMEOUT_S)
+        yield found

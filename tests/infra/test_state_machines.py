@@ -1,0 +1,79 @@
+"""Rules for the state machines that no linter knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.infra.translation import ROOT
+
+State = dict[str, Any]
+BATCHER = json.loads((ROOT / "statemachines" / "batcher.asl.json").read_text())
+
+
+def states(machine: dict[str, Any]) -> Iterator[tuple[str, State]]:
+    for name, state in machine["States"].items():
+        yield name, state
+        if "ItemProcessor" in state:
+            yield from states(state["ItemProcessor"])
+
+
+def states_of_type(kind: str) -> list[Any]:
+    found = [(name, state) for name, state in states(BATCHER) if state["Type"] == kind]
+    assert found
+    return [pytest.param(state, id=name) for name, state in found]
+
+
+def test_the_machine_speaks_jsonata_throughout() -> None:
+    assert BATCHER["QueryLanguage"] == "JSONata"
+    assert not any("QueryLanguage" in state for _, state in states(BATCHER))
+
+
+@pytest.mark.parametrize("task", states_of_type("Task"))
+def test_a_task_ends_in_time_retries_with_jitter_and_catches_everything(task: State) -> None:
+    assert 0 < task["TimeoutSeconds"] < 300
+    for retry in task["Retry"]:
+        assert "States.ALL" not in retry["ErrorEquals"]
+        assert retry["JitterStrategy"] == "FULL"
+        assert retry["MaxDelaySeconds"] <= 10
+        assert retry["MaxAttempts"] <= 3
+    assert task["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
+
+
+@pytest.mark.parametrize("task", states_of_type("Task"))
+def test_a_caught_error_is_kept(task: State) -> None:
+    for catch in task["Catch"]:
+        assert "$states.errorOutput" in json.dumps([catch.get("Assign"), catch.get("Output")])
+
+
+@pytest.mark.parametrize("task", states_of_type("Task"))
+def test_a_task_outlasts_its_function(task: State) -> None:
+    """Or the function would still be writing when the batch is given away."""
+    from tests.infra.translation import translated
+
+    gives_back = "${GiveBackArn}" in json.dumps(task)
+    name = "GiveBackFunction" if gives_back else "RunBatchFunction"
+    timeout_s = translated()["Resources"][name]["Properties"]["Timeout"]
+
+    assert task["TimeoutSeconds"] > timeout_s
+
+
+@pytest.mark.parametrize("state", states_of_type("Map"))
+def test_a_map_runs_as_many_at_once_as_it_may(state: State) -> None:
+    assert state["MaxConcurrency"] == 40
+    assert "ToleratedFailurePercentage" not in state
+
+
+@pytest.mark.parametrize("state", states_of_type("Fail"))
+def test_a_failure_says_what_and_why(state: State) -> None:
+    assert state["Error"]
+    assert state["Cause"]
+
+
+def test_no_failure_inside_the_map_so_that_no_batch_fails_another() -> None:
+    inner = next(state["ItemProcessor"] for _, state in states(BATCHER) if state["Type"] == "Map")
+
+    assert not [name for name, state in states(inner) if state["Type"] == "Fail"]
