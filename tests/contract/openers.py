@@ -5,12 +5,19 @@ An opener takes the test's clock and an empty folder, and is an async context ma
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from synapse.adapters.local.batch_starter import InProcessBatchStarter
+from synapse.adapters.local.blobs import FolderBlobStore
+from synapse.adapters.local.database import Database
+from synapse.adapters.local.job_store import SqliteJobStore
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.registry import LocalRegistry
 from synapse.domain.batching import JobMessage
 from synapse.domain.model import ModelSpec, Pool
 from synapse.ports import BatchOrder, BatchStarter, BlobStore, JobQueue, JobStore, Registry
@@ -86,19 +93,73 @@ async def recording_batch_starter(clock: FakeClock, folder: Path) -> AsyncIterat
     yield StarterCase(starter, taken)
 
 
+@asynccontextmanager
+async def sqlite_job_store(clock: FakeClock, folder: Path) -> AsyncIterator[JobStore]:
+    # A cache of hardly anything, so that every suite also goes the way through the database.
+    database = Database.open(folder / "jobs.db")
+    store = SqliteJobStore(database, clock, cache_bytes=4096)
+    yield store
+    await store.aclose()
+    await database.close()
+
+
+@asynccontextmanager
+async def local_job_queue(clock: FakeClock, folder: Path) -> AsyncIterator[QueueCase]:
+    queue = LocalJobQueue()
+
+    async def receive() -> list[JobMessage]:
+        return queue.take("echo", 1000)
+
+    yield QueueCase(queue, receive)
+
+
+@asynccontextmanager
+async def folder_blob_store(clock: FakeClock, folder: Path) -> AsyncIterator[BlobStore]:
+    yield FolderBlobStore(folder / "blobs")
+
+
+@asynccontextmanager
+async def local_registry(clock: FakeClock, folder: Path) -> AsyncIterator[Registry]:
+    database = Database.open(folder / "jobs.db")
+    yield LocalRegistry(MODELS, {model.name: POOLS for model in MODELS}, database)
+    await database.close()
+
+
+@asynccontextmanager
+async def in_process_batch_starter(clock: FakeClock, folder: Path) -> AsyncIterator[StarterCase]:
+    ran: list[BatchOrder] = []
+
+    async def run(order: BatchOrder) -> None:
+        ran.append(order)
+
+    starter = InProcessBatchStarter(run)
+
+    async def taken() -> list[BatchOrder]:
+        await asyncio.sleep(0)
+        return ran
+
+    yield StarterCase(starter, taken)
+    await starter.close(drain_s=1.0)
+
+
 # The adapters under test. Add yours to the right table: nothing else is needed.
 JOB_STORES: dict[str, Opener[JobStore]] = {
     "memory": memory_job_store,
+    "sqlite": sqlite_job_store,
 }
 JOB_QUEUES: dict[str, Opener[QueueCase]] = {
     "memory": memory_job_queue,
+    "local": local_job_queue,
 }
 BLOB_STORES: dict[str, Opener[BlobStore]] = {
     "memory": memory_blob_store,
+    "folder": folder_blob_store,
 }
 REGISTRIES: dict[str, Opener[Registry]] = {
     "memory": memory_registry,
+    "local": local_registry,
 }
 BATCH_STARTERS: dict[str, Opener[StarterCase]] = {
     "recording": recording_batch_starter,
+    "in_process": in_process_batch_starter,
 }

@@ -1,0 +1,201 @@
+"""A SQLite file behind an event loop: one thread writes, a few read, the loop never waits.
+
+A call into SQLite gives up the interpreter lock and then queues for it again, for up to
+`sys.getswitchinterval()` while the loop computes. So writers hand over few statements with many
+rows (`job_rows`), not many statements: with a busy loop that is ten times faster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from synapse.adapters.local.failures import StorageError, explain, unavailable
+from synapse.adapters.local.folder_lock import FolderLock
+from synapse.adapters.local.schema import migrate
+from synapse.domain.errors import Unavailable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 2.0
+READERS = 2
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+WAL_KEPT_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Task(Generic[T]):
+    """A transaction for the writer, and where its result goes."""
+
+    work: Callable[[sqlite3.Connection], T]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[T]
+    result: T | None = None
+    error: BaseException | None = None
+
+    def resolve(self) -> None:
+        """Tell the caller, on the loop."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)  # type: ignore[arg-type]
+
+
+class Database:
+    """An open database; use `Database.open`."""
+
+    def __init__(self, path: Path, lock: FolderLock, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._lock = lock
+        self._connection = connection
+        self._wal = path.with_name(path.name + "-wal")
+        self._tasks: SimpleQueue[_Task[Any] | None] = SimpleQueue()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="synapse-reader")
+        self._read_connection = threading.local()
+        self._closed = False
+        self._writer = threading.Thread(target=self._write_all, name="synapse-writer", daemon=True)
+        self._writer.start()
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """Open the database of `path`, making it and its folder if need be.
+
+        Raises:
+            StorageError: it cannot be used; the message says why and what to do.
+        """
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(explain(error, path.parent)) from error
+        lock = FolderLock(path.with_name(path.name + ".lock"))
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = _connect(path)
+            # Before anything else is written: it cannot be changed later.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
+            migrate(connection, path)
+        except (sqlite3.Error, StorageError) as error:
+            if connection is not None:
+                connection.close()
+            lock.release()
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(explain(error, path)) from error
+        return cls(path, lock, connection)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction of its own; its effects are on disk when this returns.
+
+        Transactions run one after the other, in the order of the calls.
+
+        Raises:
+            Unavailable: the database cannot be written at present; nothing was changed.
+        """
+        if self._closed:
+            raise Unavailable("the server is stopping")
+        loop = asyncio.get_running_loop()
+        task: _Task[T] = _Task(work, loop, loop.create_future())
+        self._tasks.put(task)
+        try:
+            return await task.future
+        except sqlite3.Error as error:
+            if not is_the_database(error):
+                raise
+            raise unavailable(error, self._path) from error
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`, which only reads, on what has been committed.
+
+        Raises:
+            Unavailable: the database cannot be read at present.
+        """
+        if self._closed:
+            raise Unavailable("the server is stopping")
+        loop = asyncio.get_running_loop()
+        try:
+            future = loop.run_in_executor(self._readers, partial(self._read, work))
+            return await future
+        except sqlite3.Error as error:
+            raise unavailable(error, self._path) from error
+
+    async def close(self) -> None:
+        """Finish what was handed over, then close the file and let go of the folder."""
+        if self._closed:
+            return
+        self._closed = True
+        self._tasks.put(None)
+        await asyncio.to_thread(self._writer.join)
+        await asyncio.to_thread(self._readers.shutdown)
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        self._lock.release()
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection: sqlite3.Connection | None = getattr(self._read_connection, "value", None)
+        if connection is None:
+            connection = _connect(self._path)
+            connection.execute("PRAGMA query_only = 1")
+            self._read_connection.value = connection
+        return work(connection)
+
+    def _write_all(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                task.result = self._transact(task.work)
+            except BaseException as error:  # noqa: BLE001 - it is the caller's to handle
+                task.error = error
+            # The loop is closed if the process is being torn down without `close`.
+            with suppress(RuntimeError):
+                task.loop.call_soon_threadsafe(task.resolve)
+            del task
+            self._checkpoint()
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # SQLite may have rolled back by itself, as it does when the disk is full.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _checkpoint(self) -> None:
+        """Move a long log into the database, after the callers have their answers."""
+        try:
+            if self._wal.stat().st_size > CHECKPOINT_BYTES:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except (sqlite3.Error, OSError) as error:
+            logger.warning("checkpoint put off: %s", error)
+
+
+def is_the_database(error: Exception) -> bool:
+    """Whether the file or the disk is at fault, and not what was to be written."""
+    rows = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
+    return isinstance(error, sqlite3.Error) and not isinstance(error, rows)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )

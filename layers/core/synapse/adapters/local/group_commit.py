@@ -1,0 +1,209 @@
+"""Many callers, one transaction: whoever comes while the disk is busy shares the next flush."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from synapse.adapters.local.database import Database, is_the_database
+from synapse.adapters.local.job_memory import JobMemory
+from synapse.adapters.local.job_rows import KeyRow, insert_jobs, insert_keys, row_of, update_jobs
+from synapse.adapters.local.watchers import Watchers
+from synapse.domain.errors import Unavailable
+from synapse.domain.job import Job, JobId
+
+SAVE_LATER_S = 0.1
+RETRY_LATER_S = 1.0
+
+
+@dataclass(slots=True)
+class Write:
+    """What one caller wants on disk, all of it or nothing, and who waits for that.
+
+    `changed` holds each job with the state that callers saw before.
+    """
+
+    new: Sequence[Job] = ()
+    changed: Sequence[tuple[Job, Job]] = ()
+    keys: Sequence[KeyRow] = ()
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    error: Exception | None = None
+
+
+class GroupCommit:
+    """Brings jobs to the disk and tells the callers, in groups.
+
+    Ends and creations are durable before their caller goes on. Claims and requeues need not be:
+    a crash undoes them, which is what recovery would do with them anyway. They are written a
+    little later, and mostly not at all, because the job's end overtakes them.
+    """
+
+    def __init__(self, database: Database, memory: JobMemory, watchers: Watchers) -> None:
+        self._database = database
+        self._memory = memory
+        self._watchers = watchers
+        self._waiting: list[Write] = []
+        self._ends: dict[JobId, Write] = {}
+        self._later: dict[JobId, Job] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._committing: asyncio.Task[None] | None = None
+
+    async def create(self, jobs: Sequence[Job], keys: Sequence[KeyRow] = ()) -> None:
+        """Put new jobs on the disk, all or none.
+
+        Raises:
+            sqlite3.IntegrityError: one of them exists.
+            Unavailable: they could not be written.
+        """
+        await self._enqueue(Write(new=jobs, keys=keys))
+
+    async def end(self, ended: Job, before: Job) -> None:
+        """Put a job's end on the disk; until then `before` is shown.
+
+        Raises:
+            Unavailable: it could not be written; the job stays what it was.
+        """
+        write = Write(changed=((ended, before),))
+        self._memory.changed(ended, before)
+        self._later.pop(ended.id, None)
+        self._ends[ended.id] = write
+        await self._enqueue(write)
+
+    def change(self, job: Job) -> None:
+        """Let a change be seen now and be written later."""
+        self._memory.changed(job, job)
+        self._later[job.id] = job
+        self._save_later(SAVE_LATER_S)
+
+    async def ending(self, job_id: JobId) -> None:
+        """Wait until the job's end, if one is under way, is on the disk.
+
+        Raises:
+            Unavailable: it could not be written.
+        """
+        write = self._ends.get(job_id)
+        if write is not None:
+            await _join(write)
+
+    async def flush(self) -> None:
+        """Write all that was put off.
+
+        Raises:
+            Unavailable: it could not be written, and is still put off.
+        """
+        await self._enqueue(self._put_off())
+
+    async def close(self) -> None:
+        """Write what was put off and wait for all that is under way; errors are the callers'."""
+        if self._timer is not None:
+            self._timer.cancel()
+        with suppress(Unavailable):
+            await self.flush()
+        while self._committing is not None:
+            await asyncio.wait([self._committing])
+
+    async def _enqueue(self, write: Write) -> None:
+        self._start(write)
+        await _join(write)
+
+    def _start(self, write: Write) -> None:
+        self._waiting.append(write)
+        if self._committing is None:
+            # A task starts in the loop's next turn: all who are ready in this one come along.
+            self._committing = asyncio.get_running_loop().create_task(self._commit_all())
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await self._commit(group)
+        finally:
+            self._committing = None
+
+    async def _commit(self, group: list[Write]) -> None:
+        try:
+            try:
+                await self._database.write(partial(_save, group))
+            except Unavailable:
+                raise
+            except Exception:  # noqa: BLE001 - somebody's rows are at fault: find out whose
+                await self._database.write(partial(_save_each, group))
+        except Exception as error:  # noqa: BLE001 - raised in every waiter
+            for write in group:
+                write.error = error
+        for write in group:
+            self._settle(write)
+
+    def _settle(self, write: Write) -> None:
+        for job in write.new if write.error is None else ():
+            self._memory.saved(job)
+        for job, before in write.changed:
+            if self._ends.get(job.id) is write:
+                del self._ends[job.id]
+            if write.error is None:
+                self._memory.saved(job)
+                if job.state.is_final:
+                    self._watchers.wake(job.id)
+            elif self._memory.is_newest(job):
+                self._memory.changed(before, before)
+                self._later[job.id] = before
+        for waiter in write.waiters:
+            if not waiter.done():
+                _tell(waiter, write.error)
+        if self._later and write.error is not None:
+            self._save_later(RETRY_LATER_S)
+
+    def _save_later(self, delay_s: float) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(delay_s, self._save_now)
+
+    def _save_now(self) -> None:
+        self._timer = None
+        if self._later:
+            self._start(self._put_off())
+
+    def _put_off(self) -> Write:
+        jobs, self._later = self._later, {}
+        return Write(changed=[(job, job) for job in jobs.values()])
+
+
+async def _join(write: Write) -> None:
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    write.waiters.append(waiter)
+    await waiter
+
+
+def _tell(waiter: asyncio.Future[None], error: Exception | None) -> None:
+    if error is None:
+        waiter.set_result(None)
+    elif isinstance(error, Unavailable):
+        # One exception each: a raised one collects its raiser's traceback.
+        again = Unavailable(error.message, retry_after_s=error.retry_after_s, code=error.code)
+        again.__cause__ = error.__cause__
+        waiter.set_exception(again)
+    else:
+        waiter.set_exception(error)
+
+
+def _save(writes: Sequence[Write], connection: sqlite3.Connection) -> None:
+    insert_jobs(connection, [row_of(job) for write in writes for job in write.new])
+    update_jobs(connection, [row_of(job) for write in writes for job, _ in write.changed])
+    insert_keys(connection, [key for write in writes for key in write.keys])
+
+
+def _save_each(writes: Sequence[Write], connection: sqlite3.Connection) -> None:
+    for write in writes:
+        connection.execute("SAVEPOINT alone")
+        try:
+            _save([write], connection)
+        except Exception as error:
+            if is_the_database(error):
+                raise
+            connection.execute("ROLLBACK TO alone")
+            write.error = error
+        connection.execute("RELEASE alone")

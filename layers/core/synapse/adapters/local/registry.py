@@ -1,0 +1,101 @@
+"""What one machine serves, and how it is doing."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from synapse.adapters.local.database import Database
+from synapse.domain.errors import Unavailable
+from synapse.domain.estimate import ServiceRate
+from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
+
+logger = logging.getLogger(__name__)
+
+RATE_MINUTES = 5
+
+
+class LocalRegistry:
+    """A catalogue and pools given at start; measurements in memory.
+
+    The rates are written down by `save`, so that waits can be estimated right after a restart.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ModelSpec],
+        pools: Mapping[str, Sequence[Pool]],
+        database: Database,
+    ) -> None:
+        """Serve `models`, each on its `pools` (by model name, first choice first)."""
+        self._models = {model.name: model for model in sorted(models, key=lambda m: m.name)}
+        self._pools = {name: tuple(choice) for name, choice in pools.items()}
+        self._database = database
+        # Of each model the last minutes with any work in them: (minute, what was measured).
+        self._minutes: dict[str, deque[tuple[int, ServiceRate]]] = {
+            name: deque(maxlen=RATE_MINUTES) for name in self._models
+        }
+        self._health: dict[tuple[str, str], WorkerHealth] = {}
+
+    async def models(self) -> Sequence[ModelSpec]:
+        """All served models, by name."""
+        return list(self._models.values())
+
+    async def model(self, name: str) -> ModelSpec | None:
+        """The model of that name, or None."""
+        return self._models.get(name)
+
+    async def pools(self, model: str) -> Sequence[Pool]:
+        """The pools that serve a model: the first choice, then the fallbacks in order."""
+        return self._pools.get(model, ()) if model in self._models else ()
+
+    async def record_service(self, sample: ServiceSample, now: float) -> None:
+        """Add to what was measured of a model's speed."""
+        minutes = self._minutes.get(sample.model)
+        if minutes is None:
+            return
+        minute, so_far = int(now // 60), ServiceRate(0, 0.0)
+        if minutes and minutes[-1][0] == minute:
+            so_far = minutes.pop()[1]
+        rate = ServiceRate(so_far.items + sample.items, so_far.busy_s + sample.busy_s)
+        minutes.append((minute, rate))
+
+    async def service_rate(self, model: str, now: float) -> ServiceRate:
+        """What was measured of a model lately (the last few minutes with any work in them)."""
+        rates = [rate for _, rate in self._minutes.get(model, ())]
+        return ServiceRate(sum(rate.items for rate in rates), sum(rate.busy_s for rate in rates))
+
+    async def record_health(self, health: WorkerHealth) -> None:
+        """Remember what the pinger saw."""
+        self._health[health.model, health.pool] = health
+
+    async def health(self) -> Sequence[WorkerHealth]:
+        """The last that was seen of every (model, pool)."""
+        return [self._health[key] for key in sorted(self._health)]
+
+    async def load(self) -> None:
+        """Start from the rates that the last process saved."""
+        for name, items, busy_s in await self._database.read(_select_rates):
+            minutes = self._minutes.get(name)
+            if minutes is not None and not minutes:
+                minutes.append((-1, ServiceRate(items, busy_s)))
+
+    async def save(self, now: float) -> None:
+        """Write the rates down; call it now and then. A failure is logged: it loses an estimate."""
+        rates = {name: await self.service_rate(name, now) for name in self._models}
+        rows = [(name, rate.items, rate.busy_s) for name, rate in rates.items() if rate.items]
+
+        def replace(connection: sqlite3.Connection) -> None:
+            connection.executemany("INSERT OR REPLACE INTO service_rates VALUES (?,?,?)", rows)
+
+        try:
+            if rows:
+                await self._database.write(replace)
+        except Unavailable as error:
+            logger.warning("service rates not saved: %s", error.message)
+
+
+def _select_rates(connection: sqlite3.Connection) -> list[tuple[str, int, float]]:
+    return connection.execute("SELECT model, items, busy_s FROM service_rates").fetchall()

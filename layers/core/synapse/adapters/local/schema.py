@@ -1,0 +1,78 @@
+"""The database's tables, as the steps that made them."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from synapse.adapters.local.failures import StorageError
+
+APPLICATION_ID = 0x53594E41
+"""Marks the file as ours ("SYNA")."""
+
+# `doc` is the job's record as JSON without its two long texts; the other columns repeat what is
+# searched by. `n` counts acceptances. `due_at` is null once the job has ended, which is what
+# keeps the index of open jobs small.
+_FIRST = (
+    """
+    CREATE TABLE jobs (
+        n INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        due_at REAL,
+        deadline_at REAL NOT NULL,
+        payload TEXT,
+        result TEXT,
+        doc TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX jobs_open ON jobs (due_at, state) WHERE due_at IS NOT NULL",
+    "CREATE INDEX jobs_by_deadline ON jobs (deadline_at)",
+    """
+    CREATE TABLE idempotency (
+        tenant TEXT NOT NULL,
+        key TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        job_id TEXT NOT NULL,
+        PRIMARY KEY (tenant, key)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX idempotency_job ON idempotency (job_id)",
+    """
+    CREATE TABLE service_rates (
+        model TEXT PRIMARY KEY,
+        items INTEGER NOT NULL,
+        busy_s REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+"""Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the schema up to date.
+
+    Raises:
+        StorageError: the file is another program's, or a newer Synapse's.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    is_empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if owner != APPLICATION_ID and not is_empty:
+        raise StorageError(f"{path}: another program's database: choose another folder")
+    if version > len(MIGRATIONS):
+        raise StorageError(
+            f"{path}: written by a newer Synapse (schema {version}, this one knows "
+            f"{len(MIGRATIONS)}): upgrade Synapse, or choose another folder"
+        )
+    if version == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for step in MIGRATIONS[version:]:
+        for statement in step:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    connection.execute("COMMIT")
