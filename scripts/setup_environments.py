@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -40,6 +41,7 @@ SPECS = {
 NODE = "node"
 AT_ONCE = 2
 HEARTBEAT_S = 10
+FREE_SPACE = "free some space, then run this again"
 
 
 class Progress:
@@ -102,7 +104,8 @@ def main(names: list[str]) -> int:
         print("\nsetup: interrupted; run it again to go on", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"setup: {error}", file=sys.stderr)
+        remedy = FREE_SPACE if error.errno == errno.ENOSPC else f"check {ROOT}, then run this again"
+        print(f"setup: {error}\n  remedy: {remedy}", file=sys.stderr)
         return 1
     finally:
         running.stop()
@@ -132,6 +135,7 @@ def set_up(names: list[str], running: Running) -> None:
         return
     with (ROOT / ".setup.lock").open("w") as lock:
         wait_for_turn(lock.fileno())
+        running.lock = lock.fileno()
         make_all(*stale(), running)
 
 
@@ -198,7 +202,7 @@ def check_disk(needed_mb: int) -> None:
     if free_mb < needed_mb:
         raise SetupError(
             f"set-up needs about {needed_mb} MB in {ROOT}, and {free_mb} MB are free",
-            "free some space, then run this again",
+            FREE_SPACE,
         )
 
 

@@ -6,11 +6,13 @@ environment, which is made anew. Runs on Python 3.7 and newer, like setup_python
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from dataclasses import dataclass, field
@@ -44,8 +46,12 @@ class VenvSpec:
 
 @dataclass
 class Running:
-    """The child processes under way, so that an interrupt ends them."""
+    """The child processes under way, so that an interrupt ends them and all that they started.
 
+    They inherit `lock`: should this process be killed, the next set-up waits until they are gone.
+    """
+
+    lock: int | None = None
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     guard: threading.Lock = field(default_factory=threading.Lock)
     stopped: bool = False
@@ -61,6 +67,8 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                pass_fds=() if self.lock is None else (self.lock,),
+                start_new_session=True,
             )
             self.processes.append(process)
             return process
@@ -70,7 +78,8 @@ class Running:
             self.stopped = True
             for process in self.processes:
                 if process.poll() is None:
-                    process.kill()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
 
 
 def child_environ() -> dict[str, str]:
@@ -215,7 +224,8 @@ class Venv:
                 lines.append(line)
                 if on_line is not None:
                     on_line(line)
-        if self.folder.is_dir():
+        # A full disk has no room for the log of how it filled.
+        with contextlib.suppress(OSError):
             (self.folder / LOG).write_text("\n".join(lines) + "\n")
         return lines if process.returncode != 0 else None
 
