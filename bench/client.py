@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -84,7 +84,7 @@ async def closed_loop(
     return done, time.perf_counter() - started
 
 
-async def open_loop(gaps_s: Sequence[float], work: Callable[[], Awaitable[Answer]]) -> list[float]:
+async def open_loop(gaps_s: Sequence[float], work: Callable[[], Coroutine[Any, Any, Answer]]) -> list[float]:
     """Requests sent at given gaps whatever the answers do; the latencies in seconds, sorted."""
     tasks: list[asyncio.Task[Answer]] = []
     due = time.perf_counter()

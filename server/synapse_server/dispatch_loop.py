@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -56,23 +57,23 @@ class DispatchLoop:
             if free <= 0:
                 await self.starter.wait_freed(spec.name)
                 continue
-            if not await self._gathered(spec):
-                continue
+            await self._gather(spec)
             messages = self.queue.take(spec.name, min(free, 4 * spec.batch.max_items))
             self._set_suspects_aside(messages)
             await self._dispatch([message for message in messages if not message.is_suspect])
 
-    async def _gathered(self, spec: ModelSpec) -> bool:
-        """Whether what waits should leave now; if not, a little time has passed."""
+    async def _gather(self, spec: ModelSpec) -> None:
+        """Return when what waits should leave."""
         waiting = self.queue.waiting(spec.name)
         if waiting == 0:
-            return False
+            return
         in_flight = self.starter.in_flight(spec.name)
         oldest_age_s = self.queue.oldest_age_s(spec.name, self.clock())
         delay_s = gather_for_s(waiting, oldest_age_s, in_flight, spec.batch)
         if delay_s > 0:
-            await asyncio.sleep(delay_s)
-        return True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await self.queue.wait(spec.name, at_least=spec.batch.max_items)
 
     def _set_suspects_aside(self, messages: Sequence[JobMessage]) -> None:
         self._suspects.extend(message for message in messages if message.is_suspect)
@@ -87,7 +88,7 @@ class DispatchLoop:
         except Unavailable as error:
             logger.warning("batches not started: %s", error.message)
             await asyncio.sleep(PAUSE_S)
-            await self.queue.send(messages)
+            self.queue.put_back(messages)
 
     async def _suspect_lane(self) -> None:
         while True:

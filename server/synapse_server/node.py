@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import random
+import time
+import uuid
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from synapse.adapters.catalogue import CatalogueError, load_catalogue
+from synapse.adapters.local.batch_starter import InProcessBatchStarter
+from synapse.adapters.local.blobs import FolderBlobStore
+from synapse.adapters.local.database import Database
+from synapse.adapters.local.failures import StorageError
+from synapse.adapters.local.job_store import SqliteJobStore
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.registry import LocalRegistry
+from synapse.adapters.telemetry.exposition import exposition
+from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
+from synapse.adapters.triton.engine import TritonEngine
+from synapse.api.app import create_api
+from synapse.api.resolver import Api
+from synapse.api.services import Services
+from synapse.application.batcher import Batcher
+from synapse.application.dispatch import Dispatcher
+from synapse.application.give_back import GiveBack
+from synapse.application.ping import Pinger
+from synapse.application.results import Results
+from synapse.application.run_batch import BatchRunner
+from synapse.application.submit import Submitter, message_of
+from synapse.application.sweep import Sweeper
+from synapse.domain.job import JobId, Priority
+from synapse.domain.model import ModelSpec, Pool, Task
 from synapse.domain.retry import RetryPolicy
-from synapse_server.config import ServerConfig
+from synapse_server.config import ServerConfig, StartError
+from synapse_server.dispatch_loop import DispatchLoop
+from synapse_server.housekeeping import every
+from synapse_server.worker import Engine, running_engine
 
 MAX_WAIT_S = 300.0
 """The longest a request is held by `?wait=`."""
@@ -21,8 +53,9 @@ class Node:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self.specs = _specs(config)
         self._stack = contextlib.AsyncExitStack()
+        self.specs = _specs(config)
+        self.api: Api
 
     async def __aenter__(self) -> Self:
         """Open the records, start the worker, take up what was left, and dispatch.
@@ -31,7 +64,10 @@ class Node:
             StartError: something cannot be opened or started; nothing is left running.
         """
         async with contextlib.AsyncExitStack() as stack:
-            await self._open(stack)
+            try:
+                await self._open(stack)
+            except StorageError as error:
+                raise StartError(str(error)) from error
             self._stack = stack.pop_all()
         return self
 
@@ -41,5 +77,146 @@ class Node:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Drain, stop the worker, close the records."""
+        """Drain, put back what still runs, stop the worker, close the records."""
         await self._stack.aclose()
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self._config
+        database = Database.open(config.data_dir / "jobs.db")
+        stack.callback(database.close)
+        store = SqliteJobStore(database, time.time, retention_s=config.retention_s)
+        stack.push_async_callback(store.aclose)
+        blobs = FolderBlobStore(config.data_dir / "blobs")
+        engine = await stack.enter_async_context(running_engine(config))
+        triton = TritonEngine()
+        stack.push_async_callback(triton.aclose)
+        pool = Pool(name="local", accelerator="cpu", endpoint=engine.endpoint)
+        registry = LocalRegistry(self.specs, {spec.name: [pool] for spec in self.specs}, database)
+        await registry.load()
+        parts = _Parts(store, blobs, registry, triton, LocalJobQueue(config.max_queued))
+        await parts.take_up_what_was_left()
+        self.api = create_api(parts.services(self.specs))
+        parts.start(stack, config, engine, self.specs)
+
+
+class _Parts:
+    """The use cases over the opened adapters."""
+
+    def __init__(
+        self,
+        store: SqliteJobStore,
+        blobs: FolderBlobStore,
+        registry: LocalRegistry,
+        triton: TritonEngine,
+        queue: LocalJobQueue,
+    ) -> None:
+        self._store, self._blobs, self._registry, self._queue = store, blobs, registry, queue
+        clock, self._telemetry = time.time, PrometheusTelemetry()
+        self._runner = BatchRunner(store, blobs, registry, triton, self._telemetry, clock)
+        self._runner.item_left = lambda batch: self._starter.release(batch.id)
+        give_back = GiveBack(store, queue, self._telemetry, clock)
+        self._batcher = Batcher(self._runner, give_back, RETRY, asyncio.sleep, random.random)
+        self._starter = InProcessBatchStarter(self._batcher.run)
+        self._dispatcher = Dispatcher(
+            store, registry, self._starter, self._telemetry, clock, new_id
+        )
+        self._sweeper = Sweeper(store, queue, self._telemetry, clock)
+        self._pinger = Pinger(registry, triton, queue, self._telemetry, clock)
+
+    async def take_up_what_was_left(self) -> None:
+        """Queue what the last process left QUEUED or RUNNING, as far as there is room for it.
+
+        The sweeper sends the rest when its time has come.
+        """
+        await self._store.recover(time.time(), self._sweeper.policy)
+        async for page in self._store.queued():
+            if len(page) > self._queue.room():
+                return
+            await self._queue.send([message_of(job) for job in page])
+
+    def services(self, specs: Sequence[ModelSpec]) -> Services:
+        """What the routes need."""
+        results = Results(self._store, self._blobs, self._telemetry, time.time)
+        return Services(
+            submitter=Submitter(
+                self._store,
+                self._queue,
+                self._blobs,
+                self._registry,
+                self._telemetry,
+                time.time,
+                new_id,
+            ),
+            results=results,
+            registry=self._registry,
+            default_model=next((s.name for s in specs if s.task is Task.GENERATE), specs[0].name),
+            max_wait_s=MAX_WAIT_S,
+            abort=self._abort,
+            metrics=self._metrics,
+        )
+
+    def start(
+        self,
+        stack: contextlib.AsyncExitStack,
+        config: ServerConfig,
+        engine: Engine,
+        specs: Sequence[ModelSpec],
+    ) -> None:
+        """Start dispatching and housekeeping; `stack` ends them in the right order."""
+        loop = DispatchLoop(
+            self._queue, self._dispatcher, self._starter, self._batcher, time.time, engine.ready
+        )
+        stack.push_async_callback(self._release)
+        stack.push_async_callback(self._starter.close, config.drain_s)
+        for name, work in {
+            "dispatch": loop.run(specs),
+            "sweep": every(config.sweep_every_s, "sweep", self._sweeper.sweep),
+            "ping": every(config.ping_every_s, "ping", self._pinger.ping),
+            "purge": every(PURGE_EVERY_S, "purge", self._purge),
+        }.items():
+            stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
+
+    async def _release(self) -> None:
+        await self._store.release(time.time())
+        await self._registry.save(time.time())
+
+    async def _purge(self) -> None:
+        async def delete(keys: Sequence[str]) -> None:
+            for key in keys:
+                await self._blobs.delete(key)
+
+        await self._store.purge(delete)
+
+    def _abort(self, job_id: JobId) -> None:
+        self._queue.discard(job_id)
+        self._runner.abort(job_id)
+
+    async def _metrics(self) -> str:
+        depth = dict.fromkeys(Priority, 0)
+        for spec in await self._registry.models():
+            for priority, waiting in (await self._queue.depth(spec.name)).items():
+                depth[priority] += waiting
+        return self._telemetry.render() + exposition(await self._registry.health(), depth)
+
+
+def new_id() -> str:
+    """A new id for a job or a batch."""
+    return uuid.uuid4().hex
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _specs(config: ServerConfig) -> tuple[ModelSpec, ...]:
+    try:
+        catalogue = {spec.name: spec for spec in load_catalogue(config.models_dir)}
+        return tuple(catalogue[name] for name in config.models)
+    except CatalogueError as error:
+        raise StartError(str(error)) from error
+    except KeyError as error:
+        known = ", ".join(sorted(catalogue))
+        raise StartError(f"model {error} is not in the catalogue; choose from: {known}") from error
+

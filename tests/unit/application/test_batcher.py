@@ -13,7 +13,7 @@ REFUSED = EngineUnavailable("connection refused")
 
 
 async def test_a_refusal_is_retried_on_the_same_pool_with_growing_waits() -> None:
-    answers = [REFUSED, REFUSED, OK]
+    answers: list[Answer] = [REFUSED, REFUSED, OK]
     world = World(engine=ScriptedEngine(lambda _: answers.pop(0)))
     job = await world.submit()
 
@@ -25,7 +25,7 @@ async def test_a_refusal_is_retried_on_the_same_pool_with_growing_waits() -> Non
 
 
 async def test_a_pool_that_keeps_refusing_is_left_for_the_next() -> None:
-    answers = [REFUSED, REFUSED, REFUSED, OK]
+    answers: list[Answer] = [REFUSED, REFUSED, REFUSED, OK]
     world = World(engine=ScriptedEngine(lambda _: answers.pop(0)))
     job = await world.submit()
 

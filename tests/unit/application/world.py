@@ -111,7 +111,7 @@ class World:
 
     async def job(self, job_id: JobId) -> Job:
         """The job as recorded."""
-        job = await self.store.get(job_id)
+        job: Job | None = await self.store.get(job_id)
         assert job is not None
         return job
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
@@ -53,9 +53,17 @@ class _Run:
     errors: int = 0
 
 
+def _ignore(batch: Batch) -> None:
+    """Nobody counts the free slots."""
+
+
 @dataclass(slots=True)
 class BatchRunner:
-    """The runner: the same on every pool and on both targets."""
+    """The runner: the same on every pool and on both targets.
+
+    `lease_s` is how long a claimed job is ours; `item_left` is told each time the engine is done
+    with an item of a batch, whatever came of it, so that its slot can be filled again.
+    """
 
     store: JobStore
     blobs: BlobStore
@@ -64,6 +72,7 @@ class BatchRunner:
     telemetry: Telemetry
     clock: Clock
     lease_s: float = 600.0
+    item_left: Callable[[Batch], None] = _ignore
     _streams: dict[JobId, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self, batch: Batch, pool: Pool) -> None:
@@ -160,6 +169,7 @@ class BatchRunner:
         await asyncio.gather(*writes)
 
     async def _record(self, run: _Run, job_id: JobId, outcome: Completion | EngineError) -> None:
+        self.item_left(run.batch)
         if isinstance(outcome, Completion):
             run.finished += 1
             run.busy_s += self.clock() - run.started_at
