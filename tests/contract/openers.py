@@ -6,12 +6,19 @@ An opener takes the test's clock and an empty folder, and is an async context ma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from synapse.adapters.aws.blobs import S3BlobStore
+from synapse.adapters.aws.jobs import DynamoJobStore
+from synapse.adapters.aws.queue import SqsJobQueue
+from synapse.adapters.aws.registry import DynamoRegistry
+from synapse.adapters.aws.starter import StepFunctionsBatchStarter
+from synapse.adapters.codec import message_from_json, order_from_event
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.blobs import FolderBlobStore
 from synapse.adapters.local.database import Database
@@ -21,6 +28,7 @@ from synapse.adapters.local.registry import LocalRegistry
 from synapse.domain.batching import JobMessage
 from synapse.domain.model import ModelSpec, Pool
 from synapse.ports import BatchOrder, BatchStarter, BlobStore, JobQueue, JobStore, Registry
+from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import a_chat_model, a_model, a_pool
 from tests.fakes import (
     FakeClock,
@@ -142,24 +150,90 @@ async def in_process_batch_starter(clock: FakeClock, folder: Path) -> AsyncItera
     await starter.close(drain_s=1.0)
 
 
+@asynccontextmanager
+async def dynamo_job_store(clock: FakeClock, folder: Path) -> AsyncIterator[JobStore]:
+    with aws() as cloud:
+        yield DynamoJobStore(cloud.dynamodb, cloud.jobs_table, clock=clock)
+
+
+@asynccontextmanager
+async def sqs_job_queue(clock: FakeClock, folder: Path) -> AsyncIterator[QueueCase]:
+    with aws() as cloud:
+        urls = cloud.queues()
+
+        async def receive() -> list[JobMessage]:
+            return [message for url in urls.values() for message in _drained(cloud, url)]
+
+        yield QueueCase(SqsJobQueue(cloud.sqs, urls, clock=clock), receive)
+
+
+def _drained(cloud: Aws, url: str) -> Iterator[JobMessage]:
+    while received := cloud.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get(
+        "Messages"
+    ):
+        for message in received:
+            cloud.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            yield message_from_json(message["Body"])
+
+
+@asynccontextmanager
+async def s3_blob_store(clock: FakeClock, folder: Path) -> AsyncIterator[BlobStore]:
+    with aws() as cloud:
+        yield S3BlobStore(cloud.s3, cloud.bucket)
+
+
+@asynccontextmanager
+async def dynamo_registry(clock: FakeClock, folder: Path) -> AsyncIterator[Registry]:
+    with aws() as cloud:
+        yield DynamoRegistry(cloud.dynamodb, cloud.registry_table, MODELS, POOLS, clock=clock)
+
+
+@asynccontextmanager
+async def step_functions_starter(clock: FakeClock, folder: Path) -> AsyncIterator[StarterCase]:
+    with aws() as cloud:
+        arn = cloud.state_machine()
+
+        async def taken() -> list[BatchOrder]:
+            return [
+                order_from_event(event)
+                for arguments in inputs
+                for event in json.loads(arguments)["batches"]
+            ]
+
+        inputs: list[str] = []
+
+        def noted(call: Call, operation: str, arguments: dict[str, Any]) -> Any:
+            answer = call(operation, arguments)
+            inputs.append(arguments["input"])
+            return answer
+
+        with intercepted(cloud.stepfunctions, noted):
+            yield StarterCase(StepFunctionsBatchStarter(cloud.stepfunctions, arn), taken)
+
+
 # The adapters under test. Add yours to the right table: nothing else is needed.
 JOB_STORES: dict[str, Opener[JobStore]] = {
     "memory": memory_job_store,
     "sqlite": sqlite_job_store,
+    "dynamodb": dynamo_job_store,
 }
 JOB_QUEUES: dict[str, Opener[QueueCase]] = {
     "memory": memory_job_queue,
     "local": local_job_queue,
+    "sqs": sqs_job_queue,
 }
 BLOB_STORES: dict[str, Opener[BlobStore]] = {
     "memory": memory_blob_store,
     "folder": folder_blob_store,
+    "s3": s3_blob_store,
 }
 REGISTRIES: dict[str, Opener[Registry]] = {
     "memory": memory_registry,
     "local": local_registry,
+    "dynamodb": dynamo_registry,
 }
 BATCH_STARTERS: dict[str, Opener[StarterCase]] = {
     "recording": recording_batch_starter,
     "in_process": in_process_batch_starter,
+    "step-functions": step_functions_starter,
 }

@@ -1,0 +1,152 @@
+"""Writing new job items, alone or together with the record of an idempotency key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from synapse.adapters.aws.calls import call, error_code, unavailable
+from synapse.adapters.aws.items import attribute, attributes, plain
+from synapse.adapters.records import Record
+from synapse.domain.job import JobId
+from synapse.domain.retry import RetryPolicy
+from synapse.ports import Clock, Idempotency
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+CONFLICTS = RetryPolicy(max_attempts=6, base_s=0.02, max_s=0.5)
+"""Two requests with the same key at the same moment: DynamoDB refuses one without a decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """The request that has a key already."""
+
+    job_id: JobId
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """Puts new items; an id that is taken is a ValueError, and nothing is overwritten."""
+
+    client: DynamoDBClient
+    table: str
+    clock: Clock
+
+    async def put(self, item: Record) -> None:
+        """Write a job."""
+        try:
+            await call(
+                self.client.put_item,
+                TableName=self.table,
+                Item=attributes(item),
+                ConditionExpression="attribute_not_exists(pk)",
+            )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+            stands = await self._read(item["pk"])
+            if stands is None or stands["write_id"] != item["write_id"]:
+                raise _taken(item) from error
+
+    async def put_with_key(
+        self, item: Record, idempotency: Idempotency, gone: JobId | None = None
+    ) -> KeyHolder | None:
+        """Write a job and its key, both or none; who has the key instead, if somebody has.
+
+        A holder past its retention, or known to be `gone`, has lost the key.
+        """
+        key = _key_pk(item["tenant"], idempotency.key)
+        for failures in range(1, CONFLICTS.max_attempts + 1):
+            try:
+                await self._transact(item, key, idempotency.fingerprint, gone)
+            except ClientError as error:
+                reasons = _reasons(error)
+                if reasons[0] == "ConditionalCheckFailed":
+                    raise _taken(item) from error
+                holder = await self._holder(key) if reasons[1] == _REFUSED else None
+                if holder is not None:
+                    return holder
+                if failures == CONFLICTS.max_attempts:
+                    raise unavailable(error) from error
+                await asyncio.sleep(CONFLICTS.delay_s(failures, random.random()))
+            else:
+                break
+        return None
+
+    async def _transact(self, item: Record, key: str, fingerprint: str, gone: JobId | None) -> None:
+        holder = {
+            "pk": key,
+            "job_id": item["id"],
+            "fingerprint": fingerprint,
+            "ttl": item["ttl"],
+        }
+        values = {":now": self.clock(), ":gone": gone or ""}
+        await call(
+            self.client.transact_write_items,
+            # boto3 adds a request token, so that its repetition of a call whose answer was lost
+            # does not conflict with itself.
+            TransactItems=[
+                {
+                    "Put": {
+                        "TableName": self.table,
+                        "Item": attributes(item),
+                        "ConditionExpression": "attribute_not_exists(pk)",
+                    }
+                },
+                {
+                    "Put": {
+                        "TableName": self.table,
+                        "Item": attributes(holder),
+                        "ConditionExpression": (
+                            "attribute_not_exists(pk) OR #ttl <= :now OR job_id = :gone"
+                        ),
+                        "ExpressionAttributeNames": {"#ttl": "ttl"},
+                        "ExpressionAttributeValues": attributes(values),
+                    }
+                },
+            ],
+        )
+
+    async def _holder(self, key: str) -> KeyHolder | None:
+        record = await self._read(key)
+        return KeyHolder(JobId(record["job_id"]), record["fingerprint"]) if record else None
+
+    async def _read(self, key: str) -> dict[str, Any] | None:
+        answer = await call(
+            self.client.get_item,
+            TableName=self.table,
+            Key={"pk": attribute(key)},
+            ConsistentRead=True,
+        )
+        item = answer.get("Item")
+        return plain(item) if item else None
+
+
+_REFUSED = "ConditionalCheckFailed"
+
+
+def _key_pk(tenant: str, key: str) -> str:
+    # Hashed: a caller's key may be longer than DynamoDB's, and may hold any separator.
+    return f"idem#{sha256(json.dumps([tenant, key]).encode()).hexdigest()}"
+
+
+def _reasons(error: ClientError) -> Sequence[str]:
+    """Why each of the two writes was refused; re-raises what is no refusal."""
+    if error_code(error) != "TransactionCanceledException":
+        raise error
+    response: Any = error.response
+    return [reason.get("Code", "None") for reason in response["CancellationReasons"]]
+
+
+def _taken(item: Record) -> ValueError:
+    return ValueError(f"there is a job {item['id']!r} already")

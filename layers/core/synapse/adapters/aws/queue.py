@@ -1,0 +1,94 @@
+"""Job messages in SQS: one queue a priority."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from synapse.adapters.aws.calls import call
+from synapse.adapters.codec import message_to_json
+from synapse.domain.batching import JobMessage
+from synapse.domain.errors import Unavailable
+from synapse.domain.job import Priority
+from synapse.domain.retry import RetryPolicy
+from synapse.ports import Clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 10
+"""Messages that SQS takes in one call."""
+
+DEPTH_VALID_S = 2.0
+PARTIAL_FAILURES = RetryPolicy(max_attempts=4, base_s=0.05, max_s=1.0)
+
+
+class SqsJobQueue:
+    """The JobQueue of the AWS target."""
+
+    def __init__(
+        self, client: SQSClient, urls: Mapping[Priority, str], *, clock: Clock = time.time
+    ) -> None:
+        self._client = client
+        self._urls = urls
+        self._clock = clock
+        self._depth: Mapping[Priority, int] = {}
+        self._depth_until = float("-inf")
+
+    async def send(self, messages: Sequence[JobMessage]) -> None:
+        """See the port."""
+        ordered = sorted(messages, key=lambda message: message.priority.rank)
+        parts = [
+            (priority, part)
+            for priority, group in groupby(ordered, key=lambda message: message.priority)
+            for part in _parts(list(group))
+        ]
+        await asyncio.gather(*(self._send(priority, part) for priority, part in parts))
+
+    async def _send(self, priority: Priority, messages: Sequence[JobMessage]) -> None:
+        pending = {str(n): message_to_json(message) for n, message in enumerate(messages)}
+        for failures in range(1, PARTIAL_FAILURES.max_attempts + 1):
+            answer = await call(
+                self._client.send_message_batch,
+                QueueUrl=self._urls[priority],
+                Entries=[{"Id": n, "MessageBody": body} for n, body in pending.items()],
+            )
+            failed = answer.get("Failed", [])
+            if not failed:
+                return
+            codes = sorted({entry["Code"] for entry in failed})
+            logger.warning("messages not sent", extra={"count": len(failed), "codes": codes})
+            pending = {entry["Id"]: pending[entry["Id"]] for entry in failed}
+            hopeless = any(entry["SenderFault"] for entry in failed)
+            if hopeless or failures == PARTIAL_FAILURES.max_attempts:
+                break
+            await asyncio.sleep(PARTIAL_FAILURES.delay_s(failures, random.random()))
+        raise Unavailable(f"{len(pending)} of {len(messages)} jobs could not be queued")
+
+    async def depth(self, model: str) -> Mapping[Priority, int]:
+        """See the port. SQS counts approximately, and cannot tell models apart."""
+        now = self._clock()
+        if now >= self._depth_until:
+            counts = await asyncio.gather(*(self._count(url) for url in self._urls.values()))
+            self._depth = dict(zip(self._urls, counts, strict=True))
+            self._depth_until = now + DEPTH_VALID_S
+        return self._depth
+
+    async def _count(self, url: str) -> int:
+        answer = await call(
+            self._client.get_queue_attributes,
+            QueueUrl=url,
+            AttributeNames=["ApproximateNumberOfMessages"],
+        )
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def _parts(messages: Sequence[JobMessage]) -> list[Sequence[JobMessage]]:
+    return [messages[n : n + MAX_BATCH] for n in range(0, len(messages), MAX_BATCH)]

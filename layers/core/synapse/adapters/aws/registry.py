@@ -1,0 +1,132 @@
+"""Catalogue and pools as configured; rates and health in DynamoDB.
+
+- `rate#<model>` / `<minute>`: items finished and milliseconds they took, added up atomically.
+- `health` / `<model>#<pool>`: what the pinger saw last.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from synapse.adapters.aws.calls import call
+from synapse.adapters.aws.items import attribute, attributes, plain
+from synapse.domain.estimate import ServiceRate
+from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
+from synapse.ports import Clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+RATE_MINUTES = 5
+"""How many of the latest minutes with work in them make the rate."""
+
+RATE_VALID_S = 5.0
+RATE_RETENTION_S = 86_400.0
+HEALTH_RETENTION_S = 7 * 86_400.0
+
+
+class DynamoRegistry:
+    """The Registry of the AWS target. Every pool serves every model of the catalogue."""
+
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        table: str,
+        models: Sequence[ModelSpec],
+        pools: Sequence[Pool],
+        *,
+        clock: Clock = time.time,
+    ) -> None:
+        self._client = client
+        self._table = table
+        self._models = {model.name: model for model in sorted(models, key=lambda m: m.name)}
+        self._pools = tuple(pools)
+        self._clock = clock
+        self._rates: dict[str, tuple[float, ServiceRate]] = {}
+
+    async def models(self) -> Sequence[ModelSpec]:
+        """See the port."""
+        return tuple(self._models.values())
+
+    async def model(self, name: str) -> ModelSpec | None:
+        """See the port."""
+        return self._models.get(name)
+
+    async def pools(self, model: str) -> Sequence[Pool]:
+        """See the port."""
+        return self._pools if model in self._models else ()
+
+    async def record_service(self, sample: ServiceSample, now: float) -> None:
+        """See the port."""
+        await call(
+            self._client.update_item,
+            TableName=self._table,
+            Key=attributes({"pk": _rate_pk(sample.model), "sk": f"{int(now // 60):010d}"}),
+            UpdateExpression="SET #ttl = :ttl ADD #items :items, busy_ms :busy_ms",
+            ExpressionAttributeNames={"#ttl": "ttl", "#items": "items"},
+            ExpressionAttributeValues=attributes(
+                {
+                    ":ttl": math.ceil(now + RATE_RETENTION_S),
+                    ":items": sample.items,
+                    # Whole microseconds: DynamoDB adds decimals, not our binary fractions.
+                    ":busy_ms": round(sample.busy_s * 1000, 3),
+                }
+            ),
+        )
+        self._rates.pop(sample.model, None)
+
+    async def service_rate(self, model: str, now: float) -> ServiceRate:
+        """See the port. Up to five seconds old, as one read serves many submissions."""
+        read_at, rate = self._rates.get(model, (float("-inf"), ServiceRate(0, 0.0)))
+        if 0 <= now - read_at < RATE_VALID_S:
+            return rate
+        page = await call(
+            self._client.query,
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": attribute(_rate_pk(model))},
+            ScanIndexForward=False,
+            Limit=RATE_MINUTES,
+        )
+        # DynamoDB drops what is past its time late; until then it is as good as nothing better.
+        minutes = [plain(item) for item in page["Items"]]
+        busy_s = sum(minute["busy_ms"] for minute in minutes) / 1000
+        rate = ServiceRate(sum(minute["items"] for minute in minutes), busy_s)
+        self._rates[model] = (now, rate)
+        return rate
+
+    async def record_health(self, health: WorkerHealth) -> None:
+        """See the port."""
+        text = json.dumps(asdict(health), ensure_ascii=False)
+        item = {
+            "pk": "health",
+            "sk": f"{health.model}#{health.pool}",
+            "seen": text,
+            "ttl": math.ceil(health.checked_at + HEALTH_RETENTION_S),
+        }
+        await call(self._client.put_item, TableName=self._table, Item=attributes(item))
+
+    async def health(self) -> Sequence[WorkerHealth]:
+        """See the port."""
+        page = await call(
+            self._client.query,
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": attribute("health")},
+            ConsistentRead=True,
+        )
+        items = [plain(item) for item in page["Items"]]
+        return [
+            WorkerHealth(**json.loads(item["seen"]))
+            for item in items
+            if item["ttl"] > self._clock()
+        ]
+
+
+def _rate_pk(model: str) -> str:
+    return f"rate#{model}"

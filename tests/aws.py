@@ -1,0 +1,114 @@
+"""AWS in this process: moto, its resources made from the template's own properties."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from moto import mock_aws
+
+from synapse.domain.job import Priority
+from tests.infra.translation import TEMPLATE, read
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_stepfunctions.client import SFNClient
+
+REGION = "us-east-1"
+ROLE_ARN = "arn:aws:iam::123456789012:role/batcher"
+TABLE_PROPERTIES = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
+NO_RETRIES = Config(region_name=REGION, retries={"total_max_attempts": 1})
+
+
+@dataclass(frozen=True)
+class Aws:
+    """Clients and the names of what there is."""
+
+    dynamodb: DynamoDBClient
+    s3: S3Client
+    sqs: SQSClient
+    stepfunctions: SFNClient
+    jobs_table: str = "jobs"
+    registry_table: str = "registry"
+    bucket: str = "blobs"
+
+    def queues(self) -> dict[Priority, str]:
+        """The URL of each priority's queue, made on the first call."""
+        return {
+            priority: self.sqs.create_queue(QueueName=priority.value)["QueueUrl"]
+            for priority in Priority
+        }
+
+    def state_machine(self) -> str:
+        """The ARN of an Express state machine that moto does not run."""
+        definition = '{"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}'
+        machine = self.stepfunctions.create_state_machine(
+            name="batcher", definition=definition, roleArn=ROLE_ARN, type="EXPRESS"
+        )
+        return machine["stateMachineArn"]
+
+
+@contextmanager
+def aws() -> Iterator[Aws]:
+    """A fresh AWS with the template's tables and an empty bucket."""
+    with mock_aws():
+        clients = _clients()
+        clients.dynamodb.create_table(**_table("JobsTable", clients.jobs_table))
+        clients.dynamodb.create_table(**_table("RegistryTable", clients.registry_table))
+        clients.s3.create_bucket(Bucket=clients.bucket)
+        yield clients
+
+
+@cache
+def _clients() -> Aws:
+    return Aws(
+        dynamodb=one_at_a_time(boto3.client("dynamodb", config=NO_RETRIES)),
+        s3=one_at_a_time(boto3.client("s3", config=NO_RETRIES)),
+        sqs=one_at_a_time(boto3.client("sqs", config=NO_RETRIES)),
+        stepfunctions=one_at_a_time(boto3.client("stepfunctions", config=NO_RETRIES)),
+    )
+
+
+def _table(resource: str, name: str) -> dict[str, Any]:
+    properties = _template()["Resources"][resource]["Properties"]
+    kept = {key: properties[key] for key in TABLE_PROPERTIES if key in properties}
+    return {"TableName": name, "BillingMode": "PAY_PER_REQUEST", **kept}
+
+
+@cache
+def _template() -> dict[str, Any]:
+    return read(TEMPLATE)
+
+
+def one_at_a_time(client: Any) -> Any:
+    """The client, its calls serialised: AWS's conditional writes are atomic, moto's are not."""
+    lock, make_call = threading.Lock(), client._make_api_call
+
+    def locked(operation: str, arguments: dict[str, Any]) -> Any:
+        with lock:
+            return make_call(operation, arguments)
+
+    client._make_api_call = locked
+    return client
+
+
+Call = Callable[[str, dict[str, Any]], Any]
+
+
+@contextmanager
+def intercepted(client: Any, around: Callable[[Call, str, dict[str, Any]], Any]) -> Iterator[None]:
+    """Pass the client's calls through `around(call, operation, arguments)` for a while."""
+    make_call = client._make_api_call
+    client._make_api_call = lambda operation, arguments: around(make_call, operation, arguments)
+    try:
+        yield
+    finally:
+        client._make_api_call = make_call
