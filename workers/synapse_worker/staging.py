@@ -65,6 +65,8 @@ def _links(config: WorkerConfig, runtime: TritonRuntime | None) -> dict[str, Pat
         for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
             links[f"backends/python/{name}"] = runtime.python_backend / name
         links["backends/python/triton_python_backend_stub"] = runtime.stub
+        # The stub's Python is isolated and ignores PYTHONPATH, but this folder is on its path.
+        links["backends/python/synapse_worker"] = PACKAGE
     return links
 
 
