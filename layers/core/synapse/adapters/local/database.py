@@ -66,7 +66,9 @@ class Database:
         self._tasks: SimpleQueue[_Task[Any] | None] = SimpleQueue()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="synapse-reader")
         self._read_connection = threading.local()
+        self._connections = [connection]
         self._closed = False
+        self._checkpoint_fails = False
         self._writer = threading.Thread(target=self._write_all, name="synapse-writer", daemon=True)
         self._writer.start()
 
@@ -144,8 +146,9 @@ class Database:
         self._tasks.put(None)
         await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)
-        with suppress(sqlite3.Error):
-            self._connection.close()
+        for connection in reversed(self._connections):
+            with suppress(sqlite3.Error):
+                connection.close()
         self._lock.release()
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -153,6 +156,7 @@ class Database:
         if connection is None:
             connection = _connect(self._path)
             connection.execute("PRAGMA query_only = 1")
+            self._connections.append(connection)
             self._read_connection.value = connection
         return work(connection)
 
@@ -186,7 +190,11 @@ class Database:
             if self._wal.stat().st_size > CHECKPOINT_BYTES:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except (sqlite3.Error, OSError) as error:
-            logger.warning("checkpoint put off: %s", error)
+            if not self._checkpoint_fails:
+                logger.warning("checkpoints are put off: %s", error)
+            self._checkpoint_fails = True
+        else:
+            self._checkpoint_fails = False
 
 
 def is_the_database(error: Exception) -> bool:

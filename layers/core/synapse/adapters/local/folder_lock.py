@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from synapse.adapters.local.failures import StorageError, explain
@@ -30,8 +31,10 @@ class FolderLock:
             raise StorageError(
                 f"{path.parent}: in use by process {holder}: stop it, or choose another folder"
             ) from error
-        os.ftruncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode())
+        # The number is for people; on a full disk the lock holds without it.
+        with suppress(OSError):
+            os.ftruncate(self._file, 0)
+            os.write(self._file, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Let another process have the folder. The file stays: removing it would be a race."""

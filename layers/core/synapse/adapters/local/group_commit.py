@@ -51,6 +51,7 @@ class GroupCommit:
         self._later: dict[JobId, Job] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._committing: asyncio.Task[None] | None = None
+        self.groups = 0
 
     async def create(self, jobs: Sequence[Job], keys: Sequence[KeyRow] = ()) -> None:
         """Put new jobs on the disk, all or none.
@@ -135,6 +136,7 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 - raised in every waiter
             for write in group:
                 write.error = error
+        self.groups += 1
         for write in group:
             self._settle(write)
 

@@ -58,6 +58,11 @@ class SqliteJobStore:
         self._commit = GroupCommit(database, self._memory, self._watchers)
         self._keys_in_use: dict[tuple[str, str], asyncio.Event] = {}
 
+    @property
+    def groups_committed(self) -> int:
+        """How many transactions the writes so far have shared."""
+        return self._commit.groups
+
     async def create(self, job: Job, idempotency: Idempotency | None = None) -> Created:
         """Record a new job durably before returning."""
         if idempotency is None:
