@@ -25,6 +25,11 @@ STAMP = "synapse-setup.json"
 LOG = "setup.log"
 NO_STAMP: dict[str, Any] = {"locks": {}}
 
+LIST_INSTALLED = (
+    "from importlib.metadata import distributions\n"
+    "for found in distributions(): print(found.metadata['Name'])"
+)
+
 Note = Callable[[str], None]
 
 
@@ -95,6 +100,11 @@ def digest(*paths: Path) -> str:
     return total.hexdigest()
 
 
+def name_of(requirement: str) -> str:
+    """A package's name as locks spell it, whatever its metadata makes of it."""
+    return re.sub(r"[-_.]+", "-", requirement.strip()).lower()
+
+
 class Venv:
     """One environment of the checkout at `root`."""
 
@@ -124,17 +134,19 @@ class Venv:
         """Brings the environment up to its lock, from what is there or from nothing."""
         stamp = self._stamp()
         wanted = {name: digest(self.lock(name)) for name in (self.spec.name, *self.spec.includes)}
-        known = stamp["locks"] if self._can_be_extended(stamp, python, wanted) else {}
+        known = stamp["locks"] if self._is_usable(stamp, python) else {}
         self._forget_stamp()
         if not known:
             note("making the environment")
             self._create(python)
         if known.get(self.spec.name) != wanted[self.spec.name]:
             self._install_lock(python, note)
+            if known and set(known) <= set(wanted):
+                self._remove_strangers(python, note)
         if self.spec.project:
             note("installing the project")
             options = ["--no-deps", "--no-index", "--no-build-isolation", "-e", "."]
-            self._pip(python, options, None)
+            self._pip(python, "install", options, None)
         self._write_stamp(python, {**known, **wanted})
 
     def _project_digest(self) -> str:
@@ -155,15 +167,6 @@ class Venv:
             and self.python.exists()
             and stamp["executable"] == os.path.realpath(str(self.python))
             and (chosen is None or stamp["python"] == chosen.version_text)
-        )
-
-    def _can_be_extended(
-        self, stamp: dict[str, Any], python: Python, wanted: dict[str, str]
-    ) -> bool:
-        """An environment made from an older lock is not: what that lock alone held would stay."""
-        locks = stamp["locks"]
-        return self._is_usable(stamp, python) and all(
-            wanted.get(name) == known for name, known in locks.items()
         )
 
     def _forget_stamp(self) -> None:
@@ -203,15 +206,26 @@ class Venv:
             elif line.startswith("Installing "):
                 note(f"installing {total} packages")
 
-        options = ["--require-hashes", "--no-deps", "--only-binary=:all:", "-r", lock]
-        self._pip(python, options, count)
+        options = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--progress-bar=off"]
+        self._pip(python, "install", [*options, "-r", lock], count)
 
-    def _pip(self, python: Python, options: list[str], on_line: Note | None) -> None:
+    def _remove_strangers(self, python: Python, note: Note) -> None:
+        """What an older lock held and this one does not would hide a missing requirement."""
+        note("removing what is no longer needed")
+        lock = self.lock(self.spec.name).read_text()
+        wanted = {name_of(line) for line in re.findall(r"^[a-z0-9][^=]*", lock, re.MULTILINE)}
+        installed: list[str] = []
+        self._run([str(self.python), "-I", "-c", LIST_INSTALLED], installed.append)
+        strangers = {name_of(line) for line in installed} - wanted - {"pip", "synapse"}
+        if strangers:
+            self._pip(python, "uninstall", ["--yes", *sorted(strangers)], None)
+
+    def _pip(self, python: Python, command: str, options: list[str], on_line: Note | None) -> None:
         own = [str(self.python), "-I", "-m", "pip"]
         lent = [python.path, "-I", "-m", "pip", "--python", str(self.python)]
-        quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar=off", "--no-color"]
+        quiet = ["--no-input", "--disable-pip-version-check", "--no-color"]
         pip = own if python.has_ensurepip else lent
-        lines = self._run([*pip, "install", *quiet, *options], on_line)
+        lines = self._run([*pip, command, *quiet, *options], on_line)
         if lines is not None:
             raise explain(lines, f"installing {self.spec.what} failed", self.folder / LOG)
 

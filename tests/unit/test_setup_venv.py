@@ -23,6 +23,7 @@ case "$*" in
     mkdir -p "$folder/bin"
     cp "$0" "$folder/bin/python"
     echo venv >> "$(dirname "$folder")/calls" ;;
+*importlib.metadata*) echo pip; echo Synapse; cat installed ;;
 *) echo "pip $*" >> calls
    if [ -e fail ]; then cat fail; exit 1; fi ;;
 esac
@@ -36,6 +37,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "requirements/app.txt").write_text("one==1\n")
     (tmp_path / "requirements/dev.txt").write_text("one==1\ntwo==2\n")
     (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / "installed").write_text("one\ntwo\n")
     python = tmp_path / "python"
     python.write_text(FAKE_PYTHON)
     python.chmod(0o755)
@@ -50,10 +52,13 @@ def make(root: Path, name: str) -> list[str]:
     """Makes an environment; what was done to make it."""
     (root / "calls").write_text("")
     venv(root, name).make(Python(str(root / "python"), (3, 11, 7), "cpython", True, 23), print)
-    return [
-        "venv" if call == "venv" else "project" if call.endswith("-e .") else "packages"
-        for call in (root / "calls").read_text().splitlines()
-    ]
+    return [kind_of(call) for call in (root / "calls").read_text().splitlines()]
+
+
+def kind_of(call: str) -> str:
+    if " uninstall " in call:
+        return "remove " + call.split("--yes ")[1]
+    return "venv" if call == "venv" else "project" if call.endswith("-e .") else "packages"
 
 
 def test_a_new_environment_gets_its_packages_and_the_project_and_then_is_fresh(root: Path) -> None:
@@ -75,12 +80,27 @@ def test_the_development_tools_are_added_to_the_servers_environment_and_serve_it
     assert venv(root, "app").is_fresh(None)
 
 
-def test_a_changed_lock_makes_the_environment_anew(root: Path) -> None:
+def test_a_changed_lock_is_installed_over_the_old_and_what_it_dropped_goes(root: Path) -> None:
     make(root, "app")
-    (root / "requirements/app.txt").write_text("one==2\n")
+    (root / "requirements/app.txt").write_text("one==2\nthe-other==1 \\\n    --hash=sha256:0\n")
+    (root / "installed").write_text("one\nThe_Other\ngone\n")
 
     assert not venv(root, "app").is_fresh(None)
-    assert make(root, "app") == ["venv", "packages", "project"]
+    assert make(root, "app") == ["packages", "remove gone", "project"]
+    assert venv(root, "app").is_fresh(None)
+
+
+def test_the_servers_changed_lock_leaves_the_development_tools_for_their_own_turn(
+    root: Path,
+) -> None:
+    make(root, "dev")
+    (root / "requirements/app.txt").write_text("one==2\n")
+    (root / "requirements/dev.txt").write_text("one==2\ntwo==2\n")
+
+    assert make(root, "app") == ["packages", "project"]
+
+    assert venv(root, "app").is_fresh(None)
+    assert not venv(root, "dev").is_fresh(None)
 
 
 def test_a_changed_project_is_installed_again_and_nothing_else(root: Path) -> None:
