@@ -6,6 +6,7 @@ background, as in a terminal, while `curl` is sent to it, and then it is interru
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -68,7 +69,7 @@ def run_server(markdown: str) -> None:
     """Starts the server as printed, sends the curl lines as printed, and stops it with Ctrl-C."""
     start, curl = block(markdown, "run"), block(markdown, "curl")
     url = base_url(curl)
-    if _answers(url):
+    if answers(url):
         raise ReadmeError(f"something answers at {url} before the server is started")
     mark = uuid.uuid4().hex
     with subprocess.Popen(
@@ -85,9 +86,9 @@ def run_server(markdown: str) -> None:
             _check_answer(curl)
         finally:
             _interrupt(server)
-    left = wait_for(lambda: not processes_with(mark), STOP_TIMEOUT_S)
-    if not left:
-        raise ReadmeError(f"Ctrl-C left processes behind: {processes_with(mark)}")
+            left = _kill_what_is_left(mark)
+    if left:
+        raise ReadmeError(f"Ctrl-C left processes behind: {', '.join(left)}")
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
@@ -100,15 +101,15 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
     return condition()
 
 
-def processes_with(mark: str) -> list[str]:
-    """The processes that inherited the mark, as `id: command line`."""
+def processes_with(mark: str) -> dict[int, str]:
+    """The processes that inherited the mark: their command lines by their ids."""
     wanted = f"{MARK}={mark}".encode()
-    found = []
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if wanted in (folder / "environ").read_bytes().split(b"\0"):
                 words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                found.append(f"{folder.name}: {words.strip()}")
+                found[int(folder.name)] = words.strip()
         except OSError:
             continue  # It ended meanwhile, or is not ours to read.
     return found
@@ -122,7 +123,8 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether the server there says that it is ready."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
             return int(response.status) == 200
@@ -133,10 +135,10 @@ def _answers(url: str) -> bool:
 
 
 def _wait_until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
-    wait_for(lambda: server.poll() is not None or _answers(url), START_TIMEOUT_S)
+    wait_for(lambda: server.poll() is not None or answers(url), START_TIMEOUT_S)
     if server.poll() is not None:
         raise ReadmeError(f"the server ended with status {server.returncode} before it answered")
-    if not _answers(url):
+    if not answers(url):
         raise ReadmeError(f"nothing answers at {url} after {START_TIMEOUT_S} s")
 
 
@@ -162,6 +164,16 @@ def _interrupt(server: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(server.pid, signal.SIGKILL)
         raise ReadmeError(f"the server did not stop within {STOP_TIMEOUT_S} s of Ctrl-C") from None
+
+
+def _kill_what_is_left(mark: str) -> list[str]:
+    """What did not end by itself in time, as command lines."""
+    wait_for(lambda: not processes_with(mark), STOP_TIMEOUT_S)
+    left = processes_with(mark)
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return list(left.values())
 
 
 def main(arguments: list[str]) -> int:
