@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
+from botocore.config import Config
 
 from tests.e2e.daemon import Daemon, free_port, running, venv_program
 
@@ -81,7 +82,9 @@ class Emulator:
 
     @cached_property
     def stepfunctions(self) -> SFNClient:
-        return self.session.client("stepfunctions", endpoint_url=self.url)
+        # The emulator has no host of its own for synchronous executions.
+        config = Config(inject_host_prefix=False)
+        return self.session.client("stepfunctions", endpoint_url=self.url, config=config)
 
 
 @contextlib.contextmanager
