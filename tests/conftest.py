@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,11 +59,7 @@ def _tier(item: pytest.Item) -> str:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _own_state(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """What a test leaves in the server's default folder, it leaves in a folder of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNAPSE_DATA_DIR", str(tmp_path_factory.mktemp("data")))
-        yield
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A server that is told no folder leaves its state here, not in the checkout."""
+    os.environ["SYNAPSE_DATA_DIR"] = str(tmp_path_factory.mktemp("data"))
