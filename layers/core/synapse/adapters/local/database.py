@@ -37,9 +37,9 @@ WAL_KEPT_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class _Task(Generic[T]):
-    """A transaction for the writer, and where its result goes."""
+    """Work for the writer, and where its result goes."""
 
-    work: Callable[[sqlite3.Connection], T]
+    work: Callable[[], T]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[T]
     result: T | None = None
@@ -111,17 +111,17 @@ class Database:
         Raises:
             Unavailable: the database cannot be written at present; nothing was changed.
         """
-        if self._closed:
-            raise Unavailable("the server is stopping")
-        loop = asyncio.get_running_loop()
-        task: _Task[T] = _Task(work, loop, loop.create_future())
-        self._tasks.put(task)
-        try:
-            return await task.future
-        except sqlite3.Error as error:
-            if not is_the_database(error):
-                raise
-            raise unavailable(error, self._path) from error
+        return await self._in_turn(partial(self._transact, work))
+
+    async def give_back_space(self, pages: int) -> None:
+        """Return at most that many free pages to the file system.
+
+        Raises:
+            Unavailable: the database cannot be written at present.
+        """
+        # As a script: elsewhere Python's driver stops after the first page.
+        script = f"PRAGMA incremental_vacuum({pages})"
+        await self._in_turn(lambda: self._connection.executescript(script))
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work`, which only reads, on what has been committed.
@@ -151,6 +151,19 @@ class Database:
                 connection.close()
         self._lock.release()
 
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise Unavailable("the server is stopping")
+        loop = asyncio.get_running_loop()
+        task: _Task[T] = _Task(work, loop, loop.create_future())
+        self._tasks.put(task)
+        try:
+            return await task.future
+        except sqlite3.Error as error:
+            if not is_the_database(error):
+                raise
+            raise unavailable(error, self._path) from error
+
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection: sqlite3.Connection | None = getattr(self._read_connection, "value", None)
         if connection is None:
@@ -163,7 +176,7 @@ class Database:
     def _write_all(self) -> None:
         while (task := self._tasks.get()) is not None:
             try:
-                task.result = self._transact(task.work)
+                task.result = task.work()
             except BaseException as error:  # noqa: BLE001 - it is the caller's to handle
                 task.error = error
             # The loop is closed if the process is being torn down without `close`.

@@ -12,7 +12,7 @@ from synapse.adapters.local.job_rows import SELECT_JOB, job_of
 from synapse.domain.job import Job, JobId
 
 PAGE = 500
-VACUUM_PAGES = 2000
+SPACE_PAGES = 2000
 
 DeleteBlobs = Callable[[Sequence[str]], Awaitable[None]]
 
@@ -25,6 +25,7 @@ async def purge(database: Database, due_before: float, delete_blobs: DeleteBlobs
         if keys:
             await delete_blobs(keys)
         await database.write(partial(_delete, ids=[job.id for job in jobs]))
+        await database.give_back_space(SPACE_PAGES)
         purged += len(jobs)
     return purged
 
@@ -47,5 +48,3 @@ def _delete(connection: sqlite3.Connection, ids: Sequence[JobId]) -> None:
         connection.execute(
             f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", wanted
         )
-    # Give the space back to the file system, a little at a time.
-    connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()

@@ -1,0 +1,49 @@
+"""A disk that is slow, or full, when a test wants it so."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from synapse.adapters.local.database import Database
+
+BIG = "x" * 20_000
+"""Does not fit into pages that the database has already."""
+
+
+@asynccontextmanager
+async def stalled(database: Database) -> AsyncIterator[None]:
+    """Within, nothing reaches the disk."""
+    arrived, release = threading.Event(), threading.Event()
+
+    def stall(connection: sqlite3.Connection) -> None:
+        arrived.set()
+        release.wait(30)
+
+    stalling = asyncio.create_task(database.write(stall))
+    await asyncio.to_thread(arrived.wait, 30)
+    try:
+        yield
+    finally:
+        release.set()
+        await stalling
+
+
+@asynccontextmanager
+async def full(database: Database) -> AsyncIterator[None]:
+    """Within, the database cannot grow: SQLite itself says that the disk is full."""
+    await _set_max_pages(database, 1)  # less than there are means: as many as there are
+    try:
+        yield
+    finally:
+        await _set_max_pages(database, 2**30)
+
+
+async def _set_max_pages(database: Database, pages: int) -> None:
+    def limit(connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+
+    await database.write(limit)

@@ -1,0 +1,93 @@
+"""FolderBlobStore: whole files or none, inside the folder, and clear errors."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from synapse.adapters.local.blobs import FolderBlobStore
+from synapse.adapters.local.failures import StorageError
+from synapse.domain.errors import Unavailable
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "blobs"
+
+
+@pytest.fixture
+def blobs(folder: Path) -> FolderBlobStore:
+    return FolderBlobStore(folder)
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_whatever_the_key_the_file_lies_in_the_folder(
+    blobs: FolderBlobStore, folder: Path
+) -> None:
+    for key in ("../../etc/passwd", "/etc/passwd", "..", "", "\x00", "a/../../b", "\ud800"):
+        await blobs.put(key, b"data")
+
+    assert len(files(folder.parent)) == len(files(folder)) == 7
+
+
+async def test_a_reader_sees_the_old_bytes_or_the_new_ones(blobs: FolderBlobStore) -> None:
+    versions = [bytes([n]) * 300_000 for n in range(2)]
+    await blobs.put("key", versions[0])
+
+    async def write() -> None:
+        for n in range(20):
+            await blobs.put("key", versions[n % 2])
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        assert await blobs.get("key") in versions
+    await writing
+
+
+async def test_a_put_that_fails_leaves_the_old_bytes_and_no_litter(
+    blobs: FolderBlobStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await blobs.put("key", b"old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(Unavailable, match="disk is full"):
+            await blobs.put("key", b"new")
+
+    assert await blobs.get("key") == b"old"
+    assert len(files(folder)) == 1
+
+
+async def test_old_files_that_no_record_names_are_pruned(
+    blobs: FolderBlobStore, folder: Path
+) -> None:
+    await blobs.put("old", b"old")
+    [old] = files(folder)
+    partial = old.with_name(".partial-left-by-a-crash")
+    partial.write_bytes(b"")
+    for path in (old, partial):
+        os.utime(path, (1000, 1000))
+    await blobs.put("new", b"new")
+
+    assert await blobs.prune(older_than=2000) == 2
+
+    assert await blobs.get("new") == b"new"
+    with pytest.raises(KeyError):
+        await blobs.get("old")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StorageError, match="is a file"):
+        FolderBlobStore(tmp_path / "file" / "blobs")
