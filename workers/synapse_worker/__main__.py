@@ -70,7 +70,8 @@ async def run(config: WorkerConfig) -> int:
 
 
 def _report(status: WorkerStatus) -> None:
-    _say(" — ".join(filter(None, [status.state.value, status.cause, status.remedy])))
+    told = status.state in (WorkerState.RESTARTING, WorkerState.FAILED)
+    _say(". ".join([status.state, *([status.cause, status.remedy] if told else [])]))
 
 
 def _say(text: str) -> None:

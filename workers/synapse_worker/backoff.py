@@ -32,5 +32,5 @@ class RestartBudget:
         self.deaths.append(now_s)
         if len(self.deaths) > self.policy.max_restarts:
             return None
-        ceiling = self.policy.base_delay_s * 2 ** (len(self.deaths) - 1)
+        ceiling: float = self.policy.base_delay_s * 2 ** (len(self.deaths) - 1)
         return chance() * min(ceiling, self.policy.max_delay_s)

@@ -40,6 +40,7 @@ class WorkerConfig:
     ready_timeout_s: float = 120.0
     stop_timeout_s: float = 15.0
     health_interval_s: float = 0.5
+    hang_timeout_s: float = 60.0
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     model_parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     extra_arguments: tuple[str, ...] = ()
@@ -57,7 +58,8 @@ class WorkerConfig:
         for repository in self.model_repositories:
             if (repository / model / "config.pbtxt").is_file():
                 return (repository / model).resolve()
-        known = sorted({p.parent.name for r in self.model_repositories for p in r.glob("*/config.pbtxt")})
+        found = (r.glob("*/config.pbtxt") for r in self.model_repositories)
+        known = sorted({path.parent.name for paths in found for path in paths})
         raise WorkerError(
             f"There is no model {model!r} in {', '.join(map(str, self.model_repositories))}",
             f"Choose from: {', '.join(known) or 'none, the repository is empty'}",

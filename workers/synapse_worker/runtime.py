@@ -73,9 +73,9 @@ def _probe(python: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(done.stdout)
     except subprocess.CalledProcessError as error:
         reason = (error.stderr or "").strip().splitlines()[-1:] or ["no output"]
-        raise WorkerError(f"The worker's Python {python} fails: {reason[0]}", REINSTALL) from error
+        raise WorkerError(f"{python} fails: {reason[0]}", REINSTALL) from error
     except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
-        raise WorkerError(f"The worker's Python {python} does not run: {error}", REINSTALL) from error
+        raise WorkerError(f"{python} does not run: {error}", REINSTALL) from error
     return facts
 
 

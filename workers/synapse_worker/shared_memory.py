@@ -10,7 +10,7 @@ import os
 import secrets
 from pathlib import Path
 
-SHM_DIR = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+SHM_DIR = Path("/dev/shm")
 PREFIX = "synapse-"
 LOCK_NAME = "lock"
 

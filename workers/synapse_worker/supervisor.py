@@ -203,19 +203,32 @@ class Supervisor:
 
     async def _wait_for_trouble(self, process: TritonProcess) -> WorkerError:
         ended = asyncio.create_task(process.wait())
-        stubs = live_stubs(process.pid)
+        health = asyncio.create_task(self._wait_for_illness(process))
         try:
-            while not ended.done():
-                await asyncio.wait({ended}, timeout=self._config.health_interval_s)
-                now = live_stubs(process.pid)
-                for model in lost_models(stubs, now):
-                    # One that was unloaded through Triton's API is no longer ready, and no loss.
-                    if not ended.done() and await self._http(f"/v2/models/{model}/ready") == 200:
-                        return WorkerError(f"The backend of {model} died", f"See {self._log_file}")
-                stubs = now
+            await asyncio.wait({ended, health}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                return health.result()
         finally:
             ended.cancel()
+            health.cancel()
         return diagnose("", process.exit_code, str(self._log_file))
+
+    async def _wait_for_illness(self, process: TritonProcess) -> WorkerError:
+        """What Triton does not die of, but cannot work with either."""
+        stubs = live_stubs(process.pid)
+        last_answer_s = time.monotonic()
+        while True:
+            await asyncio.sleep(self._config.health_interval_s)
+            now = live_stubs(process.pid)
+            for model in lost_models(stubs, now):
+                # One that was unloaded through Triton's API is no longer ready, and no loss.
+                if await self._http(f"/v2/models/{model}/ready") == 200:
+                    return WorkerError(f"The backend of {model} died", f"See {self._log_file}")
+            stubs = now
+            if await self._http("/v2/health/live") == 200:
+                last_answer_s = time.monotonic()
+            elif time.monotonic() - last_answer_s > self._config.hang_timeout_s:
+                return WorkerError("Triton no longer answers", f"See {self._log_file}")
 
     def _note_restart(self, trouble: WorkerError) -> None:
         restarts = self._status.restarts + 1

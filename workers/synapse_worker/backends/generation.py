@@ -41,9 +41,8 @@ def read_generation(tensors: Mapping[str, Any], parameters: str) -> Generation:
     sampling = _sampling_parameters(tensors, parameters)
     request = to_llamacpp(sampling)
     wanted = frozenset(flag for flag in FLAGS if tensors.get(flag))
-    if wanted & {"return_logprobs", "return_cumulative_logprob"} and "logprobs" not in request:
-        if "return_cumulative_logprob" in wanted:
-            request["logprobs"] = 1
+    if "return_cumulative_logprob" in wanted:
+        request.setdefault("logprobs", 1)
     return Generation(
         prompt=prompt,
         stream=stream,
@@ -72,7 +71,9 @@ def _text(tensors: Mapping[str, Any], name: str) -> str:
 
 
 def _sampling_parameters(tensors: Mapping[str, Any], parameters: str) -> dict[str, Any]:
-    given = _text(tensors, "sampling_parameters") if "sampling_parameters" in tensors else parameters
+    given = parameters
+    if "sampling_parameters" in tensors:
+        given = _text(tensors, "sampling_parameters")
     try:
         sampling = json.loads(given or "{}")
     except json.JSONDecodeError as error:

@@ -7,17 +7,22 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import xllamacpp
 
 from synapse_worker.deltas import DeltaReader
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import InvalidRequest, WorkerError
+from synapse_worker.gguf import read_metadata
 
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 ERRORS_ONLY = 1
 HTTP_THREADS = 1
+CONSTRAINTS = ("json_schema", "grammar")
+IRRESISTIBLE = 1000.0
+MAX_REMEMBERED_CONSTRAINTS = 256
 SETTINGS = frozenset(
     {
         "gguf_path",
@@ -100,13 +105,54 @@ class LlamaEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         """Load the model and run it once: an engine that is not warm is not ready."""
+        self._gguf = settings.gguf
         self._server = xllamacpp.Server(_common_params(settings))
-        reader = DeltaReader()
-        self.complete({"prompt": "Hello", "max_tokens": 1}, lambda piece: reader.read(piece) is None)
+        self._constraints_in_force: set[str] = set()
+        self._first_token({"prompt": "Hello"})
 
     def complete(self, request: Mapping[str, Any], on_piece: Callable[[str], bool]) -> None:
         """Stream a completion; `on_piece` gets JSON text and returns True to stop it."""
         self._server.handle_completions(json.dumps({**request, "stream": True}), on_piece)
+
+    def check_constraint(self, request: Mapping[str, Any]) -> None:
+        """Refuse a schema or pattern the engine would ignore.
+
+        LLGuidance prints an error for one it cannot compile and llama.cpp then generates freely.
+        So each is tried once: a control token is made overwhelmingly likely, which no grammar
+        allows; if it comes out, nothing constrains the output.
+        """
+        constraint = {name: request[name] for name in CONSTRAINTS if name in request}
+        key = json.dumps(constraint)
+        if not constraint or key in self._constraints_in_force:
+            return
+        bait = self._control_token
+        greedy = {"temperature": 0.0, "top_k": 1, "samplers": ["top_k"]}
+        bias = {"logit_bias": [[bait, IRRESISTIBLE]]}
+        if self._first_token({"prompt": "x", **greedy, **bias, **constraint}) == bait:
+            raise InvalidRequest("the engine cannot apply this schema, pattern or grammar")
+        if len(self._constraints_in_force) >= MAX_REMEMBERED_CONSTRAINTS:
+            self._constraints_in_force.clear()
+        self._constraints_in_force.add(key)
+
+    @cached_property
+    def _control_token(self) -> int:
+        metadata = read_metadata(self._gguf)
+        end = metadata.get("tokenizer.ggml.eos_token_id", 0)
+        return int(metadata.get("tokenizer.ggml.bos_token_id", end))
+
+    def _first_token(self, request: Mapping[str, Any]) -> int | None:
+        """The id of the first token of a completion; None when there is none."""
+        pieces: list[str] = []
+        one_token = {**request, "max_tokens": 1, "logprobs": 1}
+
+        def keep(piece: str) -> bool:
+            pieces.append(piece)
+            return False
+
+        self.complete(one_token, keep)
+        reader = DeltaReader()
+        tokens = [token["id"] for piece in pieces for token in reader.read(piece).logprobs]
+        return tokens[0] if tokens else None
 
 
 def _common_params(settings: EngineSettings) -> Any:

@@ -69,7 +69,7 @@ def _tensors(request: Any) -> dict[str, Any]:
 
 
 def _serve(engine: LlamaEngine, generation: Generation, sender: Any) -> None:
-    """Run one completion to its end, whatever the end is: a request without one hangs its caller."""
+    """Run one completion to its end, whatever that is: without one its caller would hang."""
     try:
         _Completion(generation, sender).run(engine)
     except InvalidRequest as error:
@@ -94,6 +94,7 @@ class _Completion:
 
     def run(self, engine: LlamaEngine) -> None:
         self._stop_if_cancelled()
+        engine.check_constraint(self._generation.engine_request)
         engine.complete(self._generation.engine_request, self._on_piece)
         if self._failure is not None:
             raise self._failure

@@ -16,4 +16,5 @@ def model_parameters(
     given = model_config.get("parameters", {})
     parameters = {name: str(entry["string_value"]) for name, entry in given.items()}
     overlay = json.loads(source.get(MODEL_PARAMETERS_VARIABLE) or "{}")
-    return parameters | overlay.get(model_config.get("name"), {})
+    parameters.update(overlay.get(model_config.get("name"), {}))
+    return parameters

@@ -1,0 +1,65 @@
+"""Reads the metadata of a GGUF model file. Standard library only, and not a byte of the weights."""
+
+import mmap
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+MAGIC = b"GGUF"
+STRING, ARRAY = 8, 9
+SCALARS = dict(enumerate(("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"))) | {
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Key → value. Arrays are left out: they hold the vocabulary and are long."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[:4] != MAGIC:
+            raise ValueError(f"{path} is not a GGUF file")
+        reader = _Reader(data, 4)
+        reader.scalar("<I")  # version
+        reader.scalar("<Q")  # number of tensors
+        pairs = ((reader.text(), reader.value()) for _ in range(reader.scalar("<Q")))
+        return {key: value for key, value in pairs if value is not None}
+
+
+class _Reader:
+    def __init__(self, data: mmap.mmap, offset: int) -> None:
+        self._data = data
+        self._offset = offset
+
+    def scalar(self, kind: str) -> Any:
+        (value,) = struct.unpack_from(kind, self._data, self._offset)
+        self._offset += struct.calcsize(kind)
+        return value
+
+    def text(self) -> str:
+        length = self.scalar("<Q")
+        self._offset += length
+        return self._data[self._offset - length : self._offset].decode()
+
+    def value(self) -> Any:
+        kind = self.scalar("<I")
+        if kind == STRING:
+            return self.text()
+        if kind == ARRAY:
+            return self._skip_array()
+        return self.scalar(SCALARS[kind])
+
+    def _skip_array(self) -> None:
+        kind, length = self.scalar("<I"), self.scalar("<Q")
+        if kind == STRING:
+            for _ in range(length):
+                self._offset += 8 + struct.unpack_from("<Q", self._data, self._offset)[0]
+        else:
+            self._offset += length * struct.calcsize(SCALARS[kind])
+
+
+if __name__ == "__main__":  # python -m synapse_worker.gguf FILE [KEY]
+    found = read_metadata(Path(sys.argv[1]))
+    lines = [f"{key}: {value!r}" for key, value in found.items()]
+    sys.stdout.write(found[sys.argv[2]] if len(sys.argv) > 2 else "\n".join([*lines, ""]))
