@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,19 +27,21 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def stack(aws: Emulator, triton: Worker, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def built(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The application's template, built for the emulator's Python."""
+    return sam.build(tmp_path_factory.mktemp("build"), aws.python)
+
+
+@pytest.fixture(scope="session")
+def stack(aws: Emulator, triton: Worker, built: Path) -> Stack:
     """The application, built and deployed as a user would, in front of the worker."""
-    template = sam.build(tmp_path_factory.mktemp("build"), aws.python)
-    sam.deploy(
-        template,
-        aws.url,
-        {
-            "Stage": "local",
-            "Architecture": "x86_64",
-            "EngineUrl": triton.grpc_address,
-            "EngineAccelerator": "cpu",
-        },
-    )
+    parameters = {
+        "Stage": "local",
+        "Architecture": "arm64" if platform.machine() == "aarch64" else "x86_64",
+        "EngineUrl": triton.grpc_address,
+        "EngineAccelerator": "cpu",
+    }
+    sam.deploy(built, aws.url, parameters)
     deployed = Stack(aws)
-    deployed.import_gateway_responses(template)
+    deployed.import_gateway_responses(built)
     return deployed

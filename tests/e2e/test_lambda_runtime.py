@@ -1,0 +1,102 @@
+"""Each function of the built application in the real Lambda runtime, with its sample events.
+
+The functions see their layers and what the runtime brings, nothing of the tests' environment;
+AWS is the emulator that the application is deployed to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.daemon import ROOT
+from tests.e2e.emulator import CREDENTIALS
+from tests.e2e.lambda_runtime import Runtime, lambda_runtime, runtime_packages
+from tests.e2e.stack import Stack
+
+EVENTS = sorted((ROOT / "events").glob("*.json"))
+ENGINE_USERS = {"run_batch", "ping"}
+
+Runtimes = Callable[[str], Runtime]
+
+
+@pytest.fixture(scope="module")
+def runtimes(
+    stack: Stack, built: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runtimes]:
+    """A runtime for each function, started when first asked for."""
+    packages = runtime_packages(tmp_path_factory.mktemp("runtime"))
+    logs = tmp_path_factory.mktemp("runtime-logs")
+    with ExitStack() as started:
+
+        @cache
+        def runtime(function: str) -> Runtime:
+            layers = ["CoreLayer", *(["EngineLayer"] if function in ENGINE_USERS else [])]
+            return started.enter_context(
+                lambda_runtime(
+                    ROOT / "functions" / function,
+                    [*(built.parent / layer / "python" for layer in layers), packages],
+                    environment(stack, function),
+                    logs / f"{function}.log",
+                )
+            )
+
+        yield runtime
+
+
+def environment(stack: Stack, function: str) -> dict[str, str]:
+    """The deployed function's own variables, and where AWS is."""
+    output = "".join(part.capitalize() for part in function.split("_")) + "FunctionArn"
+    config = stack.emulator.functions.get_function_configuration(FunctionName=stack.outputs[output])
+    endpoint = {"AWS_ENDPOINT_URL": stack.emulator.url, "AWS_REGION": "us-east-1"}
+    return {**config["Environment"]["Variables"], **CREDENTIALS, **endpoint}
+
+
+@pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
+def test_the_function_answers_its_event(runtimes: Runtimes, path: Path) -> None:
+    function, case, _ = path.name.split(".")
+
+    answer = runtimes(function).invoke(json.loads(path.read_text()))
+
+    EXPECTATIONS.get((function, case), EXPECTATIONS[function, ""])(answer)
+
+
+def is_http(status: int) -> Callable[[Any], None]:
+    def check(answer: Any) -> None:
+        assert answer["statusCode"] == status, answer
+
+    return check
+
+
+def reports(failures: int) -> Callable[[Any], None]:
+    def check(answer: Any) -> None:
+        assert len(answer["batchItemFailures"]) == failures, answer
+
+    return check
+
+
+def names_the_batch(answer: Any) -> None:
+    assert answer["batchId"]
+
+
+def found_every_worker_well(answer: Any) -> None:
+    assert answer["unhealthy"] == []
+
+
+EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
+    ("api", ""): is_http(200),
+    ("api", "submit"): is_http(202),
+    ("api", "submit-invalid"): is_http(400),
+    ("api", "result-unknown"): is_http(404),
+    ("dispatch", ""): reports(0),
+    ("dispatch", "poison"): reports(1),
+    ("run_batch", ""): names_the_batch,
+    ("give_back", ""): names_the_batch,
+    ("ping", ""): found_every_worker_well,
+}

@@ -1,0 +1,33 @@
+"""The metrics that are written, documented and looked at are the same."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from synapse.observability import NAMESPACE, Metric
+from tests.infra.translation import MONITORING, ROOT, of_type, read
+
+DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
+
+
+def test_every_metric_is_documented_and_nothing_else_is() -> None:
+    table, _, _ = DOCUMENT.partition("## Alarms")
+
+    documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+    assert sorted(documented) == sorted(metric.value for metric in Metric)
+
+
+@pytest.mark.parametrize("kind", ["AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard"])
+def test_alarms_and_dashboard_look_only_at_metrics_that_are_written(kind: str) -> None:
+    text = json.dumps(of_type(read(MONITORING), kind))
+    searched = re.findall(r'MetricName=\\"(\w+)', text)
+    alarmed = re.findall(rf'"Namespace": "{NAMESPACE}", "MetricName": "(\w+)"', text)
+
+    used = {*searched, *alarmed}
+
+    assert used
+    assert used <= {metric.value for metric in Metric}
