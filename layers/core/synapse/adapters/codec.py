@@ -153,6 +153,10 @@ def give_back_order_from_event(event: object) -> GiveBackOrder:
 _ERRORS = {
     "EngineUnavailable": ("engine_unavailable", True, False),
     "EngineLost": ("worker_lost", True, True),
+    "Lambda.Unknown": ("worker_lost", False, True),
+    "Runtime.ExitError": ("worker_lost", False, True),
+    "Sandbox.Timedout": ("worker_lost", False, True),
+    "States.Timeout": ("worker_lost", False, True),
     "Lambda.TooManyRequestsException": ("engine_unavailable", False, False),
     "Lambda.ServiceException": ("engine_unavailable", False, False),
     "Lambda.AWSLambdaException": ("engine_unavailable", False, False),

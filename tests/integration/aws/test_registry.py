@@ -1,0 +1,64 @@
+"""DynamoRegistry: what a rate costs to read, and what is forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from synapse.adapters.aws.registry import DynamoRegistry
+from tests.aws import Aws
+from tests.factories import NOW, a_health, a_model, a_pool, a_sample
+from tests.fakes import FakeClock
+from tests.integration.aws.faults import counted
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def registry(cloud: Aws, clock: FakeClock) -> DynamoRegistry:
+    return DynamoRegistry(
+        cloud.dynamodb, cloud.registry_table, [a_model()], [a_pool()], clock=clock
+    )
+
+
+async def test_a_rate_is_read_once_in_five_seconds(cloud: Aws, registry: DynamoRegistry) -> None:
+    await registry.record_service(a_sample(), NOW)
+
+    with counted(cloud.dynamodb) as calls:
+        for seconds in (0.0, 1.0, 4.9, 5.0):
+            assert (await registry.service_rate("echo", NOW + seconds)).items == 10
+
+    assert calls == ["Query", "Query"]
+
+
+async def test_another_process_sees_the_rate(
+    cloud: Aws, registry: DynamoRegistry, clock: FakeClock
+) -> None:
+    await registry.record_service(a_sample(), NOW)
+    other = DynamoRegistry(cloud.dynamodb, cloud.registry_table, [], [], clock=clock)
+
+    assert (await other.service_rate("echo", NOW)).seconds_per_item == pytest.approx(0.2)
+
+
+async def test_everything_measured_is_forgotten_in_time(
+    cloud: Aws, registry: DynamoRegistry
+) -> None:
+    await registry.record_service(a_sample(), NOW)
+    await registry.record_health(a_health())
+
+    items = cloud.dynamodb.scan(TableName=cloud.registry_table)["Items"]
+
+    lives = {item["pk"]["S"]: float(item["ttl"]["N"]) - NOW for item in items}
+    assert lives == {
+        "rate#echo": pytest.approx(DAY_S, abs=1),
+        "health": pytest.approx(7 * DAY_S, abs=1),
+    }
+
+
+async def test_a_worker_not_seen_for_a_week_is_not_reported(
+    registry: DynamoRegistry, clock: FakeClock
+) -> None:
+    await registry.record_health(a_health())
+
+    clock.advance(7 * DAY_S + 1)
+
+    assert list(await registry.health()) == []
