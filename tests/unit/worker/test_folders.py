@@ -1,0 +1,157 @@
+"""What the worker puts on disk and takes away again, and what it reads there."""
+
+import fcntl
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synapse_worker.backends.parameters import model_parameters
+from synapse_worker.config import BUNDLED_MODELS, WorkerConfig
+from synapse_worker.errors import WorkerError
+from synapse_worker.gguf import read_metadata
+from synapse_worker.runtime import TritonRuntime, runtime_from_facts
+from synapse_worker.shared_memory import lock_file, new_region_prefix, remove_stale_regions
+from synapse_worker.staging import build_stage
+from synapse_worker.triton import Ports, TritonProgram
+
+
+def test_regions_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: Path) -> None:
+    dead, alive = new_region_prefix(), new_region_prefix()
+    for prefix in (dead, alive):
+        lock_file(prefix, tmp_path).touch()
+        (tmp_path / f"{prefix}0001").touch()
+    (tmp_path / "somebody-elses").touch()
+    held = os.open(lock_file(alive, tmp_path), os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_SH)
+
+    removed = remove_stale_regions(tmp_path)
+
+    assert sorted(removed) == sorted([f"{dead}0001", f"{dead}lock"])
+    assert len(list(tmp_path.iterdir())) == 3
+    os.close(held)
+
+
+def runtime(root: Path) -> TritonRuntime:
+    backend = root / "backend"
+    return TritonRuntime(
+        root / "bin" / "python", "3.11", root / "server", backend, root / "stub", (root / "lib",)
+    )
+
+
+def test_the_stage_links_what_is_asked_for_and_is_made_once(tmp_path: Path) -> None:
+    config = WorkerConfig(models=("echo",), venv=None, state_dir=tmp_path / "state")
+
+    stage = build_stage(config, runtime(tmp_path))
+
+    assert [path.name for path in stage.models.iterdir()] == ["echo"]
+    assert (stage.models / "echo" / "config.pbtxt").is_file()
+    assert (stage.python_path / "synapse_worker" / "backends" / "echo.py").is_file()
+    assert (stage.backends / "python" / "triton_python_backend_stub").is_symlink()
+    assert build_stage(config, runtime(tmp_path)) == stage
+    assert [path.name for path in config.state_dir.iterdir()] == [stage.root.name]
+
+
+def test_a_folder_a_shell_would_misread_is_not_given_to_triton(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    config = WorkerConfig(models=("echo",), venv=None, state_dir=tmp_path / "my $(docs)")
+
+    assert build_stage(config, None).root.parent == tmp_path / f"synapse-worker-{os.getuid()}"
+
+
+def test_the_command_serves_the_models_on_the_ports_and_the_environment_is_the_workers(
+    tmp_path: Path,
+) -> None:
+    config = WorkerConfig(
+        models=("echo",),
+        venv=tmp_path,
+        state_dir=tmp_path / "state",
+        model_parameters={"echo": {"test_hooks": "true"}},
+    )
+    found = runtime(tmp_path)
+    program = TritonProgram(config, found, build_stage(config, found))
+
+    command = program.command(Ports(1, 2, 3), "synapse-x-", parent_pid=4)
+    env = program.environment({"PYTHONHOME": "/wrong", "PATH": "/bin", "LD_LIBRARY_PATH": "/cuda"})
+
+    assert {"--load-model=echo", "--http-port=1", "--grpc-port=2", "--metrics-port=3"} <= {*command}
+    assert "PYTHONHOME" not in env
+    assert env["PATH"] == f"{tmp_path}/bin:/bin"
+    assert env["LD_LIBRARY_PATH"] == f"{tmp_path}/lib:/cuda"
+    config_of_echo = {"name": "echo", "parameters": {"test_hooks": {"string_value": "false"}}}
+    assert model_parameters(config_of_echo, env) == {"test_hooks": "true"}
+
+
+def test_unknown_and_unsafe_model_names_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=r"not a model name"):
+        WorkerConfig(models=("../etc",), venv=None)
+    with pytest.raises(WorkerError, match=r"no model 'ehco'.*Choose from: echo, smollm2"):
+        WorkerConfig(models=("ehco",), venv=None).model_dir("ehco")
+
+
+def test_the_first_repository_that_has_a_model_wins(tmp_path: Path) -> None:
+    (tmp_path / "echo").mkdir()
+    (tmp_path / "echo" / "config.pbtxt").touch()
+    config = WorkerConfig(
+        models=("echo",), venv=None, model_repositories=(tmp_path, BUNDLED_MODELS)
+    )
+
+    assert config.model_dir("echo") == tmp_path / "echo"
+
+
+FACTS: Mapping[str, Any] = {
+    "version": "3.11",
+    "library_dir": None,
+    "library": None,
+    "numpy": "1.26.4",
+    "pytriton": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "has no Triton"),
+        ({"version": "3.14"}, r"Python 3\.14, Triton supports 3\.11"),
+        ({"numpy": "2.1.0"}, r"numpy 2\.1\.0, Triton's stub needs numpy 1"),
+        ({"numpy": None}, "has no numpy"),
+    ],
+)
+def test_an_environment_that_cannot_work_is_told_in_one_line(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    package = tmp_path / "pytriton"
+    stub = package / "tritonserver/python_backend_stubs/3.11/triton_python_backend_stub"
+    stub.parent.mkdir(parents=True)
+    stub.touch()
+    facts = {**FACTS, **({"pytriton": str(package)} if change else {}), **change}
+
+    with pytest.raises(WorkerError, match=message):
+        runtime_from_facts(Path("python"), facts)
+
+
+def test_metadata_is_read_past_arrays_and_the_weights_are_not(tmp_path: Path) -> None:
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    words = struct.pack("<IIQ", 9, 8, 2) + text("a") + text("ü")
+    numbers = struct.pack("<IIQ", 9, 4, 3) + bytes(12)
+    pairs = [
+        text("tokens") + words,
+        text("scores") + numbers,
+        text("eos") + struct.pack("<II", 4, 2),
+        text("name") + struct.pack("<I", 8) + text("smol"),
+        text("bos") + struct.pack("<I?", 7, True),
+    ]
+    file = tmp_path / "x.gguf"
+    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, len(pairs)) + b"".join(pairs) + b"weights")
+
+    assert read_metadata(file) == {"eos": 2, "name": "smol", "bos": True}
+    file.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="not a GGUF"):
+        read_metadata(file)

@@ -1,0 +1,87 @@
+"""The pure parts of keeping Triton alive."""
+
+from pathlib import Path
+
+import pytest
+
+from synapse_worker.backoff import RestartBudget, RestartPolicy
+from synapse_worker.diagnosis import diagnose
+from synapse_worker.stubs import live_stubs, lost_models
+
+
+def test_delays_double_up_to_a_ceiling_with_full_jitter() -> None:
+    policy = RestartPolicy(base_delay_s=1, max_delay_s=4, max_restarts=9, window_s=100)
+    budget = RestartBudget(policy)
+
+    assert [budget.delay_after_death(t, lambda: 1.0) for t in range(5)] == [1, 2, 4, 4, 4]
+    assert budget.delay_after_death(5, lambda: 0.25) == 1
+
+
+def test_the_breaker_opens_on_a_crash_loop_and_forgets_old_deaths() -> None:
+    policy = RestartPolicy(base_delay_s=1, max_restarts=2, window_s=10)
+    budget = RestartBudget(policy)
+
+    assert budget.delay_after_death(0, lambda: 1.0) == 1
+    assert budget.delay_after_death(1, lambda: 1.0) == 2
+    assert budget.delay_after_death(20, lambda: 1.0) == 1, "the first two are out of the window"
+    assert budget.delay_after_death(21, lambda: 1.0) == 2
+    assert budget.delay_after_death(22, lambda: 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        (
+            "failed to start GRPC service: Unavailable - Socket '127.0.0.1:8001' already in use ",
+            "127.0.0.1:8001 is already in use",
+        ),
+        (
+            "/x/triton_python_backend_stub: error while loading shared libraries: "
+            "libpython3.11.so.1.0: cannot open shared object file: No such file or directory",
+            "The shared library libpython3.11.so.1.0 is missing",
+        ),
+        (
+            "E1121 04:11:11.2 65 model_lifecycle.cc:642] \"failed to load 'm' version 1: "
+            'Internal: WorkerError: No GGUF file. Install it"',
+            "Triton could not load m: WorkerError: No GGUF file. Install it",
+        ),
+        ("error: creating server: something odd", "Triton says: creating server: something odd"),
+    ],
+)
+def test_the_log_is_searched_for_the_reason(log: str, cause: str) -> None:
+    found = diagnose(f"I1121 all is well\n{log}\nerror: creating server: x", 1, "the.log")
+
+    assert found.cause == cause
+    assert "\n" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "cause"),
+    [
+        (None, "Triton did not become ready in time"),
+        (-9, "Triton was killed by signal 9"),
+        (3, "Triton ended with exit code 3"),
+    ],
+)
+def test_without_a_reason_the_ending_is_told(exit_code: int | None, cause: str) -> None:
+    assert str(diagnose("", exit_code, "the.log")) == f"{cause}. See the.log"
+
+
+def process(proc: Path, pid: int, *arguments: str) -> None:
+    (proc / str(pid)).mkdir()
+    (proc / str(pid) / "cmdline").write_text("\0".join([*arguments, ""]) if arguments else "")
+
+
+def test_only_living_stubs_of_triton_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "5" / "task" / "5").mkdir(parents=True)
+    (tmp_path / "5" / "task" / "5" / "children").write_text("6 7 8 9 ")
+    process(tmp_path, 6, "/x/triton_python_backend_stub", "/models/echo/1/model.py", "region")
+    process(tmp_path, 7)  # a zombie
+    process(tmp_path, 8, "sleep", "5")
+
+    assert live_stubs(5, tmp_path) == {6: "echo"}
+
+
+def test_a_reloaded_model_is_not_lost_but_a_missing_one_is() -> None:
+    assert lost_models({1: "a", 2: "b"}, {3: "a", 2: "b"}) == set()
+    assert lost_models({1: "a", 2: "b"}, {2: "b"}) == {"a"}
