@@ -33,7 +33,7 @@ def built(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(aws: Emulator, triton: Worker, built: Path) -> Stack:
+def stack(aws: Emulator, triton: Worker, built: Path) -> Iterator[Stack]:
     """The application, built and deployed as a user would, in front of the worker."""
     parameters = {
         "Stage": "local",
@@ -44,4 +44,5 @@ def stack(aws: Emulator, triton: Worker, built: Path) -> Stack:
     sam.deploy(built, aws.url, parameters)
     deployed = Stack(aws)
     deployed.import_gateway_responses(built)
-    return deployed
+    yield deployed
+    deployed.save_logs(built.parent / "functions.log")

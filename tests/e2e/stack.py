@@ -104,6 +104,15 @@ class Stack:
         assert not answer.get("FunctionError"), payload
         return payload
 
+    def save_logs(self, path: Path) -> None:
+        """Keep what the functions logged: the emulator forgets it, and a failed test needs it."""
+        client = self.emulator.session.client("logs", endpoint_url=self.emulator.url)
+        with path.open("w") as file:
+            for group in client.describe_log_groups()["logGroups"]:
+                events = client.filter_log_events(logGroupName=group["logGroupName"])["events"]
+                lines = [event["message"].rstrip() for event in events]
+                file.write("\n".join([f"=== {group['logGroupName']}", *lines, ""]))
+
     def import_gateway_responses(self, template: Path) -> None:
         """Set what API Gateway takes from the OpenAPI document, and MiniStack leaves out."""
         client = self.emulator.session.client("apigateway", endpoint_url=self.emulator.url)
