@@ -1,0 +1,181 @@
+"""Starting, dying, starting again and ending of a real Triton."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from synapse_worker.backoff import RestartPolicy
+from synapse_worker.config import WorkerConfig
+from synapse_worker.errors import WorkerError
+from synapse_worker.stubs import live_stubs
+from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
+from tests.integration.worker.calls import echo
+
+SHM = Path("/dev/shm")
+DEADLINE_S = 20.0
+QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
+
+
+def group_is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def regions() -> set[str]:
+    return {path.name for path in SHM.glob("synapse-*")}
+
+
+async def next_ready(supervisor: Supervisor, restarts: int) -> WorkerStatus:
+    async with asyncio.timeout(DEADLINE_S):
+        while supervisor.status.restarts < restarts:
+            await asyncio.sleep(0.02)
+        return await supervisor.wait_for(WorkerState.READY, WorkerState.FAILED)
+
+
+async def ask(supervisor: Supervisor, item: bytes) -> list[bytes]:
+    async with InferenceServerClient(supervisor.grpc_address) as client:
+        return await echo(client, [item])
+
+
+async def test_a_stop_leaves_no_process_and_no_shared_memory(echo_config: WorkerConfig) -> None:
+    before = regions()
+    seen: list[WorkerState] = []
+
+    async with Supervisor(echo_config, on_change=lambda s: seen.append(s.state)) as supervisor:
+        assert await ask(supervisor, b"hello") == [b"hello"]
+        group = supervisor.status.pid
+        assert group is not None
+
+    assert group_is_gone(group)
+    assert regions() <= before
+    assert seen == ["STARTING", "READY", "STOPPING", "STOPPED"]
+
+
+async def test_a_killed_triton_and_then_a_crashed_backend_are_replaced_on_the_same_port(
+    echo_config: WorkerConfig,
+) -> None:
+    async with Supervisor(replace(echo_config, restart=QUICK)) as supervisor:
+        first = supervisor.status.pid
+        assert first is not None
+        address = supervisor.grpc_address
+
+        os.kill(first, signal.SIGKILL)
+        status = await next_ready(supervisor, restarts=1)
+
+        assert status.state is WorkerState.READY
+        assert group_is_gone(first)
+        assert supervisor.grpc_address == address
+        assert await ask(supervisor, b"again") == [b"again"]
+
+        # Triton itself survives this one, and goes on saying that it is ready.
+        with pytest.raises(InferenceServerException):
+            await ask(supervisor, b"!crash")
+        status = await next_ready(supervisor, restarts=2)
+
+        assert status.state is WorkerState.READY
+        assert await ask(supervisor, b"and again") == [b"and again"]
+
+
+async def test_a_crash_loop_ends_in_failure_with_its_cause(echo_config: WorkerConfig) -> None:
+    policy = replace(QUICK, max_restarts=2)
+    supervisor = Supervisor(replace(echo_config, restart=policy))
+    await supervisor.start()
+
+    for restarts in range(1, 4):
+        pid = supervisor.status.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        if restarts <= policy.max_restarts:
+            await next_ready(supervisor, restarts)
+    async with asyncio.timeout(DEADLINE_S):
+        status = await supervisor.wait_for(WorkerState.FAILED)
+
+    assert status.cause == "Triton was killed by signal 9"
+    assert status.restarts == policy.max_restarts
+    await supervisor.stop()
+
+
+async def test_a_port_in_use_is_told_in_one_line(echo_config: WorkerConfig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        supervisor = Supervisor(replace(echo_config, grpc_port=port))
+        with pytest.raises(WorkerError) as raised:
+            await supervisor.start()
+
+    assert str(raised.value) == (
+        f"Port {port} on 127.0.0.1 is not free: address already in use. "
+        "Stop what uses it or choose another port"
+    )
+    assert supervisor.status.state is WorkerState.FAILED
+
+
+async def test_a_model_that_does_not_load_is_told_with_its_own_words(
+    echo_config: WorkerConfig,
+) -> None:
+    llm = "smollm2-135m-instruct"
+    broken = replace(
+        echo_config, models=(llm,), model_parameters={llm: {"gguf_path": "/nowhere.gguf"}}
+    )
+    supervisor = Supervisor(broken)
+
+    with pytest.raises(WorkerError, match=r"could not load .*/nowhere\.gguf does not exist"):
+        await supervisor.start()
+
+    assert "\n" not in supervisor.status.cause
+
+
+async def test_a_missing_environment_is_told_with_a_remedy(echo_config: WorkerConfig) -> None:
+    with pytest.raises(WorkerError, match="does not exist. Run `make setup`"):
+        await Supervisor(replace(echo_config, venv=Path("/nowhere"))).start()
+
+
+async def test_two_run_side_by_side(echo_config: WorkerConfig) -> None:
+    async with Supervisor(echo_config) as one, Supervisor(echo_config) as other:
+        assert await asyncio.gather(ask(one, b"1"), ask(other, b"2")) == [[b"1"], [b"2"]]
+
+
+OWNER = """
+    import asyncio, sys
+    from pathlib import Path
+    from synapse_worker.config import WorkerConfig
+    from synapse_worker.supervisor import Supervisor
+
+    async def main():
+        venv, state = map(Path, sys.argv[1:])
+        async with Supervisor(WorkerConfig(models=("echo",), venv=venv, state_dir=state)) as worker:
+            print(worker.status.pid, flush=True)
+            await asyncio.sleep(3600)
+
+    asyncio.run(main())
+"""
+
+
+def test_no_process_outlives_a_killed_supervisor(echo_config: WorkerConfig) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(OWNER)]
+    arguments = [str(echo_config.venv), str(echo_config.state_dir)]
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        triton = int(owner.stdout.readline())
+        stubs = live_stubs(triton)
+        owner.kill()
+
+    deadline = time.monotonic() + DEADLINE_S
+    while not group_is_gone(triton) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert stubs
+    assert group_is_gone(triton)
