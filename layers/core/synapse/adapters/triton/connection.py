@@ -1,0 +1,179 @@
+"""gRPC connections to engines: one for each address, made when needed, tried after a long rest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc import ChannelConnectivity
+
+from synapse.adapters.triton.generated import messages, services
+
+IDLE_PROBE_AFTER_S = 30.0
+"""A connection that rested this long may be dead without knowing it: a frozen Lambda hears no
+goodbye, and load balancers forget connections silently. A call that dies on one would look like
+a worker that died of it."""
+
+RETIRE_GRACE_S = 3600.0
+"""How long calls under way may go on over a connection that gets no new ones."""
+
+KEEPALIVE_MS = 310_000
+"""Triton hangs up on clients that ping more often than every five minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """Limits of the connections; all addresses have the same."""
+
+    connect_timeout_s: float = 2.0
+    max_message_bytes: int = 64 * 1024 * 1024
+    max_connections: int = 64
+
+
+def is_being_cancelled() -> bool:
+    """Whether the present task is to end; else a CancelledError is gRPC's word for its own end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class Unreachable(Exception):
+    """No connection came about."""
+
+
+class Connection:
+    """The connection to one address, used from one event loop."""
+
+    def __init__(self, address: str, settings: ConnectionSettings) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._address = address
+        self._settings = settings
+        self._used_at = 0.0
+        self._establishing = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._open()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the connection is there, as far as is known."""
+        state: ChannelConnectivity = self._channel.get_state()
+        return state is ChannelConnectivity.READY
+
+    async def stub(self) -> Any:
+        """Triton's service, over a connection that works.
+
+        Raises:
+            Unreachable: there is none, after `connect_timeout_s` at the latest.
+        """
+        if not self._is_fresh():
+            async with self._establishing:
+                if not self._is_fresh():
+                    await self._establish()
+        return self._stub
+
+    def touch(self) -> None:
+        """Note that the other end has answered just now."""
+        self._used_at = time.monotonic()
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Take no new calls, and end those under way after `grace_s`; None cuts them off."""
+        await self._channel.close(grace_s)
+        if grace_s is None:
+            for task in self._retiring:
+                task.cancel()
+
+    def _open(self) -> None:
+        self._channel = grpc.aio.insecure_channel(self._address, _options(self._settings))
+        self._stub = services.GRPCInferenceServiceStub(self._channel)
+
+    def _is_fresh(self) -> bool:
+        return self.is_up and time.monotonic() - self._used_at < IDLE_PROBE_AFTER_S
+
+    async def _establish(self) -> None:
+        if self.is_up and not await self._answers():
+            self._replace()
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                await self._connect()
+        except TimeoutError as error:
+            raise Unreachable from error
+        self.touch()
+
+    async def _connect(self) -> None:
+        while (state := self._channel.get_state(try_to_connect=True)) is not (
+            ChannelConnectivity.READY
+        ):
+            if state in (ChannelConnectivity.TRANSIENT_FAILURE, ChannelConnectivity.SHUTDOWN):
+                raise Unreachable
+            await self._channel.wait_for_state_change(state)
+
+    async def _answers(self) -> bool:
+        try:
+            await self._stub.ServerLive(
+                messages.ServerLiveRequest(), timeout=self._settings.connect_timeout_s
+            )
+        except grpc.aio.AioRpcError as error:
+            # Whoever says so is there.
+            return bool(error.code() is grpc.StatusCode.UNIMPLEMENTED)
+        return True
+
+    def _replace(self) -> None:
+        task = asyncio.create_task(self._channel.close(RETIRE_GRACE_S))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        self._open()
+
+
+class Connections:
+    """The connections in use, least recently used first; bounded, so that old addresses go."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+        self._by_address: OrderedDict[str, Connection] = OrderedDict()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def to(self, address: str) -> Connection:
+        """The connection to an address; made, but not yet established, if there was none."""
+        found = self._by_address.get(address)
+        if found is None or found.loop is not asyncio.get_running_loop():
+            found = self._by_address[address] = Connection(address, self._settings)
+            self._forget_oldest()
+        self._by_address.move_to_end(address)
+        return found
+
+    async def aclose(self) -> None:
+        """Close all, cutting off calls under way."""
+        connections = list(self._by_address.values())
+        self._by_address.clear()
+        for connection in connections:
+            await connection.close()
+        for task in self._retiring:
+            task.cancel()
+
+    def _forget_oldest(self) -> None:
+        while len(self._by_address) > self._settings.max_connections:
+            _, oldest = self._by_address.popitem(last=False)
+            task = asyncio.create_task(oldest.close(RETIRE_GRACE_S))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+
+def _options(settings: ConnectionSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # Despite its name, how long one attempt to connect may take.
+        ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout_s * 1000)),
+        # Else a new channel would be given the connection of the one it replaces.
+        ("grpc.use_local_subchannel_pool", 1),
+        # Workers are neighbours; a proxy for the world outside does not know them.
+        ("grpc.enable_http_proxy", 0),
+    ]

@@ -1,0 +1,199 @@
+"""The engine port over Triton's gRPC: the same client for every pool and both targets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from synapse.adapters.triton import chat, failures, generation
+from synapse.adapters.triton.connection import (
+    Connections,
+    ConnectionSettings,
+    Unreachable,
+)
+from synapse.adapters.triton.failures import Place
+from synapse.adapters.triton.generated import messages
+from synapse.adapters.triton.tensors import Delta, generation_request
+from synapse.adapters.triton.text_batch import TextBatch, TextItem
+from synapse.domain.errors import EngineError, InvalidInput
+from synapse.domain.job import JobId
+from synapse.domain.model import ModelSpec, Pool, Task
+from synapse.ports import Completion, InferenceRequest
+
+Outcome = tuple[JobId, Completion | EngineError]
+
+
+ASK_TIMEOUT_S = 5.0
+
+
+class TritonEngine:
+    """Speaks to any number of workers at `host:port` (`Pool.endpoint`).
+
+    Connections are made when first needed and reused; to be used from one event loop at a time.
+    """
+
+    def __init__(self, settings: ConnectionSettings | None = None) -> None:
+        self._connections = Connections(settings or ConnectionSettings())
+
+    async def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncIterator[Outcome]:
+        """Run all requests; yield each one's outcome once, as it becomes known.
+
+        Generations run side by side, at most `model.slots` at once; texts go as one batch.
+        Closing the iterator cancels what is unfinished at the engine.
+        """
+        place = Place(model, pool)
+        run = self._texts if model.task is Task.TEXT else self._generations
+        async with aclosing(run(place, requests)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
+
+    async def stream(
+        self, model: ModelSpec, pool: Pool, request: InferenceRequest
+    ) -> AsyncIterator[Delta]:
+        """One generation as it is written; the last delta has a `finish_reason`.
+
+        Closing the iterator cancels the generation at the engine.
+
+        Raises:
+            EngineError: the request is refused, or breaks off.
+        """
+        async with aclosing(
+            self._deltas(Place(model, pool), request, _deadline_at(request), stream=True)
+        ) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def ready(self, model: ModelSpec, pool: Pool) -> bool:
+        """Whether the pool's worker says that it serves the model now."""
+        request = messages.ModelReadyRequest(name=model.name, version=model.version)
+        answer = await self._ask(pool, lambda stub: stub.ModelReady(request, timeout=ASK_TIMEOUT_S))
+        return answer is not None and bool(answer.ready)
+
+    async def live(self, pool: Pool) -> bool:
+        """Whether the pool's worker answers at all."""
+        request = messages.ServerLiveRequest()
+        answer = await self._ask(pool, lambda stub: stub.ServerLive(request, timeout=ASK_TIMEOUT_S))
+        return answer is not None and bool(answer.live)
+
+    async def aclose(self) -> None:
+        """Close the connections; calls under way end as `EngineUnavailable`."""
+        await self._connections.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Nothing is connected yet."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.aclose()
+
+    async def _texts(
+        self, place: Place, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[Outcome, None]:
+        items: list[TextItem] = []
+        for request in requests:
+            try:
+                text = _encoded(chat.prompt_of(place.model, request))
+            except EngineError as error:
+                yield request.id, error
+            else:
+                items.append(TextItem(request.id, text, _deadline_at(request)))
+        batch = TextBatch(self._connections.to(place.pool.endpoint), place, items)
+        async with aclosing(batch.outcomes()) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
+
+    async def _generations(
+        self, place: Place, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[Outcome, None]:
+        if len(requests) == 1:
+            (only,) = requests
+            yield only.id, await self._generate(place, only, _deadline_at(only))
+            return
+        slots = asyncio.Semaphore(place.model.slots)
+
+        async def run(request: InferenceRequest, deadline_at: float) -> Outcome:
+            try:
+                async with asyncio.timeout_at(deadline_at):
+                    await slots.acquire()
+            except TimeoutError:
+                return request.id, failures.timed_out()
+            try:
+                return request.id, await self._generate(place, request, deadline_at)
+            finally:
+                slots.release()
+
+        tasks = [asyncio.create_task(run(request, _deadline_at(request))) for request in requests]
+        try:
+            for task in asyncio.as_completed(tasks):
+                yield await task
+        finally:
+            for unfinished in tasks:
+                unfinished.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _generate(
+        self, place: Place, request: InferenceRequest, deadline_at: float
+    ) -> Completion | EngineError:
+        try:
+            return await generation.collect(self._deltas(place, request, deadline_at))
+        except EngineError as error:
+            return error
+
+    def _deltas(
+        self,
+        place: Place,
+        request: InferenceRequest,
+        deadline_at: float,
+        *,
+        stream: bool = False,
+    ) -> AsyncGenerator[Delta, None]:
+        """The generation of a request, not yet begun.
+
+        Raises:
+            EngineError: there is nothing to generate from.
+        """
+        prompt = chat.prompt_of(place.model, request)
+        try:
+            message = generation_request(
+                place.model, request.id, _encoded(prompt), request.parameters or {}, stream
+            )
+        except (TypeError, ValueError) as error:
+            raise InvalidInput("parameters: not JSON", param="parameters") from error
+        return generation.deltas(
+            self._connections.to(place.pool.endpoint),
+            place,
+            message,
+            deadline_at=deadline_at,
+            secrets=[prompt, *(turn.content for turn in request.messages)],
+        )
+
+    async def _ask(self, pool: Pool, ask: Callable[[Any], Awaitable[Any]]) -> Any:
+        """A worker's answer, or None if there is none."""
+        try:
+            return await ask(await self._connections.to(pool.endpoint).stub())
+        except (Unreachable, grpc.aio.AioRpcError):
+            return None
+
+
+def _deadline_at(request: InferenceRequest) -> float:
+    return asyncio.get_running_loop().time() + request.timeout_s
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("the input is not valid Unicode") from error

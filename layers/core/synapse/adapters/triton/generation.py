@@ -1,0 +1,121 @@
+"""One generation at an engine: a stream of its own, so that it can be cancelled alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import grpc
+
+from synapse.adapters.triton import failures
+from synapse.adapters.triton.connection import Connection, Unreachable, is_being_cancelled
+from synapse.adapters.triton.failures import Place
+from synapse.adapters.triton.tensors import Delta, UnreadableAnswer, is_final, read_delta
+from synapse.domain.job import Usage
+from synapse.ports import Completion
+
+# Makes Triton end a failed stream with the status code that it otherwise swallows.
+STATUS_CODES = (("triton_grpc_error", "true"),)
+
+DEADLINE_GRACE_S = 1.0
+"""By how much the engine is told a later deadline than ours, which is to come first."""
+
+
+NOTHING = Delta()
+DEFAULT_FINISH_REASON = "stop"
+
+
+async def deltas(
+    connection: Connection, place: Place, request: Any, deadline_at: float, secrets: Sequence[str]
+) -> AsyncGenerator[Delta, None]:
+    """The parts of a generation as they come; the last one has a `finish_reason`.
+
+    `deadline_at` is by the event loop's clock; `secrets` are what an error must not repeat.
+    Closing the iterator early cancels the generation at the engine.
+
+    Raises:
+        EngineError: it came to no good end.
+    """
+    reason: str | None = None
+    final = False
+    call: Any = None
+    try:
+        async with asyncio.timeout_at(deadline_at):
+            stub = await connection.stub()
+            left_s = deadline_at - asyncio.get_running_loop().time()
+            call = stub.ModelStreamInfer(metadata=STATUS_CODES, timeout=left_s + DEADLINE_GRACE_S)
+            await _send(call, request)
+        while not final:
+            async with asyncio.timeout_at(deadline_at):
+                response = await _next(call, place, secrets)
+            final = is_final(response)
+            delta = read_delta(response)
+            reason = delta.finish_reason or reason
+            if final:
+                connection.touch()
+                yield replace(delta, finish_reason=reason or DEFAULT_FINISH_REASON)
+            elif delta != NOTHING:
+                yield delta
+        await _finish(call, deadline_at)
+    except TimeoutError as error:
+        raise failures.timed_out() from error
+    except Unreachable as error:
+        raise failures.unreachable(place) from error
+    except UnreadableAnswer as error:
+        raise failures.unreadable(place, error) from error
+    except grpc.aio.AioRpcError as error:
+        raise failures.from_rpc(
+            place, error, connected=connection.is_up, secrets=secrets
+        ) from error
+    finally:
+        if call is not None and not call.done():
+            call.cancel()
+
+
+async def collect(parts: AsyncIterator[Delta]) -> Completion:
+    """A generation as a whole.
+
+    Raises:
+        EngineError: as the parts do.
+    """
+    texts: list[str] = []
+    prompt_tokens = completion_tokens = 0
+    finish_reason = DEFAULT_FINISH_REASON
+    async for part in parts:
+        texts.append(part.text)
+        prompt_tokens = part.prompt_tokens or prompt_tokens
+        completion_tokens += part.completion_tokens
+        finish_reason = part.finish_reason or finish_reason
+    return Completion("".join(texts), finish_reason, Usage(prompt_tokens, completion_tokens))
+
+
+async def _send(call: Any, request: Any) -> None:
+    # A call that has ended already takes nothing more; reading from it tells why.
+    with contextlib.suppress(asyncio.InvalidStateError):
+        await call.write(request)
+        await call.done_writing()
+
+
+async def _next(call: Any, place: Place, secrets: Sequence[str]) -> Any:
+    """The next response of the stream, which is not to end yet."""
+    try:
+        answer = await call.read()
+    except asyncio.CancelledError:
+        if is_being_cancelled():
+            raise
+        raise failures.closed(place) from None
+    if answer is grpc.aio.EOF:
+        raise failures.lost(place)
+    if answer.error_message:
+        raise failures.from_message(place, answer.error_message, secrets)
+    return answer.infer_response
+
+
+async def _finish(call: Any, deadline_at: float) -> None:
+    """Let the stream end by itself. The generation is complete: nothing can spoil it any more."""
+    with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError):
+        async with asyncio.timeout_at(deadline_at):
+            await call.read()

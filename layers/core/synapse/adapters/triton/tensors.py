@@ -1,0 +1,179 @@
+"""Requests and responses of the Open Inference Protocol, as Triton has them on the wire. Pure.
+
+Texts go as BYTES tensors in `raw_input_contents`: every element is its length in four
+little-endian bytes, then its UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from synapse.adapters.triton.generated import messages
+from synapse.domain.model import ModelSpec
+
+TEXT_INPUT = "text_input"
+TEXT_OUTPUT = "text_output"
+LENGTH_BYTES = 4
+
+# The tensors of Triton's vLLM backend in the order in which their values are sent.
+GENERATION_TEXTS = (TEXT_INPUT, "sampling_parameters")
+GENERATION_FLAGS = (
+    "stream",
+    "exclude_input_in_output",
+    "return_finish_reason",
+    "return_num_input_tokens",
+    "return_num_output_tokens",
+)
+FINAL_RESPONSE = "triton_final_response"
+EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
+NO_FINISH_REASON = ("", "None")
+
+
+class UnreadableAnswer(ValueError):
+    """The engine's answer is not what the contract promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one response of a generation adds.
+
+    `completion_tokens` counts the tokens of this delta; `prompt_tokens` those of the prompt, once
+    the engine has told (0 before). `finish_reason` comes with the last delta.
+    """
+
+    text: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str | None = None
+
+
+def encode_texts(texts: Sequence[bytes]) -> bytes:
+    """A BYTES tensor's raw contents."""
+    parts: list[bytes] = []
+    for text in texts:
+        parts.append(len(text).to_bytes(LENGTH_BYTES, "little"))
+        parts.append(text)
+    return b"".join(parts)
+
+
+def decode_texts(raw: bytes) -> list[str]:
+    """The texts of a BYTES tensor's raw contents."""
+    return list(_elements(raw))
+
+
+def _elements(raw: bytes) -> Iterator[str]:
+    at, end = 0, len(raw)
+    while at < end:
+        start = at + LENGTH_BYTES
+        at = start + int.from_bytes(raw[at:start], "little")
+        if at > end:
+            raise UnreadableAnswer("a text is cut off")
+        yield raw[start:at].decode("utf-8", "replace")
+
+
+def text_request(model: ModelSpec, texts: Sequence[bytes]) -> Any:
+    """A whole batch for a text model: one tensor, a row for each text."""
+    tensor = messages.ModelInferRequest.InferInputTensor
+    return messages.ModelInferRequest(
+        model_name=model.name,
+        model_version=model.version,
+        inputs=[tensor(name=TEXT_INPUT, datatype="BYTES", shape=[len(texts), 1])],
+        outputs=[messages.ModelInferRequest.InferRequestedOutputTensor(name=TEXT_OUTPUT)],
+        raw_input_contents=[encode_texts(texts)],
+    )
+
+
+def read_texts(response: Any, expected: int) -> list[str]:
+    """The texts of a batch, as many as were sent.
+
+    Raises:
+        UnreadableAnswer: there are more or fewer, or none at all.
+    """
+    raw = _raw_outputs(response).get(TEXT_OUTPUT)
+    if raw is None:
+        raise UnreadableAnswer(f"there is no {TEXT_OUTPUT}")
+    texts = decode_texts(raw)
+    if len(texts) != expected:
+        raise UnreadableAnswer(f"{len(texts)} texts for {expected}")
+    return texts
+
+
+def generation_request(
+    model: ModelSpec, request_id: str, prompt: bytes, parameters: Mapping[str, object], stream: bool
+) -> Any:
+    """One generation, for the vLLM backend or what speaks like it.
+
+    The prompt is never to be echoed, and the usage is always to be told. Sampling parameters
+    travel as a JSON tensor: gRPC request parameters hold no lists.
+
+    Raises:
+        ValueError, TypeError: the parameters are not JSON.
+    """
+    sampling = json.dumps(dict(parameters), allow_nan=False, separators=(",", ":"))
+    flags = (b"\1" if stream else b"\0", *[b"\1"] * (len(GENERATION_FLAGS) - 1))
+    request = messages.ModelInferRequest()
+    request.CopyFrom(_generation_frame(model.name, model.version))
+    request.id = request_id
+    request.raw_input_contents.extend(
+        (encode_texts([prompt]), encode_texts([sampling.encode()]), *flags)
+    )
+    return request
+
+
+@lru_cache(maxsize=128)
+def _generation_frame(name: str, version: str) -> Any:
+    tensor = messages.ModelInferRequest.InferInputTensor
+    frame = messages.ModelInferRequest(
+        model_name=name,
+        model_version=version,
+        inputs=[
+            *(tensor(name=text, datatype="BYTES", shape=[1]) for text in GENERATION_TEXTS),
+            *(tensor(name=flag, datatype="BOOL", shape=[1]) for flag in GENERATION_FLAGS),
+        ],
+    )
+    # Else a backend may end a stream with a bare flag that Triton keeps to itself.
+    frame.parameters[EMPTY_FINAL_RESPONSE].bool_param = True
+    return frame
+
+
+def read_delta(response: Any) -> Delta:
+    """What a response adds to a generation; a final one may add nothing.
+
+    Raises:
+        UnreadableAnswer: a tensor is not what the contract says.
+    """
+    raw = _raw_outputs(response)
+    reason = _first_text(raw, "finish_reason")
+    return Delta(
+        text=_first_text(raw, TEXT_OUTPUT),
+        prompt_tokens=_first_count(raw, "num_input_tokens"),
+        completion_tokens=_first_count(raw, "num_output_tokens"),
+        finish_reason=None if reason in NO_FINISH_REASON else reason,
+    )
+
+
+def is_final(response: Any) -> bool:
+    """Whether nothing follows this response of a generation."""
+    # Reading an absent key of a protobuf map would add it.
+    parameters = response.parameters
+    return FINAL_RESPONSE in parameters and bool(parameters[FINAL_RESPONSE].bool_param)
+
+
+def _raw_outputs(response: Any) -> dict[str, bytes]:
+    names = [output.name for output in response.outputs]
+    contents = list(response.raw_output_contents)
+    if len(names) != len(contents):
+        raise UnreadableAnswer(f"{len(contents)} raw contents for {len(names)} outputs")
+    return dict(zip(names, contents, strict=True))
+
+
+def _first_text(raw: Mapping[str, bytes], name: str) -> str:
+    return next(_elements(raw.get(name, b"")), "")
+
+
+def _first_count(raw: Mapping[str, bytes], name: str) -> int:
+    return int.from_bytes(raw.get(name, b"")[:4], "little")
