@@ -68,17 +68,21 @@ def plan_batches(
     and so does a suspect (one that was on a worker when it died). A job named twice (the queue
     delivers at least once) is planned once.
     """
-    ordered = sorted(
-        {message.job_id: message for message in messages}.values(),
-        key=lambda m: (m.model, m.version, m.priority.rank, m.sent_at),
-    )
+    # Of a job named twice the later message counts, which knows of every loss.
+    latest = {m.job_id: m for m in sorted(messages, key=lambda m: (m.losses, m.sent_at))}
+    ordered = sorted(latest.values(), key=lambda m: (m.model, m.version, *_turn(m)))
     batches: list[Batch] = []
     for (model, version), group in groupby(ordered, key=lambda m: (m.model, m.version)):
+        parts = sorted(_split(list(group), policy_of(model)), key=lambda part: _turn(part[0]))
         batches.extend(
             Batch(new_id(), model, version, tuple(m.job_id for m in part), _tokens(part))
-            for part in _split(list(group), policy_of(model))
+            for part in parts
         )
     return batches
+
+
+def _turn(message: JobMessage) -> tuple[int, float]:
+    return message.priority.rank, message.sent_at
 
 
 def _tokens(messages: Sequence[JobMessage]) -> int:

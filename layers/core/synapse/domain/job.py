@@ -251,7 +251,7 @@ class Job:
         send, so that a long backlog is not made longer by copies of its own messages.
         """
         if self.state is JobState.QUEUED:
-            patience_s = min(MAX_RESEND_AFTER_S, RESEND_AFTER_S * 2.0 ** (self.sends - 1))
+            patience_s = min(MAX_RESEND_AFTER_S, RESEND_AFTER_S * 2.0 ** min(self.sends - 1, 16))
             return min(self.deadline_at, (self.sent_at or self.created_at) + patience_s)
         if self.state is JobState.RUNNING and self.lease is not None:
             return min(self.deadline_at, self.lease.expires_at)
