@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 2.0
 READERS = 2
+STATEMENTS = 256
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 WAL_KEPT_BYTES = 1024 * 1024
 
@@ -218,5 +219,9 @@ def is_the_database(error: Exception) -> bool:
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        path,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS,
     )

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from synapse.adapters.records import job_from_record, job_to_record
 from synapse.domain.job import Job, JobId
 
-CHUNKS = (64, 16, 4, 1)
-"""Rows a statement: few sizes, so that each statement is compiled once and kept."""
+CHUNK = 64
+"""Rows a statement at most; there are that many variants of each, compiled once and kept."""
 
 SELECT_JOB = "SELECT jobs.payload, jobs.result, jobs.doc FROM jobs"
 
@@ -115,8 +115,5 @@ def select_jobs(connection: sqlite3.Connection, ids: Sequence[JobId]) -> dict[Jo
 
 
 def _chunks(rows: Sequence[JobRow]) -> Iterator[Sequence[JobRow]]:
-    start = 0
-    for size in CHUNKS:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]
