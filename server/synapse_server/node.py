@@ -83,7 +83,7 @@ class Node:
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         config = self._config
         database = Database.open(config.data_dir / "jobs.db")
-        stack.callback(database.close)
+        stack.push_async_callback(database.close)
         store = SqliteJobStore(database, time.time, retention_s=config.retention_s)
         stack.push_async_callback(store.aclose)
         blobs = FolderBlobStore(config.data_dir / "blobs")
