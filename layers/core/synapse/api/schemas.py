@@ -36,6 +36,7 @@ class SamplingParameters(Request):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, gt=0, le=2)
+    ignore_eos: bool | None = Field(default=None, description="Write on past the model's end.")
 
 
 class Message(Request):

@@ -1,0 +1,84 @@
+"""`python -m bench`: measure, and print each figure beside its goal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from pathlib import Path
+
+from bench import engine_ratio, noop
+from bench.server import resident_mib, server
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of runs of the ratio")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
+    parser.add_argument("--only", choices=["engine", "noop", "start"], help="one part")
+    arguments = parser.parse_args()
+    print(f"Machine: {_machine()}\n")
+    if arguments.only in (None, "engine"):
+        _engine(arguments.rounds)
+    if arguments.only in (None, "noop"):
+        _noop(arguments.seconds)
+    if arguments.only in (None, "start"):
+        _start()
+
+
+def _engine(rounds: int) -> None:
+    print("Engine-bound: 32 tokens a job, tokens/s (medians; ratio of pairs: median, min–max)")
+    print("| concurrent | system | bare engine | system ÷ bare | goal |")
+    print("| --- | --- | --- | --- | --- |")
+    for row in engine_ratio.measure((1, 8, 32), rounds):
+        spread = f"{row.low:.2f}–{row.high:.2f}"
+        print(
+            f"| {row.concurrency} | {row.system:.1f} | {row.bare:.1f} "
+            f"| {row.ratio:.3f} ({spread}) | ≥ 0.95 |"
+        )
+    print()
+
+
+def _noop(seconds: float) -> None:
+    result = noop.measure((64, 256), seconds)
+    print("No-op jobs, durable, submit → result over HTTP")
+    print("| figure | measured | goal |")
+    print("| --- | --- | --- |")
+    for clients, rate in result.jobs_per_s.items():
+        print(f"| jobs/s, {clients} clients | {rate:.0f} | ≥ 1,000 |")
+    print(f"| p50 at 50 jobs/s | {result.p50_ms:.1f} ms | ≤ 5 ms |")
+    print(f"| p99 at 50 jobs/s | {result.p99_ms:.1f} ms | ≤ 25 ms |")
+    print(f"| 1,000 at once, all answered | {result.burst_s:.2f} s | no error, none lost |")
+    print(
+        f"| server memory before → after {result.jobs} jobs "
+        f"| {result.memory_before_mib:.0f} → {result.memory_after_mib:.0f} MiB | flat |"
+    )
+    print()
+
+
+def _start() -> None:
+    print("From the command to healthy, and the server's memory")
+    print("| models | start | memory |")
+    print("| --- | --- | --- |")
+    for models in ("echo", "smollm2-135m-instruct,echo"):
+        with server(models) as running:
+            memory_mib = resident_mib(running.pid)
+            print(f"| {models} | {running.start_s:.1f} s | {memory_mib:.0f} MiB |")
+    print()
+
+
+def _machine() -> str:
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores of {model}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Nothing accepted is lost and nothing ends twice, whoever is killed and whenever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from tests.e2e.one_machine.running import Server, finished, submit
+
+LLM = "smollm2-135m-instruct"
+JOBS = 200
+
+
+def _submit_all(client: httpx.Client, server: Server, model: str, tokens: int) -> list[str]:
+    parameters = {"max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+    return [
+        submit(client, server.url, f"Job {n}:", model=model, parameters=parameters)
+        for n in range(JOBS)
+    ]
+
+
+def _ended(client: httpx.Client, server: Server, ids: list[str]) -> Counter[str]:
+    states: Counter[str] = Counter()
+    for job_id in ids:
+        done = finished(client, server.url, job_id, seconds=240)
+        states[done["status"]] += 1
+        if done["status"] == "FAILED":
+            assert done["error"]["message"]
+    return states
+
+
+def _some_have_ended(client: httpx.Client, server: Server, count: int) -> None:
+    """Wait until the server has completed a few jobs: then it is in the middle of them."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for line in client.get(f"{server.url}/metrics").text.splitlines():
+            if line.startswith("synapse_jobs_ended_total{") and float(line.split()[-1]) >= count:
+                return
+        time.sleep(0.02)
+    raise AssertionError("no job ended")
+
+
+def test_kill_9_of_the_server_loses_none_of_200_jobs(
+    new_server: Callable[..., Server], client: httpx.Client
+) -> None:
+    server = new_server(LLM)
+    server.start()
+    ids = _submit_all(client, server, LLM, tokens=4)
+    _some_have_ended(client, server, 10)
+
+    server.kill()
+    server.start()
+
+    assert _ended(client, server, ids) == {"COMPLETED": JOBS}
+
+
+def test_kill_9_of_triton_loses_none_of_200_jobs(
+    new_server: Callable[..., Server], client: httpx.Client
+) -> None:
+    server = new_server(LLM)
+    server.start()
+    ids = _submit_all(client, server, LLM, tokens=4)
+    _some_have_ended(client, server, 10)
+
+    os.kill(_triton(server), signal.SIGKILL)
+
+    assert _ended(client, server, ids) == {"COMPLETED": JOBS}
+
+
+def test_a_clean_stop_in_the_middle_finishes_after_the_next_start(
+    new_server: Callable[..., Server], client: httpx.Client
+) -> None:
+    server = new_server(LLM)
+    server.start()
+    ids = _submit_all(client, server, LLM, tokens=8)
+
+    assert server.stop() == 0
+    server.start()
+
+    assert _ended(client, server, ids) == {"COMPLETED": JOBS}
+
+
+def test_no_job_is_completed_twice(new_server: Callable[..., Server], client: httpx.Client) -> None:
+    server = new_server("echo")
+    server.start()
+    ids = [submit(client, server.url, f"p{n}") for n in range(JOBS)]
+    server.kill()
+    server.start()
+    first = {job_id: finished(client, server.url, job_id) for job_id in ids}
+
+    server.kill()
+    server.start()
+    second = {job_id: finished(client, server.url, job_id) for job_id in ids}
+
+    assert first == second
+    for number, job_id in enumerate(ids):
+        assert first[job_id]["result"]["text"] == f"p{number}"
+
+
+async def test_a_thousand_submissions_at_once_are_all_answered(
+    new_server: Callable[..., Server],
+) -> None:
+    server = new_server("echo")
+    server.start()
+    limits = httpx.Limits(max_connections=1000)
+
+    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
+
+        async def one(number: int) -> bool:
+            body = {"model": "echo", "prompt": f"burst {number}"}
+            accepted = await client.post(f"{server.url}/async-infer", json=body)
+            assert accepted.status_code == 202, accepted.text
+            url = f"{server.url}/results/{accepted.json()['jobId']}"
+            done = (await client.get(url, params={"wait": 60})).json()
+            return bool(done["result"]["text"] == f"burst {number}")
+
+        answers = await asyncio.gather(*(one(number) for number in range(1000)))
+
+    assert all(answers)
+    assert _states(server.data_dir) == {"COMPLETED": 1000}
+
+
+def _triton(server: Server) -> int:
+    [pid] = [
+        pid
+        for pid in server.descendants()
+        if Path(f"/proc/{pid}/comm").read_text().strip() == "tritonserver"
+    ]
+    return pid
+
+
+def _states(data_dir: Path) -> Counter[str]:
+    """The states of all jobs, read from the records themselves."""
+    with sqlite3.connect(f"file:{data_dir / 'jobs.db'}?mode=ro", uri=True) as connection:
+        return Counter(state for (state,) in connection.execute("SELECT state FROM jobs"))
