@@ -48,11 +48,12 @@ class JobStore(Protocol):
 
         Raises:
             IdempotencyConflict: the key was used before with another fingerprint.
+            ValueError: the id is taken.
         """
         ...
 
     async def create_many(self, jobs: Sequence[Job]) -> None:
-        """Record several new jobs durably before returning; all or an error."""
+        """Record several new jobs durably before returning; after an error none of them runs."""
         ...
 
     async def get(self, job_id: JobId) -> Job | None:
@@ -173,7 +174,8 @@ class BatchStarter(Protocol):
         """Return once the batcher has taken all the orders.
 
         Raises:
-            Unavailable: it did not take them; nothing of them runs.
+            Unavailable: it did not take them all. Those it took run; ordering their jobs again
+                does no harm, since a job that runs is given to no other batch.
         """
         ...
 

@@ -108,3 +108,19 @@ async def test_the_depth_is_asked_for_once_in_two_seconds(cloud: Aws, clock: Fak
         await queue.depth("echo")
 
     assert calls == ["GetQueueAttributes"] * 6
+
+
+async def test_the_last_depth_serves_while_sqs_does_not_answer(
+    cloud: Aws, clock: FakeClock
+) -> None:
+    urls = cloud.queues()
+    queue = SqsJobQueue(cloud.sqs, urls, clock=clock)
+    errors = [client_error("Throttled") for _ in urls]
+    with failing(cloud.sqs, *errors), pytest.raises(Unavailable):
+        await queue.depth("echo")
+    await queue.send([a_message()])
+    known = await queue.depth("echo")
+    clock.advance(60)
+
+    with failing(cloud.sqs, *errors):
+        assert await queue.depth("echo") == known == {**known, Priority.NORMAL: 1}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from synapse.adapters.aws.registry import DynamoRegistry
+from synapse.domain.errors import Unavailable
 from tests.aws import Aws
 from tests.factories import NOW, a_health, a_model, a_pool, a_sample
 from tests.fakes import FakeClock
-from tests.integration.aws.faults import counted
+from tests.integration.aws.faults import client_error, counted, failing
 
 DAY_S = 86_400
 
@@ -28,6 +29,18 @@ async def test_a_rate_is_read_once_in_five_seconds(cloud: Aws, registry: DynamoR
             assert (await registry.service_rate("echo", NOW + seconds)).items == 10
 
     assert calls == ["Query", "Query"]
+
+
+async def test_the_last_rate_serves_while_dynamodb_does_not_answer(
+    cloud: Aws, registry: DynamoRegistry
+) -> None:
+    with failing(cloud.dynamodb, client_error("Throttling")), pytest.raises(Unavailable):
+        await registry.service_rate("echo", NOW)
+    await registry.record_service(a_sample(), NOW)
+    known = await registry.service_rate("echo", NOW)
+
+    with failing(cloud.dynamodb, client_error("ThrottlingException")):
+        assert await registry.service_rate("echo", NOW + 60) == known
 
 
 async def test_another_process_sees_the_rate(

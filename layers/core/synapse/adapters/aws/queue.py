@@ -73,12 +73,22 @@ class SqsJobQueue:
         raise Unavailable(f"{len(pending)} of {len(messages)} jobs could not be queued")
 
     async def depth(self, model: str) -> Mapping[Priority, int]:
-        """See the port. SQS counts approximately, and cannot tell models apart."""
+        """See the port. SQS counts approximately, and cannot tell models apart.
+
+        The last count serves for two seconds, and longer if SQS does not answer.
+        """
         now = self._clock()
-        if now >= self._depth_until:
+        if now < self._depth_until:
+            return self._depth
+        try:
             counts = await asyncio.gather(*(self._count(url) for url in self._urls.values()))
+        except Unavailable:
+            if not self._depth:
+                raise
+            logger.warning("queue depth not read", exc_info=True)
+        else:
             self._depth = dict(zip(self._urls, counts, strict=True))
-            self._depth_until = now + DEPTH_VALID_S
+        self._depth_until = now + DEPTH_VALID_S
         return self._depth
 
     async def _count(self, url: str) -> int:

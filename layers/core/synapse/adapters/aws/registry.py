@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING
 
 from synapse.adapters.aws.calls import call
 from synapse.adapters.aws.items import attribute, attributes, plain
+from synapse.domain.errors import Unavailable
 from synapse.domain.estimate import ServiceRate
 from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
 from synapse.ports import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+
+logger = logging.getLogger(__name__)
 
 RATE_MINUTES = 5
 """How many of the latest minutes with work in them make the rate."""
@@ -78,13 +82,26 @@ class DynamoRegistry:
                 }
             ),
         )
-        self._rates.pop(sample.model, None)
+        known = self._rates.get(sample.model)
+        if known is not None:
+            self._rates[sample.model] = (float("-inf"), known[1])
 
     async def service_rate(self, model: str, now: float) -> ServiceRate:
-        """See the port. Up to five seconds old, as one read serves many submissions."""
-        read_at, rate = self._rates.get(model, (float("-inf"), ServiceRate(0, 0.0)))
-        if 0 <= now - read_at < RATE_VALID_S:
-            return rate
+        """See the port. Read once in five seconds, less often if DynamoDB does not answer."""
+        known = self._rates.get(model)
+        if known is not None and 0 <= now - known[0] < RATE_VALID_S:
+            return known[1]
+        try:
+            rate = await self._read_rate(model)
+        except Unavailable:
+            if known is None:
+                raise
+            logger.warning("service rate not read", extra={"model": model}, exc_info=True)
+            rate = known[1]
+        self._rates[model] = (now, rate)
+        return rate
+
+    async def _read_rate(self, model: str) -> ServiceRate:
         page = await call(
             self._client.query,
             TableName=self._table,
@@ -96,9 +113,7 @@ class DynamoRegistry:
         # DynamoDB drops what is past its time late; until then it is as good as nothing better.
         minutes = [plain(item) for item in page["Items"]]
         busy_s = sum(minute["busy_ms"] for minute in minutes) / 1000
-        rate = ServiceRate(sum(minute["items"] for minute in minutes), busy_s)
-        self._rates[model] = (now, rate)
-        return rate
+        return ServiceRate(sum(minute["items"] for minute in minutes), busy_s)
 
     async def record_health(self, health: WorkerHealth) -> None:
         """See the port."""
