@@ -145,8 +145,10 @@ class Supervisor:
 
     def _choose_ports(self) -> Ports:
         host = self._config.host
-        spare = iter(free_ports(host, 3))
-        chosen = Ports(*(port or next(spare) for port in vars(self._ports).values()))
+        given = vars(self._ports).values()
+        # Six, since up to three of them may be among those given.
+        spare = (port for port in free_ports(host, 6) if port not in given)
+        chosen = Ports(*(port or next(spare) for port in given))
         for port in vars(chosen).values():
             check_port_is_free(host, port)
         return chosen
