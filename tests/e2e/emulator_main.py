@@ -1,8 +1,9 @@
-"""Starts MiniStack with one correction; run by the Python of MiniStack's own environment.
+"""Starts MiniStack with two corrections; run by the Python of MiniStack's own environment.
 
-Lambda reports a failed invocation under the name of the exception's class, and the batcher's
-retries go by that name. MiniStack 1.5 reports every exception of a Python function as
-`Runtime.HandlerError`; the class is known only from the traceback in the log.
+- Lambda reports a failed invocation under the name of the exception's class, and the batcher's
+  retries go by that name. MiniStack 1.5 reports every exception of a Python function as
+  `Runtime.HandlerError`; the class is known only from the traceback in the log.
+- SQS's batch calls need the right to the single call; there is no right `sqs:SendMessageBatch`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import re
 from typing import Any
 
 from ministack import app  # type: ignore[import-not-found]
+from ministack.core import iam_actions  # type: ignore[import-not-found]
 from ministack.services import lambda_svc  # type: ignore[import-not-found]
 
 LAST_LINE = re.compile(r"^([\w.]+)(?::|$)", re.MULTILINE)
 
 _execute = lambda_svc._execute_function_warm
+_action_of = iam_actions.extract_iam_action
 
 
 def execute_and_name_the_error(func: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
@@ -35,7 +38,15 @@ def error_name(log: str) -> str:
     return names[0].rpartition(".")[2] if names else ""
 
 
+def action_of(*arguments: Any, **named: Any) -> str | None:
+    action: str | None = _action_of(*arguments, **named)
+    if action is not None and action.startswith("sqs:"):
+        return action.removesuffix("Batch")
+    return action
+
+
 lambda_svc._execute_function_warm = execute_and_name_the_error
+iam_actions.extract_iam_action = action_of
 
 if __name__ == "__main__":
     app.main()
