@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StartError as error:
         print(f"synapse: {error}", file=sys.stderr)  # noqa: T201 - the command's own answer
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return 0
     return 0
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.queue import LocalJobQueue
-
 from synapse.application.batcher import Batcher
 from synapse.application.dispatch import Dispatcher
 from synapse.domain.batching import JobMessage, gather_for_s

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import time
-import uuid
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -36,6 +35,8 @@ from synapse.application.sweep import Sweeper
 from synapse.domain.job import JobId, Priority
 from synapse.domain.model import ModelSpec, Pool, Task
 from synapse.domain.retry import RetryPolicy
+from synapse.domain.sweep import SweepPolicy
+from synapse.ids import new_id
 from synapse_server.config import ServerConfig, StartError
 from synapse_server.dispatch_loop import DispatchLoop
 from synapse_server.housekeeping import every
@@ -44,7 +45,13 @@ from synapse_server.worker import Engine, running_engine
 MAX_WAIT_S = 300.0
 """The longest a request is held by `?wait=`."""
 
+SAVE_EVERY_S = 60.0
 PURGE_EVERY_S = 3600.0
+ORPHANED_AFTER_S = 2 * 86_400.0
+"""Beyond retention: twice the longest timeout of a job."""
+
+REFILL_PAGE = 500
+REFILL_PAUSE_S = 0.5
 RETRY = RetryPolicy(max_attempts=4, base_s=0.2, max_s=3.0)
 
 
@@ -93,8 +100,9 @@ class Node:
         pool = Pool(name="local", accelerator="cpu", endpoint=engine.endpoint)
         registry = LocalRegistry(self.specs, {spec.name: [pool] for spec in self.specs}, database)
         await registry.load()
-        parts = _Parts(store, blobs, registry, triton, LocalJobQueue(config.max_queued))
-        await parts.take_up_what_was_left()
+        queue = LocalJobQueue(config.max_queued)
+        parts = _Parts(store, blobs, registry, triton, queue, config.retention_s)
+        await store.recover(time.time(), SweepPolicy())
         self.api = create_api(parts.services(self.specs))
         parts.start(stack, config, engine, self.specs)
 
@@ -109,7 +117,9 @@ class _Parts:
         registry: LocalRegistry,
         triton: TritonEngine,
         queue: LocalJobQueue,
+        retention_s: float,
     ) -> None:
+        self._retention_s = retention_s
         self._store, self._blobs, self._registry, self._queue = store, blobs, registry, queue
         clock, self._telemetry = time.time, PrometheusTelemetry()
         self._runner = BatchRunner(store, blobs, registry, triton, self._telemetry, clock)
@@ -123,15 +133,11 @@ class _Parts:
         self._sweeper = Sweeper(store, queue, self._telemetry, clock)
         self._pinger = Pinger(registry, triton, queue, self._telemetry, clock)
 
-    async def take_up_what_was_left(self) -> None:
-        """Queue what the last process left QUEUED or RUNNING, as far as there is room for it.
-
-        The sweeper sends the rest when its time has come.
-        """
-        await self._store.recover(time.time(), self._sweeper.policy)
-        async for page in self._store.queued():
-            if len(page) > self._queue.room():
-                return
+    async def refill(self) -> None:
+        """Queue what the last process left, as room is made for it."""
+        async for page in self._store.queued(REFILL_PAGE):
+            while len(page) > self._queue.room():
+                await asyncio.sleep(REFILL_PAUSE_S)
             await self._queue.send([message_of(job) for job in page])
 
     def services(self, specs: Sequence[ModelSpec]) -> Services:
@@ -169,15 +175,20 @@ class _Parts:
         stack.push_async_callback(self._release)
         stack.push_async_callback(self._starter.close, config.drain_s)
         for name, work in {
+            "refill": self.refill(),
             "dispatch": loop.run(specs),
             "sweep": every(config.sweep_every_s, "sweep", self._sweeper.sweep),
             "ping": every(config.ping_every_s, "ping", self._pinger.ping),
+            "save": every(SAVE_EVERY_S, "save", self._save),
             "purge": every(PURGE_EVERY_S, "purge", self._purge),
         }.items():
             stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
 
     async def _release(self) -> None:
         await self._store.release(time.time())
+        await self._save()
+
+    async def _save(self) -> None:
         await self._registry.save(time.time())
 
     async def _purge(self) -> None:
@@ -186,6 +197,8 @@ class _Parts:
                 await self._blobs.delete(key)
 
         await self._store.purge(delete)
+        # What no record names any more: the results of refused late duplicates.
+        await self._blobs.prune(time.time() - self._retention_s - ORPHANED_AFTER_S)
 
     def _abort(self, job_id: JobId) -> None:
         self._queue.discard(job_id)
@@ -197,11 +210,6 @@ class _Parts:
             for priority, waiting in (await self._queue.depth(spec.name)).items():
                 depth[priority] += waiting
         return self._telemetry.render() + exposition(await self._registry.health(), depth)
-
-
-def new_id() -> str:
-    """A new id for a job or a batch."""
-    return uuid.uuid4().hex
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -219,4 +227,3 @@ def _specs(config: ServerConfig) -> tuple[ModelSpec, ...]:
     except KeyError as error:
         known = ", ".join(sorted(catalogue))
         raise StartError(f"model {error} is not in the catalogue; choose from: {known}") from error
-

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import signal
 import socket
+from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 
@@ -23,11 +27,13 @@ async def serve(config: ServerConfig) -> None:
 
     Raises:
         StartError: the server cannot start.
+        CancelledError: it was told to stop before it had started.
     """
     listener = _listen(config)
+    stop = _stopped_by_signals()
     with contextlib.closing(listener):
         async with Node(config) as node:
-            server = uvicorn.Server(
+            server = _Server(
                 uvicorn.Config(
                     AsgiApp(node.api),
                     lifespan="off",
@@ -37,8 +43,43 @@ async def serve(config: ServerConfig) -> None:
                     timeout_graceful_shutdown=GRACE_S,
                 )
             )
+            stop.server = server
             print(ready_text(config.url, node.specs), flush=True)  # noqa: T201 - for the user
             await server.serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone: uvicorn would raise them again at its end and skip our clean-up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+class _Stop:
+    """What a signal does: end the server, or the start of one."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self.server: uvicorn.Server | None = None
+
+    def __call__(self) -> None:
+        """Stop; a second time without waiting for open requests."""
+        if self.server is None:
+            self._task.cancel()
+        else:
+            self.server.force_exit = self.server.should_exit
+            self.server.should_exit = True
+
+
+def _stopped_by_signals() -> _Stop:
+    task = asyncio.current_task()
+    assert task is not None
+    stop = _Stop(task)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return stop
 
 
 def _listen(config: ServerConfig) -> socket.socket:

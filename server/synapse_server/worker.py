@@ -22,16 +22,18 @@ class Engine:
         self.endpoint = endpoint
         self.ready = asyncio.Event()
         self.ready.set()
+        self._was_ready = False
 
     def changed(self, status: WorkerStatus) -> None:
         """Hold jobs back while the worker is away, and say what is the matter with it."""
         if status.state is WorkerState.READY:
+            self._was_ready = True
             self.ready.set()
             return
         self.ready.clear()
         if status.state is WorkerState.RESTARTING:
             logger.warning("the worker is restarted: %s", status.cause)
-        if status.state is WorkerState.FAILED:
+        if status.state is WorkerState.FAILED and self._was_ready:
             logger.error("the worker has failed: %s. %s", status.cause, status.remedy)
 
 

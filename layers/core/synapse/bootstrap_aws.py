@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import time
-import uuid
 from collections.abc import Coroutine, Iterator
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,6 +37,7 @@ from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
 from synapse.domain.job import JobId
 from synapse.domain.model import Pool
+from synapse.ids import new_id
 from synapse.settings import Settings
 
 if TYPE_CHECKING:
@@ -187,11 +187,6 @@ class Target:
     async def _metrics(self) -> str:
         depth = await self._queue.depth("")
         return exposition(await self._registry.health(), depth)
-
-
-def new_id() -> str:
-    """A new id for a job or a batch."""
-    return uuid.uuid4().hex
 
 
 def _no_abort(job_id: JobId) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from synapse.application.payloads import fetch
 from synapse.domain.errors import JobNotCancellable, JobNotFound
 from synapse.domain.job import Failure, Job, JobId, JobState
+from synapse.domain.sweep import EXPIRED
 from synapse.ports import BlobStore, Clock, JobStore, Telemetry
 
-EXPIRED = Failure("deadline_exceeded", "the job's timeout passed before it was done")
 CANCELLED = Failure("cancelled", "the job was cancelled by its owner")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
-from synapse.application.results import EXPIRED
 from synapse.domain.batching import Batch
 from synapse.domain.errors import EngineError, EngineLost, EngineTimeout, EngineUnavailable
 from synapse.domain.job import (
@@ -21,6 +20,7 @@ from synapse.domain.job import (
     Served,
 )
 from synapse.domain.model import ModelSpec, Pool, ServiceSample, Task
+from synapse.domain.sweep import EXPIRED
 from synapse.ports import (
     BlobStore,
     Clock,

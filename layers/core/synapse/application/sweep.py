@@ -6,13 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from synapse.application.results import EXPIRED
 from synapse.application.submit import message_of
-from synapse.domain.job import Failure, Job, JobState
-from synapse.domain.sweep import Remedy, SweepPolicy
+from synapse.domain.job import Job, JobState
+from synapse.domain.sweep import EXPIRED, LOST, Remedy, SweepPolicy
 from synapse.ports import Clock, JobQueue, JobStore, Telemetry
-
-LOST = Failure("worker_lost", "the workers that ran the job went down, each time it was tried")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from synapse.domain.job import Job, JobState
+from synapse.domain.job import Failure, Job, JobState
+
+EXPIRED = Failure("deadline_exceeded", "the job's timeout passed before it was done")
+LOST = Failure("worker_lost", "the workers that ran the job went down, each time it was tried")
 
 
 class Remedy(StrEnum):

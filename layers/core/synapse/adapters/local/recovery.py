@@ -10,11 +10,9 @@ from functools import partial
 
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_rows import SELECT_JOB, job_of, row_of, update_jobs
-from synapse.domain.job import Failure, Job, JobState
-from synapse.domain.sweep import SweepPolicy
+from synapse.domain.job import Job, JobState
+from synapse.domain.sweep import EXPIRED, LOST, SweepPolicy
 
-LOST = Failure("worker_lost", "the server went down while it ran the job, each time it was tried")
-EXPIRED = Failure("deadline_exceeded", "the job's timeout passed before it was done")
 PAGE = 500
 
 

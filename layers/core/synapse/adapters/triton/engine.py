@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
@@ -42,7 +42,7 @@ class TritonEngine:
 
     async def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncGenerator[Outcome, None]:
         """Run all requests; yield each one's outcome once, as it becomes known.
 
         Generations run side by side, at most `model.slots` at once; texts go as one batch.
@@ -56,7 +56,7 @@ class TritonEngine:
 
     async def stream(
         self, model: ModelSpec, pool: Pool, request: InferenceRequest
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta, None]:
         """One generation as it is written; the last delta has a `finish_reason`.
 
         Closing the iterator cancels the generation at the engine.

@@ -10,11 +10,12 @@ import importlib
 import importlib.util
 import sys
 from types import ModuleType
+from typing import Any
 
 PACKAGE = "tritonclient.grpc"
 
 
-def _load(names: tuple[str, ...]) -> list[ModuleType]:
+def _load(*names: str) -> list[ModuleType]:
     """The modules of these names in `PACKAGE`, whose own `__init__` is not run."""
     if PACKAGE in sys.modules:
         return [importlib.import_module(f"{PACKAGE}.{name}") for name in names]
@@ -30,4 +31,7 @@ def _load(names: tuple[str, ...]) -> list[ModuleType]:
         del sys.modules[PACKAGE]
 
 
-messages, services = _load(("service_pb2", "service_pb2_grpc"))
+# They ship no types, and are better seen as Any than as modules without attributes.
+messages: Any
+services: Any
+messages, services = _load("service_pb2", "service_pb2_grpc")
