@@ -164,6 +164,16 @@ async def test_the_wait_is_unknown_before_anything_was_measured() -> None:
     assert accepted.estimated_wait_s is None
 
 
+async def test_an_unknown_wait_is_no_refusal() -> None:
+    world = World()
+    world.queue = failing_before(world.queue, depth=[Unavailable("no attributes")])
+
+    accepted = await world.submitter.submit(SubmitJob("echo", JobInput("hi")))
+
+    assert accepted.estimated_wait_s is None
+    assert len(world.queue.messages) == 1
+
+
 async def test_the_deadline_is_the_timeout_from_now() -> None:
     world = World()
 

@@ -26,7 +26,7 @@ class Dispatcher:
         """Plan and start all messages; return once the batcher has them.
 
         Raises:
-            Unavailable: nothing was started; deliver the messages again.
+            Unavailable: not all were started; deliver the messages again (jobs run once anyway).
         """
         orders = await self.plan(messages)
         if orders:

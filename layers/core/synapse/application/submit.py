@@ -178,10 +178,14 @@ class Submitter:
     async def _accepted(self, job: Job, spec: ModelSpec) -> Accepted:
         if job.state is not JobState.QUEUED:
             return Accepted(job, 0, 0.0)
-        depth = await self.queue.depth(spec.name)
+        try:
+            depth = await self.queue.depth(spec.name)
+            rate = await self.registry.service_rate(spec.name, self.clock())
+        except Unavailable:
+            # The job is accepted and will run: that its wait cannot be told is no refusal.
+            return Accepted(job, 1, None)
         ahead = {**depth, job.priority: max(0, depth.get(job.priority, 0) - 1)}
         position = queue_position(ahead, job.priority)
-        rate = await self.registry.service_rate(spec.name, self.clock())
         return Accepted(job, position, estimated_wait_s(position, rate, spec.slots))
 
 

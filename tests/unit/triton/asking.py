@@ -1,0 +1,48 @@
+"""Requests, and the outcomes of asking an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from synapse.adapters.triton.engine import TritonEngine
+from synapse.domain.errors import EngineError
+from synapse.domain.job import JobId
+from synapse.domain.model import ModelSpec, Pool
+from synapse.ports import Completion, InferenceRequest
+
+Outcomes = dict[JobId, Completion | EngineError]
+
+
+def ask(prompt: str | None, request_id: str = "job-1", **changes: Any) -> InferenceRequest:
+    fields: dict[str, Any] = {"timeout_s": 10.0, "prompt": prompt}
+    return InferenceRequest(JobId(request_id), **{**fields, **changes})
+
+
+def ask_all(*prompts: str, **changes: Any) -> list[InferenceRequest]:
+    return [ask(prompt, f"job-{at}", **changes) for at, prompt in enumerate(prompts)]
+
+
+async def outcomes(
+    engine: TritonEngine, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+) -> Outcomes:
+    """Each outcome by its job; one that comes twice is a failure."""
+    found: Outcomes = {}
+    async for job_id, outcome in engine.infer(model, pool, requests):
+        assert job_id not in found
+        found[job_id] = outcome
+    assert found.keys() == {request.id for request in requests}
+    return found
+
+
+async def outcome(
+    engine: TritonEngine, model: ModelSpec, pool: Pool, request: InferenceRequest
+) -> Completion | EngineError:
+    return (await outcomes(engine, model, pool, [request]))[request.id]
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)

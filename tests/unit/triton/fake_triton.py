@@ -1,0 +1,208 @@
+"""A Triton in this process: the real protocol, a decoupled model and a batched one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import grpc
+
+from synapse.adapters.triton.generated import messages, services
+from synapse.adapters.triton.tensors import decode_texts, encode_texts
+
+GENERATOR = "generator"
+TEXTS = "texts"
+FLAGS = (
+    "stream",
+    "exclude_input_in_output",
+    "return_finish_reason",
+    "return_num_input_tokens",
+    "return_num_output_tokens",
+)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a stream was asked for, read from its tensors."""
+
+    id: str
+    prompt: str
+    sampling: Mapping[str, Any]
+    flags: Mapping[str, bool]
+    empty_final: bool
+
+
+class ModelError(Exception):
+    """A model's own error; one without a code is what Triton says before a model is asked."""
+
+    def __init__(self, text: str, code: grpc.StatusCode | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass
+class FakeTriton(services.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """Serves at a unix socket and remembers what it was asked.
+
+    An item that starts with `!`, or a generation's parameter "behave", says what is to become of
+    it; another is generated word by word, or comes back in capitals.
+    """
+
+    address: str
+    generations: list[Generation] = field(default_factory=list)
+    batches: list[list[str]] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    running: int = 0
+    most_running: int = 0
+    probes: int = 0
+    _server: Any = None
+
+    async def __aenter__(self) -> Self:
+        self._server = grpc.aio.server()
+        services.add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        self._server.add_insecure_port(self.address)
+        await self._server.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop(None)
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:
+        self.probes += 1
+        return messages.ServerLiveResponse(live=True)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        served = request.name in (GENERATOR, TEXTS) and request.version == "1"
+        return messages.ModelReadyResponse(ready=served)
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
+        if request.model_name == GENERATOR:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "ModelInfer RPC doesn't support models with decoupled transaction policy",
+            )
+        if problem := _unknown(request, TEXTS):
+            await context.abort(grpc.StatusCode.NOT_FOUND, problem)
+        texts = decode_texts(request.raw_input_contents[0])
+        assert list(request.inputs[0].shape) == [len(texts), 1]
+        self.batches.append(texts)
+        try:
+            async with self._counted("\n".join(texts)):
+                for text in texts:
+                    await _misbehave(text)
+        except ModelError as error:
+            await context.abort(error.code, str(error))
+        if "!no-output" in texts:
+            return messages.ModelInferResponse()
+        kept = [text.upper().encode() for text in texts if text != "!swallow"]
+        return _answer(text_output=encode_texts(kept))
+
+    async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            wants_codes = ("triton_grpc_error", "true") in context.invocation_metadata()
+            try:
+                if problem := _unknown(request, GENERATOR):
+                    raise ModelError(problem)
+                generation = _read(request)
+                self.generations.append(generation)
+                async with self._counted(generation.prompt):
+                    async for answer in _generate(generation):
+                        yield messages.ModelStreamInferResponse(infer_response=answer)
+            except ModelError as error:
+                if wants_codes and error.code is not None:
+                    await context.abort(error.code, str(error))
+                yield messages.ModelStreamInferResponse(error_message=str(error))
+
+    @contextlib.asynccontextmanager
+    async def _counted(self, prompt: str) -> AsyncIterator[None]:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.cancelled.append(prompt)
+            raise
+        finally:
+            self.running -= 1
+
+
+def _unknown(request: Any, served: str) -> str:
+    if request.model_name == served and request.model_version == "1":
+        return ""
+    return f"Request for unknown model: '{request.model_name}' is not found"
+
+
+def _read(request: Any) -> Generation:
+    kinds = {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in request.inputs}
+    texts = dict.fromkeys(("text_input", "sampling_parameters"), ("BYTES", [1]))
+    assert kinds == {**texts, **dict.fromkeys(FLAGS, ("BOOL", [1]))}
+    raw = dict(zip(kinds, request.raw_input_contents, strict=True))
+    return Generation(
+        id=request.id,
+        prompt=decode_texts(raw["text_input"])[0],
+        sampling=json.loads(decode_texts(raw["sampling_parameters"])[0]),
+        flags={name: raw[name] == b"\1" for name in FLAGS},
+        empty_final=request.parameters["triton_enable_empty_final_response"].bool_param,
+    )
+
+
+async def _misbehave(text: str) -> None:
+    match text.split(maxsplit=2):
+        case ["!hang", *_]:
+            await asyncio.Event().wait()
+        case ["!sleep", seconds, *_]:
+            await asyncio.sleep(float(seconds))
+        case ["!status", code, words]:
+            raise ModelError(words, grpc.StatusCode[code])
+        case ["!message", *words]:
+            raise ModelError(" ".join(words))
+
+
+async def _generate(generation: Generation) -> AsyncIterator[Any]:
+    """As the vLLM backend does: at once, or in deltas that may end in an empty final response."""
+    prompt, flags = generation.prompt, generation.flags
+    behave = str(generation.sampling.get("behave", prompt))
+    await _misbehave(behave)
+    words = [f"{word} " for word in prompt.split()][: generation.sampling.get("max_tokens", 16)]
+    if behave == "!garbled":
+        yield messages.ModelInferResponse(raw_output_contents=[b"?"])
+    if not flags["stream"]:
+        text = "".join(words) if flags["exclude_input_in_output"] else prompt + "".join(words)
+        reason = "length" if flags["return_finish_reason"] else "None"
+        yield _part(text, reason, len(words), generation, final=behave != "!cut")
+        return
+    for at, word in enumerate(words):
+        if behave == "!hang-after-two" and at == 2:
+            await asyncio.Event().wait()
+        yield _part(word, "None", 1, generation)
+    yield _part("", "length", 0, generation)
+    if generation.empty_final and behave != "!cut":
+        yield _answer(final=True)
+
+
+def _part(
+    text: str, reason: str, tokens: int, generation: Generation, *, final: bool = False
+) -> Any:
+    counts = {}
+    if generation.flags["return_num_input_tokens"]:
+        counts["num_input_tokens"] = len(generation.prompt.split()).to_bytes(4, "little")
+    if generation.flags["return_num_output_tokens"]:
+        counts["num_output_tokens"] = tokens.to_bytes(4, "little")
+    return _answer(
+        final=final,
+        text_output=encode_texts([text.encode()]),
+        finish_reason=encode_texts([reason.encode()]),
+        **counts,
+    )
+
+
+def _answer(*, final: bool = False, **raw: bytes) -> Any:
+    response = messages.ModelInferResponse(raw_output_contents=list(raw.values()))
+    for name in raw:
+        response.outputs.add(name=name)
+    response.parameters["triton_final_response"].bool_param = final
+    return response
