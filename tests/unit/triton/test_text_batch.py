@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synapse.adapters.triton import text_batch
+from synapse.adapters.triton.connection import ConnectionSettings
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.batching import BatchPolicy
 from synapse.domain.errors import (
@@ -205,9 +206,10 @@ async def test_a_model_of_another_task_is_told_so(
 
 
 async def test_a_text_too_large_for_a_message_is_its_own_fault(
-    engine: TritonEngine, texts: ModelSpec, pool: Pool
+    texts: ModelSpec, pool: Pool
 ) -> None:
-    found = await outcome(engine, texts, pool, ask("x" * (65 * 1024 * 1024)))
+    async with TritonEngine(ConnectionSettings(max_message_bytes=4096)) as engine:
+        found = await outcomes(engine, texts, pool, ask_all("x" * 5000, "fine"))
 
-    assert isinstance(found, InvalidInput)
-    assert "larger than" in found.message
+    assert isinstance(found[JobId("job-0")], InvalidInput)
+    assert isinstance(found[JobId("job-1")], Completion)

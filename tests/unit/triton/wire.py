@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 class Wire:
     """Passes bytes from one unix socket to another until it is cut or frozen."""
 
-    flowing: asyncio.Event = field(default_factory=asyncio.Event)
     connections: int = 0
+    silent: bool = False
+    _frozen: int = 0
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
     _pumps: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -23,17 +24,23 @@ class Wire:
             writer.transport.abort()
         self._writers.clear()
 
+    def freeze(self) -> None:
+        """Let nothing more pass over the connections there are; new ones work."""
+        self._frozen = self.connections
+
     def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        task = asyncio.create_task(self._pump(reader, writer))
+        task = asyncio.create_task(self._pump(reader, writer, self.connections))
         self._pumps.add(task)
         task.add_done_callback(self._pumps.discard)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                await self.flowing.wait()
-                writer.write(data)
+                if number > self._frozen and not self.silent:
+                    writer.write(data)
         writer.transport.abort()
 
     async def close(self) -> None:
@@ -47,7 +54,6 @@ class Wire:
 async def wire(listen: str, target: str) -> AsyncIterator[Wire]:
     """A wire from the socket `listen` to the socket `target`."""
     made = Wire()
-    made.flowing.set()
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         made.connections += 1

@@ -159,13 +159,11 @@ def from_message(place: Place, message: str, secrets: Sequence[str]) -> EngineEr
 
 def public_text(message: str, secrets: Sequence[str]) -> str:
     """A model's own words as one short line, or a stock phrase if they repeat the input."""
-    text = WRAPPING.sub("", REQUEST_ID.sub("", TRACEBACK.sub("", message)))
-    text = " ".join(text.split())
-    if len(text) > MAX_MESSAGE_CHARS:
-        text = f"{text[: MAX_MESSAGE_CHARS - 1]}…"
-    if not text or any(_repeats(text, secret) for secret in secrets):
+    words = WRAPPING.sub("", REQUEST_ID.sub("", TRACEBACK.sub("", message)))[:MAX_MESSAGE_CHARS]
+    text = " ".join(words.split())
+    if not text or any(_repeats(words, secret) for secret in secrets):
         return "the model refuses this input"
-    return text
+    return f"{text}…" if len(words) == MAX_MESSAGE_CHARS else text
 
 
 def _repeats(text: str, secret: str) -> bool:
