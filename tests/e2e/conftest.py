@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e import sam
 from tests.e2e.emulator import Emulator, emulator
-from tests.e2e.stack import Stack
+from tests.e2e.stack import FUNCTIONS, Stack
 from tests.e2e.worker import Worker, worker
 
 
@@ -29,7 +29,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 @pytest.fixture(scope="session")
 def built(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The application's template, built for the emulator's Python."""
-    return sam.build(tmp_path_factory.mktemp("build"), aws.python)
+    return sam.build(tmp_path_factory.mktemp("build"), sam.python_version(aws.python))
 
 
 @pytest.fixture(scope="session")
@@ -45,4 +45,6 @@ def stack(aws: Emulator, triton: Worker, built: Path) -> Iterator[Stack]:
     deployed = Stack(aws)
     deployed.import_gateway_responses(built)
     yield deployed
-    deployed.save_logs(built.parent / "functions.log")
+    # The emulator forgets them, and whoever looks into a failed test needs them.
+    for function in FUNCTIONS:
+        (built.parent / f"{function}.log").write_text("\n".join(deployed.log(function)))

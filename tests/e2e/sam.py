@@ -15,11 +15,11 @@ SAM_TIMEOUT_S = 180
 CONFIG = str(ROOT / "samconfig.toml")
 
 
-def build(build_dir: Path, python: Path) -> Path:
-    """Build the application for the machine and the Python that will run it; the built template."""
+def build(build_dir: Path, version: str) -> Path:
+    """Build the application for this machine and this version of Python; the built template."""
     env = {
         "PYTHON": str(venv_program("SYNAPSE_SAM_VENV", ".venv-sam", "python")),
-        "PYTHON_VERSION": python_version(python),
+        "PYTHON_VERSION": version,
         "ARCH": platform.machine(),
     }
     sam("build", "--build-dir", str(build_dir), "--no-cached", env=env)
@@ -37,10 +37,9 @@ def deploy(template: Path, endpoint_url: str, parameters: Mapping[str, str]) -> 
 
 def sam(*arguments: str, env: Mapping[str, str]) -> str:
     """Run SAM with samconfig's `local` environment; its output, or an error that quotes it."""
-    command, *options = arguments
     program = venv_program("SYNAPSE_SAM_VENV", ".venv-sam", "sam")
     result = subprocess.run(
-        [str(program), command, "--config-file", CONFIG, "--config-env", "local", *options],
+        [str(program), *arguments, "--config-file", CONFIG, "--config-env", "local"],
         cwd=ROOT,
         env={**_environment(), **env},
         stdin=subprocess.DEVNULL,
@@ -50,7 +49,7 @@ def sam(*arguments: str, env: Mapping[str, str]) -> str:
         check=False,
     )
     if result.returncode != 0:
-        raise RuntimeError(f"sam {command} failed:\n{result.stdout}\n{result.stderr}")
+        raise RuntimeError(f"sam {arguments[0]} failed:\n{result.stdout}\n{result.stderr}")
     return result.stdout
 
 

@@ -12,12 +12,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.daemon import ROOT
 from tests.e2e.emulator import Emulator
 from tests.infra.translation import gateway_responses, translated
 
 STACK = "synapse-local"
 STAGE = "local"
+FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py"))
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "EXPIRED"})
+
+
+def logical_id(function: str) -> str:
+    """The template's name of the function in that folder of `functions/`."""
+    return "".join(part.capitalize() for part in function.split("_")) + "Function"
 
 
 @dataclass(frozen=True)
@@ -104,14 +111,19 @@ class Stack:
         assert not answer.get("FunctionError"), payload
         return payload
 
-    def save_logs(self, path: Path) -> None:
-        """Keep what the functions logged: the emulator forgets it, and a failed test needs it."""
+    def environment(self, function: str) -> dict[str, str]:
+        """The variables of a function, by its folder."""
+        config = self.emulator.functions.get_function_configuration(
+            FunctionName=self.outputs[f"{logical_id(function)}Arn"]
+        )
+        return dict(config["Environment"]["Variables"])
+
+    def log(self, function: str) -> list[str]:
+        """What a function has logged so far, by its folder."""
         client = self.emulator.session.client("logs", endpoint_url=self.emulator.url)
-        with path.open("w") as file:
-            for group in client.describe_log_groups()["logGroups"]:
-                events = client.filter_log_events(logGroupName=group["logGroupName"])["events"]
-                lines = [event["message"].rstrip() for event in events]
-                file.write("\n".join([f"=== {group['logGroupName']}", *lines, ""]))
+        group = f"/aws/lambda/{STACK}-{function.replace('_', '-')}"
+        pages = client.get_paginator("filter_log_events").paginate(logGroupName=group)
+        return [event["message"].rstrip() for page in pages for event in page["events"]]
 
     def import_gateway_responses(self, template: Path) -> None:
         """Set what API Gateway takes from the OpenAPI document, and MiniStack leaves out."""

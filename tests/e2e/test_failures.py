@@ -9,12 +9,10 @@ from typing import Any
 from tests.e2e.stack import Stack
 from tests.e2e.worker import Worker
 
-HOUR_S = 3600
-
 
 def test_jobs_outlive_the_worker_that_ran_them(stack: Stack, triton: Worker) -> None:
     ready = triton.times_ready()
-    jobs = [stack.submit(model="echo", prompt=f"!sleep:1500 job {n}") for n in range(12)]
+    jobs = [stack.submit(model="echo", prompt=f"!sleep:1000 job {n}") for n in range(8)]
     time.sleep(1.0)
 
     triton.kill_triton()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.daemon import ROOT
-from tests.e2e.emulator import CREDENTIALS
+from tests.e2e.emulator import CREDENTIALS, REGION
 from tests.e2e.lambda_runtime import Runtime, lambda_runtime, runtime_packages
 from tests.e2e.stack import Stack
 
@@ -33,6 +33,7 @@ def runtimes(
     """A runtime for each function, started when first asked for."""
     packages = runtime_packages(tmp_path_factory.mktemp("runtime"))
     logs = tmp_path_factory.mktemp("runtime-logs")
+    aws = {"AWS_ENDPOINT_URL": stack.emulator.url, "AWS_REGION": REGION}
     with ExitStack() as started:
 
         @cache
@@ -42,20 +43,12 @@ def runtimes(
                 lambda_runtime(
                     ROOT / "functions" / function,
                     [*(built.parent / layer / "python" for layer in layers), packages],
-                    environment(stack, function),
+                    {**stack.environment(function), **CREDENTIALS, **aws},
                     logs / f"{function}.log",
                 )
             )
 
         yield runtime
-
-
-def environment(stack: Stack, function: str) -> dict[str, str]:
-    """The deployed function's own variables, and where AWS is."""
-    output = "".join(part.capitalize() for part in function.split("_")) + "FunctionArn"
-    config = stack.emulator.functions.get_function_configuration(FunctionName=stack.outputs[output])
-    endpoint = {"AWS_ENDPOINT_URL": stack.emulator.url, "AWS_REGION": "us-east-1"}
-    return {**config["Environment"]["Variables"], **CREDENTIALS, **endpoint}
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)

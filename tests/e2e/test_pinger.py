@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from tests.e2e.stack import Stack
 
@@ -16,6 +17,16 @@ def test_the_pinger_is_scheduled_every_minute(stack: Stack) -> None:
     (ping,) = [s for s in schedules if s["Target"]["Arn"] == stack.outputs["PingFunctionArn"]]
     assert ping["ScheduleExpression"] == "rate(1 minute)"
     assert ping["State"] == "ENABLED"
+
+
+def test_the_schedule_invokes_the_pinger(stack: Stack) -> None:
+    """Within a minute of the deploy, which has mostly passed by now."""
+    deadline = time.monotonic() + 75
+
+    # It stands before the test that invokes the pinger by hand.
+    while not any('"message":"pinged"' in line for line in stack.log("ping")):
+        assert time.monotonic() < deadline, "the schedule did not fire"
+        time.sleep(1)
 
 
 def test_a_ping_runs_a_real_inference_on_each_model_and_records_its_health(stack: Stack) -> None:

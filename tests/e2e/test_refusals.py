@@ -45,6 +45,26 @@ def test_malformed_json_is_refused(stack: Stack) -> None:
     assert error_of(answer)["code"] == "invalid_json"
 
 
+def test_a_prompt_of_ten_megabytes_is_too_large(stack: Stack) -> None:
+    answer = stack.call("POST", "/async-infer", {**GOOD, "prompt": "x" * 10_000_000})
+
+    assert answer.status == 413
+    assert error_of(answer)["code"] == "payload_too_large"
+
+
+def test_nothing_refused_is_enqueued(stack: Stack) -> None:
+    before = jobs_recorded(stack)
+
+    stack.call("POST", "/async-infer", {**GOOD, "priority": "urgent"})
+
+    assert jobs_recorded(stack) == before
+
+
+def jobs_recorded(stack: Stack) -> int:
+    table = stack.outputs["JobsTableName"]
+    return stack.emulator.dynamodb.scan(TableName=table, Select="COUNT")["Count"]
+
+
 def test_an_unknown_job_is_not_found(stack: Stack) -> None:
     answer = stack.call("GET", "/results/0f8fad5bd9cb469fa16570867728950e")
 
