@@ -38,7 +38,7 @@ async def line(triton: FakeTriton, sockets: Path) -> AsyncIterator[Wire]:
 
 @pytest.fixture
 async def engine() -> AsyncIterator[TritonEngine]:
-    async with TritonEngine(ConnectionSettings(connect_timeout_s=1.0)) as made:
+    async with TritonEngine(ConnectionSettings(connect_timeout_s=5.0)) as made:
         yield made
 
 

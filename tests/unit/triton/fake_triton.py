@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -90,12 +89,14 @@ class FakeTriton(services.GRPCInferenceServiceServicer):  # type: ignore[misc]
         texts = decode_texts(request.raw_input_contents[0])
         assert list(request.inputs[0].shape) == [len(texts), 1]
         self.batches.append(texts)
+        finished = self._begin("\n".join(texts), context)
         try:
-            async with self._counted("\n".join(texts)):
-                for text in texts:
-                    await _misbehave(text)
+            for text in texts:
+                await _misbehave(text)
         except ModelError as error:
+            finished.set()
             await context.abort(error.code, str(error))
+        finished.set()
         if "!no-output" in texts:
             return messages.ModelInferResponse()
         kept = [text.upper().encode() for text in texts if text != "!swallow"]
@@ -105,29 +106,40 @@ class FakeTriton(services.GRPCInferenceServiceServicer):  # type: ignore[misc]
         async for request in requests:
             wants_codes = ("triton_grpc_error", "true") in context.invocation_metadata()
             try:
-                if problem := _unknown(request, GENERATOR):
-                    raise ModelError(problem)
-                generation = _read(request)
-                self.generations.append(generation)
-                async with self._counted(generation.prompt):
-                    async for answer in _generate(generation):
-                        yield messages.ModelStreamInferResponse(infer_response=answer)
+                async for answer in self._answers(request, context):
+                    yield messages.ModelStreamInferResponse(infer_response=answer)
             except ModelError as error:
                 if wants_codes and error.code is not None:
                     await context.abort(error.code, str(error))
                 yield messages.ModelStreamInferResponse(error_message=str(error))
 
-    @contextlib.asynccontextmanager
-    async def _counted(self, prompt: str) -> AsyncIterator[None]:
+    async def _answers(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        if problem := _unknown(request, GENERATOR):
+            raise ModelError(problem)
+        generation = _read(request)
+        self.generations.append(generation)
+        finished = self._begin(generation.prompt, context)
+        try:
+            async for answer in _generate(generation):
+                yield answer
+        except ModelError:
+            finished.set()
+            raise
+        finished.set()
+
+    def _begin(self, prompt: str, context: Any) -> asyncio.Event:
+        """Count a run; it was cancelled if it ends before the event is set."""
+        finished = asyncio.Event()
+
+        def end(_: Any) -> None:
+            self.running -= 1
+            if not finished.is_set():
+                self.cancelled.append(prompt)
+
         self.running += 1
         self.most_running = max(self.most_running, self.running)
-        try:
-            yield
-        except asyncio.CancelledError:
-            self.cancelled.append(prompt)
-            raise
-        finally:
-            self.running -= 1
+        context.add_done_callback(end)
+        return finished
 
 
 def _unknown(request: Any, served: str) -> str:

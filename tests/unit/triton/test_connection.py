@@ -53,11 +53,38 @@ async def test_a_rested_connection_is_tried_before_it_is_used(
     assert (line.connections, triton.probes) == (1, 1)
 
 
+async def test_all_who_wait_share_one_attempt_to_connect(
+    texts: ModelSpec, line: Wire, far_pool: Pool
+) -> None:
+    line.silent = True
+
+    async with TritonEngine(ConnectionSettings(connect_timeout_s=0.3)) as engine:
+        async with asyncio.timeout(3):
+            asked = [outcome(engine, texts, far_pool, ask("hi")) for _ in range(40)]
+            found = await asyncio.gather(*asked)
+
+    assert {type(each) for each in found} == {EngineUnavailable}
+
+
+async def test_closing_while_connecting_is_no_connection(
+    generator: ModelSpec, texts: ModelSpec, line: Wire, far_pool: Pool
+) -> None:
+    line.silent = True
+    async with TritonEngine(ConnectionSettings(connect_timeout_s=1.0)) as engine:
+        tasks = [
+            asyncio.create_task(outcome(engine, model, far_pool, ask("hi")))
+            for model in (generator, texts)
+        ]
+        await eventually(lambda: line.connections == 1)
+
+    assert [type(await task) for task in tasks] == [EngineUnavailable] * 2
+
+
 @pytest.mark.usefixtures("rested")
 async def test_a_connection_that_died_silently_is_replaced_before_work_is_lost_on_it(
     texts: ModelSpec, line: Wire, far_pool: Pool
 ) -> None:
-    async with TritonEngine(ConnectionSettings(connect_timeout_s=0.2)) as engine:
+    async with TritonEngine(ConnectionSettings(connect_timeout_s=1.0)) as engine:
         await outcome(engine, texts, far_pool, ask("hi"))
         line.freeze()
 

@@ -127,6 +127,7 @@ async def test_closing_the_iterator_cancels_the_rest(
 
     async with aclosing(engine.infer(generator, pool, requests)) as found:
         assert (await anext(found))[0] == "job-0"
+        await eventually(lambda: triton.running == 2)
 
     await eventually(lambda: sorted(triton.cancelled) == ["!hang 1", "!hang 2"])
 

@@ -134,6 +134,7 @@ async def test_closing_the_iterator_cancels_the_calls(
 
     async with aclosing(engine.infer(model, pool, ask_all("quick", "!hang"))) as found:
         assert (await anext(found))[0] == "job-0"
+        await eventually(lambda: triton.running == 1)
 
     await eventually(lambda: triton.cancelled == ["!hang"])
 

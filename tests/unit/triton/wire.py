@@ -16,7 +16,7 @@ class Wire:
     silent: bool = False
     _frozen: int = 0
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
-    _pumps: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def cut(self) -> None:
         """Break all connections without a goodbye."""
@@ -28,11 +28,22 @@ class Wire:
         """Let nothing more pass over the connections there are; new ones work."""
         self._frozen = self.connections
 
-    def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def join(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str
+    ) -> None:
+        """Serve one connection to its end."""
+        self.connections += 1
+        number = self.connections
         self._writers.append(writer)
-        task = asyncio.create_task(self._pump(reader, writer, self.connections))
-        self._pumps.add(task)
-        task.add_done_callback(self._pumps.discard)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        with contextlib.suppress(OSError):
+            far_reader, far_writer = await asyncio.open_unix_connection(target)
+            self._writers.append(far_writer)
+            await asyncio.gather(
+                self._pump(reader, far_writer, number), self._pump(far_reader, writer, number)
+            )
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
@@ -45,9 +56,10 @@ class Wire:
 
     async def close(self) -> None:
         self.cut()
-        for pump in list(self._pumps):
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.cut()
 
 
 @contextlib.asynccontextmanager
@@ -56,10 +68,7 @@ async def wire(listen: str, target: str) -> AsyncIterator[Wire]:
     made = Wire()
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        made.connections += 1
-        far_reader, far_writer = await asyncio.open_unix_connection(target)
-        made.pump(reader, far_writer)
-        made.pump(far_reader, writer)
+        await made.join(reader, writer, target)
 
     server = await asyncio.start_unix_server(connect, listen)
     try:

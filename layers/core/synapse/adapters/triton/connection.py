@@ -52,7 +52,7 @@ class Connection:
         self._address = address
         self._settings = settings
         self._used_at = 0.0
-        self._establishing = asyncio.Lock()
+        self._attempt: asyncio.Task[bool] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._open()
 
@@ -69,9 +69,11 @@ class Connection:
             Unreachable: there is none, after `connect_timeout_s` at the latest.
         """
         if not self._is_fresh():
-            async with self._establishing:
-                if not self._is_fresh():
-                    await self._establish()
+            # All who come meanwhile share the one attempt, and its failure.
+            if self._attempt is None or self._attempt.done():
+                self._attempt = asyncio.create_task(self._establish())
+            if not await asyncio.shield(self._attempt):
+                raise Unreachable
         return self._stub
 
     def touch(self) -> None:
@@ -92,22 +94,25 @@ class Connection:
     def _is_fresh(self) -> bool:
         return self.is_up and time.monotonic() - self._used_at < IDLE_PROBE_AFTER_S
 
-    async def _establish(self) -> None:
+    async def _establish(self) -> bool:
         if self.is_up and not await self._answers():
             self._replace()
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
-                await self._connect()
-        except TimeoutError as error:
-            raise Unreachable from error
-        self.touch()
+                connected = await self._connect()
+        except TimeoutError:
+            return False
+        if connected:
+            self.touch()
+        return connected
 
-    async def _connect(self) -> None:
-        while (state := self._channel.get_state(try_to_connect=True)) is not (
-            ChannelConnectivity.READY
-        ):
+    async def _connect(self) -> bool:
+        while True:
+            state: ChannelConnectivity = self._channel.get_state(try_to_connect=True)
+            if state is ChannelConnectivity.READY:
+                return True
             if state in (ChannelConnectivity.TRANSIENT_FAILURE, ChannelConnectivity.SHUTDOWN):
-                raise Unreachable
+                return False
             await self._channel.wait_for_state_change(state)
 
     async def _answers(self) -> bool:
