@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import grpc
+from tritonclient.grpc import service_pb2_grpc as services
 
-from synapse.adapters.triton.generated import messages, services
+from synapse.adapters.triton.generated import messages
 from synapse.adapters.triton.tensors import decode_texts, encode_texts
 
 GENERATOR = "generator"

@@ -114,9 +114,11 @@ async def test_an_item_out_of_time_is_cancelled_at_the_engine(
 async def test_a_deadline_already_past_is_not_begun(
     engine: TritonEngine, triton: FakeTriton, generator: ModelSpec, pool: Pool
 ) -> None:
-    assert isinstance(
-        await outcome(engine, generator, pool, ask("hello", timeout_s=-1.0)), EngineTimeout
-    )
+    await engine.live(pool)
+
+    found = await outcome(engine, generator, pool, ask("hello", timeout_s=-1.0))
+
+    assert isinstance(found, EngineTimeout)
     assert triton.generations == []
 
 

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 from grpc import ChannelConnectivity
 
-from synapse.adapters.triton.generated import messages, services
+from synapse.adapters.triton.generated import messages
+from synapse.adapters.triton.service import Service
 
 IDLE_PROBE_AFTER_S = 30.0
 """A connection that rested this long may be dead without knowing it: a frozen Lambda hears no
@@ -62,7 +62,7 @@ class Connection:
         state: ChannelConnectivity = self._channel.get_state()
         return state is ChannelConnectivity.READY
 
-    async def stub(self) -> Any:
+    async def service(self) -> Service:
         """Triton's service, over a connection that works.
 
         Raises:
@@ -74,7 +74,7 @@ class Connection:
                 self._attempt = asyncio.create_task(self._establish())
             if not await asyncio.shield(self._attempt):
                 raise Unreachable
-        return self._stub
+        return self._service
 
     def touch(self) -> None:
         """Note that the other end has answered just now."""
@@ -89,7 +89,7 @@ class Connection:
 
     def _open(self) -> None:
         self._channel = grpc.aio.insecure_channel(self._address, _options(self._settings))
-        self._stub = services.GRPCInferenceServiceStub(self._channel)
+        self._service = Service(self._channel)
 
     def _is_fresh(self) -> bool:
         return self.is_up and time.monotonic() - self._used_at < IDLE_PROBE_AFTER_S
@@ -117,7 +117,7 @@ class Connection:
 
     async def _answers(self) -> bool:
         try:
-            await self._stub.ServerLive(
+            await self._service.server_live(
                 messages.ServerLiveRequest(), timeout=self._settings.connect_timeout_s
             )
         except grpc.aio.AioRpcError as error:

@@ -18,6 +18,7 @@ from synapse.adapters.triton.connection import (
 )
 from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.generated import messages
+from synapse.adapters.triton.service import Service
 from synapse.adapters.triton.tensors import Delta, generation_request
 from synapse.adapters.triton.text_batch import TextBatch, TextItem
 from synapse.domain.errors import EngineError, InvalidInput
@@ -73,13 +74,13 @@ class TritonEngine:
     async def ready(self, model: ModelSpec, pool: Pool) -> bool:
         """Whether the pool's worker says that it serves the model now."""
         request = messages.ModelReadyRequest(name=model.name, version=model.version)
-        answer = await self._ask(pool, lambda stub: stub.ModelReady(request, timeout=ASK_TIMEOUT_S))
+        answer = await self._ask(pool, lambda to: to.model_ready(request, timeout=ASK_TIMEOUT_S))
         return answer is not None and bool(answer.ready)
 
     async def live(self, pool: Pool) -> bool:
         """Whether the pool's worker answers at all."""
         request = messages.ServerLiveRequest()
-        answer = await self._ask(pool, lambda stub: stub.ServerLive(request, timeout=ASK_TIMEOUT_S))
+        answer = await self._ask(pool, lambda to: to.server_live(request, timeout=ASK_TIMEOUT_S))
         return answer is not None and bool(answer.live)
 
     async def aclose(self) -> None:
@@ -180,10 +181,10 @@ class TritonEngine:
             secrets=[prompt, *(turn.content for turn in request.messages)],
         )
 
-    async def _ask(self, pool: Pool, ask: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _ask(self, pool: Pool, ask: Callable[[Service], Awaitable[Any]]) -> Any:
         """A worker's answer, or None if there is none."""
         try:
-            return await ask(await self._connections.to(pool.endpoint).stub())
+            return await ask(await self._connections.to(pool.endpoint).service())
         except (Unreachable, grpc.aio.AioRpcError):
             return None
 

@@ -44,10 +44,13 @@ async def deltas(
     call: Any = None
     try:
         async with asyncio.timeout_at(deadline_at):
-            stub = await connection.stub()
+            service = await connection.service()
             left_s = deadline_at - asyncio.get_running_loop().time()
-            call = stub.ModelStreamInfer(metadata=STATUS_CODES, timeout=left_s + DEADLINE_GRACE_S)
-            await _send(call, request)
+            if left_s <= 0:
+                raise TimeoutError
+            call = service.stream_infer(
+                request, metadata=STATUS_CODES, timeout=left_s + DEADLINE_GRACE_S
+            )
         while not final:
             async with asyncio.timeout_at(deadline_at):
                 response = await _next(call, place, secrets)
@@ -90,13 +93,6 @@ async def collect(parts: AsyncIterator[Delta]) -> Completion:
         completion_tokens += part.completion_tokens
         finish_reason = part.finish_reason or finish_reason
     return Completion("".join(texts), finish_reason, Usage(prompt_tokens, completion_tokens))
-
-
-async def _send(call: Any, request: Any) -> None:
-    # A call that has ended already takes nothing more; reading from it tells why.
-    with contextlib.suppress(asyncio.InvalidStateError):
-        await call.write(request)
-        await call.done_writing()
 
 
 async def _next(call: Any, place: Place, secrets: Sequence[str]) -> Any:

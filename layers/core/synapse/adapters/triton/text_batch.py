@@ -97,9 +97,9 @@ class TextBatch:
         place = self._place
         timeout_s = max(item.deadline_at for item in part) - self._now()
         try:
-            stub = await self._connection.stub()
+            service = await self._connection.service()
             request = text_request(place.model, [item.text for item in part])
-            response = await stub.ModelInfer(request, timeout=max(0.0, timeout_s))
+            response = await service.infer(request, timeout=max(0.0, timeout_s))
             texts = read_texts(response, len(part))
         except Unreachable:
             return failures.unreachable(place)
