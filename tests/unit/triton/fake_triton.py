@@ -191,6 +191,8 @@ async def _generate(generation: Generation) -> AsyncIterator[Any]:
     for at, word in enumerate(words):
         if behave == "!hang-after-two" and at == 2:
             await asyncio.Event().wait()
+        if behave == "!pause-after-two" and at == 2:
+            await asyncio.sleep(0.2)
         yield _part(word, "None", 1, generation)
     yield _part("", "length", 0, generation)
     if generation.empty_final and behave != "!cut":

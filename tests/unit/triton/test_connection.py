@@ -104,19 +104,32 @@ async def test_a_worker_that_comes_back_is_found_within_a_second(
 
 
 async def test_old_addresses_are_forgotten_but_their_calls_may_finish(
-    triton: FakeTriton, generator: ModelSpec, texts: ModelSpec, pool: Pool, sockets: Path
+    triton: FakeTriton, generator: ModelSpec, texts: ModelSpec, line: Wire, far_pool: Pool
 ) -> None:
-    async with (
-        FakeTriton(f"unix:{sockets}/other") as other,
-        TritonEngine(ConnectionSettings(max_connections=1)) as engine,
-    ):
-        slow = asyncio.create_task(outcome(engine, generator, pool, ask("!sleep 0.1")))
-        await eventually(lambda: triton.running == 1)
+    request = ask("one two three", parameters={"behave": "!pause-after-two"})
+    async with TritonEngine(ConnectionSettings(max_connections=1)) as engine:
+        stream = engine.stream(generator, far_pool, request)
+        said = [(await anext(stream)).text]
 
-        quick = await outcome(engine, texts, a_pool(endpoint=other.address), ask("hi"))
+        quick = await outcome(engine, texts, a_pool(endpoint=triton.address), ask("hi"))
 
         assert isinstance(quick, Completion)
-        assert isinstance(await slow, Completion)
+        assert line.open == 1
+        said += [part.text async for part in stream]
+        assert "".join(said) == "one two three "
+        await eventually(lambda: line.open == 0)
+
+
+async def test_closing_the_engine_cuts_off_forgotten_connections_too(
+    triton: FakeTriton, generator: ModelSpec, texts: ModelSpec, line: Wire, far_pool: Pool
+) -> None:
+    async with TritonEngine(ConnectionSettings(max_connections=1)) as engine:
+        task = asyncio.create_task(outcome(engine, generator, far_pool, ask("!hang")))
+        await eventually(lambda: triton.running == 1)
+        await outcome(engine, texts, a_pool(endpoint=triton.address), ask("hi"))
+        assert not task.done()
+
+    assert isinstance(await task, EngineUnavailable)
 
 
 async def test_a_connection_belongs_to_its_event_loop(triton: FakeTriton) -> None:

@@ -13,6 +13,7 @@ class Wire:
     """Passes bytes from one unix socket to another until it is cut or frozen."""
 
     connections: int = 0
+    open: int = 0
     silent: bool = False
     _frozen: int = 0
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -38,12 +39,14 @@ class Wire:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.open += 1
         with contextlib.suppress(OSError):
             far_reader, far_writer = await asyncio.open_unix_connection(target)
             self._writers.append(far_writer)
             await asyncio.gather(
                 self._pump(reader, far_writer, number), self._pump(far_reader, writer, number)
             )
+        self.open -= 1
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int

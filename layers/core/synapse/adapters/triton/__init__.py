@@ -1,1 +1,1 @@
-"""Adapters: triton."""
+"""The engine port over the gRPC of Triton, for workers of every kind."""

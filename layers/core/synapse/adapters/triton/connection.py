@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
 
 import grpc
 from grpc import ChannelConnectivity
@@ -17,9 +19,6 @@ IDLE_PROBE_AFTER_S = 30.0
 """A connection that rested this long may be dead without knowing it: a frozen Lambda hears no
 goodbye, and load balancers forget connections silently. A call that dies on one would look like
 a worker that died of it."""
-
-RETIRE_GRACE_S = 3600.0
-"""How long calls under way may go on over a connection that gets no new ones."""
 
 KEEPALIVE_MS = 310_000
 """Triton hangs up on clients that ping more often than every five minutes."""
@@ -44,6 +43,57 @@ class Unreachable(Exception):
     """No connection came about."""
 
 
+class Line:
+    """A channel to an engine, and the calls on it. When retired it ends with the last of them."""
+
+    def __init__(self, address: str, settings: ConnectionSettings) -> None:
+        self._channel = grpc.aio.insecure_channel(address, _options(settings))
+        self._calls = 0
+        self._retired = False
+        self._closing: asyncio.Task[None] | None = None
+        self.service = Service(self._channel)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the other end is there, as far as is known."""
+        state: ChannelConnectivity = self._channel.get_state()
+        return state is ChannelConnectivity.READY
+
+    def counted(self, call: Any) -> Any:
+        """The same call, which keeps the line open until it has ended."""
+        self._calls += 1
+        call.add_done_callback(self._end_call)
+        return call
+
+    async def connect(self) -> bool:
+        """Whether there is a connection now; no second attempt is waited for."""
+        while True:
+            state: ChannelConnectivity = self._channel.get_state(try_to_connect=True)
+            if state is ChannelConnectivity.READY:
+                return True
+            if state in (ChannelConnectivity.TRANSIENT_FAILURE, ChannelConnectivity.SHUTDOWN):
+                return False
+            await self._channel.wait_for_state_change(state)
+
+    def retire(self) -> None:
+        """Close once the calls under way have ended."""
+        self._retired = True
+        self._close_if_done()
+
+    async def close(self) -> None:
+        """Close now, cutting off calls under way."""
+        await self._channel.close()
+
+    def _end_call(self, _: object) -> None:
+        self._calls -= 1
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        # gRPC's own grace period sees only some of the calls under way.
+        if self._retired and self._calls == 0 and self._closing is None:
+            self._closing = asyncio.create_task(self._channel.close())
+
+
 class Connection:
     """The connection to one address, used from one event loop."""
 
@@ -53,17 +103,11 @@ class Connection:
         self._settings = settings
         self._used_at = 0.0
         self._attempt: asyncio.Task[bool] | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
-        self._open()
+        self._line = Line(address, settings)
+        self._retired: WeakSet[Line] = WeakSet()
 
-    @property
-    def is_up(self) -> bool:
-        """Whether the connection is there, as far as is known."""
-        state: ChannelConnectivity = self._channel.get_state()
-        return state is ChannelConnectivity.READY
-
-    async def service(self) -> Service:
-        """Triton's service, over a connection that works.
+    async def line(self) -> Line:
+        """A line that works.
 
         Raises:
             Unreachable: there is none, after `connect_timeout_s` at the latest.
@@ -74,62 +118,47 @@ class Connection:
                 self._attempt = asyncio.create_task(self._establish())
             if not await asyncio.shield(self._attempt):
                 raise Unreachable
-        return self._service
+        return self._line
 
     def touch(self) -> None:
         """Note that the other end has answered just now."""
         self._used_at = time.monotonic()
 
-    async def close(self, grace_s: float | None = None) -> None:
-        """Take no new calls, and end those under way after `grace_s`; None cuts them off."""
-        await self._channel.close(grace_s)
-        if grace_s is None:
-            for task in self._retiring:
-                task.cancel()
+    def retire(self) -> None:
+        """Let calls under way finish; there will be no others."""
+        self._line.retire()
 
-    def _open(self) -> None:
-        self._channel = grpc.aio.insecure_channel(self._address, _options(self._settings))
-        self._service = Service(self._channel)
+    async def close(self) -> None:
+        """Close now, cutting off calls under way."""
+        for line in (self._line, *self._retired):
+            await line.close()
 
     def _is_fresh(self) -> bool:
-        return self.is_up and time.monotonic() - self._used_at < IDLE_PROBE_AFTER_S
+        return self._line.is_up and time.monotonic() - self._used_at < IDLE_PROBE_AFTER_S
 
     async def _establish(self) -> bool:
-        if self.is_up and not await self._answers():
-            self._replace()
+        if self._line.is_up and not await self._answers():
+            self._line.retire()
+            self._retired.add(self._line)
+            self._line = Line(self._address, self._settings)
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
-                connected = await self._connect()
+                connected = await self._line.connect()
         except TimeoutError:
             return False
         if connected:
             self.touch()
         return connected
 
-    async def _connect(self) -> bool:
-        while True:
-            state: ChannelConnectivity = self._channel.get_state(try_to_connect=True)
-            if state is ChannelConnectivity.READY:
-                return True
-            if state in (ChannelConnectivity.TRANSIENT_FAILURE, ChannelConnectivity.SHUTDOWN):
-                return False
-            await self._channel.wait_for_state_change(state)
-
     async def _answers(self) -> bool:
         try:
-            await self._service.server_live(
+            await self._line.service.server_live(
                 messages.ServerLiveRequest(), timeout=self._settings.connect_timeout_s
             )
         except grpc.aio.AioRpcError as error:
             # Whoever says so is there.
             return bool(error.code() is grpc.StatusCode.UNIMPLEMENTED)
         return True
-
-    def _replace(self) -> None:
-        task = asyncio.create_task(self._channel.close(RETIRE_GRACE_S))
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-        self._open()
 
 
 class Connections:
@@ -138,7 +167,7 @@ class Connections:
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
         self._by_address: OrderedDict[str, Connection] = OrderedDict()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retired: WeakSet[Connection] = WeakSet()
 
     def to(self, address: str) -> Connection:
         """The connection to an address; made, but not yet established, if there was none."""
@@ -151,19 +180,16 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close all, cutting off calls under way."""
-        connections = list(self._by_address.values())
+        connections = [*self._by_address.values(), *self._retired]
         self._by_address.clear()
         for connection in connections:
             await connection.close()
-        for task in self._retiring:
-            task.cancel()
 
     def _forget_oldest(self) -> None:
         while len(self._by_address) > self._settings.max_connections:
             _, oldest = self._by_address.popitem(last=False)
-            task = asyncio.create_task(oldest.close(RETIRE_GRACE_S))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            oldest.retire()
+            self._retired.add(oldest)
 
 
 def _options(settings: ConnectionSettings) -> list[tuple[str, int]]:

@@ -184,7 +184,8 @@ class TritonEngine:
     async def _ask(self, pool: Pool, ask: Callable[[Service], Awaitable[Any]]) -> Any:
         """A worker's answer, or None if there is none."""
         try:
-            return await ask(await self._connections.to(pool.endpoint).service())
+            line = await self._connections.to(pool.endpoint).line()
+            return await ask(line.service)
         except (Unreachable, grpc.aio.AioRpcError):
             return None
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from synapse.adapters.triton import failures
-from synapse.adapters.triton.connection import Connection, Unreachable, is_being_cancelled
+from synapse.adapters.triton.connection import Connection, Line, Unreachable, is_being_cancelled
 from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.tensors import Delta, UnreadableAnswer, is_final, read_delta
 from synapse.domain.job import Usage
@@ -22,7 +22,6 @@ STATUS_CODES = (("triton_grpc_error", "true"),)
 
 DEADLINE_GRACE_S = 1.0
 """By how much the engine is told a later deadline than ours, which is to come first."""
-
 
 NOTHING = Delta()
 DEFAULT_FINISH_REASON = "stop"
@@ -41,16 +40,17 @@ async def deltas(
     """
     reason: str | None = None
     final = False
+    line: Line | None = None
     call: Any = None
     try:
         async with asyncio.timeout_at(deadline_at):
-            service = await connection.service()
+            line = await connection.line()
             left_s = deadline_at - asyncio.get_running_loop().time()
             if left_s <= 0:
                 raise TimeoutError
-            call = service.stream_infer(
-                request, metadata=STATUS_CODES, timeout=left_s + DEADLINE_GRACE_S
-            )
+            timeout_s = left_s + DEADLINE_GRACE_S
+            stream_infer = line.service.stream_infer
+            call = line.counted(stream_infer(request, metadata=STATUS_CODES, timeout=timeout_s))
         while not final:
             async with asyncio.timeout_at(deadline_at):
                 response = await _next(call, place, secrets)
@@ -71,7 +71,7 @@ async def deltas(
         raise failures.unreadable(place, error) from error
     except grpc.aio.AioRpcError as error:
         raise failures.from_rpc(
-            place, error, connected=connection.is_up, secrets=secrets
+            place, error, connected=line is not None and line.is_up, secrets=secrets
         ) from error
     finally:
         if call is not None and not call.done():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import grpc
 
 from synapse.adapters.triton import failures
-from synapse.adapters.triton.connection import Connection, Unreachable, is_being_cancelled
+from synapse.adapters.triton.connection import Connection, Line, Unreachable, is_being_cancelled
 from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.tensors import UnreadableAnswer, read_texts, text_request
 from synapse.domain.errors import EngineError, InvalidInput
@@ -96,10 +96,12 @@ class TextBatch:
         """The texts of one call in the order of its items, or why there are none."""
         place = self._place
         timeout_s = max(item.deadline_at for item in part) - self._now()
+        line: Line | None = None
         try:
-            service = await self._connection.service()
+            line = await self._connection.line()
             request = text_request(place.model, [item.text for item in part])
-            response = await service.infer(request, timeout=max(0.0, timeout_s))
+            call = line.counted(line.service.infer(request, timeout=max(0.0, timeout_s)))
+            response = await call
             texts = read_texts(response, len(part))
         except Unreachable:
             return failures.unreachable(place)
@@ -108,7 +110,7 @@ class TextBatch:
         except grpc.aio.AioRpcError as error:
             secrets = [item.text.decode() for item in part]
             return failures.from_rpc(
-                place, error, connected=self._connection.is_up, secrets=secrets
+                place, error, connected=line is not None and line.is_up, secrets=secrets
             )
         except asyncio.CancelledError:
             if is_being_cancelled():
