@@ -88,9 +88,7 @@ async def test_a_chat_ends_at_its_end_token(
 async def test_as_many_as_there_are_slots_run_side_by_side(
     engine: TritonEngine, llm: ModelSpec, pool: Pool
 ) -> None:
-    requests = ask_all(
-        *(f"Number {at} is" for at in range(llm.slots)), timeout_s=60.0, parameters=GREEDY
-    )
+    requests = ask_all(*(f"Number {at} is" for at in range(llm.slots)), parameters=GREEDY)
 
     found = await outcomes(engine, llm, pool, requests)
 
@@ -131,8 +129,8 @@ async def test_what_is_out_of_time_frees_its_slot(
 
     assert {type(each) for each in found.values()} == {EngineTimeout}
     assert isinstance(after, Completion)
-    # 32 stories of 1,500 words would take minutes.
-    assert time.monotonic() - started < 5
+    # 32 stories of 1,500 words would take many minutes.
+    assert time.monotonic() - started < 30
 
 
 async def test_closing_a_stream_frees_its_slot(
@@ -211,7 +209,7 @@ async def test_a_backend_that_dies_is_a_lost_worker_and_comes_back(
 ) -> None:
     starts = triton.times_ready()
 
-    found = await outcomes(engine, echo, pool, ask_all("innocent", "!crash", timeout_s=30.0))
+    found = await outcomes(engine, echo, pool, ask_all("innocent", "!crash"))
 
     assert [type(each) for each in found.values()] == [EngineLost, EngineLost]
     async with asyncio.timeout(RESTART_S):
@@ -225,7 +223,7 @@ async def test_a_killed_triton_is_lost_to_those_on_it_and_unavailable_to_those_a
     engine: TritonEngine, llm: ModelSpec, pool: Pool, triton: Worker
 ) -> None:
     await until_up(engine, llm, pool)
-    slow = ask_all(*["Once upon a time"] * 8, timeout_s=60.0, parameters=LONG)
+    slow = ask_all(*["Once upon a time"] * 8, parameters=LONG)
     running = asyncio.create_task(outcomes(engine, llm, pool, slow))
     await asyncio.sleep(0.5)
 

@@ -16,7 +16,7 @@ Outcomes = dict[JobId, Completion | EngineError]
 
 
 def ask(prompt: str | None, request_id: str = "job-1", **changes: Any) -> InferenceRequest:
-    fields: dict[str, Any] = {"timeout_s": 10.0, "prompt": prompt}
+    fields: dict[str, Any] = {"timeout_s": 60.0, "prompt": prompt}
     return InferenceRequest(JobId(request_id), **{**fields, **changes})
 
 
