@@ -1,7 +1,7 @@
 """A Triton model that answers with its input: for tests, and to measure everything around a model.
 
-With the parameter `test_hooks` set to "true" an item may misbehave on request: `!fail` fails its
-whole request, `!sleep:MILLISECONDS` takes that long, `!crash` ends the backend's process.
+With the parameter `test_hooks` set to "true" an item may misbehave: `!fail` fails its whole
+request, `!sleep:MILLISECONDS` takes that long, `!crash` ends the backend's process.
 """
 
 import json
@@ -29,25 +29,32 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request, in order."""
-        return [self._respond(request) for request in requests]
-
-    def _respond(self, request: Any) -> Any:
-        items = pb_utils.get_input_tensor_by_name(request, "text_input").as_numpy()
+        batch = [_items(request) for request in requests]
         if self._test_hooks:
-            try:
-                _misbehave(items.reshape(-1))
-            except ValueError as error:
-                return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+            _sleep_or_crash(batch)
+        return [self._respond(items) for items in batch]
+
+    def _respond(self, items: Any) -> Any:
+        if self._test_hooks and _asked_to_fail(items):
+            error = pb_utils.TritonError("an item asked to fail")
+            return pb_utils.InferenceResponse(error=error)
         return pb_utils.InferenceResponse([pb_utils.Tensor("text_output", items)])
 
 
-def _misbehave(items: Iterable[bytes]) -> None:
+def _items(request: Any) -> Any:
+    return pb_utils.get_input_tensor_by_name(request, "text_input").as_numpy()
+
+
+def _asked_to_fail(items: Any) -> bool:
+    return any(item.startswith(b"!fail") for item in items.reshape(-1))
+
+
+def _sleep_or_crash(batch: Iterable[Any]) -> None:
+    """Everything that Triton batched together takes the time of the slowest, as on a device."""
     longest_ms = 0.0
-    for item in items:
+    for item in (item for items in batch for item in items.reshape(-1)):
         if item.startswith(b"!crash"):
             os._exit(CRASH_EXIT_CODE)
-        if item.startswith(b"!fail"):
-            raise ValueError("an item asked to fail")
         if item.startswith(b"!sleep:"):
             longest_ms = max(longest_ms, float(item.removeprefix(b"!sleep:").split()[0]))
     time.sleep(longest_ms / 1000)
