@@ -189,19 +189,30 @@ class Supervisor:
         budget = RestartBudget(self._config.restart)
         while self._process is not None:
             trouble = await self._wait_for_trouble(self._process)
+            delay_s = self._plan_restart(budget, trouble)
+            # Told before this: taking down gigabytes of model can last a second or two.
             await self._process.kill()
             self._process = None
             while self._process is None:
-                delay_s = budget.delay_after_death(time.monotonic(), self._chance)
                 if delay_s is None:
                     self._fail(trouble)
                     return
-                self._note_restart(trouble)
                 await asyncio.sleep(delay_s)
                 try:
                     self._process = await self._run_until_ready(program)
                 except WorkerError as error:
                     trouble = error
+                    delay_s = self._plan_restart(budget, trouble)
+
+    def _plan_restart(self, budget: RestartBudget, trouble: WorkerError) -> float | None:
+        """Say that the worker is away, and how long it will wait; None: it will not come back."""
+        delay_s = budget.delay_after_death(time.monotonic(), self._chance)
+        restarts = self._status.restarts + (delay_s is not None)
+        logger.warning("worker_lost", extra={"cause": trouble.cause, "restarts": restarts})
+        self._set(
+            WorkerStatus(WorkerState.RESTARTING, trouble.cause, trouble.remedy, restarts=restarts)
+        )
+        return delay_s
 
     async def _wait_for_trouble(self, process: TritonProcess) -> WorkerError:
         ended = asyncio.create_task(process.wait())
@@ -231,13 +242,6 @@ class Supervisor:
                 last_answer_s = time.monotonic()
             elif time.monotonic() - last_answer_s > self._config.hang_timeout_s:
                 return WorkerError("Triton no longer answers", f"See {self._log_file}")
-
-    def _note_restart(self, trouble: WorkerError) -> None:
-        restarts = self._status.restarts + 1
-        logger.warning("worker_restarting", extra={"cause": trouble.cause, "restarts": restarts})
-        self._set(
-            WorkerStatus(WorkerState.RESTARTING, trouble.cause, trouble.remedy, restarts=restarts)
-        )
 
     def _fail(self, error: WorkerError) -> None:
         logger.error("worker_failed", extra={"cause": error.cause, "remedy": error.remedy})
