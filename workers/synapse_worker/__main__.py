@@ -80,7 +80,7 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Entry point of `python -m synapse_worker`."""
-    logging.basicConfig(level=logging.ERROR)
+    logging.basicConfig(level=logging.CRITICAL)  # every change of state is told by _report
     try:
         sys.exit(asyncio.run(run(parse())))
     except WorkerError as error:

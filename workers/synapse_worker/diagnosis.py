@@ -25,9 +25,9 @@ SYMPTOMS: Sequence[Symptom] = (
         "Stop what uses it or choose another port",
     ),
     Symptom(
-        re.compile(r"error while loading shared libraries: (\S+):"),
+        re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file"),
         r"The shared library \1 is missing",
-        "Install it, or build the worker environment again with `make setup`",
+        "Install its package, on Debian libgomp1 for libgomp and libpython3.N for libpython",
     ),
     Symptom(
         re.compile(r"No space left on device|Failed to initialize the shared memory|SIGBUS"),

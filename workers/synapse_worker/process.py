@@ -19,7 +19,7 @@ class TritonProcess:
     """A running Triton and its process group."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, log_file: Path, log_offset: int
+        self, process: asyncio.subprocess.Process, log_file: Path, log_offset: int | None
     ) -> None:
         """Made by `spawn`."""
         self._process = process
@@ -39,7 +39,7 @@ class TritonProcess:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
             )
-            return cls(process, log_file, log.tell())
+            return cls(process, log_file, log.tell() if log.seekable() else None)
 
     @property
     def pid(self) -> int:
@@ -56,7 +56,9 @@ class TritonProcess:
         return await self._process.wait()
 
     def log_since_start(self) -> str:
-        """What this run has logged so far."""
+        """What this run has logged so far; nothing when it goes to a terminal or a pipe."""
+        if self._log_offset is None:
+            return ""
         try:
             with self._log_file.open("rb") as log:
                 log.seek(self._log_offset)
@@ -94,8 +96,8 @@ def _group_exists(group: int) -> bool:
 
 def _open_log(path: Path) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # such as /dev/stdout in a container
+        return path.open("wb")
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         path.replace(path.with_name(path.name + ".1"))
-    log = path.open("ab")
-    log.seek(0, os.SEEK_END)
-    return log
+    return path.open("ab")

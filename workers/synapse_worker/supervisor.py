@@ -158,7 +158,8 @@ class Supervisor:
             process = await TritonProcess.spawn(program, self._ports, self._log_file)
         except OSError as error:
             raise WorkerError(
-                f"Triton cannot be started: {error.strerror or error}", "Run `make setup`"
+                f"Triton cannot be started: {error.strerror or error}".rstrip("."),
+                "Run `make setup`",
             ) from error
         try:
             async with asyncio.timeout(self._config.ready_timeout_s):

@@ -41,6 +41,11 @@ def test_the_breaker_opens_on_a_crash_loop_and_forgets_old_deaths() -> None:
             "The shared library libpython3.11.so.1.0 is missing",
         ),
         (
+            "E1121 04:11:11.2 65 model_lifecycle.cc:642] \"failed to load 'm' version 1: Internal: "
+            "ImportError: libgomp.so.1: cannot open shared object file: No such file",
+            "The shared library libgomp.so.1 is missing",
+        ),
+        (
             "E1121 04:11:11.2 65 model_lifecycle.cc:642] \"failed to load 'm' version 1: "
             'Internal: WorkerError: No GGUF file. Install it"',
             "Triton could not load m: WorkerError: No GGUF file. Install it",
