@@ -27,9 +27,15 @@ def _accept(server: socket.socket, port: int) -> None:
             client, _ = server.accept()
         except OSError:
             return
-        target = socket.create_connection(("127.0.0.1", port))
-        for source, sink in ((client, target), (target, client)):
-            threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+        threading.Thread(target=_serve, args=(client, port), daemon=True).start()
+
+
+def _serve(client: socket.socket, port: int) -> None:
+    with client, socket.create_connection(("127.0.0.1", port)) as target:
+        answers = threading.Thread(target=_pump, args=(target, client), daemon=True)
+        answers.start()
+        _pump(client, target)
+        answers.join()
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
