@@ -21,7 +21,8 @@ def main(gguf_package: str) -> None:
         for line in sys.stdin:
             order = json.loads(line)
             started = time.perf_counter()
-            counts = list(pool.map(lambda p: _run(engine, p, order["tokens"]), order["prompts"]))
+            tokens = [order["tokens"]] * len(order["prompts"])
+            counts = list(pool.map(_run, [engine] * len(tokens), order["prompts"], tokens))
             answer = {"seconds": time.perf_counter() - started, "tokens": sum(counts)}
             print(json.dumps(answer), flush=True)
 

@@ -84,7 +84,9 @@ async def closed_loop(
     return done, time.perf_counter() - started
 
 
-async def open_loop(gaps_s: Sequence[float], work: Callable[[], Coroutine[Any, Any, Answer]]) -> list[float]:
+async def open_loop(
+    gaps_s: Sequence[float], work: Callable[[], Coroutine[Any, Any, Answer]]
+) -> list[float]:
     """Requests sent at given gaps whatever the answers do; the latencies in seconds, sorted."""
     tasks: list[asyncio.Task[Answer]] = []
     due = time.perf_counter()

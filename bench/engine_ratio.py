@@ -48,9 +48,7 @@ def measure(concurrencies: tuple[int, ...], rounds: int) -> list[Ratio]:
         ]
 
 
-async def _compare(
-    url: str, bare: subprocess.Popen[str], concurrency: int, rounds: int
-) -> Ratio:
+async def _compare(url: str, bare: subprocess.Popen[str], concurrency: int, rounds: int) -> Ratio:
     pairs: list[tuple[float, float]] = []
     async with Client(url) as client:
         for number in range(rounds + 1):
@@ -116,7 +114,11 @@ def _ask(bare: subprocess.Popen[str], order: dict[str, Any]) -> dict[str, Any]:
 def _bare() -> Iterator[subprocess.Popen[str]]:
     root = Path(__file__).resolve().parents[1]
     process = subprocess.Popen(
-        [str(root / ".venv-worker/bin/python"), str(Path(__file__).with_name("bare_engine.py")), PACKAGE],
+        [
+            str(root / ".venv-worker/bin/python"),
+            str(Path(__file__).with_name("bare_engine.py")),
+            PACKAGE,
+        ],
         env={**os.environ, "PYTHONPATH": str(root / "workers")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
