@@ -61,6 +61,7 @@ async def test_the_document_describes_every_route_and_its_errors() -> None:
         "/metrics",
         "/openapi.json",
     }
+    assert document["servers"] == [{"url": "."}]  # beside the document, whatever the stage
     submit = document["paths"]["/async-infer"]["post"]
     assert set(submit["responses"]) >= {"202", "400", "404", "413", "422", "503"}
     assert "AsyncInferRequest" in json.dumps(submit["requestBody"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import cache
 
+from aws_lambda_powertools.event_handler.openapi.models import Server
+
 from synapse import __version__
 from synapse.api.pages import ASSETS, REDOC_PAGE, SWAGGER_PAGE, asset_text
 from synapse.api.resolver import Api, Reply
@@ -15,6 +17,9 @@ from synapse.domain.errors import FileUnknown, UnknownModel
 from synapse.domain.model import ModelSpec
 
 DESCRIPTION = "Model inference on your own AWS account or one machine, asynchronous and durable."
+HERE = Server(url=".")
+"""Relative to the document, so that API Gateway's /<stage> prefix is kept."""
+
 WEEK_CACHED = {"Cache-Control": "public, max-age=604800"}
 
 
@@ -76,7 +81,7 @@ def add_documentation_routes(api: Api) -> None:
     @cache
     def document() -> str:
         return api.get_openapi_json_schema(
-            title="Synapse", version=__version__, description=DESCRIPTION
+            title="Synapse", version=__version__, description=DESCRIPTION, servers=[HERE]
         )
 
     @api.handles("GET", "/openapi.json", summary="This API's OpenAPI document", tags=["service"])
