@@ -196,6 +196,8 @@ class Supervisor:
             self._process = None
             while self._process is None:
                 if delay_s is None:
+                    details = {"cause": trouble.cause, "remedy": trouble.remedy}
+                    logger.error("worker_failed", extra=details)
                     self._fail(trouble)
                     return
                 await asyncio.sleep(delay_s)
@@ -245,7 +247,6 @@ class Supervisor:
                 return WorkerError("Triton no longer answers", f"See {self._log_file}")
 
     def _fail(self, error: WorkerError) -> None:
-        logger.error("worker_failed", extra={"cause": error.cause, "remedy": error.remedy})
         restarts = self._status.restarts
         self._set(WorkerStatus(WorkerState.FAILED, error.cause, error.remedy, restarts=restarts))
 
