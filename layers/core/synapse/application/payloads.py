@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from synapse.domain.job import Job, Payload
+from synapse.domain.job import Payload
 from synapse.ports import BlobStore, ChatMessage, Completion
 
 INLINE_LIMIT_BYTES = 200 * 1024
@@ -46,11 +46,6 @@ def encode_result(completion: Completion) -> str:
     """The JSON text of a result."""
     body = {"text": completion.text, "finish_reason": completion.finish_reason}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-
-
-def blob_keys(job: Job) -> list[str]:
-    """The blobs that belong to a job and go when it goes."""
-    return [p.blob_key for p in (job.payload, job.result) if p and p.blob_key]
 
 
 async def stow(blobs: BlobStore, key: str, text: str) -> Payload:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.domain.batching import Batch
@@ -197,9 +197,7 @@ class BatchRunner:
 
     async def _end(self, run: _Run, outcome: Outcome) -> None:
         served = Served(run.pool.name, run.pool.accelerator, len(run.jobs))
-        outcome = Outcome(
-            outcome.job_id, outcome.state, outcome.result, outcome.usage, outcome.failure, served
-        )
+        outcome = replace(outcome, served=served)
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is not None:
             self.telemetry.ended(job)

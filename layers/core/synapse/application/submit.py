@@ -221,4 +221,4 @@ def _idempotency(command: SubmitJob) -> Idempotency | None:
         sorted(command.metadata.items()),
     ]
     fingerprint = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    return Idempotency(f"{command.tenant}#{command.idempotency_key}", fingerprint)
+    return Idempotency(command.idempotency_key, fingerprint)
