@@ -7,13 +7,15 @@ so what a test learns with them holds on both targets.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.errors import EngineError, IdempotencyConflict
 from synapse.domain.estimate import ServiceRate
+from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.job import (
     Failure,
     Job,
@@ -27,14 +29,7 @@ from synapse.domain.job import (
     sources,
 )
 from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
-from synapse.ports import (
-    BatchOrder,
-    Clock,
-    Completion,
-    Created,
-    Idempotency,
-    InferenceRequest,
-)
+from synapse.ports import BatchOrder, Clock, Created, Idempotency, InferenceRequest
 from tests.factories import NOW
 
 RETENTION_S = 7 * 86_400.0
@@ -237,13 +232,14 @@ class RecordingBatchStarter:
         self.orders.extend(orders)
 
 
-Answer = Completion | EngineError
+Answer = Result | EngineError
 Script = Callable[[InferenceRequest], Answer]
 
 
 def echoed(request: InferenceRequest) -> Answer:
     """The prompt (or the last message) said back."""
-    text = request.messages[-1].content if request.messages else request.prompt or ""
+    value = request.input
+    text = value.messages[-1].content if value.messages else str(value.prompt or "")
     words = len(text.split())
     return Completion(text, "stop", Usage(words, words))
 
@@ -262,6 +258,21 @@ class ScriptedEngine:
         for request in requests:
             await asyncio.sleep(0)
             yield request.id, self._answer(request)
+
+    async def stream(
+        self, model: ModelSpec, pool: Pool, request: InferenceRequest
+    ) -> AsyncGenerator[Delta, None]:
+        """The answer word by word; a scripted error comes instead of the first word."""
+        self.calls.append((model, pool, (request,)))
+        answer = self._answer(request)
+        if not isinstance(answer, Completion):
+            raise answer if isinstance(answer, EngineError) else TypeError("not a generation")
+        usage, words = answer.usage, re.findall(r"\S+\s*|\s+", answer.text)
+        for word in words:
+            await asyncio.sleep(0)
+            yield Delta(word, usage.prompt_tokens, 1)
+        left = usage.completion_tokens - len(words)
+        yield Delta("", usage.prompt_tokens, left, answer.finish_reason, usage.cached_tokens)
 
     def _answer(self, request: InferenceRequest) -> Answer:
         if isinstance(self._script, Mapping):

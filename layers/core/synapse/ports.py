@@ -6,14 +6,15 @@ function handles one request at a time, an adapter may simply block inside them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.errors import EngineError
 from synapse.domain.estimate import ServiceRate
-from synapse.domain.job import Failure, Job, JobId, JobState, Lease, Outcome, Priority, Usage
+from synapse.domain.inference import Delta, ModelInput, Result
+from synapse.domain.job import Failure, Job, JobId, JobState, Lease, Outcome, Priority
 from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
 
 Clock = Callable[[], float]
@@ -181,35 +182,13 @@ class BatchStarter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ChatMessage:
-    """One turn of a conversation."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """One item for an engine: a raw prompt, or messages to render with the model's template.
-
-    `parameters` are sampling parameters under vLLM's names; `timeout_s` is all the time it has.
-    """
+    """One item for an engine; `timeout_s` is all the time it has."""
 
     id: JobId
     timeout_s: float
-    prompt: str | None = None
-    messages: tuple[ChatMessage, ...] = ()
-    parameters: Mapping[str, object] | None = None
+    input: ModelInput
     priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What an engine made of one item."""
-
-    text: str
-    finish_reason: str
-    usage: Usage
 
 
 class InferenceEngine(Protocol):
@@ -217,11 +196,27 @@ class InferenceEngine(Protocol):
 
     def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
-    ) -> AsyncIterator[tuple[JobId, Completion | EngineError]]:
+    ) -> AsyncIterator[tuple[JobId, Result | EngineError]]:
         """Run all requests concurrently; yield each one's outcome once, as it becomes known.
 
         Closing the iterator cancels what is unfinished at the engine. Never raises for an item:
         its error is its outcome.
+        """
+        ...
+
+
+class StreamingEngine(InferenceEngine, Protocol):
+    """A worker that also hands over a generation while it is being written."""
+
+    def stream(
+        self, model: ModelSpec, pool: Pool, request: InferenceRequest
+    ) -> AsyncGenerator[Delta, None]:
+        """One generation (one sample) as it is written; the last delta has a `finish_reason`.
+
+        Closing the iterator cancels the generation at the engine.
+
+        Raises:
+            EngineError: the request is refused, or breaks off.
         """
         ...
 

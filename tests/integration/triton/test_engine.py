@@ -15,9 +15,9 @@ from synapse.domain.errors import (
     EngineUnavailable,
     InvalidInput,
 )
+from synapse.domain.inference import ChatMessage, Completion
 from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Pool, Task
-from synapse.ports import ChatMessage, Completion
 from tests.e2e.worker import Worker
 from tests.unit.triton.asking import ask, ask_all, outcome, outcomes
 

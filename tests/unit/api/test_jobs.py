@@ -63,7 +63,7 @@ async def test_everything_the_request_says_reaches_the_job() -> None:
     assert job.deadline_at == world.clock() + 9
     assert job.metadata == {"order": "4711"}
     [(_, _, [request])] = world.engine.calls
-    assert request.parameters == {"max_tokens": 7, "temperature": 0.0, "stop": ["\n"]}
+    assert request.input.parameters == {"max_tokens": 7, "temperature": 0.0, "stop": ["\n"]}
 
 
 async def test_a_failed_job_tells_its_cause_in_the_error_shape() -> None:

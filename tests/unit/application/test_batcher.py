@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from synapse.domain.errors import EngineLost, EngineUnavailable
+from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Usage
-from synapse.ports import Completion, InferenceRequest
+from synapse.ports import InferenceRequest
 from tests.fakes import Answer, ScriptedEngine
 from tests.unit.application.world import World
 
@@ -80,7 +81,7 @@ async def test_a_job_that_kills_every_worker_fails_and_takes_nobody_along() -> N
 
     def script(request: InferenceRequest) -> Answer:
         batch = world.engine.calls[-1][2]
-        died = any(other.prompt == "poison" for other in batch)
+        died = any(other.input.prompt == "poison" for other in batch)
         return EngineLost("the worker went down") if died else OK
 
     world.engine = world.runner.engine = ScriptedEngine(script)

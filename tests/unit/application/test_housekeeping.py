@@ -6,8 +6,9 @@ import pytest
 
 from synapse.application.results import Results
 from synapse.domain.errors import EngineUnavailable, JobNotCancellable, JobNotFound, Unavailable
+from synapse.domain.inference import Completion
 from synapse.domain.job import JobId, JobState, Lease, Usage
-from synapse.ports import Completion, InferenceRequest
+from synapse.ports import InferenceRequest
 from tests.factories import a_chat_model, a_message, a_pool
 from tests.fakes import Answer, MemoryRegistry, ScriptedEngine
 from tests.faults import failing_before

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from synapse.application.payloads import JobInput
 from synapse.domain.errors import (
     EngineError,
     EngineLost,
@@ -16,9 +15,10 @@ from synapse.domain.errors import (
     EngineUnavailable,
     InvalidInput,
 )
+from synapse.domain.inference import ChatMessage, Completion, ModelInput
 from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, Usage
 from synapse.domain.model import ModelSpec, Pool
-from synapse.ports import ChatMessage, Completion, InferenceRequest
+from synapse.ports import InferenceRequest
 from tests.factories import a_batch, a_pool
 from tests.fakes import Answer, ScriptedEngine
 from tests.unit.application.world import CHAT, World
@@ -50,7 +50,7 @@ async def test_a_poisoned_item_fails_alone() -> None:
         engine=ScriptedEngine(
             lambda r: (
                 InvalidInput("bad text")
-                if r.prompt == "bad"
+                if r.input.prompt == "bad"
                 else Completion("ok", "stop", Usage(1, 1))
             )
         )
@@ -146,7 +146,7 @@ async def test_what_finished_before_a_loss_stays_finished() -> None:
         engine=ScriptedEngine(
             lambda r: (
                 EngineLost("stream broke")
-                if r.prompt == "second"
+                if r.input.prompt == "second"
                 else Completion("ok", "stop", Usage())
             )
         )
@@ -236,7 +236,7 @@ class _Hanging:
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
     ) -> AsyncIterator[tuple[JobId, Completion | EngineError]]:
         [request] = requests
-        if request.prompt == "stuck":
+        if request.input.prompt == "stuck":
             self.started.set()
             try:
                 await asyncio.Event().wait()
@@ -282,10 +282,10 @@ async def test_a_large_result_travels_by_claim_check() -> None:
 async def test_messages_reach_the_engine_as_messages() -> None:
     world = World()
     turns = (ChatMessage("system", "be brief"), ChatMessage("user", "hi"))
-    job = await world.submit(model=CHAT, input=JobInput(messages=turns))
+    job = await world.submit(model=CHAT, input=ModelInput(messages=turns))
 
     await world.runner.run(a_batch(job.id, model=CHAT), a_pool())
 
     [(_, _, [request])] = world.engine.calls
-    assert request.messages == turns
-    assert request.prompt is None
+    assert request.input.messages == turns
+    assert request.input.prompt is None

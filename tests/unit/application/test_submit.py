@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synapse.application.payloads import INLINE_LIMIT_BYTES, JobInput, decode_input, fetch
+from synapse.application.payloads import INLINE_LIMIT_BYTES, decode_input, fetch
 from synapse.application.submit import SubmitJob, SubmitLimits
 from synapse.domain.errors import (
     IdempotencyConflict,
@@ -14,9 +14,9 @@ from synapse.domain.errors import (
     Unavailable,
     UnknownModel,
 )
+from synapse.domain.inference import ChatMessage, ModelInput
 from synapse.domain.job import JobState, Priority
 from synapse.domain.model import ServiceSample
-from synapse.ports import ChatMessage
 from tests.faults import failing_before
 from tests.unit.application.world import CHAT, World
 
@@ -53,20 +53,20 @@ async def test_a_large_prompt_travels_by_claim_check() -> None:
 @pytest.mark.parametrize(
     ("command", "error", "param"),
     [
-        (SubmitJob("gpt-9", JobInput("hi")), UnknownModel, "model"),
-        (SubmitJob("echo", JobInput("x" * (1024 * 1024 + 1))), PayloadTooLarge, "prompt"),
+        (SubmitJob("gpt-9", ModelInput("hi")), UnknownModel, "model"),
+        (SubmitJob("echo", ModelInput("x" * (1024 * 1024 + 1))), PayloadTooLarge, "prompt"),
         (
-            SubmitJob("echo", JobInput(messages=(ChatMessage("user", "hi"),))),
+            SubmitJob("echo", ModelInput(messages=(ChatMessage("user", "hi"),))),
             InvalidRequest,
             "messages",
         ),
         (
-            SubmitJob("echo", JobInput("hi", parameters={"max_tokens": 5000})),
+            SubmitJob("echo", ModelInput("hi", parameters={"max_tokens": 5000})),
             InvalidRequest,
             "parameters.max_tokens",
         ),
-        (SubmitJob("echo", JobInput("hi"), timeout_s=0.0), InvalidRequest, "timeout"),
-        (SubmitJob("echo", JobInput("hi"), timeout_s=1e9), InvalidRequest, "timeout"),
+        (SubmitJob("echo", ModelInput("hi"), timeout_s=0.0), InvalidRequest, "timeout"),
+        (SubmitJob("echo", ModelInput("hi"), timeout_s=1e9), InvalidRequest, "timeout"),
     ],
 )
 async def test_a_bad_request_names_its_field_and_enqueues_nothing(
@@ -85,12 +85,12 @@ async def test_a_bad_request_names_its_field_and_enqueues_nothing(
 
 async def test_an_unknown_model_is_told_which_there_are() -> None:
     with pytest.raises(UnknownModel, match=f"echo, {CHAT}"):
-        await World().submitter.submit(SubmitJob("gpt-9", JobInput("hi")))
+        await World().submitter.submit(SubmitJob("gpt-9", ModelInput("hi")))
 
 
 async def test_one_bad_request_of_many_spares_the_others() -> None:
     world = World()
-    commands = [SubmitJob(model, JobInput("hi")) for model in ("echo", "gpt-9", "echo")]
+    commands = [SubmitJob(model, ModelInput("hi")) for model in ("echo", "gpt-9", "echo")]
 
     first, second, third = await world.submitter.submit_many(commands)
 
@@ -149,7 +149,7 @@ async def test_the_position_counts_those_ahead_and_the_wait_comes_from_measured_
     await world.registry.record_service(ServiceSample("echo", items=10, busy_s=20.0), world.clock())
     await world.submit(priority=Priority.LOW)
     await world.submit(priority=Priority.HIGH)
-    command = SubmitJob("echo", JobInput("hi"), Priority.NORMAL)
+    command = SubmitJob("echo", ModelInput("hi"), Priority.NORMAL)
 
     accepted = await world.submitter.submit(command)
 
@@ -158,7 +158,7 @@ async def test_the_position_counts_those_ahead_and_the_wait_comes_from_measured_
 
 
 async def test_the_wait_is_unknown_before_anything_was_measured() -> None:
-    accepted = await World().submitter.submit(SubmitJob("echo", JobInput("hi")))
+    accepted = await World().submitter.submit(SubmitJob("echo", ModelInput("hi")))
 
     assert accepted.queue_position == 1
     assert accepted.estimated_wait_s is None
@@ -168,7 +168,7 @@ async def test_an_unknown_wait_is_no_refusal() -> None:
     world = World()
     world.queue = failing_before(world.queue, depth=[Unavailable("no attributes")])
 
-    accepted = await world.submitter.submit(SubmitJob("echo", JobInput("hi")))
+    accepted = await world.submitter.submit(SubmitJob("echo", ModelInput("hi")))
 
     assert accepted.estimated_wait_s is None
     assert len(world.queue.messages) == 1

@@ -9,12 +9,12 @@ from typing import Any
 from synapse.application.batcher import Batcher
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
-from synapse.application.payloads import JobInput
 from synapse.application.ping import Pinger
 from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
 from synapse.application.submit import SubmitJob, Submitter
 from synapse.application.sweep import Sweeper
+from synapse.domain.inference import ModelInput
 from synapse.domain.job import Job, JobId, JobState
 from synapse.domain.retry import RetryPolicy
 from tests.factories import a_chat_model, a_model, a_pool, counted_ids
@@ -99,7 +99,7 @@ class World:
 
     async def submit(self, prompt: str = "hello", **changes: Any) -> Job:
         """Submit a job to the echo model (or as `changes` say)."""
-        fields: dict[str, Any] = {"model": "echo", "input": JobInput(prompt=prompt), **changes}
+        fields: dict[str, Any] = {"model": "echo", "input": ModelInput(prompt=prompt), **changes}
         return (await self.submitter.submit(SubmitJob(**fields))).job
 
     async def work(self) -> None:

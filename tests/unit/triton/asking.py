@@ -8,16 +8,17 @@ from typing import Any
 
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.errors import EngineError
+from synapse.domain.inference import ModelInput, Result
 from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Pool
-from synapse.ports import Completion, InferenceRequest
+from synapse.ports import InferenceRequest
 
-Outcomes = dict[JobId, Completion | EngineError]
+Outcomes = dict[JobId, Result | EngineError]
 
 
 def ask(prompt: str | None, request_id: str = "job-1", **changes: Any) -> InferenceRequest:
-    fields: dict[str, Any] = {"timeout_s": 60.0, "prompt": prompt}
-    return InferenceRequest(JobId(request_id), **{**fields, **changes})
+    timeout_s = changes.pop("timeout_s", 60.0)
+    return InferenceRequest(JobId(request_id), timeout_s, ModelInput(prompt, **changes))
 
 
 def ask_all(*prompts: str, **changes: Any) -> list[InferenceRequest]:
@@ -38,7 +39,7 @@ async def outcomes(
 
 async def outcome(
     engine: TritonEngine, model: ModelSpec, pool: Pool, request: InferenceRequest
-) -> Completion | EngineError:
+) -> Result | EngineError:
     return (await outcomes(engine, model, pool, [request]))[request.id]
 
 

@@ -7,8 +7,8 @@ import pytest
 from synapse.adapters.catalogue import load_catalogue
 from synapse.adapters.triton.chat import prompt_of, render
 from synapse.domain.errors import EngineError, InvalidInput
+from synapse.domain.inference import ChatMessage
 from synapse.domain.model import ModelSpec
-from synapse.ports import ChatMessage
 from tests.factories import a_chat_model, a_model
 from tests.unit.triton.asking import ask
 

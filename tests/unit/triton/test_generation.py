@@ -10,7 +10,6 @@ import pytest
 
 from synapse.adapters.triton.connection import ConnectionSettings
 from synapse.adapters.triton.engine import TritonEngine
-from synapse.adapters.triton.tensors import Delta
 from synapse.domain.errors import (
     EngineError,
     EngineLost,
@@ -18,9 +17,9 @@ from synapse.domain.errors import (
     EngineUnavailable,
     InvalidInput,
 )
+from synapse.domain.inference import ChatMessage, Completion, Delta
 from synapse.domain.job import Usage
 from synapse.domain.model import ModelSpec, Pool
-from synapse.ports import ChatMessage, Completion
 from tests.factories import a_pool
 from tests.unit.triton.asking import ask, ask_all, eventually, outcome, outcomes
 from tests.unit.triton.fake_triton import FakeTriton

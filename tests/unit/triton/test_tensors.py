@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from synapse.adapters.triton.generated import messages
 from synapse.adapters.triton.tensors import (
-    Delta,
     UnreadableAnswer,
     decode_texts,
     encode_texts,
@@ -18,6 +17,7 @@ from synapse.adapters.triton.tensors import (
     read_texts,
     text_request,
 )
+from synapse.domain.inference import Delta
 from tests.factories import a_model
 
 

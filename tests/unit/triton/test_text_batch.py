@@ -21,9 +21,9 @@ from synapse.domain.errors import (
     EngineUnavailable,
     InvalidInput,
 )
+from synapse.domain.inference import ChatMessage, Completion
 from synapse.domain.job import JobId, Usage
 from synapse.domain.model import ModelSpec, Pool, Task
-from synapse.ports import ChatMessage, Completion
 from tests.factories import a_pool
 from tests.unit.triton.asking import ask, ask_all, eventually, outcome, outcomes
 from tests.unit.triton.fake_triton import GENERATOR, FakeTriton

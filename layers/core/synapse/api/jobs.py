@@ -18,12 +18,11 @@ from synapse.api.schemas import (
     UsageBody,
 )
 from synapse.api.services import Services
-from synapse.application.payloads import JobInput
 from synapse.application.results import JobView
 from synapse.application.submit import Accepted, SubmitJob
 from synapse.domain.errors import InvalidRequest
+from synapse.domain.inference import ChatMessage, ModelInput
 from synapse.domain.job import Job, JobId, Priority, SlaTier, Usage
-from synapse.ports import ChatMessage
 
 KeyHeader = Annotated[
     str | None,
@@ -95,7 +94,7 @@ def _command(body: AsyncInferRequest, key: str | None) -> SubmitJob:
     messages = tuple(ChatMessage(m.role, m.content) for m in body.messages or ())
     return SubmitJob(
         model=body.model,
-        input=JobInput(body.prompt, messages, sampling(body.parameters)),
+        input=ModelInput(body.prompt, messages, sampling(body.parameters)),
         priority=Priority(body.priority),
         sla=SlaTier(body.sla),
         timeout_s=body.timeout,

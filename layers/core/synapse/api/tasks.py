@@ -20,10 +20,10 @@ from synapse.api.schemas import (
     TaskResult,
 )
 from synapse.api.services import Services
-from synapse.application.payloads import JobInput
 from synapse.application.results import JobView
 from synapse.application.submit import Accepted, SubmitJob
 from synapse.domain.errors import SynapseError
+from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, Priority
 
 
@@ -68,7 +68,7 @@ def add_task_routes(api: Api, services: Services) -> None:
 def _command(body: TaskRequest, default_model: str, key: str | None = None) -> SubmitJob:
     return SubmitJob(
         model=body.model or default_model,
-        input=JobInput(prompt=body.data.text, parameters=sampling(body.parameters)),
+        input=ModelInput(prompt=body.data.text, parameters=sampling(body.parameters)),
         priority=Priority(body.priority),
         timeout_s=body.timeout,
         idempotency_key=key,

@@ -3,49 +3,91 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Any
 
-from synapse.domain.job import Payload
-from synapse.ports import BlobStore, ChatMessage, Completion
+from synapse.domain.inference import (
+    ChatMessage,
+    Choice,
+    Completion,
+    Embeddings,
+    ModelInput,
+    Result,
+    TextOrTokens,
+    TokenLogprob,
+    ToolCall,
+)
+from synapse.domain.job import Payload, Usage
+from synapse.ports import BlobStore
 
 INLINE_LIMIT_BYTES = 200 * 1024
 """Above this a text goes to the blob store: a DynamoDB item holds 400 KB in all."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobInput:
-    """A raw prompt or a conversation, and the sampling parameters under vLLM's names."""
-
-    prompt: str | None = None
-    messages: tuple[ChatMessage, ...] = ()
-    parameters: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def size_bytes(self) -> int:
-        """The size of the text the model reads, in UTF-8 bytes."""
-        texts = [self.prompt or "", *(message.content for message in self.messages)]
-        return sum(len(text.encode()) for text in texts)
+def encode_input(value: ModelInput) -> str:
+    """The JSON text of an input; what is at its default is left out."""
+    body = {
+        "prompt": value.prompt,
+        "messages": [_present(_message_body(message)) for message in value.messages],
+        "parameters": dict(value.parameters),
+        "tools": value.tools,
+        "inputs": value.inputs,
+        "samples": value.samples if value.samples > 1 else None,
+    }
+    return _json(_present(body))
 
 
-def encode_input(value: JobInput) -> str:
-    """The JSON text of an input."""
-    messages = [{"role": m.role, "content": m.content} for m in value.messages]
-    body = {"prompt": value.prompt, "messages": messages, "parameters": dict(value.parameters)}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-
-
-def decode_input(text: str) -> JobInput:
+def decode_input(text: str) -> ModelInput:
     """The input of a JSON text that `encode_input` wrote."""
     body = json.loads(text)
-    messages = tuple(ChatMessage(m["role"], m["content"]) for m in body["messages"])
-    return JobInput(body["prompt"], messages, body["parameters"])
+    return ModelInput(
+        prompt=_text_or_tokens(body.get("prompt")),
+        messages=tuple(_message(message) for message in body.get("messages", ())),
+        parameters=body.get("parameters", {}),
+        tools=tuple(body.get("tools", ())),
+        inputs=tuple(_text_or_tokens(each) or "" for each in body.get("inputs", ())),
+        samples=body.get("samples", 1),
+    )
 
 
-def encode_result(completion: Completion) -> str:
-    """The JSON text of a result."""
-    body = {"text": completion.text, "finish_reason": completion.finish_reason}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+def encode_result(result: Result) -> str:
+    """The JSON text of a result; its usage is in the job's record, less what no record holds."""
+    if isinstance(result, Embeddings):
+        return _json({"embeddings": [b64encode(vector).decode() for vector in result.vectors]})
+    body: dict[str, Any] = {"text": result.text, "finish_reason": result.finish_reason}
+    body["logprobs"] = _logprobs_body(result.logprobs)
+    body["others"] = [
+        _present(
+            {
+                "text": c.text,
+                "finish_reason": c.finish_reason,
+                "logprobs": _logprobs_body(c.logprobs),
+            }
+        )
+        for c in result.others
+    ]
+    optional = {"cached_tokens": result.usage.cached_tokens}
+    body |= {name: value for name, value in optional.items() if value is not None}
+    return _json({name: value for name, value in body.items() if value not in (None, [])})
+
+
+def decode_result(text: str, usage: Usage) -> Result:
+    """The result of a JSON text that `encode_result` wrote, with its job's recorded usage."""
+    body = json.loads(text)
+    if "embeddings" in body:
+        return Embeddings(tuple(b64decode(vector) for vector in body["embeddings"]), usage)
+    cached = body.get("cached_tokens")
+    return Completion(
+        text=body["text"],
+        finish_reason=body["finish_reason"],
+        usage=Usage(usage.prompt_tokens, usage.completion_tokens, cached),
+        logprobs=_logprobs(body.get("logprobs", ())),
+        others=tuple(
+            Choice(c.get("text", ""), c["finish_reason"], _logprobs(c.get("logprobs", ())))
+            for c in body.get("others", ())
+        ),
+    )
 
 
 async def stow(blobs: BlobStore, key: str, text: str) -> Payload:
@@ -67,3 +109,46 @@ async def fetch(blobs: BlobStore, payload: Payload) -> str:
     if payload.blob_key is None:
         raise KeyError("the payload has neither text nor blob")
     return (await blobs.get(payload.blob_key)).decode()
+
+
+def _message_body(message: ChatMessage) -> dict[str, Any]:
+    return {
+        "role": message.role,
+        "content": message.content,
+        "name": message.name,
+        "tool_calls": [[call.id, call.name, call.arguments] for call in message.tool_calls],
+        "tool_call_id": message.tool_call_id,
+    }
+
+
+def _message(body: Mapping[str, Any]) -> ChatMessage:
+    return ChatMessage(
+        role=body["role"],
+        content=body.get("content", ""),
+        name=body.get("name"),
+        tool_calls=tuple(ToolCall(*call) for call in body.get("tool_calls", ())),
+        tool_call_id=body.get("tool_call_id"),
+    )
+
+
+def _logprobs_body(logprobs: tuple[TokenLogprob, ...]) -> list[Any]:
+    return [[each.token, each.logprob, each.top] for each in logprobs]
+
+
+def _logprobs(body: Any) -> tuple[TokenLogprob, ...]:
+    return tuple(
+        TokenLogprob(token, logprob, tuple((other, value) for other, value in top))
+        for token, logprob, top in body
+    )
+
+
+def _text_or_tokens(value: str | list[int] | None) -> TextOrTokens | None:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _present(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value not in (None, "", [], (), {})}
+
+
+def _json(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))

@@ -8,17 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synapse.domain.errors import EngineError
+from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, Priority
 from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
-from synapse.ports import (
-    Clock,
-    Completion,
-    InferenceEngine,
-    InferenceRequest,
-    JobQueue,
-    Registry,
-    Telemetry,
-)
+from synapse.ports import Clock, InferenceEngine, InferenceRequest, JobQueue, Registry, Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +43,12 @@ class Pinger:
         request = InferenceRequest(
             id=JobId(f"ping-{spec.name}-{pool.name}"),
             timeout_s=self.timeout_s,
-            prompt="ping",
-            parameters={"max_tokens": 1},
+            input=ModelInput("ping", parameters={"max_tokens": 1}),
         )
         started = time.perf_counter()
         [outcome] = [o async for _, o in self.engine.infer(spec, pool, [request])]
         elapsed_s = time.perf_counter() - started
-        healthy = isinstance(outcome, Completion)
+        healthy = not isinstance(outcome, EngineError)
         if healthy and not (await self.registry.service_rate(spec.name, self.clock())).items:
             # The first thing known of a model's speed, until real work has been measured.
             sample = ServiceSample(spec.name, 1, elapsed_s)

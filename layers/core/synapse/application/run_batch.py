@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.domain.batching import Batch
 from synapse.domain.errors import EngineError, EngineLost, EngineTimeout, EngineUnavailable
+from synapse.domain.inference import Result
 from synapse.domain.job import (
     Failure,
     Job,
@@ -24,7 +25,6 @@ from synapse.domain.sweep import EXPIRED
 from synapse.ports import (
     BlobStore,
     Clock,
-    Completion,
     InferenceEngine,
     InferenceRequest,
     JobStore,
@@ -131,9 +131,7 @@ class BatchRunner:
         return InferenceRequest(
             id=job.id,
             timeout_s=min(job.deadline_at, run.lease.expires_at - SETTLE_MARGIN_S) - now,
-            prompt=value.prompt,
-            messages=value.messages,
-            parameters=value.parameters,
+            input=value,
             priority=_engine_priority(job.priority),
         )
 
@@ -168,9 +166,9 @@ class BatchRunner:
                 writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
         await asyncio.gather(*writes)
 
-    async def _record(self, run: _Run, job_id: JobId, outcome: Completion | EngineError) -> None:
+    async def _record(self, run: _Run, job_id: JobId, outcome: Result | EngineError) -> None:
         self.item_left(run.batch)
-        if isinstance(outcome, Completion):
+        if not isinstance(outcome, EngineError):
             run.finished += 1
             run.busy_s += self.clock() - run.started_at
             await self._complete(run, job_id, outcome)
@@ -188,11 +186,11 @@ class BatchRunner:
             return Outcome(job.id, JobState.EXPIRED, failure=EXPIRED)
         return Outcome(job.id, JobState.FAILED, failure=Failure(error.code, error.message))
 
-    async def _complete(self, run: _Run, job_id: JobId, completion: Completion) -> None:
-        text = encode_result(completion)
+    async def _complete(self, run: _Run, job_id: JobId, result: Result) -> None:
+        text = encode_result(result)
         # The key is the lease's own: a late duplicate cannot overwrite the published result.
-        result = await stow(self.blobs, f"jobs/{job_id}/result-{run.batch.id}", text)
-        outcome = Outcome(job_id, JobState.COMPLETED, result=result, usage=completion.usage)
+        payload = await stow(self.blobs, f"jobs/{job_id}/result-{run.batch.id}", text)
+        outcome = Outcome(job_id, JobState.COMPLETED, result=payload, usage=result.usage)
         await self._end(run, outcome)
 
     async def _end(self, run: _Run, outcome: Outcome) -> None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from synapse.application.payloads import JobInput, encode_input, stow
+from synapse.application.payloads import encode_input, stow
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import (
     InvalidRequest,
@@ -18,17 +18,10 @@ from synapse.domain.errors import (
     UnknownModel,
 )
 from synapse.domain.estimate import estimated_wait_s, queue_position
+from synapse.domain.inference import ModelInput
 from synapse.domain.job import Failure, Job, JobId, JobState, Priority, SlaTier
 from synapse.domain.model import ModelSpec
-from synapse.ports import (
-    BlobStore,
-    Clock,
-    Idempotency,
-    JobQueue,
-    JobStore,
-    Registry,
-    Telemetry,
-)
+from synapse.ports import BlobStore, Clock, Idempotency, JobQueue, JobStore, Registry, Telemetry
 
 BYTES_PER_TOKEN = 4
 """Rule of thumb for the token budget of a batch; usage is what the engine counts."""
@@ -48,7 +41,7 @@ class SubmitJob:
     """A caller's request for one job."""
 
     model: str
-    input: JobInput
+    input: ModelInput
     priority: Priority = Priority.NORMAL
     sla: SlaTier = SlaTier.BRONZE
     timeout_s: float | None = None
@@ -203,7 +196,7 @@ def message_of(job: Job) -> JobMessage:
     )
 
 
-def _token_estimate(value: JobInput, spec: ModelSpec) -> int:
+def _token_estimate(value: ModelInput, spec: ModelSpec) -> int:
     asked = value.parameters.get("max_tokens")
     output = asked if isinstance(asked, int) else spec.max_output_tokens
     return min(spec.context_tokens, value.size_bytes // BYTES_PER_TOKEN + 1 + output)

@@ -104,10 +104,14 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and written by the model."""
+    """Tokens read and written by the model.
+
+    `cached_tokens` of the prompt were in the engine's prefix cache; None if it does not tell.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int:

@@ -17,8 +17,9 @@ from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from synapse.domain.errors import EngineError, InvalidInput
+from synapse.domain.inference import ChatMessage
 from synapse.domain.model import ModelSpec
-from synapse.ports import ChatMessage, InferenceRequest
+from synapse.ports import InferenceRequest
 
 
 class _RefusedByTemplate(TemplateError):
@@ -31,11 +32,14 @@ def prompt_of(model: ModelSpec, request: InferenceRequest) -> str:
     Raises:
         InvalidInput: there is none, or the model cannot converse; see `render`.
     """
-    if request.prompt is not None:
-        return request.prompt
-    if not request.messages:
+    value = request.input
+    if isinstance(value.prompt, tuple):
+        raise InvalidInput("prompt: this model takes no token ids; send text", param="prompt")
+    if value.prompt is not None:
+        return value.prompt
+    if not value.messages:
         raise InvalidInput("there is neither a prompt nor a message")
-    return render(model, request.messages)
+    return render(model, value.messages)
 
 
 def render(model: ModelSpec, messages: Sequence[ChatMessage]) -> str:

@@ -19,14 +19,15 @@ from synapse.adapters.triton.connection import (
 from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.generated import messages
 from synapse.adapters.triton.service import Service
-from synapse.adapters.triton.tensors import Delta, generation_request
+from synapse.adapters.triton.tensors import generation_request
 from synapse.adapters.triton.text_batch import TextBatch, TextItem
 from synapse.domain.errors import EngineError, InvalidInput
+from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Pool, Task
-from synapse.ports import Completion, InferenceRequest
+from synapse.ports import InferenceRequest
 
-Outcome = tuple[JobId, Completion | EngineError]
+Outcome = tuple[JobId, Result | EngineError]
 
 
 ASK_TIMEOUT_S = 5.0
@@ -169,7 +170,7 @@ class TritonEngine:
         prompt = chat.prompt_of(place.model, request)
         try:
             message = generation_request(
-                place.model, request.id, _encoded(prompt), request.parameters or {}, stream
+                place.model, request.id, _encoded(prompt), request.input.parameters, stream
             )
         except (TypeError, ValueError) as error:
             raise InvalidInput("parameters: not JSON", param="parameters") from error
@@ -178,7 +179,7 @@ class TritonEngine:
             place,
             message,
             deadline_at=deadline_at,
-            secrets=[prompt, *(turn.content for turn in request.messages)],
+            secrets=[prompt, *(turn.content for turn in request.input.messages)],
         )
 
     async def _ask(self, pool: Pool, ask: Callable[[Service], Awaitable[Any]]) -> Any:

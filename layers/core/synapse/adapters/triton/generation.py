@@ -13,9 +13,9 @@ import grpc
 from synapse.adapters.triton import failures
 from synapse.adapters.triton.connection import Connection, Line, Unreachable, is_being_cancelled
 from synapse.adapters.triton.failures import Place
-from synapse.adapters.triton.tensors import Delta, UnreadableAnswer, is_final, read_delta
+from synapse.adapters.triton.tensors import UnreadableAnswer, is_final, read_delta
+from synapse.domain.inference import Completion, Delta
 from synapse.domain.job import Usage
-from synapse.ports import Completion
 
 # Makes Triton end a failed stream with the status code that it otherwise swallows.
 STATUS_CODES = (("triton_grpc_error", "true"),)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from synapse.adapters.triton.generated import messages
+from synapse.domain.inference import Delta
 from synapse.domain.model import ModelSpec
 
 TEXT_INPUT = "text_input"
@@ -35,20 +35,6 @@ NO_FINISH_REASON = ("", "None")
 
 class UnreadableAnswer(ValueError):
     """The engine's answer is not what the contract promises."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What one response of a generation adds.
-
-    `completion_tokens` counts the tokens of this delta; `prompt_tokens` those of the prompt, once
-    the engine has told (0 before). `finish_reason` comes with the last delta.
-    """
-
-    text: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    finish_reason: str | None = None
 
 
 def encode_texts(texts: Sequence[bytes]) -> bytes:

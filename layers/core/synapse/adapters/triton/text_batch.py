@@ -13,8 +13,8 @@ from synapse.adapters.triton.connection import Connection, Line, Unreachable, is
 from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.tensors import UnreadableAnswer, read_texts, text_request
 from synapse.domain.errors import EngineError, InvalidInput
+from synapse.domain.inference import Completion
 from synapse.domain.job import JobId, Usage
-from synapse.ports import Completion
 
 FINISH_REASON = "stop"
 MAX_CALL_BYTES = 16 * 1024 * 1024

@@ -1,0 +1,123 @@
+"""What a model is given and what it answers. Plain data, shared by both lanes and both targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from synapse.domain.job import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model wants called; `arguments` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn of a conversation; `tool_call_id` names the call that a tool's turn answers."""
+
+    role: str
+    content: str = ""
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+TextOrTokens = str | tuple[int, ...]
+"""A text, or the ids of its tokens in the model's own vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """One item for a model: a prompt to continue, messages to answer, or inputs to embed.
+
+    Exactly one of `prompt`, `messages` and `inputs` is given. `tools` are OpenAI's function
+    descriptions. `parameters` are sampling parameters under vLLM's names; `samples` is how many
+    continuations are wanted, each drawn for itself.
+    """
+
+    prompt: TextOrTokens | None = None
+    messages: tuple[ChatMessage, ...] = ()
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    tools: tuple[Mapping[str, object], ...] = ()
+    inputs: tuple[TextOrTokens, ...] = ()
+    samples: int = 1
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the text the model reads, in UTF-8 bytes (tokens count four)."""
+        texts = [*(message.content for message in self.messages), *self.inputs]
+        if self.prompt is not None:
+            texts.append(self.prompt)
+        return sum(_size(text) for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token that was written, its natural log probability, and the likeliest in its place."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One continuation as a whole."""
+
+    text: str
+    finish_reason: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model wrote for one item; `others` are the samples beyond the first."""
+
+    text: str
+    finish_reason: str
+    usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
+    others: tuple[Choice, ...] = ()
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """All samples, in the order in which they were asked for."""
+        return (Choice(self.text, self.finish_reason, self.logprobs), *self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A vector for each input, as little-endian 32-bit floats."""
+
+    vectors: tuple[bytes, ...]
+    usage: Usage
+
+
+Result = Completion | Embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one response of a generation under way adds.
+
+    `completion_tokens` and `logprobs` are those of this delta; `prompt_tokens` those of the
+    prompt, once the engine has told (0 before), `cached_tokens` how many of them its prefix cache
+    held (None if it does not tell). `finish_reason` comes with the last delta.
+    """
+
+    text: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str | None = None
+    cached_tokens: int | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+def _size(text: TextOrTokens) -> int:
+    return len(text.encode()) if isinstance(text, str) else 4 * len(text)
