@@ -176,7 +176,7 @@ async def test_the_pinger_tries_every_pair_and_remembers_what_it_saw() -> None:
         ("cpu", False, "connection refused"),
     }
     assert len(await world.registry.health()) == 4
-    assert all(r[0].parameters == {"max_tokens": 1} for _, _, r in world.engine.calls)
+    assert all(r[0].input.parameters == {"max_tokens": 1} for _, _, r in world.engine.calls)
 
 
 async def test_the_first_ping_makes_the_first_wait_estimate() -> None:
