@@ -1,0 +1,29 @@
+"""What the use cases need of the world outside, named by need; adapters implement these.
+
+All calls are coroutines: on one machine they never block the event loop; on AWS, where a
+function handles one request at a time, an adapter may simply block inside them.
+"""
+
+from synapse.ports.batcher import BatchOrder, BatchStarter
+from synapse.ports.blobs import BlobStore
+from synapse.ports.clock import Clock
+from synapse.ports.engine import InferenceEngine, InferenceRequest, StreamingEngine
+from synapse.ports.jobs import Created, Idempotency, JobQueue, JobStore
+from synapse.ports.registry import Registry
+from synapse.ports.telemetry import Telemetry
+
+__all__ = [
+    "BatchOrder",
+    "BatchStarter",
+    "BlobStore",
+    "Clock",
+    "Created",
+    "Idempotency",
+    "InferenceEngine",
+    "InferenceRequest",
+    "JobQueue",
+    "JobStore",
+    "Registry",
+    "StreamingEngine",
+    "Telemetry",
+]

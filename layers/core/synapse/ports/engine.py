@@ -1,0 +1,52 @@
+"""Workers, as the use cases see them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from synapse.domain.errors import EngineError
+from synapse.domain.inference import Delta, ModelInput, Result
+from synapse.domain.job import JobId
+from synapse.domain.model import ModelSpec, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """One item for an engine; `timeout_s` is all the time it has."""
+
+    id: JobId
+    timeout_s: float
+    input: ModelInput
+    priority: int = 0
+
+
+class InferenceEngine(Protocol):
+    """A worker that speaks the Open Inference Protocol as Triton does."""
+
+    def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncIterator[tuple[JobId, Result | EngineError]]:
+        """Run all requests concurrently; yield each one's outcome once, as it becomes known.
+
+        Closing the iterator cancels what is unfinished at the engine. Never raises for an item:
+        its error is its outcome.
+        """
+        ...
+
+
+class StreamingEngine(InferenceEngine, Protocol):
+    """A worker that also hands over a generation while it is being written."""
+
+    def stream(
+        self, model: ModelSpec, pool: Pool, request: InferenceRequest
+    ) -> AsyncGenerator[Delta, None]:
+        """One generation (one sample) as it is written; the last delta has a `finish_reason`.
+
+        Closing the iterator cancels the generation at the engine.
+
+        Raises:
+            EngineError: the request is refused, or breaks off.
+        """
+        ...

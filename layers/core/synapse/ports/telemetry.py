@@ -1,0 +1,38 @@
+"""What an operator is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from synapse.domain.batching import Batch
+from synapse.domain.job import Job, Priority
+from synapse.domain.model import Pool, WorkerHealth
+
+
+class Telemetry(Protocol):
+    """Counts and times for the operator. Never blocks, never raises, never sees a prompt."""
+
+    def submitted(self, job: Job) -> None:
+        """A job was accepted."""
+        ...
+
+    def ended(self, job: Job) -> None:
+        """A job reached a final state."""
+        ...
+
+    def batch_ran(self, batch: Batch, pool: Pool, seconds: float, errors: int) -> None:
+        """A batch came back from a pool."""
+        ...
+
+    def pinged(self, health: WorkerHealth) -> None:
+        """A worker was tried."""
+        ...
+
+    def swept(self, remedies: Mapping[str, int]) -> None:
+        """The sweeper went by; how often it applied each remedy."""
+        ...
+
+    def queue_depth(self, depth: Mapping[Priority, int]) -> None:
+        """Jobs waiting per priority."""
+        ...
