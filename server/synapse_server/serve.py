@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from synapse_server.asgi import AsgiApp
+from synapse.api.asgi import AsgiApp
 from synapse_server.banner import ready_text
 from synapse_server.config import ServerConfig, StartError
 from synapse_server.node import Node
