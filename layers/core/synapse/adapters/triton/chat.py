@@ -1,29 +1,49 @@
-"""Conversations as the raw prompts that a model was trained on, by the model's own template.
-
-The templates of model hubs are Jinja written for Hugging Face transformers, so the environment is
-the one that transformers makes: sandboxed, the same whitespace rules, the same extra functions.
-"""
+"""Conversations as the raw prompts that a model was trained on, by the model's own template."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn
+from typing import Any
 
-from jinja2 import Template
-from jinja2.exceptions import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from synapse.adapters.triton.templates import RefusedByTemplate, compiled
 from synapse.domain.errors import EngineError, InvalidInput
-from synapse.domain.inference import ChatMessage
+from synapse.domain.inference import ChatMessage, ToolCall
 from synapse.domain.model import ModelSpec
 from synapse.ports import InferenceRequest
 
+Tool = Mapping[str, object]
 
-class _RefusedByTemplate(TemplateError):
-    """The template itself objects to the conversation."""
+# Words that no template has of its own: if they come out, the template made use of them.
+PROBE_TOOL_NAME = "synapse_probe_tool"
+PROBE_CALL_NAME = "synapse_probe_call"
+PROBE_ARGUMENT = "synapse_probe_argument"
+PROBE_TOOL: Tool = {
+    "type": "function",
+    "function": {
+        "name": PROBE_TOOL_NAME,
+        "description": "A probe",
+        "parameters": {"type": "object", "properties": {}, "required": []},
+    },
+}
+# Mistral's templates want ids of nine letters.
+PROBE_CALL = ToolCall("probe0001", PROBE_CALL_NAME, json.dumps({"value": PROBE_ARGUMENT}))
+PROBE_QUESTION = ChatMessage("user", "Hello")
+PROBE_TALK = (PROBE_QUESTION, ChatMessage("assistant", tool_calls=(PROBE_CALL,)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How a template wants calls of tools; they differ, and say nothing about it."""
+
+    content_when_none: str | None
+    arguments_parsed: bool
+
+
+# What most templates take comes first.
+MANNERS = tuple(_Manner(content, parsed) for content in ("", None) for parsed in (True, False))
 
 
 def prompt_of(model: ModelSpec, request: InferenceRequest) -> str:
@@ -39,69 +59,121 @@ def prompt_of(model: ModelSpec, request: InferenceRequest) -> str:
         return value.prompt
     if not value.messages:
         raise InvalidInput("there is neither a prompt nor a message")
-    return render(model, value.messages)
+    return render(model, value.messages, value.tools)
 
 
-def render(model: ModelSpec, messages: Sequence[ChatMessage]) -> str:
-    """The prompt that makes the model answer the conversation.
+def render(model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
+    """The prompt that makes the model answer the conversation, knowing the tools.
 
     Raises:
-        InvalidInput: the model has no template, or its template objects to these messages.
+        InvalidInput: the model has no template, its template knows nothing of tools, or objects
+            to these messages.
         EngineError: the template is broken, or tries what a template must not.
     """
     if model.chat_template is None:
         raise InvalidInput(
             f"model {model.name!r} has no chat template; send a prompt instead", param="messages"
         )
+    if tools and not supports_tools(model):
+        raise InvalidInput(f"tools: model {model.name!r} was not made for tools", param="tools")
+    manner = MANNERS[0]
+    if any(message.tool_calls for message in messages):
+        known = _manner_of_calls(model.chat_template, _tokens(model))
+        if known is None:
+            raise InvalidInput(
+                f"messages: model {model.name!r} was not made for calls of tools", param="messages"
+            )
+        manner = known
     try:
-        return _compiled(model.chat_template).render(
-            messages=[{"role": m.role, "content": m.content} for m in messages],
-            add_generation_prompt=True,
-            tools=None,
-            documents=None,
-            **_tokens(model.special_tokens),
-        )
-    except _RefusedByTemplate as refusal:
+        return _render(model.chat_template, _tokens(model), messages, tools, manner)
+    except RefusedByTemplate as refusal:
         raise InvalidInput(f"messages: {refusal.message}", param="messages") from refusal
     except Exception as error:
         # Whatever it is, the template did it; its text may hold parts of the conversation.
         raise EngineError(f"the chat template of model {model.name!r} failed") from error
 
 
+def supports_tools(model: ModelSpec) -> bool:
+    """Whether the model's template tells it of tools that it may call."""
+    if model.chat_template is None:
+        return False
+    return _tells_of_tools(model.chat_template, _tokens(model))
+
+
+SpecialTokens = tuple[tuple[str, str], ...]
+
+
+def _tokens(model: ModelSpec) -> SpecialTokens:
+    return tuple((f"{kind}_token", token) for kind, token in model.special_tokens.items())
+
+
 @lru_cache(maxsize=64)
-def _compiled(template: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
-    return environment.from_string(template)
+def _tells_of_tools(template: str, tokens: SpecialTokens) -> bool:
+    shown = _probed(template, tokens, (PROBE_QUESTION,), MANNERS[0])
+    return PROBE_TOOL_NAME in shown
 
 
-def _tokens(special_tokens: Mapping[str, str]) -> dict[str, str]:
-    return {f"{kind}_token": token for kind, token in special_tokens.items()}
+@lru_cache(maxsize=64)
+def _manner_of_calls(template: str, tokens: SpecialTokens) -> _Manner | None:
+    """The first manner in which a call comes through; None if it does in none."""
+    for manner in MANNERS:
+        shown = _probed(template, tokens, PROBE_TALK, manner)
+        if PROBE_CALL_NAME in shown and PROBE_ARGUMENT in shown:
+            return manner
+    return None
 
 
-def _raise_exception(message: str) -> NoReturn:
-    raise _RefusedByTemplate(message)
-
-
-def _strftime_now(pattern: str) -> str:
-    return datetime.now(UTC).strftime(pattern)
-
-
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
+def _probed(
+    template: str, tokens: SpecialTokens, talk: Sequence[ChatMessage], manner: _Manner
 ) -> str:
-    # Jinja's own escapes HTML, which a prompt is not.
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
+    """What the template makes of a probe: nothing, if it fails on it."""
+    try:
+        return _render(template, tokens, talk, (PROBE_TOOL,), manner)
+    except Exception:  # noqa: BLE001 - the template's own, whatever it is; not this caller's
+        return ""
+
+
+def _render(
+    template: str,
+    tokens: SpecialTokens,
+    messages: Sequence[ChatMessage],
+    tools: Sequence[Tool],
+    manner: _Manner,
+) -> str:
+    return compiled(template).render(
+        messages=_turns(messages, manner),
+        add_generation_prompt=True,
+        tools=[dict(tool) for tool in tools] or None,
+        documents=None,
+        **dict(tokens),
     )
+
+
+def _turns(messages: Sequence[ChatMessage], manner: _Manner) -> list[dict[str, Any]]:
+    """The messages as Hugging Face's templates expect them."""
+    called = {call.id: call.name for message in messages for call in message.tool_calls}
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        turn: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            turn["content"] = message.content or manner.content_when_none
+            turn["tool_calls"] = [_call(call, manner) for call in message.tool_calls]
+        # Templates that know tools by name only are not told it by OpenAI's clients.
+        name = message.name or called.get(message.tool_call_id or "")
+        optional = {"name": name, "tool_call_id": message.tool_call_id}
+        turns.append(turn | {key: value for key, value in optional.items() if value is not None})
+    return turns
+
+
+def _call(call: ToolCall, manner: _Manner) -> dict[str, Any]:
+    arguments = _parsed(call.arguments) if manner.arguments_parsed else call.arguments
+    function = {"name": call.name, "arguments": arguments}
+    return {"type": "function", "id": call.id, "function": function}
+
+
+def _parsed(arguments: str) -> object:
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        # A model may have written anything; what it wrote is what it is shown again.
+        return arguments
