@@ -172,14 +172,26 @@ class MemoryJobQueue:
 class MemoryBlobStore:
     """Bytes in a dict."""
 
+    PIECE_BYTES = 1000
+
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
 
     async def put(self, key: str, data: bytes) -> None:
         self.blobs[key] = bytes(data)
 
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        data = b"".join([chunk async for chunk in chunks])
+        self.blobs[key] = data
+        return len(data)
+
     async def get(self, key: str) -> bytes:
         return self.blobs[key]
+
+    async def stream(self, key: str, start: int = 0) -> AsyncGenerator[bytes, None]:
+        data = self.blobs[key]
+        for place in range(start, len(data), self.PIECE_BYTES):
+            yield data[place : place + self.PIECE_BYTES]
 
     async def delete(self, key: str) -> None:
         self.blobs.pop(key, None)

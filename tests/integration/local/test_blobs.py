@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,56 @@ async def test_old_files_that_no_record_names_are_pruned(
     assert await blobs.get("new") == b"new"
     with pytest.raises(KeyError):
         await blobs.get("old")
+
+
+async def endless(begun: asyncio.Event) -> AsyncIterator[bytes]:
+    yield b"x" * 3_000_000
+    begun.set()
+    await asyncio.Event().wait()
+
+
+async def test_a_stream_that_is_cancelled_leaves_no_litter(
+    blobs: FolderBlobStore, folder: Path
+) -> None:
+    begun = asyncio.Event()
+    storing = asyncio.create_task(blobs.put_stream("key", endless(begun)))
+    await begun.wait()
+    assert len(files(folder)) == 1
+
+    storing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+
+    assert files(folder) == []
+
+
+async def test_a_stream_onto_a_full_disk_is_unavailable_and_leaves_no_litter(
+    blobs: FolderBlobStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x" * 3_000_000
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(Unavailable, match="disk is full"):
+            await blobs.put_stream("key", chunks())
+
+    assert files(folder) == []
+
+
+async def test_what_a_dead_process_was_writing_is_dropped(
+    blobs: FolderBlobStore, folder: Path
+) -> None:
+    await blobs.put("kept", b"kept")
+    [kept] = files(folder)
+    kept.with_name(".partial-left-by-a-crash").write_bytes(b"half")
+
+    assert await blobs.drop_partials() == 1
+
+    assert files(folder) == [kept]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

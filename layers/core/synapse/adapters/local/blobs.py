@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import tempfile
-from contextlib import suppress
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from io import BufferedReader
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
+from synapse.adapters.chunks import regrouped
 from synapse.adapters.local.failures import StorageError, explain, unavailable
+from synapse.adapters.local.partial_file import PARTIAL, PartialFile
 
-PARTIAL = ".partial-"
+PIECE_BYTES = 1024 * 1024
+"""Of a stream: what goes to or comes from the disk at once."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class FolderBlobStore:
@@ -31,26 +39,37 @@ class FolderBlobStore:
 
     async def put(self, key: str, data: bytes) -> None:
         """Store `data` durably under `key`, replacing what was there; readers see old or new."""
+        await self._on_disk(_publish, self._path(key), data)
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """See the port."""
+        partial, size = PartialFile(self._path(key)), 0
         try:
-            await asyncio.to_thread(_publish, self._path(key), data)
-        except OSError as error:
-            raise unavailable(error, self._folder) from error
+            async with aclosing(regrouped(chunks, PIECE_BYTES)) as pieces:
+                async for piece in pieces:
+                    await self._on_disk(partial.write, piece)
+                    size += len(piece)
+            await self._on_disk(partial.publish)
+        except BaseException:
+            await asyncio.to_thread(partial.discard)
+            raise
+        return size
 
     async def get(self, key: str) -> bytes:
         """The bytes under `key`."""
-        try:
-            return await asyncio.to_thread(self._path(key).read_bytes)
-        except FileNotFoundError as error:
-            raise KeyError(key) from error
-        except OSError as error:
-            raise unavailable(error, self._folder) from error
+        with await self._on_disk(_open, self._path(key), key) as file:
+            return await self._on_disk(file.read)
+
+    async def stream(self, key: str, start: int = 0) -> AsyncGenerator[bytes, None]:
+        """See the port."""
+        with await self._on_disk(_open, self._path(key), key) as file:
+            await self._on_disk(file.seek, start)
+            while piece := await self._on_disk(file.read, PIECE_BYTES):
+                yield piece
 
     async def delete(self, key: str) -> None:
         """Forget `key`; unknown keys are ignored."""
-        try:
-            await asyncio.to_thread(self._path(key).unlink, missing_ok=True)
-        except OSError as error:
-            raise unavailable(error, self._folder) from error
+        await self._on_disk(_unlink, self._path(key))
 
     async def prune(self, older_than: float) -> int:
         """Delete what was last written before `older_than`; returns how many files.
@@ -60,41 +79,45 @@ class FolderBlobStore:
         """
         return await asyncio.to_thread(_prune, self._folder, older_than)
 
+    async def drop_partials(self) -> int:
+        """Delete what a process that died was writing; call it before anything is written."""
+        return await asyncio.to_thread(_prune, self._folder, math.inf, f"??/{PARTIAL}*")
+
+    async def _on_disk(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await asyncio.to_thread(work, *args, **kwargs)
+        except OSError as error:
+            raise unavailable(error, self._folder) from error
+
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return self._folder / name[:2] / name[2:]
 
 
 def _publish(path: Path, data: bytes) -> None:
-    if not path.parent.is_dir():
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(path.parent.parent)
-    descriptor, partial = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
+    partial = PartialFile(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
+        partial.write(data)
+        partial.publish()
     except BaseException:
-        with suppress(OSError):
-            Path(partial).unlink(missing_ok=True)
+        partial.discard()
         raise
-    # The new name is on disk only when its folder is.
-    _sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _open(path: Path, key: str) -> BufferedReader:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise KeyError(key) from error
 
 
-def _prune(folder: Path, older_than: float) -> int:
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _prune(folder: Path, older_than: float, pattern: str = "??/*") -> int:
     pruned = 0
-    for path in folder.glob("??/*"):
+    for path in folder.glob(pattern):
         with suppress(OSError):
             if path.stat().st_mtime < older_than:
                 path.unlink()
