@@ -82,7 +82,7 @@ async def test_a_bad_body_is_told_what_where_and_enqueues_nothing(
         ("GET", "/results/unknown", {"wait": "nan"}, 400, "invalid_value"),
         ("GET", "/v1/models/unknown", None, 404, "model_not_found"),
         ("GET", "/nowhere", None, 404, "route_not_found"),
-        ("PUT", "/async-infer", None, 404, "route_not_found"),
+        ("PUT", "/async-infer", None, 405, "method_not_allowed"),
         ("GET", "/api/static/secrets.txt", None, 404, "file_not_found"),
     ],
 )

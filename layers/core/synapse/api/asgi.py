@@ -1,22 +1,59 @@
-"""ASGI in front of the resolver: HTTP requests become the proxy events that it knows."""
+"""ASGI in front of the resolver: HTTP requests become the proxy events that it knows.
+
+A request whose client goes away is given up where its route allows that, and a stream is closed;
+both end what was asked of the engine.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    MutableMapping,
+    Sequence,
+)
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
 from synapse.api.errors import error_body
-from synapse.api.resolver import Api
+from synapse.api.resolver import Answered, Api, ClientGone, Response
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+RawHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
 """What a Lambda proxy event can carry, so that both targets refuse alike."""
+
+LINGER_BYTES = 64 * 1024 * 1024
+LINGER_S = 5.0
+"""How much of a refused body is still read, and for how long: a connection that is closed on a
+client while it sends is reset, and the answer is lost with it."""
+
+STOPPING_MESSAGE = "the server is stopping; send the request again"
+
+
+@dataclass(frozen=True, slots=True)
+class RawRoute:
+    """A route that takes its body as it comes in, past the resolver and `MAX_BODY_BYTES`.
+
+    `path` is matched as a whole; its named groups are in `scope["path_params"]`.
+    """
+
+    method: str
+    path: re.Pattern[str]
+    handler: RawHandler
 
 
 class _TooLarge(Exception):
@@ -26,25 +63,126 @@ class _TooLarge(Exception):
 class AsgiApp:
     """Hosts an `Api` under any ASGI server (lifespan off: the caller owns start and stop)."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, raw_routes: Sequence[RawRoute] = ()) -> None:
         self._api = api
+        self._raw_routes = tuple(raw_routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served here, not {scope['type']}")
         try:
+            handler = self._raw_handler(scope)
+            if handler is not None:
+                await handler(scope, receive, send)
+            else:
+                await self._serve(scope, receive, send)
+        except ClientGone:
+            return
+
+    def _raw_handler(self, scope: Scope) -> RawHandler | None:
+        for route in self._raw_routes:
+            match = route.path.fullmatch(scope["path"])
+            if match and route.method == scope["method"]:
+                scope["path_params"] = match.groupdict()
+                return route.handler
+        return None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
             body = await _read(receive)
             event = _proxy_event(scope, body.decode())
         except _TooLarge:
             message = f"body: at most {MAX_BODY_BYTES} bytes are accepted"
-            await _refuse(send, 413, message, "payload_too_large")
+            await refuse(send, 413, message, "payload_too_large", receive=receive)
             return
         except UnicodeDecodeError:
-            await _refuse(send, 400, "body: not UTF-8 text", "invalid_encoding")
+            await refuse(send, 400, "body: not UTF-8 text", "invalid_encoding")
             return
-        response = await self._api.answer(event, None)
-        await _respond(send, response)
+
+        async def hold(call: Awaitable[Answered]) -> Answered:
+            async with ended_by_client(receive):
+                return await call
+
+        try:
+            response = await self._api.respond(event, None, hold)
+        except asyncio.CancelledError:
+            # Only a server that stops cancels a request. Its task ends with this answer.
+            await refuse(send, 503, STOPPING_MESSAGE, "server_stopping", retry_after_s=1)
+            return
+        if response.chunks is None:
+            await _send_whole(send, response)
+            return
+        async with ended_by_client(receive):
+            await _send_chunks(send, response, response.chunks)
+
+
+@contextlib.asynccontextmanager
+async def ended_by_client(receive: Receive) -> AsyncIterator[None]:
+    """A block that is cancelled when the client goes away.
+
+    Enter it only once the request's body has been read.
+
+    Raises:
+        ClientGone: it went.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone and task.uncancel() == 0:
+            raise ClientGone from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+async def refuse(
+    send: Send,
+    status: int,
+    message: str,
+    code: str,
+    *,
+    retry_after_s: int | None = None,
+    receive: Receive | None = None,
+) -> None:
+    """Answer with an error and close the connection.
+
+    Give `receive` if the body was not read to its end: of the rest, some is read and dropped.
+    """
+    headers = {"content-type": ["application/json"], "connection": ["close"]}
+    headers["x-request-id"] = [new_request_id()]
+    if retry_after_s is not None:
+        headers["retry-after"] = [str(retry_after_s)]
+    body = json.dumps(error_body(status, message, code=code))
+    await _send_whole(send, Response(status, headers, body), receive)
+
+
+async def _drop_rest(receive: Receive) -> None:
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while size < LINGER_BYTES:
+                message = await receive()
+                if not message.get("more_body", False):
+                    return
+                size += len(message["body"])
+
+
+def new_request_id() -> str:
+    """What finds a request in the log."""
+    return f"req-{secrets.token_hex(8)}"
 
 
 async def _read(receive: Receive) -> bytes:
@@ -52,11 +190,14 @@ async def _read(receive: Receive) -> bytes:
 
     Raises:
         _TooLarge: it is larger than allowed; the rest is not read.
+        ClientGone: it breaks off.
     """
     chunks: list[bytes] = []
     size = 0
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > MAX_BODY_BYTES:
@@ -82,30 +223,42 @@ def _proxy_event(scope: Scope, body: str) -> dict[str, Any]:
         "requestContext": {
             "stage": "$default",
             "path": scope["path"],
-            "requestId": f"req-{secrets.token_hex(8)}",
+            "requestId": new_request_id(),
         },
         "body": body,
         "isBase64Encoded": False,
     }
 
 
-async def _refuse(send: Send, status: int, message: str, code: str) -> None:
-    body = json.dumps(error_body(status, message, code=code))
-    headers = {"Content-Type": ["application/json"], "Connection": ["close"]}
-    await _respond(send, {"statusCode": status, "multiValueHeaders": headers, "body": body})
+async def _send_whole(send: Send, response: Response, receive: Receive | None = None) -> None:
+    body = response.body.encode()
+    await _start(send, response, (b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.body", "body": body, "more_body": receive is not None})
+    if receive is not None:
+        await _drop_rest(receive)
+        await send({"type": "http.response.body", "body": b""})
 
 
-async def _respond(send: Send, response: dict[str, Any]) -> None:
-    body = response["body"].encode()
-    headers = list(_header_lines(response["multiValueHeaders"].items()))
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send(
-        {"type": "http.response.start", "status": response["statusCode"], "headers": headers}
-    )
-    await send({"type": "http.response.body", "body": body})
+async def _send_chunks(send: Send, response: Response, chunks: AsyncGenerator[bytes, None]) -> None:
+    """Each chunk as it comes; the next one is asked for once the client can take it."""
+    async with contextlib.aclosing(chunks):
+        await _start(send, response)
+        try:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except asyncio.CancelledError:
+            if response.if_cut:
+                await send({"type": "http.response.body", "body": response.if_cut})
+            raise
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _start(send: Send, response: Response, *more: tuple[bytes, bytes]) -> None:
+    headers = [*_header_lines(response.headers.items()), *more]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
 
 
 def _header_lines(items: Iterable[tuple[str, list[str]]]) -> Iterable[tuple[bytes, bytes]]:
     for name, values in items:
         for value in values:
-            yield name.lower().encode("latin-1"), value.encode("latin-1")
+            yield name.encode("latin-1"), value.encode("latin-1")

@@ -59,6 +59,7 @@ def add_job_routes(api: Api, services: Services) -> None:
     @api.handles(
         "GET",
         "/results/<job_id>",
+        abandonable=True,
         summary="A job's state and result",
         tags=["jobs"],
         responses={200: json_response("The job", JobResult), **ERRORS},

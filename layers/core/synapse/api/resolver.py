@@ -13,12 +13,16 @@ import functools
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar, get_type_hints
 
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+from aws_lambda_powertools.event_handler import Response as RouteResponse
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from pydantic import BaseModel
@@ -28,6 +32,8 @@ from synapse.domain.errors import MalformedBody, SynapseError, Unavailable
 
 logger = logging.getLogger(__name__)
 JSON = "application/json"
+OPENAI_VERSION = "2020-10-01"
+"""The version of OpenAI's API whose shapes are spoken under /v1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +54,77 @@ class Reply:
         return json.dumps(self.body, ensure_ascii=False, separators=(",", ":"))
 
 
-Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Reply]])
+@dataclass(frozen=True, slots=True)
+class StreamReply:
+    """What a handler answers piece by piece, each sent as soon as it is there.
+
+    Whoever takes it closes `chunks`, also when it is not read to its end (the client has gone).
+    `if_cut` is sent as the last piece if the server has to end the stream before its time;
+    without it the connection breaks off, so that nobody takes a part for the whole.
+    """
+
+    chunks: AsyncGenerator[bytes, None]
+    content_type: str
+    status: int = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+    if_cut: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer on its way out: header names in lower case; `body`, or `chunks` to be closed."""
+
+    status: int
+    headers: dict[str, list[str]]
+    body: str = ""
+    chunks: AsyncGenerator[bytes, None] | None = None
+    if_cut: bytes = b""
+
+
+class ClientGone(Exception):
+    """Nobody is left to answer: raised by what a front door puts around a call."""
+
+
+Answered = Reply | StreamReply
+Call = Callable[[], Awaitable[Answered]]
+Hold = Callable[[Awaitable[Answered]], Awaitable[Answered]]
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Answered]])
+
+
+async def _as_it_is(call: Awaitable[Answered]) -> Answered:
+    return await call
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A validated call; an `abandonable` one is not worth finishing once its client has gone."""
+
+    call: Call
+    abandonable: bool
 
 
 class Api(APIGatewayRestResolver):
-    """Routes with `async def` handlers that return a `Reply`."""
+    """Routes with `async def` handlers that return a `Reply` or a `StreamReply`."""
 
     def __init__(self) -> None:
         super().__init__(enable_validation=True)
-        self._pending: Callable[[], Awaitable[Reply]] | None = None
+        self._pending: _Pending | None = None
         self.exception_handler(RequestValidationError)(_invalid)
-        self.not_found(_no_route)
+        self.not_found(self._no_route)
 
-    def handles(self, method: str, rule: str, **openapi: Any) -> Callable[[Handler], Handler]:
-        """Register an `async def` handler for `method` and `rule`."""
+    def handles(
+        self, method: str, rule: str, *, abandonable: bool = False, **openapi: Any
+    ) -> Callable[[Handler], Handler]:
+        """Register an `async def` handler for `method` and `rule`.
+
+        An `abandonable` handler is cancelled when its client goes away before the answer.
+        """
 
         def register(handler: Handler) -> Handler:
             @functools.wraps(handler)
-            def leave(**arguments: Any) -> Response[None]:
-                self._pending = functools.partial(handler, **arguments)
-                return Response(status_code=HTTPStatus.OK, content_type=JSON, body=None)
+            def leave(**arguments: Any) -> RouteResponse[None]:
+                self._pending = _Pending(functools.partial(handler, **arguments), abandonable)
+                return RouteResponse(status_code=HTTPStatus.OK, content_type=JSON, body=None)
 
             leave.__signature__ = _arguments_of(handler)  # type: ignore[attr-defined]
             self.route(rule, method, **openapi)(leave)
@@ -75,33 +132,82 @@ class Api(APIGatewayRestResolver):
 
         return register
 
-    async def answer(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-        """The Lambda proxy response to a Lambda proxy event. Raises nothing."""
+    async def respond(
+        self, event: Mapping[str, Any], context: Any, hold: Hold = _as_it_is
+    ) -> Response:
+        """The response to a Lambda proxy event.
+
+        `hold` awaits an abandonable call; it may give up on it.
+
+        Raises:
+            ClientGone: `hold` did.
+        """
+        started_s = time.perf_counter()
         request_id = _request_id(event)
         try:
-            refused, call = self._validated(_as_json(event), context)
-            if call is None:
-                return _with_request_id(refused, request_id)
-            reply = await call()
+            refused, pending = self._validated(_as_json(event), context)
+            if pending is None:
+                response = _routed(refused)
+            else:
+                call = pending.call()
+                response = _response(await (hold(call) if pending.abandonable else call))
+        except ClientGone:
+            raise
         except SynapseError as error:
-            reply = _error_reply(error)
+            response = _response(_error_reply(error))
         except Exception:
             logger.exception("request failed", extra={"request_id": request_id})
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            reply = Reply(error_body(status, INTERNAL_MESSAGE, code="internal_error"), status)
-        return _with_request_id(_proxy_response(reply), request_id)
+            body = error_body(status, INTERNAL_MESSAGE, code="internal_error")
+            response = _response(Reply(body, status))
+        response.headers["x-request-id"] = [request_id]
+        if str(event.get("path")).startswith("/v1/"):
+            elapsed_ms = (time.perf_counter() - started_s) * 1000
+            response.headers["openai-processing-ms"] = [str(round(elapsed_ms))]
+            response.headers["openai-version"] = [OPENAI_VERSION]
+        return response
+
+    async def answer(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+        """The Lambda proxy response to a Lambda proxy event; a stream comes in one piece."""
+        response = await self.respond(event, context)
+        body, is_base64 = response.body, False
+        if response.chunks is not None:
+            async with aclosing(response.chunks) as chunks:
+                body, is_base64 = _text(b"".join([chunk async for chunk in chunks]))
+        return {
+            "statusCode": response.status,
+            "multiValueHeaders": response.headers,
+            "body": body,
+            "isBase64Encoded": is_base64,
+        }
 
     def _validated(
         self, event: Mapping[str, Any], context: Any
-    ) -> tuple[dict[str, Any], Callable[[], Awaitable[Reply]] | None]:
+    ) -> tuple[dict[str, Any], _Pending | None]:
         """The resolver's own response, and the call that is to be made instead if all is well."""
         self._pending = None
         try:
             response = self.resolve(event, context)
         except RecursionError as error:
             raise MalformedBody("body: nested too deeply") from error
-        call, self._pending = self._pending, None
-        return response, call
+        pending, self._pending = self._pending, None
+        return response, pending
+
+    def _no_route(self, _: NotFoundError) -> RouteResponse[str]:
+        path = self.current_event.path
+        routes = [*self._static_routes, *self._dynamic_routes]
+        allowed = sorted({route.method for route in routes if route.rule.match(path)})
+        if allowed:
+            methods = ", ".join(allowed)
+            return _refusal(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                f"{self.current_event.http_method} is not for this route; it takes {methods}",
+                code="method_not_allowed",
+                headers={"Allow": methods},
+            )
+        return _refusal(
+            HTTPStatus.NOT_FOUND, "no such route; /api/docs lists them", code="route_not_found"
+        )
 
 
 def _arguments_of(handler: Callable[..., Any]) -> inspect.Signature:
@@ -112,18 +218,22 @@ def _arguments_of(handler: Callable[..., Any]) -> inspect.Signature:
     return inspect.Signature(parameters)
 
 
-def _invalid(error: RequestValidationError) -> Response[str]:
+def _invalid(error: RequestValidationError) -> RouteResponse[str]:
     message, param, code = validation_error(error.errors())
-    status = HTTPStatus.BAD_REQUEST
-    body = error_body(status, message, code=code, param=param)
-    return Response(status_code=status, content_type=JSON, body=json.dumps(body))
+    return _refusal(HTTPStatus.BAD_REQUEST, message, code=code, param=param)
 
 
-def _no_route(_: NotFoundError) -> Response[str]:
-    status = HTTPStatus.NOT_FOUND
-    message = "no such route; /api/docs lists them"
-    body = error_body(status, message, code="route_not_found")
-    return Response(status_code=status, content_type=JSON, body=json.dumps(body))
+def _refusal(
+    status: HTTPStatus,
+    message: str,
+    *,
+    code: str,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> RouteResponse[str]:
+    body = json.dumps(error_body(status, message, code=code, param=param))
+    sent = dict(headers or {})
+    return RouteResponse(status_code=status, content_type=JSON, body=body, headers=sent)
 
 
 def _error_reply(error: SynapseError) -> Reply:
@@ -133,20 +243,26 @@ def _error_reply(error: SynapseError) -> Reply:
     return Reply(body_of(error), status_of(error), headers=headers)
 
 
-def _proxy_response(reply: Reply) -> dict[str, Any]:
-    headers = {"Content-Type": [reply.content_type]}
-    headers |= {name: [value] for name, value in reply.headers.items()}
-    return {
-        "statusCode": int(reply.status),
-        "multiValueHeaders": headers,
-        "body": reply.text(),
-        "isBase64Encoded": False,
-    }
+def _routed(response: Mapping[str, Any]) -> Response:
+    """The resolver's own response."""
+    headers = {name.lower(): values for name, values in response["multiValueHeaders"].items()}
+    return Response(int(response["statusCode"]), headers, response["body"] or "")
 
 
-def _with_request_id(response: dict[str, Any], request_id: str) -> dict[str, Any]:
-    response["multiValueHeaders"]["x-request-id"] = [request_id]
-    return response
+def _response(reply: Answered) -> Response:
+    headers = {"content-type": [reply.content_type]}
+    headers |= {name.lower(): [value] for name, value in reply.headers.items()}
+    if isinstance(reply, StreamReply):
+        return Response(int(reply.status), headers, chunks=reply.chunks, if_cut=reply.if_cut)
+    return Response(int(reply.status), headers, reply.text())
+
+
+def _text(content: bytes) -> tuple[str, bool]:
+    """Content as a proxy response carries it, and whether that is in base64."""
+    try:
+        return content.decode(), False
+    except UnicodeDecodeError:
+        return b64encode(content).decode(), True
 
 
 def _request_id(event: Mapping[str, Any]) -> str:

@@ -56,6 +56,7 @@ def add_task_routes(api: Api, services: Services) -> None:
     @api.handles(
         "GET",
         "/api/inference/<task_id>",
+        abandonable=True,
         summary="A task's state and result",
         tags=["tasks"],
         responses={200: json_response("The task", TaskResult), **ERRORS},

@@ -1,0 +1,224 @@
+"""The ASGI app under a real uvicorn: clients that leave or dawdle, a server that stops."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import uvicorn
+
+from synapse.api.asgi import AsgiApp, RawRoute, Receive, Scope, Send
+from synapse.api.resolver import Api, Reply, StreamReply
+
+PATIENCE_S = 5.0
+CUT = b'data: {"error":"stopping"}\n\n'
+
+
+@dataclass
+class Routes:
+    """An API whose routes tell what becomes of them."""
+
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: int = 0
+
+    def api(self) -> Api:
+        api = Api()
+
+        @api.handles("GET", "/v1/stream")
+        async def stream() -> StreamReply:
+            return StreamReply(self.chunks(), "text/event-stream", if_cut=CUT)
+
+        @api.handles("GET", "/three")
+        async def three() -> StreamReply:
+            async def chunks() -> AsyncGenerator[bytes, None]:
+                for number in range(3):
+                    yield b"\xff%d" % number
+
+            return StreamReply(chunks(), "application/octet-stream")
+
+        @api.handles("GET", "/held", abandonable=True)
+        async def held() -> Reply:
+            self.started.set()
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+            return Reply({})
+
+        @api.handles("GET", "/durable")
+        async def durable() -> Reply:
+            self.started.set()
+            await self.release.wait()
+            self.finished.set()
+            return Reply({})
+
+        return api
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                self.sent += 1
+                yield b"data: %s\n\n" % (b"x" * 65_536 if self.release.is_set() else b"x")
+                await asyncio.sleep(0.001)
+        finally:
+            self.closed.set()
+
+
+@asynccontextmanager
+async def serving(app: AsgiApp, grace_s: int = 1) -> AsyncIterator[tuple[str, uvicorn.Server]]:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, lifespan="off", log_level="critical", timeout_graceful_shutdown=grace_s
+    )
+    server = uvicorn.Server(config)
+    serve = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
+    finally:
+        server.should_exit = True
+        await serve
+        listener.close()
+
+
+async def _soon(event: asyncio.Event) -> None:
+    await asyncio.wait_for(event.wait(), PATIENCE_S)
+
+
+async def _request(url: str, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=4096)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return reader, writer
+
+
+async def test_a_stream_comes_piece_by_piece_and_its_connection_is_used_again() -> None:
+    routes = Routes()
+    async with serving(AsgiApp(routes.api())) as (url, _), httpx.AsyncClient() as client:
+        first = await client.get(f"{url}/three")
+        second = await client.get(f"{url}/three")
+
+    assert first.content == second.content == b"\xff0\xff1\xff2"
+    assert first.headers["transfer-encoding"] == "chunked"
+    assert first.headers["x-request-id"] != second.headers["x-request-id"]
+
+
+async def test_a_killed_client_closes_the_stream_and_leaves_no_task() -> None:
+    routes = Routes()
+    async with serving(AsgiApp(routes.api())) as (url, _):
+        before = len(asyncio.all_tasks())
+        reader, writer = await _request(url, "/v1/stream")
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readuntil(b"data: x")
+        writer.transport.abort()
+        await _soon(routes.closed)
+        await asyncio.sleep(0.05)
+
+        assert b"openai-version: 2020-10-01" in head
+        assert len(asyncio.all_tasks()) == before
+
+
+async def test_a_client_that_reads_slowly_holds_up_its_own_stream_only() -> None:
+    routes = Routes()
+    routes.release.set()  # large chunks
+    async with serving(AsgiApp(routes.api())) as (url, _), httpx.AsyncClient() as client:
+        reader, writer = await _request(url, "/v1/stream")
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.5)
+        produced = routes.sent
+        await asyncio.sleep(0.3)
+
+        assert routes.sent == produced  # held up
+        assert (await client.get(f"{url}/three")).status_code == 200
+        writer.transport.abort()
+        await _soon(routes.closed)
+
+
+async def test_an_abandonable_call_is_cancelled_when_its_client_goes() -> None:
+    routes = Routes()
+    async with serving(AsgiApp(routes.api())) as (url, _):
+        _, writer = await _request(url, "/held")
+        await _soon(routes.started)
+        writer.close()
+        await _soon(routes.cancelled)
+
+
+async def test_any_other_call_is_finished_although_nobody_waits_for_it() -> None:
+    routes = Routes()
+    async with serving(AsgiApp(routes.api())) as (url, _):
+        _, writer = await _request(url, "/durable")
+        await _soon(routes.started)
+        writer.close()
+        await asyncio.sleep(0.05)
+        routes.release.set()
+        await _soon(routes.finished)
+
+
+async def test_a_stopping_server_ends_open_streams_with_its_last_words() -> None:
+    routes = Routes()
+    async with (
+        serving(AsgiApp(routes.api())) as (url, server),
+        httpx.AsyncClient() as client,
+        client.stream("GET", f"{url}/v1/stream") as response,
+    ):
+        parts = response.aiter_bytes()
+        await anext(parts)
+        server.should_exit = True
+        rest = b"".join([part async for part in parts])
+
+    assert rest.endswith(CUT)
+    assert routes.closed.is_set()
+
+
+async def test_a_stopping_server_asks_who_still_waits_to_come_again() -> None:
+    routes = Routes()
+    async with serving(AsgiApp(routes.api())) as (url, server), httpx.AsyncClient() as client:
+        answer = asyncio.create_task(client.get(f"{url}/durable"))
+        await _soon(routes.started)
+        server.should_exit = True
+        response = await answer
+
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "server_stopping"
+    assert response.headers["retry-after"] == "1"
+
+
+async def test_a_raw_route_gets_its_body_past_the_limit_of_the_others() -> None:
+    sizes: list[tuple[str, int]] = []
+
+    async def take(scope: Scope, receive: Receive, send: Send) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size += len(message["body"])
+            more = message["more_body"]
+        sizes.append((scope["path_params"]["name"], size))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(8):
+            yield b"x" * 1024 * 1024
+
+    raw: Any = RawRoute("PUT", re.compile(r"/raw/(?P<name>[a-z]+)"), take)
+    app = AsgiApp(Routes().api(), [raw])
+    async with serving(app) as (url, _), httpx.AsyncClient() as client:
+        taken = await client.put(f"{url}/raw/file", content=body())
+        other = await client.put(f"{url}/three", content=body())
+
+    assert taken.text == "ok"
+    assert sizes == [("file", 8 * 1024 * 1024)]
+    assert (other.status_code, other.json()["error"]["code"]) == (413, "payload_too_large")
