@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.errors import EngineError, IdempotencyConflict
 from synapse.domain.estimate import ServiceRate
@@ -265,7 +266,7 @@ class ScriptedEngine:
 
     async def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
-    ) -> AsyncIterator[tuple[JobId, Answer]]:
+    ) -> AsyncGenerator[tuple[JobId, Answer], None]:
         self.calls.append((model, pool, tuple(requests)))
         for request in requests:
             await asyncio.sleep(0)
@@ -310,6 +311,9 @@ class RecordingTelemetry:
 
     def batch_ran(self, batch: Batch, pool: Pool, seconds: float, errors: int) -> None:
         self.events.append(("batch_ran", (batch, pool, seconds, errors)))
+
+    def answered(self, answered: Answered) -> None:
+        self.events.append(("answered", (answered,)))
 
     def pinged(self, health: WorkerHealth) -> None:
         self.events.append(("pinged", (health,)))

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.slots import SlotLedger
 from synapse.application.batcher import Batcher
 from synapse.application.dispatch import Dispatcher
 from synapse.domain.batching import JobMessage, gather_for_s
@@ -34,7 +34,7 @@ class DispatchLoop:
 
     queue: LocalJobQueue
     dispatcher: Dispatcher
-    starter: InProcessBatchStarter
+    slots: SlotLedger
     batcher: Batcher
     clock: Clock
     worker_ready: asyncio.Event
@@ -52,9 +52,9 @@ class DispatchLoop:
         while True:
             await self.queue.wait(spec.name)
             await self.worker_ready.wait()
-            free = spec.slots - self.starter.in_flight(spec.name)
+            free = spec.slots - self.slots.in_flight(spec.name)
             if free <= 0:
-                await self.starter.wait_freed(spec.name)
+                await self.slots.wait_freed(spec.name)
                 continue
             await self._gather(spec)
             messages = self.queue.take(spec.name, min(free, 4 * spec.batch.max_items))
@@ -66,7 +66,7 @@ class DispatchLoop:
         waiting = self.queue.waiting(spec.name)
         if waiting == 0:
             return
-        in_flight = self.starter.in_flight(spec.name)
+        in_flight = self.slots.in_flight(spec.name)
         oldest_age_s = self.queue.oldest_age_s(spec.name, self.clock())
         delay_s = gather_for_s(waiting, oldest_age_s, in_flight, spec.batch)
         if delay_s > 0:

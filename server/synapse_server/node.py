@@ -18,6 +18,7 @@ from synapse.adapters.local.failures import StorageError
 from synapse.adapters.local.job_store import SqliteJobStore
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.registry import LocalRegistry
+from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.adapters.triton.engine import TritonEngine
@@ -25,6 +26,7 @@ from synapse.api.app import create_api
 from synapse.api.resolver import Api
 from synapse.api.services import Services
 from synapse.application.batcher import Batcher
+from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
 from synapse.application.ping import Pinger
@@ -126,10 +128,12 @@ class _Parts:
         self._runner.item_left = lambda batch: self._starter.release(batch.id)
         give_back = GiveBack(store, queue, self._telemetry, clock)
         self._batcher = Batcher(self._runner, give_back, RETRY, asyncio.sleep, random.random)
-        self._starter = InProcessBatchStarter(self._batcher.run)
+        self._slots = SlotLedger(clock)
+        self._starter = InProcessBatchStarter(self._batcher.run, self._slots)
         self._dispatcher = Dispatcher(
             store, registry, self._starter, self._telemetry, clock, new_id
         )
+        self._direct = DirectLane(registry, triton, self._slots, self._telemetry, clock)
         self._sweeper = Sweeper(store, queue, self._telemetry, clock)
         self._pinger = Pinger(registry, triton, queue, self._telemetry, clock)
 
@@ -153,6 +157,7 @@ class _Parts:
                 time.time,
                 new_id,
             ),
+            direct=self._direct,
             results=results,
             registry=self._registry,
             default_model=next((s.name for s in specs if s.task is Task.GENERATE), specs[0].name),
@@ -170,7 +175,7 @@ class _Parts:
     ) -> None:
         """Start dispatching and housekeeping; `stack` ends them in the right order."""
         loop = DispatchLoop(
-            self._queue, self._dispatcher, self._starter, self._batcher, time.time, engine.ready
+            self._queue, self._dispatcher, self._slots, self._batcher, time.time, engine.ready
         )
         stack.push_async_callback(self._release)
         stack.push_async_callback(self._starter.close, config.drain_s)

@@ -25,6 +25,7 @@ from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.registry import LocalRegistry
+from synapse.adapters.local.slots import SlotLedger
 from synapse.domain.batching import JobMessage
 from synapse.domain.model import ModelSpec, Pool
 from synapse.ports import BatchOrder, BatchStarter, BlobStore, JobQueue, JobStore, Registry
@@ -140,7 +141,7 @@ async def in_process_batch_starter(clock: FakeClock, folder: Path) -> AsyncItera
     async def run(order: BatchOrder) -> None:
         ran.append(order)
 
-    starter = InProcessBatchStarter(run)
+    starter = InProcessBatchStarter(run, SlotLedger(clock))
 
     async def taken() -> list[BatchOrder]:
         await asyncio.sleep(0)

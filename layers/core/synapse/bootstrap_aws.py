@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,11 +23,13 @@ from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
 from synapse.adapters.catalogue import load_catalogue
+from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.emf import EmfTelemetry
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
 from synapse.api.resolver import Api
 from synapse.api.services import Services
+from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
 from synapse.application.ping import Pinger
@@ -41,7 +43,10 @@ from synapse.ids import new_id
 from synapse.settings import Settings
 
 if TYPE_CHECKING:
-    from synapse.ports import InferenceEngine
+    from synapse.domain.errors import EngineError
+    from synapse.domain.inference import Delta, Result
+    from synapse.domain.model import ModelSpec
+    from synapse.ports import InferenceRequest, StreamingEngine
 
 MAX_WAIT_S = 25.0
 """API Gateway gives up after 29 s."""
@@ -96,6 +101,7 @@ class Target:
         return create_api(
             Services(
                 submitter=submitter,
+                direct=self._direct,
                 results=Results(self._store, self._blobs, self.telemetry, time.time),
                 registry=self._registry,
                 default_model=self.settings.default_model,
@@ -151,6 +157,16 @@ class Target:
         return Pinger(self._registry, self._engine, self._queue, self.telemetry, time.time)
 
     @cached_property
+    def _direct(self) -> DirectLane:
+        return DirectLane(
+            self._registry,
+            _EngineOnDemand(lambda: self._engine),
+            SlotLedger(time.time),
+            self.telemetry,
+            time.time,
+        )
+
+    @cached_property
     def _store(self) -> DynamoJobStore:
         client = boto3.client("dynamodb", config=CLIENT_CONFIG)
         return DynamoJobStore(client, self.settings.jobs_table)
@@ -178,7 +194,7 @@ class Target:
         return StepFunctionsBatchStarter(client, self.settings.batcher_arn)
 
     @cached_property
-    def _engine(self) -> InferenceEngine:
+    def _engine(self) -> StreamingEngine:
         # Only the functions with the engine layer can import this.
         from synapse.adapters.triton.engine import TritonEngine
 
@@ -187,6 +203,23 @@ class Target:
     async def _metrics(self) -> str:
         depth = await self._queue.depth("")
         return exposition(await self._registry.health(), depth)
+
+
+class _EngineOnDemand:
+    """The engine, made when it is first asked: a function without the engine's layer never does."""
+
+    def __init__(self, engine: Callable[[], StreamingEngine]) -> None:
+        self._engine = engine
+
+    def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[tuple[JobId, Result | EngineError], None]:
+        return self._engine().infer(model, pool, requests)
+
+    def stream(
+        self, model: ModelSpec, pool: Pool, request: InferenceRequest
+    ) -> AsyncGenerator[Delta, None]:
+        return self._engine().stream(model, pool, request)
 
 
 def _no_abort(job_id: JobId) -> None:

@@ -22,6 +22,7 @@ def api_of(world: World) -> Api:
     return create_api(
         Services(
             submitter=world.submitter,
+            direct=world.direct,
             results=world.results,
             registry=world.registry,
             default_model=CHAT,

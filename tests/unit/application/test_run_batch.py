@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
@@ -182,7 +182,7 @@ class _Slow:
 
     async def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
-    ) -> AsyncIterator[tuple[JobId, Completion | EngineError]]:
+    ) -> AsyncGenerator[tuple[JobId, Completion | EngineError], None]:
         self._world.clock.advance(6.0)
         for request in requests:
             yield request.id, EngineTimeout("too slow")
@@ -234,7 +234,7 @@ class _Hanging:
 
     async def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
-    ) -> AsyncIterator[tuple[JobId, Completion | EngineError]]:
+    ) -> AsyncGenerator[tuple[JobId, Completion | EngineError], None]:
         [request] = requests
         if request.input.prompt == "stuck":
             self.started.set()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from synapse.adapters.local.slots import SlotLedger
 from synapse.application.batcher import Batcher
+from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
 from synapse.application.ping import Pinger
@@ -51,6 +54,7 @@ class World:
         models = [a_model("echo"), a_chat_model(CHAT)]
         self.registry = self.registry or MemoryRegistry(models, [a_pool("gpu"), a_pool("cpu")])
         self.new_id = counted_ids("id-")
+        self.slots = SlotLedger(self.clock)
         self.runner = BatchRunner(
             self.store, self.blobs, self.registry, self.engine, self.telemetry, self.clock
         )
@@ -65,6 +69,22 @@ class World:
             self.telemetry,
             self.clock,
             self.new_id,
+        )
+
+    @property
+    def direct(self) -> DirectLane:
+        async def sleep(seconds: float) -> None:
+            self.slept_s.append(seconds)
+            await asyncio.sleep(0)
+
+        return DirectLane(
+            self.registry,
+            self.engine,
+            self.slots,
+            self.telemetry,
+            self.clock,
+            sleep=sleep,
+            uniform=lambda: 0.5,
         )
 
     @property

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 
 import pytest
 
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
+from synapse.adapters.local.slots import SlotLedger
 from synapse.domain.errors import Unavailable
 from synapse.ports import BatchOrder
 from tests.factories import an_order
@@ -36,21 +38,23 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_items_and_batches_are_counted_per_model_while_they_run() -> None:
+async def test_items_are_counted_per_model_while_they_run() -> None:
     gate = Gate()
-    starter = InProcessBatchStarter(gate.run)
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(gate.run, slots)
 
     await starter.start([an_order("a", "b", "c"), an_order("d"), an_order("e", model="other")])
-    assert (starter.in_flight("echo"), starter.batches_in_flight("echo")) == (4, 2)
-    assert starter.in_flight("other") == 1
+    assert slots.in_flight("echo") == 4
+    assert slots.in_flight("other") == 1
 
     gate.open.set()
     await settle()
-    assert (starter.in_flight("echo"), starter.batches_in_flight("echo")) == (0, 0)
+    assert slots.in_flight("echo") == 0
 
 
 async def test_start_returns_before_the_batches_have_ended() -> None:
-    starter = InProcessBatchStarter(Gate().run)
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(Gate().run, slots)
 
     await asyncio.wait_for(starter.start([an_order()]), 1)
 
@@ -59,7 +63,8 @@ async def test_start_returns_before_the_batches_have_ended() -> None:
 
 async def test_a_batch_runs_on_when_nobody_else_holds_it() -> None:
     gate = Gate()
-    starter = InProcessBatchStarter(gate.run)
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(gate.run, slots)
     await starter.start([an_order()])
     await settle()
 
@@ -67,14 +72,15 @@ async def test_a_batch_runs_on_when_nobody_else_holds_it() -> None:
     gate.open.set()
     await settle()
 
-    assert starter.in_flight("echo") == 0
+    assert slots.in_flight("echo") == 0
 
 
 async def test_whoever_waits_for_a_place_is_woken_when_a_batch_of_the_model_ends() -> None:
     gates = {"echo": Gate(), "other": Gate()}
-    starter = InProcessBatchStarter(lambda order: gates[order.batch.model].run(order))
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(lambda order: gates[order.batch.model].run(order), slots)
     await starter.start([an_order(), an_order(model="other")])
-    waiting = asyncio.create_task(starter.wait_freed("echo"))
+    waiting = asyncio.create_task(slots.wait_freed("echo"))
     await settle()
 
     gates["other"].open.set()
@@ -87,22 +93,23 @@ async def test_whoever_waits_for_a_place_is_woken_when_a_batch_of_the_model_ends
 
 async def test_places_are_freed_item_by_item_before_the_batch_ends() -> None:
     gate = Gate()
-    starter = InProcessBatchStarter(gate.run)
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(gate.run, slots)
     order = an_order("a", "b", "c")
     await starter.start([order])
-    waiting = asyncio.create_task(starter.wait_freed("echo"))
+    waiting = asyncio.create_task(slots.wait_freed("echo"))
     await settle()
 
     starter.release(order.batch.id)
     await asyncio.wait_for(waiting, 1)
-    assert starter.in_flight("echo") == 2
+    assert slots.in_flight("echo") == 2
 
     starter.release(order.batch.id, items=99)
     starter.release("no-such-batch")
-    assert starter.in_flight("echo") == 0
+    assert slots.in_flight("echo") == 0
     gate.open.set()
     await settle()
-    assert starter.in_flight("echo") == 0
+    assert slots.in_flight("echo") == 0
 
 
 async def test_an_error_of_a_batch_is_logged_and_frees_its_places(
@@ -111,39 +118,43 @@ async def test_an_error_of_a_batch_is_logged_and_frees_its_places(
     async def fail(order: BatchOrder) -> None:
         raise RuntimeError("boom")
 
-    starter = InProcessBatchStarter(fail)
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(fail, slots)
     with caplog.at_level(logging.ERROR):
         await starter.start([an_order()])
         await settle()
 
     assert "batch failed" in caplog.text
-    assert starter.in_flight("echo") == 0
+    assert slots.in_flight("echo") == 0
 
 
 async def test_closing_waits_for_what_runs() -> None:
     gate = Gate()
-    starter = InProcessBatchStarter(gate.run)
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(gate.run, slots)
     await starter.start([an_order()])
     asyncio.get_running_loop().call_later(0.01, gate.open.set)
 
     await starter.close(drain_s=5)
 
-    assert (gate.cancelled, starter.in_flight("echo")) == (0, 0)
+    assert (gate.cancelled, slots.in_flight("echo")) == (0, 0)
 
 
 async def test_closing_cancels_what_does_not_end_in_time() -> None:
     gate = Gate()
-    starter = InProcessBatchStarter(gate.run)
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(gate.run, slots)
     await starter.start([an_order(), an_order()])
     await settle()
 
     await starter.close(drain_s=0.01)
 
-    assert (gate.cancelled, starter.in_flight("echo")) == (2, 0)
+    assert (gate.cancelled, slots.in_flight("echo")) == (2, 0)
 
 
 async def test_after_closing_nothing_is_taken() -> None:
-    starter = InProcessBatchStarter(Gate().run)
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(Gate().run, slots)
     await starter.close(drain_s=0)
 
     with pytest.raises(Unavailable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from synapse.application.direct import DirectLane
 from synapse.application.results import Results
 from synapse.application.submit import Submitter
 from synapse.domain.job import JobId
@@ -20,6 +21,7 @@ class Services:
     """
 
     submitter: Submitter
+    direct: DirectLane
     results: Results
     registry: Registry
     default_model: str

@@ -8,15 +8,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.payloads import encode_input, stow
 from synapse.domain.batching import JobMessage
-from synapse.domain.errors import (
-    InvalidRequest,
-    PayloadTooLarge,
-    SynapseError,
-    Unavailable,
-    UnknownModel,
-)
+from synapse.domain.errors import InvalidRequest, SynapseError, Unavailable
 from synapse.domain.estimate import estimated_wait_s, queue_position
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Failure, Job, JobId, JobState, Priority, SlaTier
@@ -31,7 +26,7 @@ BYTES_PER_TOKEN = 4
 class SubmitLimits:
     """What a deployment accepts: UTF-8 bytes of input, and seconds a job may take in all."""
 
-    max_input_bytes: int = 1024 * 1024
+    max_input_bytes: int = MAX_INPUT_BYTES
     default_timeout_s: float = 3600.0
     max_timeout_s: float = 86_400.0
 
@@ -100,42 +95,15 @@ class Submitter:
         return list(await asyncio.gather(*(one(command) for command in commands)))
 
     async def _model(self, command: SubmitJob) -> ModelSpec:
-        spec = await self.registry.model(command.model)
-        if spec is None:
-            names = ", ".join(model.name for model in await self.registry.models())
-            raise UnknownModel(
-                f"model: {command.model!r} is not served here; choose one of: {names}",
-                param="model",
-            )
-        self._check(command, spec)
-        return spec
-
-    def _check(self, command: SubmitJob, spec: ModelSpec) -> None:
-        size = command.input.size_bytes
-        field_name = "prompt" if command.input.prompt is not None else "messages"
-        if size > self.limits.max_input_bytes:
-            limit = self.limits.max_input_bytes
-            raise PayloadTooLarge(
-                f"{field_name}: {size} bytes are too many; send at most {limit}", param=field_name
-            )
-        if command.input.messages and spec.chat_template is None:
-            raise InvalidRequest(
-                f"messages: model {spec.name!r} has no chat template; send a prompt instead",
-                param="messages",
-            )
-        max_tokens = command.input.parameters.get("max_tokens")
-        if isinstance(max_tokens, int) and max_tokens > spec.max_output_tokens:
-            raise InvalidRequest(
-                f"parameters.max_tokens: {max_tokens} is more than the {spec.max_output_tokens} "
-                f"that model {spec.name!r} can write",
-                param="parameters.max_tokens",
-            )
+        spec = await served_model(self.registry, command.model)
+        check_input(command.input, spec, self.limits.max_input_bytes, parameters_at="parameters.")
         timeout_s = command.timeout_s
         if timeout_s is not None and not 0 < timeout_s <= self.limits.max_timeout_s:
             raise InvalidRequest(
                 f"timeout: must be more than 0 and at most {self.limits.max_timeout_s:g} seconds",
                 param="timeout",
             )
+        return spec
 
     async def _new_job(self, command: SubmitJob, spec: ModelSpec) -> Job:
         now = self.clock()

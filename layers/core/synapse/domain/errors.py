@@ -10,6 +10,7 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
     │   ├── UnknownModel, JobNotFound, FileUnknown
     │   └── JobNotCancellable, IdempotencyConflict
     ├── Unavailable            ours, for now; the caller may try again later
+    │   └── Overloaded         more is under way than can be answered in time
     └── EngineError            what an engine answered for one item
         ├── InvalidInput       the item's own fault: never retried
         ├── EngineUnavailable  no worker took it: tried again, then on another pool
@@ -95,6 +96,12 @@ class Unavailable(SynapseError):
         self.retry_after_s = retry_after_s
         if code is not None:
             self.code = code
+
+
+class Overloaded(Unavailable):
+    """So much is under way that this request would not be answered in time; nothing was sent."""
+
+    code = "engine_overloaded"
 
 
 class EngineError(SynapseError):

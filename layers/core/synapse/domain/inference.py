@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from synapse.domain.job import Usage
 
@@ -55,6 +55,14 @@ class ModelInput:
         if self.prompt is not None:
             texts.append(self.prompt)
         return sum(_size(text) for text in texts)
+
+    def sample(self, index: int) -> ModelInput:
+        """The input of one of the samples alone; a seed moves on with it, so that they differ."""
+        if self.samples == 1:
+            return self
+        seed = self.parameters.get("seed")
+        moved = {"seed": seed + index} if isinstance(seed, int) else {}
+        return replace(self, samples=1, parameters={**self.parameters, **moved})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_DOUBLINGS = 64
+"""Beyond any ceiling, and short of what a float holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -19,5 +22,5 @@ class RetryPolicy:
 
     def delay_s(self, failures: int, uniform: float) -> float:
         """The wait after the `failures`-th failure (from 1); `uniform` is a draw from [0, 1)."""
-        ceiling = min(self.max_s, self.base_s * 2.0 ** (failures - 1))
+        ceiling = min(self.max_s, self.base_s * 2.0 ** min(failures - 1, MAX_DOUBLINGS))
         return float(uniform * ceiling)

@@ -8,6 +8,7 @@ from synapse.ports.batcher import BatchOrder, BatchStarter
 from synapse.ports.blobs import BlobStore
 from synapse.ports.clock import Clock
 from synapse.ports.engine import InferenceEngine, InferenceRequest, StreamingEngine
+from synapse.ports.in_flight import Entry, InFlight
 from synapse.ports.jobs import Created, Idempotency, JobQueue, JobStore
 from synapse.ports.registry import Registry
 from synapse.ports.telemetry import Telemetry
@@ -18,7 +19,9 @@ __all__ = [
     "BlobStore",
     "Clock",
     "Created",
+    "Entry",
     "Idempotency",
+    "InFlight",
     "InferenceEngine",
     "InferenceRequest",
     "JobQueue",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +27,7 @@ class InferenceEngine(Protocol):
 
     def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
-    ) -> AsyncIterator[tuple[JobId, Result | EngineError]]:
+    ) -> AsyncGenerator[tuple[JobId, Result | EngineError], None]:
         """Run all requests concurrently; yield each one's outcome once, as it becomes known.
 
         Closing the iterator cancels what is unfinished at the engine. Never raises for an item:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
 from synapse.domain.job import Job, Priority
 from synapse.domain.model import Pool, WorkerHealth
@@ -23,6 +24,10 @@ class Telemetry(Protocol):
 
     def batch_ran(self, batch: Batch, pool: Pool, seconds: float, errors: int) -> None:
         """A batch came back from a pool."""
+        ...
+
+    def answered(self, answered: Answered) -> None:
+        """A request on the line came to its end, or was refused."""
         ...
 
     def pinged(self, health: WorkerHealth) -> None:

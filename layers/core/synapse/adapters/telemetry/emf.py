@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
 from synapse.domain.job import Job, JobState, Priority
 from synapse.domain.model import Pool, WorkerHealth
@@ -17,6 +18,9 @@ ENDED = {
     JobState.CANCELLED: Metric.JOBS_CANCELLED,
     JobState.EXPIRED: Metric.JOBS_EXPIRED,
 }
+
+
+UNSUCCESSFUL = {"refused": Metric.REQUESTS_REFUSED, "cancelled": Metric.REQUESTS_CANCELLED}
 
 
 class EmfTelemetry:
@@ -49,6 +53,21 @@ class EmfTelemetry:
         self._time(Metric.BATCH_TIME, seconds, model=batch.model, pool=pool.name)
         if errors:
             self._count(Metric.ENGINE_ERRORS, errors, model=batch.model, pool=pool.name)
+
+    def answered(self, answered: Answered) -> None:
+        """See `Telemetry`."""
+        model, timings, usage = answered.model, answered.timings, answered.usage
+        self._count(_requests_metric(answered), 1, model=model)
+        if timings.first_token_s is not None:
+            self._time(Metric.FIRST_TOKEN_TIME, timings.first_token_s, model=model)
+        if not answered.is_success:
+            return
+        self._time(Metric.REQUEST_TIME, timings.total_s, model=model)
+        self._count(Metric.TOKENS_IN, usage.prompt_tokens, model=model)
+        self._count(Metric.TOKENS_OUT, usage.completion_tokens, model=model)
+        per_token_s = timings.per_token_s(usage.completion_tokens)
+        if per_token_s is not None:
+            self._time(Metric.TOKEN_TIME, per_token_s, model=model)
 
     def pinged(self, health: WorkerHealth) -> None:
         """See `Telemetry`."""
@@ -87,3 +106,9 @@ class EmfTelemetry:
                 metrics.add_dimension(name, str(value))
             self._sets[key] = metrics
         return metrics
+
+
+def _requests_metric(answered: Answered) -> Metric:
+    if answered.is_success:
+        return Metric.REQUESTS_ANSWERED
+    return UNSUCCESSFUL.get(answered.outcome, Metric.REQUESTS_FAILED)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
 from synapse.domain.job import Job, Priority
 from synapse.domain.model import Pool, WorkerHealth
@@ -37,6 +38,22 @@ class PrometheusTelemetry:
         self._queued = self._histogram("synapse_job_queue_seconds", "Wait in the queue.")
         self._running = self._histogram("synapse_job_run_seconds", "Time on a worker.")
         self._total = self._histogram("synapse_job_total_seconds", "From submission to end.")
+        self._requests = Counter(
+            "synapse_requests",
+            "Requests on the line, by why they ended.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._first_token = self._histogram(
+            "synapse_time_to_first_token_seconds", "From admission to the first token."
+        )
+        self._per_token = self._histogram(
+            "synapse_request_time_per_output_token_seconds",
+            "Mean time between the tokens of an answer after its first.",
+        )
+        self._request_total = self._histogram(
+            "synapse_e2e_request_latency_seconds", "From admission to the last token."
+        )
         self._batch = Histogram(
             "synapse_batch_size",
             "Jobs a batch.",
@@ -79,6 +96,21 @@ class PrometheusTelemetry:
         self._batch.labels(batch.model, pool.name).observe(len(batch.job_ids))
         if errors:
             self._errors.labels(batch.model, pool.name).inc(errors)
+
+    def answered(self, answered: Answered) -> None:
+        """See `Telemetry`."""
+        model, timings, usage = answered.model, answered.timings, answered.usage
+        self._requests.labels(model, answered.outcome).inc()
+        self._tokens.labels(model, "in").inc(usage.prompt_tokens)
+        self._tokens.labels(model, "out").inc(usage.completion_tokens)
+        if timings.first_token_s is not None:
+            self._first_token.labels(model).observe(timings.first_token_s)
+        if not answered.is_success:
+            return
+        self._request_total.labels(model).observe(timings.total_s)
+        per_token_s = timings.per_token_s(usage.completion_tokens)
+        if per_token_s is not None:
+            self._per_token.labels(model).observe(per_token_s)
 
     def pinged(self, health: WorkerHealth) -> None:
         """See `Telemetry`; the registry's health is exposed instead (`exposition`)."""

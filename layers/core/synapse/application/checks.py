@@ -1,0 +1,61 @@
+"""What is checked of a request before anything is done for it, in both lanes."""
+
+from __future__ import annotations
+
+from synapse.domain.errors import InvalidRequest, PayloadTooLarge, UnknownModel
+from synapse.domain.inference import ModelInput
+from synapse.domain.model import ModelSpec
+from synapse.ports import Registry
+
+MAX_INPUT_BYTES = 1024 * 1024
+
+
+async def served_model(registry: Registry, name: str) -> ModelSpec:
+    """The model of that name.
+
+    Raises:
+        UnknownModel: it is not served here.
+    """
+    spec = await registry.model(name)
+    if spec is None:
+        names = ", ".join(model.name for model in await registry.models())
+        raise UnknownModel(
+            f"model: {name!r} is not served here; choose one of: {names}", param="model"
+        )
+    return spec
+
+
+def check_input(
+    value: ModelInput, spec: ModelSpec, max_input_bytes: int, parameters_at: str = ""
+) -> None:
+    """Refuse what the model cannot take; `parameters_at` is where parameters stand in the request.
+
+    Raises:
+        PayloadTooLarge: the input has more than `max_input_bytes` (UTF-8).
+        InvalidRequest: the model has no chat template, or cannot write so much.
+    """
+    size = value.size_bytes
+    field_name = _field_name(value)
+    if size > max_input_bytes:
+        raise PayloadTooLarge(
+            f"{field_name}: {size} bytes are too many; send at most {max_input_bytes}",
+            param=field_name,
+        )
+    if value.messages and spec.chat_template is None:
+        raise InvalidRequest(
+            f"messages: model {spec.name!r} has no chat template; send a prompt instead",
+            param="messages",
+        )
+    max_tokens = value.parameters.get("max_tokens")
+    if isinstance(max_tokens, int) and max_tokens > spec.max_output_tokens:
+        raise InvalidRequest(
+            f"{parameters_at}max_tokens: {max_tokens} is more than the {spec.max_output_tokens} "
+            f"that model {spec.name!r} can write",
+            param=f"{parameters_at}max_tokens",
+        )
+
+
+def _field_name(value: ModelInput) -> str:
+    if value.prompt is not None:
+        return "prompt"
+    return "messages" if value.messages else "input"

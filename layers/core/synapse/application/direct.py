@@ -1,0 +1,158 @@
+"""The direct lane: requests whose callers wait on the line, straight to a worker.
+
+They are no jobs and leave no record (docs/adr/0015-direct-requests-leave-no-record.md). What is
+admitted can be answered in time, by what was measured
+(docs/adr/0016-admission-by-predicted-wait.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from synapse.application.attempts import Attempts
+from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
+from synapse.application.generation import Admitted, Generation, SampleDelta
+from synapse.domain.admission import AdmissionPolicy, Demand, slot_time_s
+from synapse.domain.answer import Answered, Timings
+from synapse.domain.errors import InvalidRequest, Overloaded, Unavailable
+from synapse.domain.inference import ModelInput, Result
+from synapse.domain.job import SlaTier
+from synapse.domain.model import ModelSpec, Pool, ServiceSample
+from synapse.domain.retry import RetryPolicy
+from synapse.ports import Clock, Entry, InFlight, Registry, StreamingEngine, Telemetry
+
+__all__ = ["Answer", "DirectLane", "DirectRequest", "Generation", "SampleDelta"]
+
+logger = logging.getLogger(__name__)
+
+HOLD = RetryPolicy(base_s=0.1, max_s=1.0)
+"""The pauses of a request that is held until a worker is there."""
+
+ENTRY_GRACE_S = 30.0
+"""How long after its caller's patience an entry counts whose holder has not given it back."""
+
+ENGINE_PRIORITIES = {SlaTier.GOLD: -1, SlaTier.SILVER: 0, SlaTier.BRONZE: 1}
+"""On vLLM's scale: lower runs first, 0 is ordinary."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectRequest:
+    """One request whose caller waits `timeout_s` from now."""
+
+    id: str
+    model: str
+    input: ModelInput
+    timeout_s: float
+    tier: SlaTier = SlaTier.SILVER
+    tenant: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, and who gave it."""
+
+    spec: ModelSpec
+    pool: Pool
+    result: Result
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class DirectLane:
+    """The use case behind every synchronous route."""
+
+    registry: Registry
+    engine: StreamingEngine
+    in_flight: InFlight
+    telemetry: Telemetry
+    clock: Clock
+    policy: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+    max_input_bytes: int = MAX_INPUT_BYTES
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    uniform: Callable[[], float] = random.random
+
+    async def begin(self, request: DirectRequest) -> Generation:
+        """Admit a request; nothing is sent before the generation is asked for its answer.
+
+        The generation must be left (`async with`, or `aclose`), or its slots stay taken until the
+        caller's time is up.
+
+        Raises:
+            RequestError: the request is at fault.
+            Overloaded: it would not be answered in time.
+            Unavailable: no pool serves the model, or what is under way could not be counted.
+        """
+        if request.timeout_s <= 0:
+            raise InvalidRequest("timeout: must be more than 0 seconds", param="timeout")
+        spec = await served_model(self.registry, request.model)
+        check_input(request.input, spec, self.max_input_bytes)
+        pools = tuple(await self.registry.pools(spec.name))
+        if not pools:
+            raise Unavailable(f"no pool serves model {spec.name!r}")
+        deadline_at = asyncio.get_running_loop().time() + request.timeout_s
+        entry = await self._enter(request, spec)
+        admitted = Admitted(
+            request.id,
+            spec,
+            request.input,
+            ENGINE_PRIORITIES[request.tier],
+            Attempts(pools, deadline_at, HOLD, self.sleep, self.uniform),
+        )
+        return Generation(admitted, self.engine, lambda generation: self._leave(entry, generation))
+
+    async def run(self, request: DirectRequest) -> Answer:
+        """Answer a request as a whole.
+
+        Raises:
+            RequestError, Overloaded, Unavailable: as `begin` does; or no worker took it in time.
+            EngineError: it was refused, or broke off.
+        """
+        async with await self.begin(request) as generation:
+            result = await generation.result()
+        return Answer(generation.spec, generation.pool, result, generation.timings)
+
+    async def _enter(self, request: DirectRequest, spec: ModelSpec) -> Entry:
+        rate = await self.registry.service_rate(spec.name, self.clock())
+        demand = Demand(request.input.samples, request.timeout_s, request.tier)
+        entry = await self.in_flight.enter(
+            spec.name,
+            demand.items,
+            self.policy.limit(demand, rate, spec.slots),
+            self.clock() + request.timeout_s + ENTRY_GRACE_S,
+        )
+        if entry is not None:
+            return entry
+        self.telemetry.answered(Answered(spec.name, "", "refused", False, Timings()))
+        in_flight = await self.in_flight.count(spec.name)
+        raise Overloaded(
+            f"model {spec.name!r} has {in_flight} requests under way, too many to answer another "
+            f"within {request.timeout_s:g} s; try again later",
+            retry_after_s=self.policy.retry_after_s(demand, in_flight, rate, spec.slots),
+        )
+
+    async def _leave(self, entry: Entry, generation: Generation) -> None:
+        await self.in_flight.leave(entry)
+        pool, timings = generation.pool.name, generation.timings
+        self.telemetry.answered(
+            Answered(
+                entry.model,
+                pool,
+                generation.outcome,
+                generation.is_success,
+                timings,
+                generation.usage,
+            )
+        )
+        if not generation.is_success:
+            return
+        took_s = timings.total_s - timings.held_s
+        each_s = slot_time_s(took_s, entry.ahead, entry.items, generation.spec.slots)
+        sample = ServiceSample(entry.model, entry.items, each_s * entry.items)
+        try:
+            await self.registry.record_service(sample, self.clock())
+        except Unavailable as error:
+            logger.warning("service time not recorded: %s", error.message)

@@ -1,0 +1,238 @@
+"""One admitted request: its samples at the engine, and what is cleared away at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from synapse.application.attempts import Attempts
+from synapse.domain.answer import Timings
+from synapse.domain.errors import EngineError, InvalidRequest, SynapseError
+from synapse.domain.inference import Completion, Delta, ModelInput, Result
+from synapse.domain.job import JobId, Usage
+from synapse.domain.model import ModelSpec, Pool, Task
+from synapse.ports import InferenceRequest, StreamingEngine
+
+logger = logging.getLogger(__name__)
+
+MAX_UNREAD = 64
+"""Deltas kept for a slow reader; beyond that the engine's stream is no longer read."""
+
+CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDelta:
+    """What is added to one of the samples."""
+
+    index: int
+    delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that was let in: what to ask of whom, and until when (by the loop's clock)."""
+
+    id: str
+    spec: ModelSpec
+    input: ModelInput
+    priority: int
+    attempts: Attempts
+
+
+class Generation:
+    """The answer to one request while it is being written.
+
+    An async context manager: leaving it cancels what is unfinished at the engine and gives its
+    slots back. Either `deltas` or `result` is asked for, once.
+    """
+
+    def __init__(
+        self,
+        admitted: Admitted,
+        engine: StreamingEngine,
+        on_end: Callable[[Generation], Awaitable[None]],
+    ) -> None:
+        self.spec: ModelSpec = admitted.spec
+        self.pool: Pool = admitted.attempts.pools[0]
+        self.usage = Usage()
+        self.outcome = CANCELLED
+        self.is_success = False
+        self._admitted = admitted
+        self._engine = engine
+        self._on_end = on_end
+        self._began_at = asyncio.get_running_loop().time()
+        self._held_s: float | None = None
+        self._first_token_s: float | None = None
+        self._total_s: float | None = None
+        self._pumps: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    @property
+    def timings(self) -> Timings:
+        """How long it took, so far or in all."""
+        total_s = self._elapsed_s() if self._total_s is None else self._total_s
+        held_s = total_s if self._held_s is None else self._held_s
+        return Timings(held_s, self._first_token_s, total_s)
+
+    async def deltas(self) -> AsyncGenerator[SampleDelta, None]:
+        """The samples as they are written, interleaved as they come.
+
+        Raises:
+            InvalidRequest: there is nothing to generate from.
+            Unavailable: no worker took the request in time.
+            EngineError: a sample was refused, or broke off.
+        """
+        if self._admitted.input.inputs:
+            raise InvalidRequest("inputs are embedded, not continued", param="input")
+        unread: asyncio.Queue[SampleDelta | SynapseError | None] = asyncio.Queue(MAX_UNREAD)
+        samples = self._admitted.input.samples
+        self._pumps = [asyncio.create_task(self._pump(i, unread)) for i in range(samples)]
+        unfinished = samples
+        while unfinished:
+            each = await unread.get()
+            if isinstance(each, SynapseError):
+                self.outcome = each.code
+                raise each
+            if each is None:
+                unfinished -= 1
+            else:
+                yield each
+        self._succeeded()
+
+    async def result(self) -> Result:
+        """The whole answer at once.
+
+        Raises:
+            Unavailable: no worker took the request in time.
+            EngineError: it was refused, or broke off.
+        """
+        value = self._admitted.input
+        results = self._admitted.attempts.run(lambda pool: self._whole(pool, value))
+        try:
+            async with aclosing(results):
+                async for pool, result in results:
+                    self.pool, self.usage = pool, result.usage
+                    if isinstance(result, Completion):
+                        self.outcome = result.finish_reason
+                    self._succeeded()
+                    return result
+        except SynapseError as error:
+            self.outcome = error.code
+            raise
+        raise EngineError("the engine gave no answer")
+
+    async def aclose(self) -> None:
+        """Cancel what is unfinished and give the slots back; again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._total_s is None:
+            self._total_s = self._elapsed_s()
+        for pump in self._pumps:
+            pump.cancel()
+        try:
+            await asyncio.gather(*self._pumps, return_exceptions=True)
+        finally:
+            await self._on_end(self)
+
+    async def __aenter__(self) -> Self:
+        """The generation itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.aclose()
+
+    async def _pump(
+        self, index: int, unread: asyncio.Queue[SampleDelta | SynapseError | None]
+    ) -> None:
+        """Read one sample's stream, so that a reader may give up waiting without breaking it."""
+        last: SynapseError | None = None
+        try:
+            parts = self._admitted.attempts.run(lambda pool: self._sample(pool, index))
+            async with aclosing(parts):
+                async for pool, delta in parts:
+                    self._note(pool, delta)
+                    await unread.put(SampleDelta(index, delta))
+        except SynapseError as error:
+            last = error
+        except Exception as error:
+            logger.exception("a generation broke off", extra={"request": self._admitted.id})
+            last = EngineError("the generation broke off for a reason of ours; see the log")
+            last.__cause__ = error
+        # When the engine was done, however long the reader takes to see it.
+        self._total_s = self._elapsed_s()
+        await unread.put(last)
+
+    def _note(self, pool: Pool, delta: Delta) -> None:
+        if self._first_token_s is None:
+            self._first_token_s = self._elapsed_s()
+        self.pool = pool
+        if delta.finish_reason is not None:
+            self.outcome = delta.finish_reason
+        self.usage = Usage(
+            max(self.usage.prompt_tokens, delta.prompt_tokens),
+            self.usage.completion_tokens + delta.completion_tokens,
+            self.usage.cached_tokens if delta.cached_tokens is None else delta.cached_tokens,
+        )
+
+    async def _sample(self, pool: Pool, index: int) -> AsyncGenerator[Delta, None]:
+        """One sample from one pool; a model that cannot stream gives it in one piece."""
+        value = self._admitted.input.sample(index)
+        if self.spec.task is not Task.GENERATE:
+            async with aclosing(self._whole(pool, value)) as results:
+                async for result in results:
+                    yield _as_delta(result)
+            return
+        self._held_s = self._elapsed_s()
+        request = self._request(f"{self._admitted.id}-{index}", value)
+        async with aclosing(self._engine.stream(self.spec, pool, request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _whole(self, pool: Pool, value: ModelInput) -> AsyncGenerator[Result, None]:
+        self._held_s = self._elapsed_s()
+        request = self._request(self._admitted.id, value)
+        outcomes = self._engine.infer(self.spec, pool, [request])
+        async with aclosing(outcomes):
+            async for _, outcome in outcomes:
+                if isinstance(outcome, EngineError):
+                    raise outcome
+                yield outcome
+
+    def _request(self, name: str, value: ModelInput) -> InferenceRequest:
+        left_s = self._admitted.attempts.deadline_at - asyncio.get_running_loop().time()
+        return InferenceRequest(JobId(name), max(0.0, left_s), value, self._admitted.priority)
+
+    def _succeeded(self) -> None:
+        self.is_success = True
+        if self._total_s is None:
+            self._total_s = self._elapsed_s()
+
+    def _elapsed_s(self) -> float:
+        return asyncio.get_running_loop().time() - self._began_at
+
+
+def _as_delta(result: Result) -> Delta:
+    if not isinstance(result, Completion):
+        raise EngineError("the engine gave vectors instead of text")
+    usage = result.usage
+    return Delta(
+        text=result.text,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        finish_reason=result.finish_reason,
+        cached_tokens=usage.cached_tokens,
+        logprobs=result.logprobs,
+    )

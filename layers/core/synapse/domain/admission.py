@@ -1,0 +1,81 @@
+"""Whether a caller who is on the line can be answered in time, judged before anything is sent.
+
+Little's law, as for the wait of a job (`domain.estimate`): `slots` items in progress, each holding
+its slot for s seconds, end at slots / s a second. Who joins behind more than that can serve in the
+time the caller has is told so at once, and when to come back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from synapse.domain.estimate import ServiceRate, estimated_wait_s
+from synapse.domain.job import SlaTier
+
+MIN_RETRY_AFTER_S = 1
+MAX_RETRY_AFTER_S = 120
+"""Beyond this OpenAI's clients do not try again at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a request asks of a model: its items, how long its caller waits, and how it ranks."""
+
+    items: int
+    timeout_s: float
+    tier: SlaTier = SlaTier.SILVER
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionPolicy:
+    """How many items of a model may be in flight at once, counted with the newcomer's own.
+
+    What starts at once is always admitted: no later moment would suit it better. Until a model's
+    speed was measured, `unmeasured_per_slot` items a slot are; `max_per_slot` bounds what may wait
+    at a worker whatever time the callers have.
+    """
+
+    unmeasured_per_slot: int = 4
+    max_per_slot: int = 256
+    unmeasured_retry_after_s: int = 5
+
+    def limit(self, demand: Demand, rate: ServiceRate, slots: int) -> int:
+        """The most items in flight with which `demand` is still answered in time."""
+        at_once = max(slots, demand.items)
+        if demand.tier is SlaTier.BRONZE:
+            return at_once
+        per_item_s = rate.seconds_per_item
+        if per_item_s is None:
+            return max(at_once, slots * self.unmeasured_per_slot)
+        spare_s = demand.timeout_s - per_item_s
+        most = slots * self.max_per_slot
+        # Compared before it is divided: a model may be measured as taking no time at all.
+        if spare_s * slots >= (most - slots) * per_item_s:
+            return max(at_once, most)
+        return max(at_once, slots + math.floor(spare_s * slots / per_item_s))
+
+    def retry_after_s(self, demand: Demand, in_flight: int, rate: ServiceRate, slots: int) -> int:
+        """When to ask again: as much must have ended as lies beyond the limit, in whole seconds."""
+        per_item_s = rate.seconds_per_item
+        if per_item_s is None:
+            return self.unmeasured_retry_after_s
+        excess = in_flight + demand.items - self.limit(demand, rate, slots)
+        drained_s = math.ceil(max(0.0, excess * per_item_s / slots))
+        return min(MAX_RETRY_AFTER_S, max(MIN_RETRY_AFTER_S, drained_s))
+
+
+def predicted_s(ahead: int, items: int, rate: ServiceRate, slots: int) -> float | None:
+    """Seconds until the last of `items` that join behind `ahead` ends; None if nothing is known."""
+    per_item_s = rate.seconds_per_item
+    wait_s = estimated_wait_s(max(1, ahead + items - slots + 1), rate, slots)
+    return None if per_item_s is None or wait_s is None else wait_s + per_item_s
+
+
+def slot_time_s(elapsed_s: float, ahead: int, items: int, slots: int) -> float:
+    """The slot time of each item that took `elapsed_s` in all, some of it waiting at the engine.
+
+    The inverse of `predicted_s`: what a busy model is measured by must not contain the wait, or
+    each busy minute would make the next one look slower.
+    """
+    return elapsed_s * slots / max(slots, ahead + items)

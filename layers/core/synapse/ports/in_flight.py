@@ -1,0 +1,45 @@
+"""How much of a model is under way for callers who wait on the line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Items of one request under way, and how many were in flight when it came.
+
+    It counts until it is left, and in no case beyond `expires_at` (seconds since the epoch), so
+    that what a crashed holder had comes back.
+    """
+
+    id: str
+    model: str
+    items: int
+    ahead: int
+    expires_at: float
+
+
+class InFlight(Protocol):
+    """Counts the items in flight of each model, over all who serve it."""
+
+    async def enter(self, model: str, items: int, limit: int, expires_at: float) -> Entry | None:
+        """Count `items` more, unless more than `limit` would then be in flight (None).
+
+        Raises:
+            Unavailable: they could not be counted.
+        """
+        ...
+
+    async def leave(self, entry: Entry) -> None:
+        """Count the entry no more; one that has left or expired is ignored. Raises nothing."""
+        ...
+
+    async def count(self, model: str) -> int:
+        """Items in flight now.
+
+        Raises:
+            Unavailable: they could not be counted.
+        """
+        ...
