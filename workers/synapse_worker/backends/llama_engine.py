@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import math
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,11 +18,11 @@ if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
 
 import xllamacpp
 
+from synapse_worker.cores import usable_cores
 from synapse_worker.deltas import DeltaReader
 from synapse_worker.errors import InvalidRequest, WorkerError
 from synapse_worker.gguf import read_metadata
 
-CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 ERRORS_ONLY = 1
 HTTP_THREADS = 1
 CONSTRAINTS = ("json_schema", "grammar")
@@ -94,16 +93,6 @@ def find_gguf(parameters: Mapping[str, str]) -> Path:
             f"No GGUF file in package {package!r}", "Install the package or set gguf_path"
         )
     return files[0]
-
-
-def usable_cores() -> int:
-    """Cores this process may use, by affinity and by the container's quota."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = CGROUP_CPU_LIMIT.read_text().split()
-        return cores if quota == "max" else min(cores, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):
-        return cores
 
 
 class LlamaEngine:

@@ -1,0 +1,170 @@
+"""Texts in, vectors out: a tokeniser and an ONNX session, and the batching between them.
+
+Blocking and free of Triton, so that a benchmark can drive it bare.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from synapse_worker.bert import EMBEDDING, INPUT_IDS, LENGTHS, WEIGHTS, BertConfig, sentence_encoder
+from synapse_worker.cores import usable_cores
+from synapse_worker.errors import InvalidRequest, WorkerError
+
+RUN_COST_TOKENS = 20
+"""What a run costs beside its tokens, measured in tokens: more padding than that is not worth
+the run that it saves."""
+
+MODEL_FOLDER = "model"
+NO_TOKEN = -1
+SETTINGS = frozenset({"model_path", "model_package", "max_tokens", "run_tokens", "threads"})
+
+Tokens = Sequence[int] | NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class EmbedderSettings:
+    """How one model is run; `run_tokens` bounds the padded tokens of one run of the session."""
+
+    folder: Path
+    max_tokens: int = 512
+    run_tokens: int = 2048
+    threads: int = 0
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> Self:
+        """Read them from a model's configuration; an unknown name is a mistake worth a stop."""
+        unknown = set(parameters) - SETTINGS
+        if unknown:
+            raise WorkerError(
+                f"Unknown model parameter {', '.join(sorted(unknown))}",
+                f"Known are {', '.join(sorted(SETTINGS))}",
+            )
+        numbers = {
+            name: int(value)
+            for name, value in parameters.items()
+            if name not in ("model_path", "model_package")
+        }
+        return cls(folder=_find_folder(parameters), **numbers)
+
+
+def _find_folder(parameters: Mapping[str, str]) -> Path:
+    """The model's folder: a path, or the folder `model` of a package, which is not imported."""
+    package = parameters.get("model_package", "")
+    spec = importlib.util.find_spec(package) if package else None
+    locations = spec.submodule_search_locations if spec else None
+    folders = [Path(location) / MODEL_FOLDER for location in locations or ()]
+    if parameters.get("model_path"):
+        folders = [Path(parameters["model_path"])]
+    for folder in folders:
+        if (folder / "model.safetensors").is_file():
+            return folder
+    raise WorkerError(
+        f"No model.safetensors in {folders[0] if folders else f'package {package!r}'}",
+        "Install the package or correct model_path",
+    )
+
+
+class Embedder:
+    """One model in memory. Calls may come from several threads."""
+
+    def __init__(self, settings: EmbedderSettings) -> None:
+        """Load the model and run it once: a model that is not warm is not ready."""
+        config = BertConfig.read(settings.folder)
+        self._settings = settings
+        self._vocabulary = config.vocabulary
+        self.max_tokens = min(settings.max_tokens, config.positions)
+        self._tokenizer = Tokenizer.from_file(str(settings.folder / "tokenizer.json"))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        # What the tokeniser puts around every text.
+        self._start, self._end = self._tokenizer.encode("").ids
+        self._session = _session(
+            sentence_encoder(settings.folder, config), settings.threads or usable_cores()
+        )
+        self.dimensions = config.hidden
+        self.embed(self.read_texts(["warm"]))
+
+    def read_texts(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text, with those that begin and end it."""
+        return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def read_ids(self, ids: NDArray[np.int32]) -> Tokens:
+        """A text that came as token ids; it is given its beginning and end if it has none."""
+        ids = ids[ids != NO_TOKEN]
+        if ids.size and ids[0] == self._start:
+            return ids
+        return np.concatenate([[self._start], ids, [self._end]]).astype(np.int32)
+
+    def check(self, tokens: Tokens, name: str) -> None:
+        """Refuse what cannot be embedded; `name` is what the message calls it.
+
+        Raises:
+            InvalidRequest: there is nothing in it, it is too long, or not of the vocabulary.
+        """
+        if len(tokens) <= 2:
+            raise InvalidRequest(f"{name}: is empty")
+        if len(tokens) > self.max_tokens:
+            raise InvalidRequest(
+                f"{name}: {len(tokens)} tokens exceed the model's context of {self.max_tokens}"
+            )
+        if isinstance(tokens, np.ndarray):
+            strange = tokens[(tokens < 0) | (tokens >= self._vocabulary)]
+            if strange.size:
+                raise InvalidRequest(
+                    f"{name}: {strange[0]} is no token id; they go from 0 to {self._vocabulary - 1}"
+                )
+
+    def embed(self, rows: Sequence[Tokens]) -> NDArray[np.float32]:
+        """A vector of length one for each row, in order: FP32 [rows, dimensions]."""
+        vectors = np.empty((len(rows), self.dimensions), dtype=np.float32)
+        lengths = np.array([len(row) for row in rows], dtype=np.int32)
+        for part in runs(lengths, self._settings.run_tokens):
+            vectors[part] = self._run([rows[at] for at in part], lengths[part])
+        return vectors
+
+    def _run(self, rows: Sequence[Tokens], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
+        longest = int(lengths[-1])
+        ids = np.zeros((len(rows), longest), dtype=np.int32)
+        for at, row in enumerate(rows):
+            ids[at, : len(row)] = row
+        present = np.arange(longest) < lengths[:, None]
+        weights = (present / lengths[:, None]).astype(np.float32)
+        inputs = {INPUT_IDS: ids, LENGTHS: lengths, WEIGHTS: weights[:, None, :]}
+        vectors: NDArray[np.float32] = self._session.run([EMBEDDING], inputs)[0]
+        return vectors
+
+
+def runs(lengths: NDArray[np.int32], run_tokens: int) -> Iterator[NDArray[np.intp]]:
+    """The rows in runs of like length, shortest first, so that little is padded.
+
+    A run ends where its padding would cost more than another run, or where it is full.
+    """
+    order = np.argsort(lengths, kind="stable")
+    start = tokens = 0
+    for at, row in enumerate(order):
+        length = int(lengths[row])
+        padded = length * (at + 1 - start)
+        is_full = padded > run_tokens
+        if at > start and (is_full or padded - tokens - length > RUN_COST_TOKENS):
+            yield order[start:at]
+            start, tokens = at, 0
+        tokens += length
+    if start < len(order):
+        yield order[start:]
+
+
+def _session(model: bytes, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A thread that spins while it waits takes the core from whoever has work for it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
