@@ -30,6 +30,7 @@ from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
 from synapse.application.ping import Pinger
+from synapse.application.response_cache import MAX_AGE_S, ResponseCache
 from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
 from synapse.application.submit import Submitter, message_of
@@ -96,6 +97,8 @@ class Node:
         store = SqliteJobStore(database, time.time, retention_s=config.retention_s)
         stack.push_async_callback(store.aclose)
         blobs = FolderBlobStore(config.data_dir / "blobs")
+        # A folder of its own: kept answers are forgotten by age, what belongs to a job is not.
+        kept = FolderBlobStore(config.data_dir / "cache")
         engine = await stack.enter_async_context(running_engine(config))
         triton = TritonEngine()
         stack.push_async_callback(triton.aclose)
@@ -103,7 +106,7 @@ class Node:
         registry = LocalRegistry(self.specs, {spec.name: [pool] for spec in self.specs}, database)
         await registry.load()
         queue = LocalJobQueue(config.max_queued)
-        parts = _Parts(store, blobs, registry, triton, queue, config.retention_s)
+        parts = _Parts(store, blobs, kept, registry, triton, queue, config.retention_s)
         await store.recover(time.time(), SweepPolicy())
         self.api = create_api(parts.services(self.specs))
         parts.start(stack, config, engine, self.specs)
@@ -116,6 +119,7 @@ class _Parts:
         self,
         store: SqliteJobStore,
         blobs: FolderBlobStore,
+        kept: FolderBlobStore,
         registry: LocalRegistry,
         triton: TritonEngine,
         queue: LocalJobQueue,
@@ -123,6 +127,7 @@ class _Parts:
     ) -> None:
         self._retention_s = retention_s
         self._store, self._blobs, self._registry, self._queue = store, blobs, registry, queue
+        self._kept = kept
         clock, self._telemetry = time.time, PrometheusTelemetry()
         self._runner = BatchRunner(store, blobs, registry, triton, self._telemetry, clock)
         self._runner.item_left = lambda batch: self._starter.release(batch.id)
@@ -158,6 +163,7 @@ class _Parts:
                 new_id,
             ),
             direct=self._direct,
+            cache=ResponseCache(self._kept, self._registry, time.time),
             results=results,
             registry=self._registry,
             default_model=next((s.name for s in specs if s.task is Task.GENERATE), specs[0].name),
@@ -204,6 +210,7 @@ class _Parts:
         await self._store.purge(delete)
         # What no record names any more: the results of refused late duplicates.
         await self._blobs.prune(time.time() - self._retention_s - ORPHANED_AFTER_S)
+        await self._kept.prune(time.time() - MAX_AGE_S)
 
     def _abort(self, job_id: JobId) -> None:
         self._queue.discard(job_id)

@@ -33,6 +33,7 @@ from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
 from synapse.application.ping import Pinger
+from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
 from synapse.application.submit import Submitter
@@ -102,6 +103,7 @@ class Target:
             Services(
                 submitter=submitter,
                 direct=self._direct,
+                cache=ResponseCache(self._blobs, self._registry, time.time),
                 results=Results(self._store, self._blobs, self.telemetry, time.time),
                 registry=self._registry,
                 default_model=self.settings.default_model,

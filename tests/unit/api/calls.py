@@ -23,6 +23,7 @@ def api_of(world: World) -> Api:
         Services(
             submitter=world.submitter,
             direct=world.direct,
+            cache=world.cache,
             results=world.results,
             registry=world.registry,
             default_model=CHAT,

@@ -13,6 +13,7 @@ from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
 from synapse.application.ping import Pinger
+from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
 from synapse.application.submit import SubmitJob, Submitter
@@ -86,6 +87,10 @@ class World:
             sleep=sleep,
             uniform=lambda: 0.5,
         )
+
+    @property
+    def cache(self) -> ResponseCache:
+        return ResponseCache(self.blobs, self.registry, self.clock)
 
     @property
     def results(self) -> Results:

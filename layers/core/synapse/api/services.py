@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from synapse.application.direct import DirectLane
+from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.submit import Submitter
 from synapse.domain.job import JobId
@@ -22,6 +23,7 @@ class Services:
 
     submitter: Submitter
     direct: DirectLane
+    cache: ResponseCache
     results: Results
     registry: Registry
     default_model: str
