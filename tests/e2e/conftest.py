@@ -43,7 +43,7 @@ def stack(aws: Emulator, triton: Worker, built: Path) -> Iterator[Stack]:
     }
     sam.deploy(built, aws.url, parameters)
     deployed = Stack(aws)
-    deployed.import_gateway_responses(built)
+    deployed.complete_api(built)
     yield deployed
     # The emulator forgets them, and whoever looks into a failed test needs them.
     for function in FUNCTIONS:

@@ -1,24 +1,33 @@
-"""Starts MiniStack with two corrections; run by the Python of MiniStack's own environment.
+"""Starts MiniStack with three corrections; run by the Python of MiniStack's own environment.
 
 - Lambda reports a failed invocation under the name of the exception's class, and the batcher's
   retries go by that name. MiniStack 1.5 reports every exception of a Python function as
   `Runtime.HandlerError`; the class is known only from the traceback in the log.
 - SQS's batch calls need the right to the single call; there is no right `sqs:SendMessageBatch`.
+- An API whose `apiKeySource` is AUTHORIZER takes the key that its authorizer names.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from contextvars import ContextVar
 from typing import Any
 
 from ministack import app  # type: ignore[import-not-found]
 from ministack.core import iam_actions  # type: ignore[import-not-found]
-from ministack.services import lambda_svc  # type: ignore[import-not-found]
+from ministack.services import apigateway_v1, lambda_svc  # type: ignore[import-not-found]
 
 LAST_LINE = re.compile(r"^([\w.]+)(?::|$)", re.MULTILINE)
 
 _execute = lambda_svc._execute_function_warm
 _action_of = iam_actions.extract_iam_action
+_ask_authorizer = apigateway_v1._invoke_authorizer_lambda
+_authorize = apigateway_v1._authorize_request_v1
+_key_of_header = apigateway_v1._api_key_from_request
+
+KEY = "usageIdentifierKey"
+key_of_authorizer: ContextVar[str | None] = ContextVar("key_of_authorizer", default=None)
 
 
 def execute_and_name_the_error(func: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
@@ -45,6 +54,36 @@ def action_of(*arguments: Any, **named: Any) -> str | None:
     return action
 
 
+async def ask_and_keep_the_key(*arguments: Any) -> Any:
+    """Move the key to where MiniStack keeps an answer's other values."""
+    result = await _ask_authorizer(*arguments)
+    answer = (result or {}).get("body")
+    if isinstance(answer, str | bytes):
+        answer = json.loads(answer)
+    if isinstance(answer, dict) and KEY in answer:
+        context = {**(answer.get("context") or {}), KEY: answer[KEY]}
+        return {**result, "body": {**answer, "context": context}}
+    return result
+
+
+async def authorize_and_take_the_key(api_id: str, *arguments: Any) -> Any:
+    error, context = await _authorize(api_id, *arguments)
+    # A copy: MiniStack keeps the answer itself for the next request.
+    context = dict(context or {})
+    key = context.pop(KEY, "")
+    is_asked = apigateway_v1._rest_apis[api_id]["apiKeySource"] == "AUTHORIZER"
+    key_of_authorizer.set(key if is_asked else None)
+    return error, context or None
+
+
+def key_of_request(headers: Any) -> Any:
+    key = key_of_authorizer.get()
+    return _key_of_header(headers) if key is None else key
+
+
+apigateway_v1._invoke_authorizer_lambda = ask_and_keep_the_key
+apigateway_v1._authorize_request_v1 = authorize_and_take_the_key
+apigateway_v1._api_key_from_request = key_of_request
 lambda_svc._execute_function_warm = execute_and_name_the_error
 iam_actions.extract_iam_action = action_of
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.e2e.daemon import ROOT
 from tests.e2e.emulator import Emulator
-from tests.infra.translation import gateway_responses, translated
+from tests.infra.translation import gateway_responses, of_type, translated
 
 STACK = "synapse-local"
 STAGE = "local"
@@ -25,6 +25,13 @@ FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "EXPIRED"})
 def logical_id(function: str) -> str:
     """The template's name of the function in that folder of `functions/`."""
     return "".join(part.capitalize() for part in function.split("_")) + "Function"
+
+
+def key_header(path: str, key: str) -> dict[str, str]:
+    """The header that carries an API key on that route."""
+    if path.startswith("/v1/"):
+        return {"Authorization": f"Bearer {key}"}
+    return {"x-api-key": key}
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Stack:
         """Call the API over HTTP; `api_key` None sends none, empty the stack's own."""
         sent = {"Host": f"{self.outputs['ApiId']}.execute-api.localhost:{self.emulator.port}"}
         if api_key is not None:
-            sent["x-api-key"] = api_key or self.api_key
+            sent |= key_header(path, api_key or self.api_key)
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{self.emulator.url}/{STAGE}{path}",
@@ -125,10 +132,13 @@ class Stack:
         pages = client.get_paginator("filter_log_events").paginate(logGroupName=group)
         return [event["message"].rstrip() for page in pages for event in page["events"]]
 
-    def import_gateway_responses(self, template: Path) -> None:
-        """Set what API Gateway takes from the OpenAPI document, and MiniStack leaves out."""
+    def complete_api(self, template: Path) -> None:
+        """Set what MiniStack leaves out of the template's API: its own errors, where keys are."""
         client = self.emulator.session.client("apigateway", endpoint_url=self.emulator.url)
         api_id = self.outputs["ApiId"]
+        (api,) = of_type(translated(template), "AWS::ApiGateway::RestApi").values()
+        source = {"path": "/apiKeySource", "value": api["Properties"]["ApiKeySourceType"]}
+        client.update_rest_api(restApiId=api_id, patchOperations=[{"op": "replace", **source}])
         for kind, response in gateway_responses(translated(template)).items():
             client.put_gateway_response(restApiId=api_id, responseType=kind, **response)
         client.create_deployment(restApiId=api_id, stageName=STAGE)

@@ -74,6 +74,11 @@ def reports(failures: int) -> Callable[[Any], None]:
     return check
 
 
+def names_the_key(answer: Any) -> None:
+    assert answer["usageIdentifierKey"] == "abcdefghijklmnopqrstuvwxyz0123456789ABCD"
+    assert answer["usageIdentifierKey"] not in answer["principalId"]
+
+
 def names_the_batch(answer: Any) -> None:
     assert answer["batchId"]
 
@@ -87,6 +92,7 @@ EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("api", "submit"): is_http(202),
     ("api", "submit-invalid"): is_http(400),
     ("api", "result-unknown"): is_http(404),
+    ("authorize", ""): names_the_key,
     ("dispatch", ""): reports(0),
     ("dispatch", "poison"): reports(1),
     ("run_batch", ""): names_the_batch,

@@ -72,14 +72,22 @@ def test_an_unknown_job_is_not_found(stack: Stack) -> None:
     assert error_of(answer)["code"] == "job_not_found"
 
 
-@pytest.mark.parametrize("key", [None, "not-a-key"])
+@pytest.mark.parametrize("key", [None, "too-short", "as-long-as-a-key-and-yet-none"])
+@pytest.mark.parametrize(("method", "path"), [("POST", "/async-infer"), ("GET", "/v1/models")])
 def test_api_gateway_wants_a_valid_key_and_says_so_in_our_words(
-    stack: Stack, key: str | None
+    stack: Stack, method: str, path: str, key: str | None
 ) -> None:
-    answer = stack.call("POST", "/async-infer", GOOD, api_key=key)
+    answer = stack.call(method, path, GOOD if method == "POST" else None, api_key=key)
 
     assert answer.status == 401
     assert error_of(answer)["code"] == "invalid_api_key"
+
+
+def test_a_key_in_the_other_routes_header_is_no_key(stack: Stack) -> None:
+    """Or `x-api-key` would have a say where OpenAI's clients send a bearer token."""
+    answer = stack.call("GET", "/v1/models", api_key=None, headers={"x-api-key": stack.api_key})
+
+    assert answer.status == 401
 
 
 def test_api_gateway_knows_no_other_routes_and_says_so_in_our_words(stack: Stack) -> None:

@@ -62,6 +62,40 @@ def test_only_the_routes_meant_to_be_open_go_without_a_key() -> None:
     assert keyless == OPEN
 
 
+def test_a_key_is_a_bearer_token_on_openais_routes_and_x_api_key_on_ours() -> None:
+    """Without an authorizer a route that wants a key would refuse every one."""
+    (api,) = of_type(translated(), "AWS::ApiGateway::RestApi").values()
+    assert api["Properties"]["ApiKeySourceType"] == "AUTHORIZER"
+    headers = {
+        scheme: definition["name"]
+        for scheme, definition in api_body()["securityDefinitions"].items()
+        if "x-amazon-apigateway-authorizer" in definition
+    }
+
+    for (_, path), operation in deployed_routes().items():
+        found = {
+            headers[name]
+            for need in operation.get("security", [])
+            for name in need
+            if name in headers
+        }
+        if path in OPEN:
+            assert found == set()
+        else:
+            assert found == {"Authorization" if path.startswith("/v1/") else "x-api-key"}
+
+
+def test_the_answer_of_an_authorizer_is_kept_for_minutes() -> None:
+    authorizers = [
+        definition["x-amazon-apigateway-authorizer"]
+        for definition in api_body()["securityDefinitions"].values()
+        if "x-amazon-apigateway-authorizer" in definition
+    ]
+
+    assert [a["authorizerResultTtlInSeconds"] for a in authorizers] == [300, 300]
+    assert [a["type"] for a in authorizers] == ["token", "token"]
+
+
 def test_a_usage_plan_limits_what_a_key_may_do() -> None:
     (plan,) = of_type(translated(), "AWS::ApiGateway::UsagePlan").values()
 
@@ -91,6 +125,7 @@ def test_api_gateways_own_errors_have_the_shape_of_ours(
 
 def test_the_errors_a_caller_can_meet_at_the_door_are_all_mapped() -> None:
     needed = {"DEFAULT_4XX", "DEFAULT_5XX", "ACCESS_DENIED", "INVALID_API_KEY", "THROTTLED"}
+    needed |= {"UNAUTHORIZED"}
     needed |= {"MISSING_AUTHENTICATION_TOKEN", "REQUEST_TOO_LARGE", "INTEGRATION_TIMEOUT"}
 
     assert needed <= set(gateway_responses(translated()))

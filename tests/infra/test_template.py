@@ -22,6 +22,7 @@ from tests.infra.translation import (
 
 FUNCTIONS = [
     "ApiFunction",
+    "AuthorizeFunction",
     "DispatchFunction",
     "RunBatchFunction",
     "GiveBackFunction",
