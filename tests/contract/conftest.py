@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from synapse.ports import BlobStore, JobStore, Registry
+from synapse.ports import BlobStore, InFlight, JobStore, Registry
 from tests.contract.openers import (
     BATCH_STARTERS,
     BLOB_STORES,
+    IN_FLIGHT,
     JOB_QUEUES,
     JOB_STORES,
     REGISTRIES,
@@ -62,4 +63,12 @@ async def starter_case(
     request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
 ) -> AsyncIterator[StarterCase]:
     async with BATCH_STARTERS[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=IN_FLIGHT)
+async def in_flight(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[InFlight]:
+    async with IN_FLIGHT[request.param](clock, tmp_path) as opened:
         yield opened

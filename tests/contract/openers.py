@@ -28,7 +28,15 @@ from synapse.adapters.local.registry import LocalRegistry
 from synapse.adapters.local.slots import SlotLedger
 from synapse.domain.batching import JobMessage
 from synapse.domain.model import ModelSpec, Pool
-from synapse.ports import BatchOrder, BatchStarter, BlobStore, JobQueue, JobStore, Registry
+from synapse.ports import (
+    BatchOrder,
+    BatchStarter,
+    BlobStore,
+    InFlight,
+    JobQueue,
+    JobStore,
+    Registry,
+)
 from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import a_chat_model, a_model, a_pool
 from tests.fakes import (
@@ -135,6 +143,11 @@ async def local_registry(clock: FakeClock, folder: Path) -> AsyncIterator[Regist
 
 
 @asynccontextmanager
+async def slot_ledger(clock: FakeClock, folder: Path) -> AsyncIterator[InFlight]:
+    yield SlotLedger(clock)
+
+
+@asynccontextmanager
 async def in_process_batch_starter(clock: FakeClock, folder: Path) -> AsyncIterator[StarterCase]:
     ran: list[BatchOrder] = []
 
@@ -237,4 +250,7 @@ BATCH_STARTERS: dict[str, Opener[StarterCase]] = {
     "recording": recording_batch_starter,
     "in_process": in_process_batch_starter,
     "step-functions": step_functions_starter,
+}
+IN_FLIGHT: dict[str, Opener[InFlight]] = {
+    "ledger": slot_ledger,
 }

@@ -1,0 +1,127 @@
+"""InFlight: never more than the limit, each entry counted until it is left or has expired."""
+
+from __future__ import annotations
+
+import asyncio
+
+from synapse.ports import Entry, InFlight
+from tests.fakes import FakeClock
+
+SOON_S = 60.0
+
+
+async def entered(
+    counts: InFlight, clock: FakeClock, items: int = 1, limit: int = 100, model: str = "echo"
+) -> Entry:
+    entry = await counts.enter(model, items, limit, clock() + SOON_S)
+    assert entry is not None
+    return entry
+
+
+async def test_nothing_is_in_flight_at_first(in_flight: InFlight) -> None:
+    assert await in_flight.count("echo") == 0
+
+
+async def test_an_entry_says_what_it_holds_and_how_many_are_ahead(
+    in_flight: InFlight, clock: FakeClock
+) -> None:
+    first = await entered(in_flight, clock, items=3)
+    second = await entered(in_flight, clock, items=2)
+
+    assert (first.model, first.items, first.ahead, first.expires_at) == (
+        "echo",
+        3,
+        0,
+        clock() + SOON_S,
+    )
+    assert (second.items, second.ahead) == (2, 3)
+    assert first.id != second.id
+    assert await in_flight.count("echo") == 5
+
+
+async def test_the_limit_is_reached_and_never_passed(in_flight: InFlight, clock: FakeClock) -> None:
+    await entered(in_flight, clock, items=3, limit=4)
+
+    assert await in_flight.enter("echo", 2, 4, clock() + SOON_S) is None
+    assert await in_flight.count("echo") == 3
+    assert await in_flight.enter("echo", 1, 4, clock() + SOON_S) is not None
+    assert await in_flight.enter("echo", 1, 4, clock() + SOON_S) is None
+
+
+async def test_each_newcomer_has_a_limit_of_its_own(in_flight: InFlight, clock: FakeClock) -> None:
+    await entered(in_flight, clock, items=8, limit=8)
+
+    assert await in_flight.enter("echo", 1, 8, clock() + SOON_S) is None
+    assert await in_flight.enter("echo", 1, 20, clock() + SOON_S) is not None
+
+
+async def test_who_leaves_makes_room(in_flight: InFlight, clock: FakeClock) -> None:
+    entry = await entered(in_flight, clock, items=2, limit=2)
+
+    await in_flight.leave(entry)
+
+    assert await in_flight.count("echo") == 0
+    assert (await entered(in_flight, clock, items=2, limit=2)).ahead == 0
+
+
+async def test_leaving_twice_frees_nothing_of_others(in_flight: InFlight, clock: FakeClock) -> None:
+    entry = await entered(in_flight, clock, items=2)
+    await entered(in_flight, clock, items=3)
+
+    await in_flight.leave(entry)
+    await in_flight.leave(entry)
+
+    assert await in_flight.count("echo") == 3
+
+
+async def test_models_are_counted_apart(in_flight: InFlight, clock: FakeClock) -> None:
+    await entered(in_flight, clock, items=2, limit=2, model="echo")
+    await entered(in_flight, clock, items=1, limit=1, model="smollm2")
+
+    assert await in_flight.count("echo") == 2
+    assert await in_flight.count("smollm2") == 1
+
+
+async def test_what_a_crashed_holder_had_comes_back(in_flight: InFlight, clock: FakeClock) -> None:
+    abandoned = await in_flight.enter("echo", 2, 4, clock() + 10)
+    assert abandoned is not None
+    await entered(in_flight, clock, items=1)
+
+    clock.advance(11)
+
+    assert await in_flight.count("echo") == 1
+    assert (await entered(in_flight, clock, items=3, limit=4)).ahead == 1
+
+
+async def test_an_entry_counts_until_it_expires(in_flight: InFlight, clock: FakeClock) -> None:
+    assert await in_flight.enter("echo", 1, 1, clock() + 10) is not None
+
+    clock.advance(9)
+
+    assert await in_flight.enter("echo", 1, 1, clock() + 10) is None
+
+
+async def test_leaving_after_the_expiry_frees_nothing_of_others(
+    in_flight: InFlight, clock: FakeClock
+) -> None:
+    late = await in_flight.enter("echo", 2, 2, clock() + 10)
+    assert late is not None
+    clock.advance(11)
+    await entered(in_flight, clock, items=2, limit=2)
+
+    await in_flight.leave(late)
+
+    assert await in_flight.count("echo") == 2
+    assert await in_flight.enter("echo", 1, 2, clock() + SOON_S) is None
+
+
+async def test_of_many_who_come_at_once_exactly_as_many_enter_as_may(
+    in_flight: InFlight, clock: FakeClock
+) -> None:
+    expires_at = clock() + SOON_S
+    entries = await asyncio.gather(*(in_flight.enter("echo", 1, 8, expires_at) for _ in range(20)))
+
+    let_in = [entry for entry in entries if entry is not None]
+    assert sorted(entry.ahead for entry in let_in) == list(range(8))
+    assert len({entry.id for entry in let_in}) == 8
+    assert await in_flight.count("echo") == 8

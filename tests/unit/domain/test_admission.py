@@ -1,0 +1,157 @@
+"""Admission: what is let in is answered in time, by what was measured."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synapse.domain.admission import (
+    MAX_RETRY_AFTER_S,
+    MIN_RETRY_AFTER_S,
+    AdmissionPolicy,
+    Demand,
+    predicted_s,
+    slot_time_s,
+)
+from synapse.domain.estimate import ServiceRate
+from synapse.domain.job import SlaTier
+
+POLICY = AdmissionPolicy()
+UNMEASURED = ServiceRate(0, 0.0)
+RATES = st.builds(ServiceRate, st.integers(1, 10_000), st.floats(0.001, 1e5))
+SLOTS = st.integers(1, 64)
+ITEMS = st.integers(1, 128)
+TIMEOUTS = st.floats(0.001, 3600.0)
+WAITING_TIERS = st.sampled_from([SlaTier.GOLD, SlaTier.SILVER])
+DEMANDS = st.builds(Demand, ITEMS, TIMEOUTS, WAITING_TIERS)
+ALMOST = 1 + 1e-9
+"""Sums of floats differ in their last digit."""
+
+
+@given(DEMANDS, RATES, SLOTS, st.integers(0, 1000))
+def test_what_is_admitted_behind_others_is_predicted_to_end_in_time(
+    demand: Demand, rate: ServiceRate, slots: int, fewer: int
+) -> None:
+    ahead = POLICY.limit(demand, rate, slots) - demand.items - fewer
+
+    if ahead + demand.items > max(slots, demand.items):
+        finish_s = predicted_s(ahead, demand.items, rate, slots)
+        assert finish_s is not None
+        assert finish_s <= demand.timeout_s * ALMOST
+
+
+@given(DEMANDS, RATES, SLOTS)
+def test_nothing_is_refused_that_would_end_in_time(
+    demand: Demand, rate: ServiceRate, slots: int
+) -> None:
+    limit = POLICY.limit(demand, rate, slots)
+
+    if limit < slots * POLICY.max_per_slot:
+        one_more = predicted_s(max(0, limit + 1 - demand.items), demand.items, rate, slots)
+        assert one_more is not None
+        assert one_more * ALMOST > demand.timeout_s or limit + 1 <= demand.items
+
+
+@given(DEMANDS, RATES, SLOTS, st.integers(1, 16))
+def test_more_slots_never_admit_less(
+    demand: Demand, rate: ServiceRate, slots: int, more: int
+) -> None:
+    assert POLICY.limit(demand, rate, slots + more) >= POLICY.limit(demand, rate, slots)
+
+
+@given(DEMANDS, RATES, SLOTS, st.floats(1.0, 100.0))
+def test_a_faster_model_never_admits_less(
+    demand: Demand, rate: ServiceRate, slots: int, faster: float
+) -> None:
+    quick = ServiceRate(rate.items, rate.busy_s / faster)
+
+    assert POLICY.limit(demand, quick, slots) >= POLICY.limit(demand, rate, slots)
+
+
+@given(DEMANDS, RATES, SLOTS, st.floats(0.0, 3600.0))
+def test_a_more_patient_caller_is_never_refused_sooner(
+    demand: Demand, rate: ServiceRate, slots: int, more_s: float
+) -> None:
+    patient = Demand(demand.items, demand.timeout_s + more_s, demand.tier)
+
+    assert POLICY.limit(patient, rate, slots) >= POLICY.limit(demand, rate, slots)
+
+
+@given(DEMANDS, RATES | st.just(UNMEASURED), SLOTS)
+def test_what_starts_at_once_is_always_admitted(
+    demand: Demand, rate: ServiceRate, slots: int
+) -> None:
+    assert POLICY.limit(demand, rate, slots) >= max(slots, demand.items)
+
+
+@given(ITEMS, TIMEOUTS, RATES | st.just(UNMEASURED), SLOTS)
+def test_flex_never_waits_for_others(
+    items: int, timeout_s: float, rate: ServiceRate, slots: int
+) -> None:
+    limit = POLICY.limit(Demand(items, timeout_s, SlaTier.BRONZE), rate, slots)
+
+    others = limit - items
+    assert others == max(0, slots - items)
+
+
+@given(DEMANDS, SLOTS)
+def test_before_anything_was_measured_a_plain_bound_holds(demand: Demand, slots: int) -> None:
+    limit = POLICY.limit(demand, UNMEASURED, slots)
+
+    assert limit == max(demand.items, slots * POLICY.unmeasured_per_slot)
+
+
+@given(st.floats(0.001, 1e9), SLOTS)
+def test_a_model_that_takes_no_time_is_bounded_all_the_same(timeout_s: float, slots: int) -> None:
+    limit = POLICY.limit(Demand(1, timeout_s), ServiceRate(10, 0.0), slots)
+
+    assert limit == slots * POLICY.max_per_slot
+
+
+@given(DEMANDS, RATES | st.just(UNMEASURED), SLOTS, st.integers(0, 20_000))
+def test_the_time_to_come_back_is_one_that_clients_honour(
+    demand: Demand, rate: ServiceRate, slots: int, in_flight: int
+) -> None:
+    retry_after_s = POLICY.retry_after_s(demand, in_flight, rate, slots)
+
+    assert MIN_RETRY_AFTER_S <= retry_after_s <= MAX_RETRY_AFTER_S
+    assert isinstance(retry_after_s, int)
+
+
+@given(DEMANDS, RATES, SLOTS, st.integers(0, 20_000))
+def test_who_comes_back_then_finds_room_at_the_measured_speed(
+    demand: Demand, rate: ServiceRate, slots: int, in_flight: int
+) -> None:
+    retry_after_s = POLICY.retry_after_s(demand, in_flight, rate, slots)
+
+    if retry_after_s < MAX_RETRY_AFTER_S:
+        per_item_s = rate.seconds_per_item
+        assert per_item_s is not None
+        left = in_flight - retry_after_s * slots / per_item_s
+        assert left + demand.items <= POLICY.limit(demand, rate, slots) * ALMOST
+
+
+@given(RATES, SLOTS, ITEMS, st.integers(0, 1000))
+def test_what_a_busy_model_took_tells_the_speed_that_predicts_it(
+    rate: ServiceRate, slots: int, items: int, ahead: int
+) -> None:
+    took_s = predicted_s(ahead, items, rate, slots)
+    assert took_s is not None
+
+    measured_s = slot_time_s(took_s, ahead, items, slots)
+
+    assert measured_s == pytest.approx(rate.seconds_per_item)
+
+
+def test_nothing_is_predicted_of_a_model_that_was_never_measured() -> None:
+    assert predicted_s(0, 1, UNMEASURED, 8) is None
+
+
+def test_the_limit_is_littles_law() -> None:
+    # 4 slots of 2 s: 2 a second. 10 s leave 8 s to wait, in which 16 end.
+    limit = POLICY.limit(Demand(1, 10.0), ServiceRate(100, 200.0), slots=4)
+
+    assert limit == 4 + 16
+    assert predicted_s(19, 1, ServiceRate(100, 200.0), 4) == 10.0
+    assert POLICY.retry_after_s(Demand(1, 10.0), 25, ServiceRate(100, 200.0), 4) == 3
