@@ -6,8 +6,8 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
 
     SynapseError
     ├── RequestError           the caller's fault; nothing was enqueued
-    │   ├── InvalidRequest, MalformedBody, PayloadTooLarge
-    │   ├── UnknownModel, JobNotFound, FileUnknown
+    │   ├── InvalidRequest, MalformedBody, MalformedForm, PayloadTooLarge
+    │   ├── UnknownModel, JobNotFound, FileUnknown, UploadUnknown, UploadNotPending
     │   └── JobNotCancellable, IdempotencyConflict
     ├── Unavailable            ours, for now; the caller may try again later
     │   └── Overloaded         more is under way than can be answered in time
@@ -69,9 +69,27 @@ class JobNotFound(RequestError):
 
 
 class FileUnknown(RequestError):
-    """No file of that name is served."""
+    """No file of that id (or name) is here, or it has expired."""
 
     code = "file_not_found"
+
+
+class UploadUnknown(RequestError):
+    """No upload of that id, or it ended a while ago."""
+
+    code = "upload_not_found"
+
+
+class UploadNotPending(RequestError):
+    """The upload has been completed or cancelled, or its hour is over."""
+
+    code = "upload_not_pending"
+
+
+class MalformedForm(RequestError):
+    """The body is no multipart form, or breaks off."""
+
+    code = "invalid_form"
 
 
 class JobNotCancellable(RequestError):

@@ -8,6 +8,7 @@ from synapse.ports.batcher import BatchOrder, BatchStarter
 from synapse.ports.blobs import BlobStore
 from synapse.ports.clock import Clock
 from synapse.ports.engine import InferenceEngine, InferenceRequest, StreamingEngine
+from synapse.ports.files import FileQuery, FileStore, UploadStore
 from synapse.ports.in_flight import Entry, InFlight
 from synapse.ports.jobs import Created, Idempotency, JobQueue, JobStore
 from synapse.ports.registry import Registry
@@ -20,6 +21,8 @@ __all__ = [
     "Clock",
     "Created",
     "Entry",
+    "FileQuery",
+    "FileStore",
     "Idempotency",
     "InFlight",
     "InferenceEngine",
@@ -29,4 +32,5 @@ __all__ = [
     "Registry",
     "StreamingEngine",
     "Telemetry",
+    "UploadStore",
 ]
