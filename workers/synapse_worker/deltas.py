@@ -6,6 +6,8 @@ from typing import Any
 
 from synapse_worker.errors import InvalidRequest
 
+INVALID_TOKENS = "Prompt contains invalid tokens"
+
 
 class EngineError(RuntimeError):
     """The engine failed; the same request may succeed later."""
@@ -18,6 +20,7 @@ class Delta:
     text: str = ""
     new_tokens: int = 0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     finish_reason: str | None = None
     logprobs: tuple[dict[str, Any], ...] = ()
 
@@ -42,6 +45,7 @@ class DeltaReader:
             text=choice["text"],
             new_tokens=new_tokens,
             prompt_tokens=timings.get("prompt_n", 0) + timings.get("cache_n", 0),
+            cached_tokens=timings.get("cache_n", 0),
             finish_reason=choice["finish_reason"],
             logprobs=tuple((choice.get("logprobs") or {}).get("content") or ()),
         )
@@ -53,24 +57,24 @@ def merge(deltas: list[Delta]) -> Delta:
         text="".join(delta.text for delta in deltas),
         new_tokens=sum(delta.new_tokens for delta in deltas),
         prompt_tokens=deltas[-1].prompt_tokens,
+        cached_tokens=deltas[-1].cached_tokens,
         finish_reason=deltas[-1].finish_reason,
         logprobs=tuple(entry for delta in deltas for entry in delta.logprobs),
     )
 
 
 def vllm_logprobs(delta: Delta, wanted: int) -> list[dict[str, dict[str, Any]]]:
-    """In the shape of vLLM's backend: a map by token id for each token, the chosen one included."""
+    """In the shape of vLLM's backend: for each token a map by token id, the chosen one first."""
     tokens = []
     for chosen in delta.logprobs:
         ranked = chosen["top_logprobs"]
         known = {entry["id"]: rank for rank, entry in enumerate(ranked, start=1)}
-        entries = {
-            str(entry["id"]): _logprob(entry, rank)
-            for rank, entry in enumerate(ranked[:wanted], start=1)
-        }
         # A chosen token outside the best ones has a rank that llama.cpp does not tell.
         rank = known.get(chosen["id"], len(ranked) + 1)
-        entries.setdefault(str(chosen["id"]), _logprob(chosen, rank))
+        entries = {str(chosen["id"]): _logprob(chosen, rank)}
+        for rank, entry in enumerate(ranked[:wanted], start=1):
+            # The chosen one has the whole text of a character that took several tokens.
+            entries.setdefault(str(entry["id"]), _logprob(entry, rank))
         tokens.append(entries)
     return tokens
 
@@ -86,6 +90,8 @@ def _logprob(entry: dict[str, Any], rank: int) -> dict[str, Any]:
 
 def _error(error: dict[str, Any]) -> Exception:
     message = str(error.get("message", error))
+    if message == INVALID_TOKENS:
+        return InvalidRequest("'prompt_token_ids' has ids that are not in the vocabulary")
     if error.get("code") in (400, 422):
         return InvalidRequest(message)
     return EngineError(message)

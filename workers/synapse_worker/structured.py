@@ -40,13 +40,24 @@ def _wanted(parameters: Mapping[str, Any]) -> dict[str, Any]:
         if name not in NESTED:
             wanted[name.removeprefix("guided_")] = value
             continue
-        if not isinstance(value, dict):
-            raise InvalidRequest(f"'{name}' must be an object")
+        value = _nested(name, value)
         for kind, inner in value.items():
             if kind not in KINDS:
                 raise InvalidRequest(f"'{name}.{kind}' is not supported by this engine")
             wanted |= {kind: inner} if inner not in (None, False) else {}
     return wanted
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    """An object, or its JSON text, which is how Triton's vLLM backend takes it."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise InvalidRequest(f"'{name}' is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"'{name}' must be an object")
+    return value
 
 
 def _schema(value: Any) -> dict[str, Any]:

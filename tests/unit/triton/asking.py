@@ -8,7 +8,7 @@ from typing import Any
 
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.errors import EngineError
-from synapse.domain.inference import ModelInput, Result
+from synapse.domain.inference import ModelInput, Result, TextOrTokens
 from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Pool
 from synapse.ports import InferenceRequest
@@ -16,7 +16,7 @@ from synapse.ports import InferenceRequest
 Outcomes = dict[JobId, Result | EngineError]
 
 
-def ask(prompt: str | None, request_id: str = "job-1", **changes: Any) -> InferenceRequest:
+def ask(prompt: TextOrTokens | None, request_id: str = "job-1", **changes: Any) -> InferenceRequest:
     timeout_s = changes.pop("timeout_s", 60.0)
     return InferenceRequest(JobId(request_id), timeout_s, ModelInput(prompt, **changes))
 

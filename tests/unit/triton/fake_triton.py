@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -23,6 +24,10 @@ FLAGS = (
     "return_num_input_tokens",
     "return_num_output_tokens",
 )
+OPTIONAL_FLAGS = ("return_logprobs", "return_num_cached_tokens")
+
+
+TEXT = ("BYTES", [1])
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Generation:
 
     id: str
     prompt: str
+    token_ids: tuple[int, ...]
     sampling: Mapping[str, Any]
     flags: Mapping[str, bool]
     empty_final: bool
@@ -151,14 +157,19 @@ def _unknown(request: Any, served: str) -> str:
 
 def _read(request: Any) -> Generation:
     kinds = {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in request.inputs}
-    texts = dict.fromkeys(("text_input", "sampling_parameters"), ("BYTES", [1]))
-    assert kinds == {**texts, **dict.fromkeys(FLAGS, ("BOOL", [1]))}
     raw = dict(zip(kinds, request.raw_input_contents, strict=True))
+    token_ids = raw.get("prompt_token_ids", b"")
+    ids = struct.unpack(f"<{len(token_ids) // 4}i", token_ids)
+    prompt = ("prompt_token_ids", ("INT32", [len(ids)])) if ids else ("text_input", TEXT)
+    flags = (*FLAGS, *(name for name in OPTIONAL_FLAGS if name in kinds))
+    expected = dict([prompt, ("sampling_parameters", TEXT)])
+    assert kinds == {**expected, **dict.fromkeys(flags, ("BOOL", [1]))}
     return Generation(
         id=request.id,
-        prompt=decode_texts(raw["text_input"])[0],
+        prompt=" ".join(map(str, ids)) if ids else decode_texts(raw["text_input"])[0],
+        token_ids=ids,
         sampling=json.loads(decode_texts(raw["sampling_parameters"])[0]),
-        flags={name: raw[name] == b"\1" for name in FLAGS},
+        flags={name: raw[name] == b"\1" for name in flags},
         empty_final=request.parameters["triton_enable_empty_final_response"].bool_param,
     )
 
@@ -175,10 +186,17 @@ async def _misbehave(text: str) -> None:
             raise ModelError(" ".join(words))
 
 
+def _behaviour(generation: Generation) -> str:
+    """One that is told for a seed is meant for the sample that has it."""
+    by_seed = generation.sampling.get("behave_by_seed", {})
+    told = by_seed.get(str(generation.sampling.get("seed")))
+    return str(told or generation.sampling.get("behave", generation.prompt))
+
+
 async def _generate(generation: Generation) -> AsyncIterator[Any]:
     """As the vLLM backend does: at once, or in deltas that may end in an empty final response."""
     prompt, flags = generation.prompt, generation.flags
-    behave = str(generation.sampling.get("behave", prompt))
+    behave = _behaviour(generation)
     await _misbehave(behave)
     words = [f"{word} " for word in prompt.split()][: generation.sampling.get("max_tokens", 16)]
     if behave == "!garbled":
@@ -202,16 +220,33 @@ async def _generate(generation: Generation) -> AsyncIterator[Any]:
 def _part(
     text: str, reason: str, tokens: int, generation: Generation, *, final: bool = False
 ) -> Any:
-    counts = {}
+    extra = {}
+    if generation.flags.get("return_logprobs"):
+        extra["logprobs"] = encode_texts([_logprobs(text).encode()])
+    if generation.flags.get("return_num_cached_tokens") and reason != "None":
+        extra["num_cached_tokens"] = (1).to_bytes(4, "little")
     if generation.flags["return_num_input_tokens"]:
-        counts["num_input_tokens"] = len(generation.prompt.split()).to_bytes(4, "little")
+        extra["num_input_tokens"] = len(generation.prompt.split()).to_bytes(4, "little")
     if generation.flags["return_num_output_tokens"]:
-        counts["num_output_tokens"] = tokens.to_bytes(4, "little")
+        extra["num_output_tokens"] = tokens.to_bytes(4, "little")
     return _answer(
         final=final,
         text_output=encode_texts([text.encode()]),
         finish_reason=encode_texts([reason.encode()]),
-        **counts,
+        **extra,
+    )
+
+
+def _logprobs(text: str) -> str:
+    """As vLLM's: each word was the second best, and comes first all the same."""
+    return json.dumps(
+        [
+            {
+                "7": {"logprob": -2.0, "rank": 2, "decoded_token": f"{word} "},
+                "3": {"logprob": -0.5, "rank": 1, "decoded_token": "best"},
+            }
+            for word in text.split()
+        ]
     )
 
 

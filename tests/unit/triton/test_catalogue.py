@@ -10,7 +10,7 @@ import pytest
 
 from synapse.adapters.catalogue import CatalogueError, load_catalogue
 from synapse.domain.batching import BatchPolicy
-from synapse.domain.model import ModelSpec, Task
+from synapse.domain.model import Extension, ModelSpec, Task
 
 MODEL: dict[str, Any] = {
     "name": "mine",
@@ -44,7 +44,7 @@ def test_the_package_serves_an_llm_and_an_echo() -> None:
 
 
 def test_an_operators_folder_adds_models(tmp_path: Path) -> None:
-    folder = write(tmp_path, owner="us", created_at=1_700_000_000)
+    folder = write(tmp_path, owner="us", created_at=1_700_000_000, extensions=["prompt_token_ids"])
     (folder / "chat_template.jinja").write_text("{{ messages }}")
 
     specs = load_catalogue(tmp_path)
@@ -62,6 +62,7 @@ def test_an_operators_folder_adds_models(tmp_path: Path) -> None:
         special_tokens={"bos": "<s>"},
         owner="us",
         created_at=1_700_000_000,
+        extensions=frozenset({Extension.PROMPT_TOKEN_IDS}),
     )
 
 
@@ -109,6 +110,9 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ({"batch": {**MODEL["batch"], "size": 1}}, "batch.size is not a key"),
         ({"special_tokens": {"pad": "x"}}, "special_tokens.pad is not a key"),
         ({"special_tokens": {"bos": 1}}, "special_tokens.bos must be a text"),
+        ({"extensions": ["telepathy"]}, "extensions must be a list of cached_tokens, prompt"),
+        ({"extensions": "cached_tokens"}, "extensions must be a list"),
+        ({"extensions": [[]]}, "extensions must be a list"),
         ({"context_size": 1}, "context_size is not a key of the catalogue; known are batch,"),
     ],
 )

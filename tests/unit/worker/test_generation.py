@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 
 from synapse_worker.backends.generation import read_generation
@@ -36,9 +37,19 @@ def test_a_cumulative_logprob_needs_logprobs_from_the_engine() -> None:
     assert read_generation(given, '{"logprobs": 5}').engine_request["logprobs"] == 5
 
 
+def test_a_prompt_may_be_token_ids_which_nobody_can_echo() -> None:
+    ids = {"prompt_token_ids": np.array([1, 2, 3], dtype=np.int32)}
+
+    assert read_generation({**ids, "exclude_input_in_output": True}, "").prompt == [1, 2, 3]
+    with pytest.raises(InvalidRequest, match="exclude_input_in_output"):
+        read_generation(ids, "")
+
+
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
+        ({}, "either 'text_input' or 'prompt_token_ids'"),
+        ({**PROMPT, "prompt_token_ids": np.array([1])}, "either 'text_input' or"),
         ({"text_input": b""}, "empty"),
         ({"text_input": b"\xff\xfe"}, "UTF-8"),
         ({**PROMPT, "sampling_parameters": b"{"}, "not JSON"),

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}}
         {"guided_json": SCHEMA},
         {"guided_json": '{"type": "object", "properties": {"age": {"type": "integer"}}}'},
         {"structured_outputs": {"json": SCHEMA}},
+        {"structured_outputs": json.dumps({"json": SCHEMA})},
         {"guided_decoding": {"json": SCHEMA, "regex": None}},
     ],
 )
@@ -55,6 +57,7 @@ def test_nothing_asked_is_nothing_constrained() -> None:
         {"guided_regex": ""},
         {"guided_grammar": 5},
         {"structured_outputs": "x"},
+        {"structured_outputs": "[]"},
         {"structured_outputs": {"structural_tag": "x"}},
         {"guided_regex": "a", "guided_choice": ["b"]},
     ],

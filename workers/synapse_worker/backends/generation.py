@@ -14,14 +14,17 @@ FLAGS = (
     "return_logprobs",
     "return_num_input_tokens",
     "return_num_output_tokens",
+    # Not of vLLM's backend: callers send it only to workers known to have it.
+    "return_num_cached_tokens",
 )
+TOKEN_IDS = "prompt_token_ids"
 
 
 @dataclass(frozen=True)
 class Generation:
     """One request, checked."""
 
-    prompt: str
+    prompt: str | list[int]
     stream: bool
     echo_prompt: bool
     wanted: frozenset[str]
@@ -30,14 +33,18 @@ class Generation:
 
 
 def read_generation(tensors: Mapping[str, Any], parameters: str) -> Generation:
-    """From first elements of the input tensors; `parameters` is used without the tensor for it."""
-    prompt = _text(tensors, "text_input")
-    if not prompt:
-        raise InvalidRequest("'text_input' must not be empty")
+    """From first elements of the input tensors, and all token ids.
+
+    `parameters` is used without the tensor for it.
+    """
+    prompt = _prompt(tensors)
     stream = bool(tensors.get("stream", False))
     exclude = tensors.get("exclude_input_in_output")
     if stream and exclude is not None and not exclude:
         raise InvalidRequest("when streaming, 'exclude_input_in_output' = false is not allowed")
+    echo_prompt = not stream and not exclude
+    if echo_prompt and not isinstance(prompt, str):
+        raise InvalidRequest(f"with '{TOKEN_IDS}', 'exclude_input_in_output' must be true")
     sampling = _sampling_parameters(tensors, parameters)
     request = to_llamacpp(sampling)
     wanted = frozenset(flag for flag in FLAGS if tensors.get(flag))
@@ -46,7 +53,7 @@ def read_generation(tensors: Mapping[str, Any], parameters: str) -> Generation:
     return Generation(
         prompt=prompt,
         stream=stream,
-        echo_prompt=not stream and not exclude,
+        echo_prompt=echo_prompt,
         wanted=wanted,
         logprobs=int(sampling.get("logprobs") or 0),
         # Progress makes pieces arrive while the prompt is read, which is when to notice a
@@ -58,6 +65,18 @@ def read_generation(tensors: Mapping[str, Any], parameters: str) -> Generation:
             "timings_per_token": True,
         },
     )
+
+
+def _prompt(tensors: Mapping[str, Any]) -> str | list[int]:
+    ids = tensors.get(TOKEN_IDS)
+    if (ids is None) == ("text_input" not in tensors):
+        raise InvalidRequest(f"either 'text_input' or '{TOKEN_IDS}' is needed")
+    if ids is not None:
+        return [int(token) for token in ids]
+    prompt = _text(tensors, "text_input")
+    if not prompt:
+        raise InvalidRequest("'text_input' must not be empty")
+    return prompt
 
 
 def _text(tensors: Mapping[str, Any], name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from synapse_worker.backends.generation import FLAGS, Generation, read_generation
+from synapse_worker.backends.generation import FLAGS, TOKEN_IDS, Generation, read_generation
 from synapse_worker.backends.lifeline import die_with_parent
 from synapse_worker.backends.llama_engine import EngineSettings, LlamaEngine
 from synapse_worker.backends.parameters import model_parameters
@@ -25,7 +25,14 @@ from synapse_worker.errors import InvalidRequest
 # second for each of eight answers it took a tenth of the machine; now it is ten for all together.
 MIN_CANCEL_CHECK_INTERVAL_S = 0.25
 CANCEL_CHECKS_PER_S = 10.0
-INPUTS = ("text_input", "stream", "sampling_parameters", "exclude_input_in_output", *FLAGS)
+INPUTS = (
+    "text_input",
+    TOKEN_IDS,
+    "stream",
+    "sampling_parameters",
+    "exclude_input_in_output",
+    *FLAGS,
+)
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
@@ -67,7 +74,9 @@ def _tensors(request: Any) -> dict[str, Any]:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
         if tensor is not None:
             values = tensor.as_numpy().reshape(-1)
-            if values.size:
+            if name == TOKEN_IDS:
+                tensors[name] = values
+            elif values.size:
                 tensors[name] = values[0]
     return tensors
 
@@ -157,7 +166,7 @@ class _Completion:
 
     def _outputs(self, delta: Delta) -> list[Any]:
         generation, wanted = self._generation, self._generation.wanted
-        text = generation.prompt + delta.text if generation.echo_prompt else delta.text
+        text = f"{generation.prompt}{delta.text}" if generation.echo_prompt else delta.text
         outputs = [_bytes_tensor("text_output", text)]
         if "return_finish_reason" in wanted:
             outputs.append(_bytes_tensor("finish_reason", str(delta.finish_reason)))
@@ -165,6 +174,8 @@ class _Completion:
             outputs.append(_tensor("num_input_tokens", delta.prompt_tokens, np.uint32))
         if "return_num_output_tokens" in wanted:
             outputs.append(_tensor("num_output_tokens", delta.new_tokens, np.uint32))
+        if "return_num_cached_tokens" in wanted and delta.finish_reason:
+            outputs.append(_tensor("num_cached_tokens", delta.cached_tokens, np.uint32))
         if "return_cumulative_logprob" in wanted:
             self._cumulative_logprob += cumulative_logprob(delta)
             outputs.append(_tensor("cumulative_logprob", self._cumulative_logprob, np.float32))

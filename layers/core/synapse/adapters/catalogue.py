@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 
 from synapse.domain.batching import BatchPolicy
-from synapse.domain.model import ModelSpec, Task
+from synapse.domain.model import Extension, ModelSpec, Task
 
 MODEL_FILE = "model.json"
 TEMPLATE_FILE = "chat_template.jinja"
@@ -24,7 +24,7 @@ TEMPLATE_FILE = "chat_template.jinja"
 KEYS = frozenset(
     {
         *("name", "version", "task", "context_tokens", "max_output_tokens", "slots", "batch"),
-        *("special_tokens", "owner", "created_at", "licence", "source"),
+        *("special_tokens", "owner", "created_at", "extensions", "licence", "source"),
     }
 )
 BATCH_KEYS = frozenset({"max_items", "max_tokens", "max_wait_ms"})
@@ -75,6 +75,7 @@ def _read(folder: Traversable) -> ModelSpec:
         special_tokens=_special_tokens(entry),
         owner=entry.text("owner", "synapse"),
         created_at=entry.count("created_at", 0, least=0),
+        extensions=entry.extensions(),
     )
     entry.text("licence")
     entry.text("source")
@@ -157,6 +158,13 @@ class _Entry:
         if value not in list(Task):
             raise self.error("task", f"must be one of {', '.join(Task)}, not {value!r}")
         return Task(value)
+
+    def extensions(self) -> frozenset[Extension]:
+        value = self._value("extensions", [])
+        known = ", ".join(Extension)
+        if not isinstance(value, list) or not all(each in list(Extension) for each in value):
+            raise self.error("extensions", f"must be a list of {known}, not {value!r}")
+        return frozenset(Extension(each) for each in value)
 
     def inner(self, key: str, known: frozenset[str]) -> _Entry:
         value = self._value(key, None)

@@ -18,6 +18,15 @@ class Task(StrEnum):
     """Text in, text out: one batched tensor each way."""
 
 
+class Extension(StrEnum):
+    """What a model's worker does beyond the contract of its task (docs/worker.md)."""
+
+    CACHED_TOKENS = "cached_tokens"
+    """It tells how many of a prompt's tokens were in its prefix cache."""
+    PROMPT_TOKEN_IDS = "prompt_token_ids"
+    """It takes a prompt as the ids of its tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A served model.
@@ -37,6 +46,7 @@ class ModelSpec:
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     owner: str = "synapse"
     created_at: int = 0
+    extensions: frozenset[Extension] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

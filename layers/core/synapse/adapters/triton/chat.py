@@ -10,11 +10,13 @@ from typing import Any
 
 from synapse.adapters.triton.templates import RefusedByTemplate, compiled
 from synapse.domain.errors import EngineError, InvalidInput
-from synapse.domain.inference import ChatMessage, ToolCall
-from synapse.domain.model import ModelSpec
+from synapse.domain.inference import ChatMessage, TextOrTokens, ToolCall
+from synapse.domain.model import Extension, ModelSpec
 from synapse.ports import InferenceRequest
 
 Tool = Mapping[str, object]
+
+NO_TOKEN_IDS = "prompt: this model takes no token ids; send text"
 
 # Words that no template has of its own: if they come out, the template made use of them.
 PROBE_TOOL_NAME = "synapse_probe_tool"
@@ -46,20 +48,30 @@ class _Manner:
 MANNERS = tuple(_Manner(content, parsed) for content in ("", None) for parsed in (True, False))
 
 
-def prompt_of(model: ModelSpec, request: InferenceRequest) -> str:
+def prompt_of(model: ModelSpec, request: InferenceRequest) -> TextOrTokens:
     """The raw prompt of a request: its own, or its conversation rendered.
 
     Raises:
-        InvalidInput: there is none, or the model cannot converse; see `render`.
+        InvalidInput: there is none, or not of a kind that the model takes; see `render`.
     """
     value = request.input
-    if isinstance(value.prompt, tuple):
-        raise InvalidInput("prompt: this model takes no token ids; send text", param="prompt")
+    if isinstance(value.prompt, tuple) and Extension.PROMPT_TOKEN_IDS not in model.extensions:
+        raise InvalidInput(NO_TOKEN_IDS, param="prompt")
+    if value.prompt == ():
+        raise InvalidInput("prompt: there are no token ids in it", param="prompt")
     if value.prompt is not None:
         return value.prompt
     if not value.messages:
         raise InvalidInput("there is neither a prompt nor a message")
     return render(model, value.messages, value.tools)
+
+
+def text_of(model: ModelSpec, request: InferenceRequest) -> str:
+    """The text of a request for a model that takes text only; else as `prompt_of`."""
+    prompt = prompt_of(model, request)
+    if isinstance(prompt, str):
+        return prompt
+    raise InvalidInput(NO_TOKEN_IDS, param="prompt")
 
 
 def render(model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:

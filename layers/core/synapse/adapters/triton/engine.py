@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from synapse.adapters.triton.connection import (
 )
 from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.generated import messages
+from synapse.adapters.triton.samples import merged
 from synapse.adapters.triton.service import Service
 from synapse.adapters.triton.tensors import generation_request
 from synapse.adapters.triton.text_batch import TextBatch, TextItem
@@ -47,7 +49,8 @@ class TritonEngine:
     ) -> AsyncGenerator[Outcome, None]:
         """Run all requests; yield each one's outcome once, as it becomes known.
 
-        Generations run side by side, at most `model.slots` at once; texts go as one batch.
+        Generations (each sample is one) run side by side, at most `model.slots` at once; texts go
+        as one batch.
         Closing the iterator cancels what is unfinished at the engine.
         """
         place = Place(model, pool)
@@ -107,7 +110,7 @@ class TritonEngine:
         items: list[TextItem] = []
         for request in requests:
             try:
-                text = _encoded(chat.prompt_of(place.model, request))
+                text = _encoded(chat.text_of(place.model, request))
             except EngineError as error:
                 yield request.id, error
             else:
@@ -120,23 +123,15 @@ class TritonEngine:
     async def _generations(
         self, place: Place, requests: Sequence[InferenceRequest]
     ) -> AsyncGenerator[Outcome, None]:
-        if len(requests) == 1:
-            (only,) = requests
-            yield only.id, await self._generate(place, only, _deadline_at(only))
-            return
         slots = asyncio.Semaphore(place.model.slots)
 
         async def run(request: InferenceRequest, deadline_at: float) -> Outcome:
-            try:
-                async with asyncio.timeout_at(deadline_at):
-                    await slots.acquire()
-            except TimeoutError:
-                return request.id, failures.timed_out()
-            try:
-                return request.id, await self._generate(place, request, deadline_at)
-            finally:
-                slots.release()
+            return request.id, await self._generate(place, request, deadline_at, slots)
 
+        if len(requests) == 1:
+            (only,) = requests
+            yield await run(only, _deadline_at(only))
+            return
         tasks = [asyncio.create_task(run(request, _deadline_at(request))) for request in requests]
         try:
             for task in asyncio.as_completed(tasks):
@@ -147,12 +142,50 @@ class TritonEngine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _generate(
-        self, place: Place, request: InferenceRequest, deadline_at: float
+        self,
+        place: Place,
+        request: InferenceRequest,
+        deadline_at: float,
+        slots: asyncio.Semaphore,
     ) -> Completion | EngineError:
+        """All samples of a request as one; the first that fails is what becomes of it."""
+        value = request.input
         try:
-            return await generation.collect(self._deltas(place, request, deadline_at))
+            if value.samples == 1:
+                return await self._sample(place, request, deadline_at, slots)
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._sample(place, each, deadline_at, slots))
+                    for each in (
+                        replace(request, input=value.sample(number))
+                        for number in range(value.samples)
+                    )
+                ]
+            return merged([task.result() for task in tasks])
         except EngineError as error:
             return error
+        except ExceptionGroup as errors:
+            first = errors.exceptions[0]
+            if isinstance(first, EngineError):
+                return first
+            raise
+
+    async def _sample(
+        self,
+        place: Place,
+        request: InferenceRequest,
+        deadline_at: float,
+        slots: asyncio.Semaphore,
+    ) -> Completion:
+        try:
+            async with asyncio.timeout_at(deadline_at):
+                await slots.acquire()
+        except TimeoutError as error:
+            raise failures.timed_out() from error
+        try:
+            return await generation.collect(self._deltas(place, request, deadline_at))
+        finally:
+            slots.release()
 
     def _deltas(
         self,
@@ -167,19 +200,26 @@ class TritonEngine:
         Raises:
             EngineError: there is nothing to generate from.
         """
+        value = request.input
         prompt = chat.prompt_of(place.model, request)
+        encoded = _encoded(prompt) if isinstance(prompt, str) else prompt
         try:
-            message = generation_request(
-                place.model, request.id, _encoded(prompt), request.input.parameters, stream
-            )
+            message = generation_request(place.model, request.id, encoded, value.parameters, stream)
+        except OverflowError as error:
+            raise InvalidInput("prompt: it has ids that no token has", param="prompt") from error
         except (TypeError, ValueError) as error:
             raise InvalidInput("parameters: not JSON", param="parameters") from error
+        top = value.parameters.get("logprobs")
         return generation.deltas(
             self._connections.to(place.pool.endpoint),
             place,
             message,
             deadline_at=deadline_at,
-            secrets=[prompt, *(turn.content for turn in request.input.messages)],
+            secrets=[
+                *([prompt] if isinstance(prompt, str) else []),
+                *(turn.content for turn in value.messages),
+            ],
+            top_logprobs=top if isinstance(top, int) else 0,
         )
 
     async def _ask(self, pool: Pool, ask: Callable[[Service], Awaitable[Any]]) -> Any:

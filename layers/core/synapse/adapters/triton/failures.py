@@ -57,6 +57,9 @@ WRAPPING = re.compile(
 )
 TRACEBACK = re.compile(r"\s*\n+\s*At:\s*\n.*", re.S)
 
+# Our own worker names what is wrong; the prompt has other names on the wire.
+COMPLAINT = re.compile(r"invalid request: (?:sampling parameter )?'([a-z_]+)")
+TENSORS_OF_PARAMETERS = {"text_input": "prompt", "prompt_token_ids": "prompt"}
 
 REFUSALS = frozenset(
     {
@@ -154,7 +157,13 @@ def from_message(place: Place, message: str, secrets: Sequence[str]) -> EngineEr
         return lost(place)
     if QUEUE_TIMEOUT.search(message):
         return timed_out()
-    return InvalidInput(public_text(message, secrets))
+    return InvalidInput(public_text(message, secrets), param=_parameter(message))
+
+
+def _parameter(message: str) -> str | None:
+    """Which one our own worker complains of, by the name that callers know."""
+    found = COMPLAINT.search(message)
+    return TENSORS_OF_PARAMETERS.get(found[1], found[1]) if found else None
 
 
 def public_text(message: str, secrets: Sequence[str]) -> str:

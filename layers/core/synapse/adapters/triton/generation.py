@@ -14,7 +14,7 @@ from synapse.adapters.triton import failures
 from synapse.adapters.triton.connection import Connection, Line, Unreachable, is_being_cancelled
 from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.tensors import UnreadableAnswer, is_final, read_delta
-from synapse.domain.inference import Completion, Delta
+from synapse.domain.inference import Completion, Delta, TokenLogprob
 from synapse.domain.job import Usage
 
 # Makes Triton end a failed stream with the status code that it otherwise swallows.
@@ -28,11 +28,18 @@ DEFAULT_FINISH_REASON = "stop"
 
 
 async def deltas(
-    connection: Connection, place: Place, request: Any, deadline_at: float, secrets: Sequence[str]
+    connection: Connection,
+    place: Place,
+    request: Any,
+    *,
+    deadline_at: float,
+    secrets: Sequence[str],
+    top_logprobs: int = 0,
 ) -> AsyncGenerator[Delta, None]:
     """The parts of a generation as they come; the last one has a `finish_reason`.
 
-    `deadline_at` is by the event loop's clock; `secrets` are what an error must not repeat.
+    `deadline_at` is by the event loop's clock; `secrets` are what an error must not repeat;
+    `top_logprobs` is how many of the likeliest tokens are wanted in each place, if any.
     Closing the iterator early cancels the generation at the engine.
 
     Raises:
@@ -55,7 +62,7 @@ async def deltas(
             async with asyncio.timeout_at(deadline_at):
                 response = await _next(call, place, secrets)
             final = is_final(response)
-            delta = read_delta(response)
+            delta = read_delta(response, top_logprobs)
             reason = delta.finish_reason or reason
             if final:
                 connection.touch()
@@ -85,14 +92,20 @@ async def collect(parts: AsyncIterator[Delta]) -> Completion:
         EngineError: as the parts do.
     """
     texts: list[str] = []
+    logprobs: list[TokenLogprob] = []
     prompt_tokens = completion_tokens = 0
+    cached_tokens: int | None = None
     finish_reason = DEFAULT_FINISH_REASON
     async for part in parts:
         texts.append(part.text)
+        logprobs.extend(part.logprobs)
         prompt_tokens = part.prompt_tokens or prompt_tokens
         completion_tokens += part.completion_tokens
+        if part.cached_tokens is not None:
+            cached_tokens = part.cached_tokens
         finish_reason = part.finish_reason or finish_reason
-    return Completion("".join(texts), finish_reason, Usage(prompt_tokens, completion_tokens))
+    usage = Usage(prompt_tokens, completion_tokens, cached_tokens)
+    return Completion("".join(texts), finish_reason, usage, tuple(logprobs))
 
 
 async def _next(call: Any, place: Place, secrets: Sequence[str]) -> Any:

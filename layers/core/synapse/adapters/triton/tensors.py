@@ -7,27 +7,35 @@ little-endian bytes, then its UTF-8 bytes.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from synapse.adapters.triton.generated import messages
+from synapse.adapters.triton.logprobs import read_logprobs
 from synapse.domain.inference import Delta
-from synapse.domain.model import ModelSpec
+from synapse.domain.model import Extension, ModelSpec
 
 TEXT_INPUT = "text_input"
 TEXT_OUTPUT = "text_output"
 LENGTH_BYTES = 4
 
-# The tensors of Triton's vLLM backend in the order in which their values are sent.
-GENERATION_TEXTS = (TEXT_INPUT, "sampling_parameters")
-GENERATION_FLAGS = (
-    "stream",
+# The tensors of Triton's vLLM backend.
+SAMPLING_PARAMETERS = "sampling_parameters"
+STREAM_FLAG = "stream"
+SET_FLAGS = (
     "exclude_input_in_output",
     "return_finish_reason",
     "return_num_input_tokens",
     "return_num_output_tokens",
 )
+LOGPROBS_FLAG = "return_logprobs"
+# And those that only workers with the extension take.
+CACHED_TOKENS_FLAG = "return_num_cached_tokens"
+TOKEN_IDS_INPUT = "prompt_token_ids"
+# vLLM's backend wants this parameter as a text of its own, inside the text of all of them.
+JSON_IN_JSON = "structured_outputs"
 FINAL_RESPONSE = "triton_final_response"
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
 NO_FINISH_REASON = ("", "None")
@@ -89,36 +97,78 @@ def read_texts(response: Any, expected: int) -> list[str]:
 
 
 def generation_request(
-    model: ModelSpec, request_id: str, prompt: bytes, parameters: Mapping[str, object], stream: bool
+    model: ModelSpec,
+    request_id: str,
+    prompt: bytes | Sequence[int],
+    parameters: Mapping[str, object],
+    stream: bool,
 ) -> Any:
-    """One generation, for the vLLM backend or what speaks like it.
+    """One generation, for the vLLM backend or what speaks like it; a prompt may be token ids.
 
     The prompt is never to be echoed, and the usage is always to be told. Sampling parameters
     travel as a JSON tensor: gRPC request parameters hold no lists.
 
     Raises:
         ValueError, TypeError: the parameters are not JSON.
+        OverflowError: a token id is none.
     """
-    sampling = json.dumps(dict(parameters), allow_nan=False, separators=(",", ":"))
-    flags = (b"\1" if stream else b"\0", *[b"\1"] * (len(GENERATION_FLAGS) - 1))
+    flags = _flags(model, parameters)
+    is_text = isinstance(prompt, bytes)
+    size = 1 if is_text else len(prompt)
     request = messages.ModelInferRequest()
-    request.CopyFrom(_generation_frame(model.name, model.version))
+    request.CopyFrom(_generation_frame(model.name, model.version, is_text, flags))
+    request.inputs[0].shape[0] = size
     request.id = request_id
     request.raw_input_contents.extend(
-        (encode_texts([prompt]), encode_texts([sampling.encode()]), *flags)
+        (
+            encode_texts([prompt]) if isinstance(prompt, bytes) else _token_ids(prompt),
+            encode_texts([_sampling(parameters).encode()]),
+            b"\1" if stream else b"\0",
+            *[b"\1"] * len(flags),
+        )
     )
     return request
 
 
+def _flags(model: ModelSpec, parameters: Mapping[str, object]) -> tuple[str, ...]:
+    """What is set besides the mode: a worker may refuse a flag that it does not know."""
+    flags: tuple[str, ...] = SET_FLAGS
+    if parameters.get("logprobs") is not None:
+        flags += (LOGPROBS_FLAG,)
+    if Extension.CACHED_TOKENS in model.extensions:
+        flags += (CACHED_TOKENS_FLAG,)
+    return flags
+
+
+def _sampling(parameters: Mapping[str, object]) -> str:
+    sent = dict(parameters)
+    if isinstance(sent.get(JSON_IN_JSON), Mapping):
+        sent[JSON_IN_JSON] = _json(sent[JSON_IN_JSON])
+    return _json(sent)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _token_ids(ids: Sequence[int]) -> bytes:
+    try:
+        return struct.pack(f"<{len(ids)}i", *ids)
+    except struct.error as error:
+        raise OverflowError("a token id has 32 bits") from error
+
+
 @lru_cache(maxsize=128)
-def _generation_frame(name: str, version: str) -> Any:
+def _generation_frame(name: str, version: str, is_text: bool, flags: tuple[str, ...]) -> Any:
     tensor = messages.ModelInferRequest.InferInputTensor
+    prompt, kind = (TEXT_INPUT, "BYTES") if is_text else (TOKEN_IDS_INPUT, "INT32")
     frame = messages.ModelInferRequest(
         model_name=name,
         model_version=version,
         inputs=[
-            *(tensor(name=text, datatype="BYTES", shape=[1]) for text in GENERATION_TEXTS),
-            *(tensor(name=flag, datatype="BOOL", shape=[1]) for flag in GENERATION_FLAGS),
+            tensor(name=prompt, datatype=kind, shape=[1]),
+            tensor(name=SAMPLING_PARAMETERS, datatype="BYTES", shape=[1]),
+            *(tensor(name=flag, datatype="BOOL", shape=[1]) for flag in (STREAM_FLAG, *flags)),
         ],
     )
     # Else a backend may end a stream with a bare flag that Triton keeps to itself.
@@ -126,7 +176,7 @@ def _generation_frame(name: str, version: str) -> Any:
     return frame
 
 
-def read_delta(response: Any) -> Delta:
+def read_delta(response: Any, top_logprobs: int = 0) -> Delta:
     """What a response adds to a generation; a final one may add nothing.
 
     Raises:
@@ -134,11 +184,18 @@ def read_delta(response: Any) -> Delta:
     """
     raw = _raw_outputs(response)
     reason = _first_text(raw, "finish_reason")
+    cached = "num_cached_tokens"
+    try:
+        logprobs = read_logprobs(_first_text(raw, "logprobs"), top_logprobs)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnreadableAnswer("its log probabilities are not as vLLM's") from error
     return Delta(
         text=_first_text(raw, TEXT_OUTPUT),
         prompt_tokens=_first_count(raw, "num_input_tokens"),
         completion_tokens=_first_count(raw, "num_output_tokens"),
         finish_reason=None if reason in NO_FINISH_REASON else reason,
+        cached_tokens=_first_count(raw, cached) if cached in raw else None,
+        logprobs=logprobs,
     )
 
 
