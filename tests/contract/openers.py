@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from synapse.adapters.aws.blobs import S3BlobStore
+from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
@@ -148,6 +149,12 @@ async def slot_ledger(clock: FakeClock, folder: Path) -> AsyncIterator[InFlight]
 
 
 @asynccontextmanager
+async def dynamo_in_flight(clock: FakeClock, folder: Path) -> AsyncIterator[InFlight]:
+    with aws() as clients:
+        yield DynamoInFlight(clients.dynamodb, clients.registry_table, clock=clock)
+
+
+@asynccontextmanager
 async def in_process_batch_starter(clock: FakeClock, folder: Path) -> AsyncIterator[StarterCase]:
     ran: list[BatchOrder] = []
 
@@ -253,4 +260,5 @@ BATCH_STARTERS: dict[str, Opener[StarterCase]] = {
 }
 IN_FLIGHT: dict[str, Opener[InFlight]] = {
     "ledger": slot_ledger,
+    "dynamodb": dynamo_in_flight,
 }

@@ -18,17 +18,18 @@ import boto3
 from botocore.config import Config
 
 from synapse.adapters.aws.blobs import S3BlobStore
+from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
 from synapse.adapters.catalogue import load_catalogue
-from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.emf import EmfTelemetry
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
 from synapse.api.resolver import Api
 from synapse.api.services import Services
+from synapse.application.counted import CountedEngine
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
@@ -126,7 +127,7 @@ class Target:
             self._store,
             self._blobs,
             self._registry,
-            self._engine,
+            CountedEngine(self._engine, self._in_flight, time.time),
             self.telemetry,
             time.time,
             lease_s,
@@ -163,7 +164,7 @@ class Target:
         return DirectLane(
             self._registry,
             _EngineOnDemand(lambda: self._engine),
-            SlotLedger(time.time),
+            self._in_flight,
             self.telemetry,
             time.time,
         )
@@ -189,6 +190,11 @@ class Target:
             load_catalogue(),
             self.settings.pools,
         )
+
+    @cached_property
+    def _in_flight(self) -> DynamoInFlight:
+        client = boto3.client("dynamodb", config=CLIENT_CONFIG)
+        return DynamoInFlight(client, self.settings.registry_table)
 
     @cached_property
     def _starter(self) -> StepFunctionsBatchStarter:

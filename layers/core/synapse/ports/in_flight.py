@@ -10,8 +10,8 @@ from typing import Protocol
 class Entry:
     """Items of one request under way, and how many were in flight when it came.
 
-    It counts until it is left, and in no case beyond `expires_at` (seconds since the epoch), so
-    that what a crashed holder had comes back.
+    It counts until it is left, and in no case beyond `expires_at` (seconds since the epoch; what
+    was asked for, or up to a minute later), so that what a crashed holder had comes back.
     """
 
     id: str
