@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from synapse.domain.batching import Batch, BatchPolicy, JobMessage
+from synapse.domain.file_batch import FileBatch, FileBatchId
 from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, Priority, SlaTier
 from synapse.domain.model import ModelSpec, Pool, ServiceSample, Task, WorkerHealth
 from synapse.ports import BatchOrder
@@ -136,3 +137,17 @@ def a_health(pool: str = "cpu", model: str = "echo", **changes: Any) -> WorkerHe
     """A worker that was well at NOW."""
     fields: dict[str, Any] = {"healthy": True, "latency_ms": 1.5, "checked_at": NOW}
     return WorkerHealth(model, pool, **{**fields, **changes})
+
+
+def a_file_batch(**changes: Any) -> FileBatch:
+    """A batch of completions that was accepted at NOW and has a day."""
+    fields: dict[str, Any] = {
+        "id": FileBatchId(an_id("batch_")),
+        "endpoint": "/v1/completions",
+        "input_file_id": "file-1",
+        "input_key": "files/1",
+        "completion_window": "24h",
+        "window_s": 86_400.0,
+        "created_at": NOW,
+    }
+    return FileBatch(**{**fields, **changes})

@@ -10,8 +10,14 @@ from http import HTTPStatus
 from typing import Any
 
 from synapse.domain.errors import (
+    EngineLost,
+    EngineTimeout,
+    EngineUnavailable,
+    FileBatchNotCancellable,
+    FileBatchNotFound,
     FileUnknown,
     IdempotencyConflict,
+    InvalidInput,
     JobNotCancellable,
     JobNotFound,
     PayloadTooLarge,
@@ -26,11 +32,17 @@ _STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
     (UnknownModel, HTTPStatus.NOT_FOUND),
     (JobNotFound, HTTPStatus.NOT_FOUND),
     (FileUnknown, HTTPStatus.NOT_FOUND),
+    (FileBatchNotFound, HTTPStatus.NOT_FOUND),
     (JobNotCancellable, HTTPStatus.CONFLICT),
+    (FileBatchNotCancellable, HTTPStatus.CONFLICT),
     (IdempotencyConflict, HTTPStatus.UNPROCESSABLE_ENTITY),
     (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (RequestError, HTTPStatus.BAD_REQUEST),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (InvalidInput, HTTPStatus.BAD_REQUEST),
+    (EngineUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (EngineLost, HTTPStatus.SERVICE_UNAVAILABLE),
+    (EngineTimeout, HTTPStatus.GATEWAY_TIMEOUT),
     (SynapseError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
 
@@ -67,7 +79,7 @@ def body_of(error: SynapseError) -> dict[str, dict[str, str | None]]:
 
 def failure_body(failure: Failure) -> dict[str, str | None]:
     """A job's failure in the same four keys, as a result carries it."""
-    blamed_on_input = failure.code == "invalid_input"
+    blamed_on_input = failure.code in ("invalid_input", "context_length_exceeded")
     kind = "invalid_request_error" if blamed_on_input else "server_error"
     return {"message": failure.message, "type": kind, "param": None, "code": failure.code}
 

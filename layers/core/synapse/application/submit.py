@@ -106,24 +106,9 @@ class Submitter:
         return spec
 
     async def _new_job(self, command: SubmitJob, spec: ModelSpec) -> Job:
-        now = self.clock()
-        job_id = JobId(self.new_id())
-        text = encode_input(command.input)
+        job_id, now = JobId(self.new_id()), self.clock()
         timeout_s = command.timeout_s or self.limits.default_timeout_s
-        return Job(
-            id=job_id,
-            model=spec.name,
-            version=spec.version,
-            payload=await stow(self.blobs, f"jobs/{job_id}/input", text),
-            priority=command.priority,
-            sla=command.sla,
-            tokens=_token_estimate(command.input, spec),
-            created_at=now,
-            deadline_at=now + timeout_s,
-            tenant=command.tenant,
-            metadata=command.metadata,
-            sent_at=now,
-        )
+        return await new_job(self.blobs, command, spec, job_id, now, now + timeout_s)
 
     async def _send(self, job: Job, *, keyed: bool) -> None:
         try:
@@ -148,6 +133,31 @@ class Submitter:
         ahead = {**depth, job.priority: max(0, depth.get(job.priority, 0) - 1)}
         position = queue_position(ahead, job.priority)
         return Accepted(job, position, estimated_wait_s(position, rate, spec.slots))
+
+
+async def new_job(
+    blobs: BlobStore,
+    command: SubmitJob,
+    spec: ModelSpec,
+    job_id: JobId,
+    now: float,
+    deadline_at: float,
+) -> Job:
+    """The job that a command asks for, its input stowed away; not recorded yet."""
+    return Job(
+        id=job_id,
+        model=spec.name,
+        version=spec.version,
+        payload=await stow(blobs, f"jobs/{job_id}/input", encode_input(command.input)),
+        priority=command.priority,
+        sla=command.sla,
+        tokens=_token_estimate(command.input, spec),
+        created_at=now,
+        deadline_at=deadline_at,
+        tenant=command.tenant,
+        metadata=command.metadata,
+        sent_at=now,
+    )
 
 
 def message_of(job: Job) -> JobMessage:

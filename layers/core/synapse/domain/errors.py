@@ -8,11 +8,13 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
     ├── RequestError           the caller's fault; nothing was enqueued
     │   ├── InvalidRequest, MalformedBody, MalformedForm, PayloadTooLarge
     │   ├── UnknownModel, JobNotFound, FileUnknown, UploadUnknown, UploadNotPending
+    │   ├── FileBatchNotFound, FileBatchNotCancellable
     │   └── JobNotCancellable, IdempotencyConflict
     ├── Unavailable            ours, for now; the caller may try again later
     │   └── Overloaded         more is under way than can be answered in time
     └── EngineError            what an engine answered for one item
         ├── InvalidInput       the item's own fault: never retried
+        │   └── ContextLengthExceeded
         ├── EngineUnavailable  no worker took it: tried again, then on another pool
         ├── EngineLost         the worker went down with it: queued again, to run alone
         └── EngineTimeout      the item's time was up
@@ -98,6 +100,18 @@ class JobNotCancellable(RequestError):
     code = "job_already_ended"
 
 
+class FileBatchNotFound(RequestError):
+    """No batch of that id."""
+
+    code = "batch_not_found"
+
+
+class FileBatchNotCancellable(RequestError):
+    """The batch has already ended, or is about to."""
+
+    code = "batch_already_ended"
+
+
 class IdempotencyConflict(RequestError):
     """The idempotency key was used before with another body."""
 
@@ -132,6 +146,12 @@ class InvalidInput(EngineError):
     """The model refuses this very input; trying again cannot help."""
 
     code = "invalid_input"
+
+
+class ContextLengthExceeded(InvalidInput):
+    """The input alone is longer than the model's context."""
+
+    code = "context_length_exceeded"
 
 
 class EngineUnavailable(EngineError):

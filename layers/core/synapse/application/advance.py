@@ -1,0 +1,163 @@
+"""Bring a file batch forward, step by step; the same on both targets.
+
+Each step starts from the record's checkpoint and ends by writing the next one, on condition that
+nobody else has: a step may be run twice, at once or after a crash, and the second finds the jobs
+that the first made. No line runs twice to completion, because its job's id is its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from synapse.application.batch_lines import look_through
+from synapse.application.batch_parts import joined, part_key
+from synapse.application.batch_step import BatchStep, InputGone, LineTools
+from synapse.application.files import Files
+from synapse.domain.file import MAX_EXPIRY_S, FileId, NewFile, Purpose
+from synapse.domain.file_batch import (
+    FileBatch,
+    FileBatchId,
+    FileBatchStatus,
+    LineFault,
+    Pace,
+)
+from synapse.ports.file_batches import FileBatchStore
+
+logger = logging.getLogger(__name__)
+
+WINDOW_LINES = 500
+"""Lines of a batch under way at once: enough to keep workers busy between two steps, few enough
+that batches beside each other take turns."""
+
+SEEN_EVERY_S = 60.0
+"""How often the record says that somebody looks after the batch, though nothing has moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Whether the batch has ended, and if not, when to look again."""
+
+    is_done: bool
+    wait_s: float = 0.0
+
+
+DONE = Progress(is_done=True)
+AGAIN = Progress(is_done=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Advancer:
+    """The use case that drives a batch; `advance` is called until it is done."""
+
+    batches: FileBatchStore
+    files: Files
+    tools: LineTools
+    pace: Pace
+
+    async def advance(
+        self, tenant: str, batch_id: FileBatchId, window: int = WINDOW_LINES
+    ) -> Progress:
+        """One step forward, with at most `window` lines open.
+
+        Raises:
+            Unavailable: something cannot be reached; call again later.
+        """
+        batch = await self.batches.get(tenant, batch_id)
+        if batch is None or batch.status.is_final:
+            return DONE
+        try:
+            after = await self._step(batch, window)
+        except InputGone:
+            after = await self._without_input(batch)
+        return await self._save(batch, after)
+
+    async def _step(self, batch: FileBatch, window: int) -> FileBatch:
+        match batch.status:
+            case FileBatchStatus.VALIDATING:
+                return await self._validate(batch)
+            case FileBatchStatus.FINALIZING:
+                return await self._ended(batch, FileBatchStatus.COMPLETED)
+            case FileBatchStatus.CANCELLING if FileBatchStatus.IN_PROGRESS not in batch.entered:
+                return batch.moved(FileBatchStatus.CANCELLED, self.tools.clock())
+        step = BatchStep(batch, window, self.tools)
+        after = batch.stepped(await step.run(), self.tools.clock())
+        if not after.is_drained:
+            return after
+        if after.status is FileBatchStatus.CANCELLING:
+            return await self._ended(after, FileBatchStatus.CANCELLED)
+        if step.is_over:
+            return await self._ended(after, FileBatchStatus.EXPIRED)
+        return after.moved(FileBatchStatus.FINALIZING, self.tools.clock())
+
+    async def _validate(self, batch: FileBatch) -> FileBatch:
+        try:
+            async with aclosing(self.tools.blobs.stream(batch.input_key)) as chunks:
+                findings = await look_through(chunks, batch.endpoint)
+        except KeyError as error:
+            raise InputGone from error
+        now = self.tools.clock()
+        if findings.faults:
+            return batch.failed(findings.faults, now)
+        return batch.validated(findings.total, findings.size_bytes, findings.model, now)
+
+    async def _without_input(self, batch: FileBatch) -> FileBatch:
+        """Give up a batch whose file is gone; what was answered is kept."""
+        for line in batch.open_lines:
+            await self.tools.end(batch, line.number)
+        files = await self._with_files(batch)
+        if batch.status is FileBatchStatus.CANCELLING:
+            return files.moved(FileBatchStatus.CANCELLED, self.tools.clock())
+        fault = LineFault("input_file_gone", "the input file was deleted", "input_file_id")
+        return replace(files, open_lines=()).failed([fault], self.tools.clock())
+
+    async def _ended(self, batch: FileBatch, status: FileBatchStatus) -> FileBatch:
+        return (await self._with_files(batch)).moved(status, self.tools.clock())
+
+    async def _with_files(self, batch: FileBatch) -> FileBatch:
+        return replace(
+            batch,
+            output_file_id=await self._file(batch, "output", batch.output_parts),
+            error_file_id=await self._file(batch, "error", batch.error_parts),
+        )
+
+    async def _file(self, batch: FileBatch, kind: str, parts: tuple[str, ...]) -> FileId | None:
+        """Make a file of parts; making it again changes nothing, since its id is the same."""
+        if not parts:
+            return None
+        new = NewFile(
+            filename=f"{batch.id}_{kind}.jsonl",
+            purpose=Purpose.BATCH_OUTPUT,
+            expires_after_s=batch.output_expires_after_s or MAX_EXPIRY_S,
+            tenant=batch.tenant,
+        )
+        chunks = joined(batch, self.tools.blobs, parts)
+        return (await self.files.write(_file_id(batch, kind), new, chunks)).id
+
+    async def _save(self, before: FileBatch, after: FileBatch) -> Progress:
+        now = self.tools.clock()
+        if after != before or now - before.advanced_at >= SEEN_EVERY_S:
+            after = replace(after, revision=before.revision + 1, advanced_at=now)
+            if not await self.batches.save(after):
+                return AGAIN
+        if after.status.is_final:
+            await self._clear_up(after)
+            return DONE
+        if after.status is not before.status or after.is_over_at(now):
+            return AGAIN
+        return Progress(is_done=False, wait_s=self.pace.wait_s(after, now))
+
+    async def _clear_up(self, batch: FileBatch) -> None:
+        logger.info("file batch ended", extra={"batch": batch.id, "status": batch.status.value})
+        for part in (*batch.output_parts, *batch.error_parts):
+            await self.tools.blobs.delete(part_key(batch, part))
+
+
+def _file_id(batch: FileBatch, kind: str) -> FileId:
+    """An id as files have it, 12 digits of the time and 20 more, that follows from the batch."""
+    entered = batch.entered
+    at = entered.get(FileBatchStatus.FINALIZING) or entered.get(FileBatchStatus.CANCELLING)
+    digest = sha256(f"{batch.id}/{kind}".encode()).hexdigest()
+    return FileId(f"file-{int((at or batch.expires_at) * 1000):012x}{digest[:20]}")

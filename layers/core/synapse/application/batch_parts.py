@@ -1,0 +1,118 @@
+"""What a batch writes: output and error lines, in parts, which become its two files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from synapse.domain.file_batch import FileBatch
+from synapse.ports import BlobStore
+
+PART_BYTES = 4 * 1024 * 1024
+OK = 200
+
+
+def part_key(batch: FileBatch, part: str) -> str:
+    """Where a part is kept."""
+    return f"batches/{batch.id}/{part}"
+
+
+@dataclass(slots=True)
+class _Kind:
+    """Lines of one kind: the parts written of them, and what is not written yet."""
+
+    names: list[str] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of one step, written as they fill.
+
+    Each has a name that nobody else gives: two steps at once never write to the same part, and
+    only those that the record names count.
+    """
+
+    batch: FileBatch
+    blobs: BlobStore
+    new_name: Callable[[], str]
+    completed: int = 0
+    failed: int = 0
+    _outputs: _Kind = field(default_factory=_Kind)
+    _errors: _Kind = field(default_factory=_Kind)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the parts with answers."""
+        return tuple(self._outputs.names)
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The names of the parts with errors."""
+        return tuple(self._errors.names)
+
+    async def answered(self, line: int, custom_id: str, body: Mapping[str, Any]) -> None:
+        """Write a line that was answered."""
+        self.completed += 1
+        await self._add(self._outputs, line, custom_id, (OK, body), None)
+
+    async def refused(
+        self, line: int, custom_id: str | None, refusal: tuple[int, Mapping[str, Any]]
+    ) -> None:
+        """Write a line that was tried and refused, with the status and body of that."""
+        self.failed += 1
+        await self._add(self._errors, line, custom_id, refusal, None)
+
+    async def not_run(self, line: int, custom_id: str | None, code: str, message: str) -> None:
+        """Write a line that never was a request, or did not get its turn."""
+        self.failed += 1
+        error = {"code": code, "message": message, "line": line}
+        await self._add(self._errors, line, custom_id, None, error)
+
+    async def flush(self) -> None:
+        """Write what is left."""
+        await self._write(self._outputs)
+        await self._write(self._errors)
+
+    async def _add(
+        self,
+        kind: _Kind,
+        line: int,
+        custom_id: str | None,
+        response: tuple[int, Mapping[str, Any]] | None,
+        error: Mapping[str, Any] | None,
+    ) -> None:
+        value = {
+            "id": f"batch_req_{self.batch.id.removeprefix('batch_')}{line:06d}",
+            "custom_id": custom_id,
+            "response": None,
+            "error": error,
+        }
+        if response is not None:
+            status, body = response
+            request_id = self.batch.job_id(line)
+            value["response"] = {"status_code": status, "request_id": request_id, "body": body}
+        # A lone surrogate, which JSON text may hold, is written as the escape that it came as.
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        kind.lines.append(text.encode("utf-8", "backslashreplace") + b"\n")
+        kind.size_bytes += len(kind.lines[-1])
+        if kind.size_bytes >= PART_BYTES:
+            await self._write(kind)
+
+    async def _write(self, kind: _Kind) -> None:
+        if kind.lines:
+            name = self.new_name()
+            await self.blobs.put(part_key(self.batch, name), b"".join(kind.lines))
+            kind.names.append(name)
+        kind.lines, kind.size_bytes = [], 0
+
+
+async def joined(
+    batch: FileBatch, blobs: BlobStore, parts: Sequence[str]
+) -> AsyncGenerator[bytes, None]:
+    """The bytes of parts, one part in memory at a time."""
+    for part in parts:
+        yield await blobs.get(part_key(batch, part))

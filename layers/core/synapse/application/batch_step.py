@@ -1,0 +1,306 @@
+"""One step of a file batch: take in what has ended, submit what there is room for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from synapse.application.batch_lines import BadLine, Envelope, RawLine, envelope_of, read_at
+from synapse.application.batch_lines import read_lines as lines_of
+from synapse.application.batch_parts import Parts
+from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
+from synapse.application.payloads import decode_result, fetch
+from synapse.application.submit import SubmitJob, message_of, new_job
+from synapse.domain.errors import SynapseError, Unavailable
+from synapse.domain.file_batch import (
+    NO_USAGE,
+    Cursor,
+    FileBatch,
+    OpenLine,
+    Step,
+    added,
+)
+from synapse.domain.job import Failure, Job, JobId, JobState, Priority, Usage
+from synapse.ports import BlobStore, Clock, JobQueue, JobStore, Registry, Telemetry
+from synapse.ports.file_batches import LineCodec
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SLICE_LINES = 64
+SLICE_BYTES = 4 * 1024 * 1024
+"""How much is worked on at a time, whichever comes first (one line more of bytes)."""
+
+EXPIRED = Failure("batch_expired", "the batch's window passed before this request was done")
+CANCELLED = Failure("batch_cancelled", "the batch was cancelled before this request was done")
+
+
+class InputGone(Exception):
+    """The batch's file is no longer there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineTools:
+    """What it takes to run lines as jobs; `abort` stops a job that runs where we can reach it."""
+
+    store: JobStore
+    queue: JobQueue
+    blobs: BlobStore
+    registry: Registry
+    codec: LineCodec
+    telemetry: Telemetry
+    clock: Clock
+    new_id: Callable[[], str]
+    abort: Callable[[JobId], None]
+
+    async def end(self, batch: FileBatch, line: int) -> Job | None:
+        """End a line's job if it is open; the job as it stands then, None if there is none."""
+        job_id = batch.job_id(line)
+        job = await self.store.get(job_id)
+        if job is None or job.state.is_final:
+            return job
+        expired = batch.has_expired_at(self.clock())
+        state = JobState.EXPIRED if expired else JobState.CANCELLED
+        ended = await self.store.close(
+            job_id, state, EXPIRED if expired else CANCELLED, self.clock()
+        )
+        if ended is None:
+            return await self.store.get(job_id)
+        self.abort(job_id)
+        self.telemetry.ended(ended)
+        return ended
+
+
+@dataclass(slots=True)
+class BatchStep:
+    """A step under way. With `window` lines open, no more are submitted.
+
+    Once the batch is over (cancelled, or its window has passed), the step ends what is open, and
+    goes through the rest of the file to say of each line what became of it.
+    """
+
+    batch: FileBatch
+    window: int
+    tools: LineTools
+    parts: Parts = field(init=False)
+    is_over: bool = field(init=False)
+    read_to: Cursor = field(init=False)
+    opened: list[OpenLine] = field(default_factory=list)
+    ended: set[int] = field(default_factory=set)
+    usage: Usage = NO_USAGE
+    queue_is_full: bool = False
+
+    def __post_init__(self) -> None:
+        tools = self.tools
+        self.parts = Parts(self.batch, tools.blobs, lambda: tools.new_id()[-12:])
+        self.is_over = self.batch.is_over_at(tools.clock())
+        self.read_to = self.batch.read_to
+
+    async def run(self) -> Step:
+        """Do the step; nothing of it counts until the record says so.
+
+        Raises:
+            InputGone: the file cannot be read on.
+            Unavailable: records, blobs or queue cannot be reached; do it again later.
+        """
+        await self._collect()
+        await self._read_on()
+        await self.parts.flush()
+        return Step(
+            read_to=self.read_to,
+            opened=tuple(self.opened),
+            ended=frozenset(self.ended),
+            completed=self.parts.completed,
+            failed=self.parts.failed,
+            usage=self.usage,
+            output_parts=self.parts.outputs,
+            error_parts=self.parts.errors,
+        )
+
+    async def _collect(self) -> None:
+        """Write the lines whose jobs have ended."""
+        for lines in _slices(self.batch.open_lines):
+            jobs = await asyncio.gather(*(self._job(line.number) for line in lines))
+            ended = {
+                line: job
+                for line, job in zip(lines, jobs, strict=True)
+                if job is None or job.state.is_final
+            }
+            try:
+                async with aclosing(read_at(self._open, sorted(ended))) as raws:
+                    async for raw in raws:
+                        envelope = envelope_of(raw, self.batch.endpoint)
+                        await self._record(raw, envelope, ended[raw.place])
+            except (KeyError, BadLine) as error:
+                raise InputGone from error
+            self.ended.update(line.number for line in ended)
+
+    async def _read_on(self) -> None:
+        """Go on in the file, as far as there is room."""
+        still_open = 0 if self.is_over else len(self.batch.open_lines) - len(self.ended)
+        room = self.window - still_open
+        if room <= 0 or self.read_to.offset >= self.batch.input_bytes:
+            return
+        part: list[RawLine] = []
+        async with (
+            aclosing(self._open(self.read_to.offset)) as chunks,
+            aclosing(lines_of(chunks, self.read_to)) as lines,
+        ):
+            async for line in lines:
+                part.append(line)
+                room -= 1
+                size = line.next.offset - part[0].place.offset
+                if room and len(part) < SLICE_LINES and size < SLICE_BYTES:
+                    continue
+                await self._take(part)
+                part = []
+                if not room or self.queue_is_full:
+                    return
+        await self._take(part)
+        self.read_to = Cursor(self.read_to.line, max(self.read_to.offset, self.batch.input_bytes))
+
+    async def _take(self, lines: Sequence[RawLine]) -> None:
+        """Deal with the next lines of the file."""
+        if self.is_over:
+            await self._pass_over(lines)
+        else:
+            jobs = [(line.place, job) for line in lines if (job := await self._prepare(line))]
+            await self._submit([job for _, job in jobs])
+            self.opened.extend(place for place, _ in jobs)
+        if lines:
+            self.read_to = lines[-1].next
+
+    async def _pass_over(self, lines: Sequence[RawLine]) -> None:
+        """Say of lines that get no turn any more what became of them.
+
+        A step that was not recorded may have submitted some of them.
+        """
+        jobs = await asyncio.gather(*(self._job(line.place.number) for line in lines))
+        for line, job in zip(lines, jobs, strict=True):
+            try:
+                envelope = envelope_of(line, self.batch.endpoint)
+            except BadLine as error:
+                await self._bad(line, error)
+            else:
+                await self._record(line, envelope, job)
+
+    async def _prepare(self, line: RawLine) -> Job | None:
+        """The job of a line; None if the line is an error already."""
+        try:
+            envelope = envelope_of(line, self.batch.endpoint)
+        except BadLine as error:
+            await self._bad(line, error)
+            return None
+        number, custom_id = line.place.number, envelope.custom_id
+        try:
+            return await self._job_for(number, envelope)
+        except Unavailable:
+            raise
+        except SynapseError as error:
+            await self.parts.refused(number, custom_id, self.tools.codec.refusal(error))
+        except Exception:
+            # One line that we stumble over must not hold up the others for ever.
+            logger.exception("line not understood", extra={"batch": self.batch.id, "line": number})
+            reason = "this request could not be processed"
+            await self.parts.not_run(number, custom_id, "internal_error", reason)
+        return None
+
+    async def _job_for(self, number: int, envelope: Envelope) -> Job:
+        batch, tools = self.batch, self.tools
+        request = await tools.codec.parse(batch.endpoint, envelope.body)
+        spec = await served_model(tools.registry, request.model)
+        check_input(request.input, spec, MAX_INPUT_BYTES)
+        now = tools.clock()
+        command = SubmitJob(
+            model=request.model,
+            input=request.input,
+            priority=Priority.LOW,
+            metadata={"batch_id": batch.id, "line": str(number)},
+            tenant=batch.tenant,
+        )
+        job_id = batch.job_id(number)
+        return await new_job(tools.blobs, command, spec, job_id, now, batch.expires_at)
+
+    async def _submit(self, jobs: Sequence[Job]) -> None:
+        standing = await asyncio.gather(*(self._create(job) for job in jobs))
+        waiting = [message_of(job) for job in standing if job.state is JobState.QUEUED]
+        try:
+            await self.tools.queue.send(waiting)
+        except Unavailable as error:
+            # They are recorded: the sweeper sends them when there is room again.
+            logger.warning("lines not queued yet: %s", error.message, extra={"n": len(waiting)})
+            self.queue_is_full = True
+
+    async def _create(self, job: Job) -> Job:
+        """Record a line's job, unless an earlier step did; the job as it stands."""
+        try:
+            await self.tools.store.create(job)
+        except ValueError:
+            return await self.tools.store.get(job.id) or job
+        self.tools.telemetry.submitted(job)
+        return job
+
+    async def _job(self, number: int) -> Job | None:
+        """A line's job as it stands; ended, if the batch is over."""
+        if self.is_over:
+            return await self.tools.end(self.batch, number)
+        return await self.tools.store.get(self.batch.job_id(number))
+
+    async def _record(self, line: RawLine, envelope: Envelope, job: Job | None) -> None:
+        """Write what became of a line."""
+        number, custom_id = line.place.number, envelope.custom_id
+        if job is not None and job.state is JobState.COMPLETED:
+            await self._answered(number, envelope, job)
+        elif job is not None and job.state is JobState.FAILED:
+            failure = job.failure or Failure("internal_error", "the request failed")
+            await self.parts.refused(number, custom_id, self.tools.codec.refusal(failure))
+        else:
+            expired = self.batch.has_expired_at(self.tools.clock())
+            expired = job.state is JobState.EXPIRED if job else expired
+            failure = EXPIRED if expired else CANCELLED
+            await self.parts.not_run(number, custom_id, failure.code, failure.message)
+        await asyncio.sleep(0)
+
+    async def _answered(self, number: int, envelope: Envelope, job: Job) -> None:
+        batch, tools = self.batch, self.tools
+        try:
+            text = await fetch(tools.blobs, job.result) if job.result else None
+        except KeyError:
+            text = None
+        if text is None:
+            reason = "the answer to this request is gone"
+            await self.parts.not_run(number, envelope.custom_id, "result_lost", reason)
+            return
+        result = decode_result(text, job.usage or NO_USAGE)
+        try:
+            body = await tools.codec.render(
+                batch.endpoint, envelope.body, job.id, job.finished_at or job.created_at, result
+            )
+        except Exception:
+            logger.exception("answer not rendered", extra={"batch": batch.id, "line": number})
+            reason = "the answer to this request could not be written"
+            await self.parts.not_run(number, envelope.custom_id, "internal_error", reason)
+            return
+        await self.parts.answered(number, envelope.custom_id, body)
+        self.usage = added(self.usage, result.usage)
+
+    async def _bad(self, line: RawLine, error: BadLine) -> None:
+        await self.parts.not_run(line.place.number, error.custom_id, error.code, error.message)
+
+    async def _open(self, offset: int) -> AsyncGenerator[bytes, None]:
+        try:
+            async with aclosing(self.tools.blobs.stream(self.batch.input_key, offset)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except KeyError as error:
+            raise InputGone from error
+
+
+def _slices(lines: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(lines), SLICE_LINES):
+        yield lines[start : start + SLICE_LINES]
