@@ -38,6 +38,7 @@ class Aws:
     stepfunctions: SFNClient
     jobs_table: str = "jobs"
     registry_table: str = "registry"
+    files_table: str = "files"
     bucket: str = "blobs"
 
     def queues(self) -> dict[Priority, str]:
@@ -63,6 +64,7 @@ def aws() -> Iterator[Aws]:
         clients = _clients()
         clients.dynamodb.create_table(**_table("JobsTable", clients.jobs_table))
         clients.dynamodb.create_table(**_table("RegistryTable", clients.registry_table))
+        clients.dynamodb.create_table(**_table("FilesTable", clients.files_table))
         clients.s3.create_bucket(Bucket=clients.bucket)
         yield clients
 

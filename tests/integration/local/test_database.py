@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from synapse.adapters.local import database as database_module
+from synapse.adapters.local import schema
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.failures import StorageError
 from synapse.adapters.local.schema import MIGRATIONS
@@ -23,6 +24,11 @@ from synapse.domain.errors import Unavailable
 
 def rows(connection: sqlite3.Connection) -> list[str]:
     return [model for (model,) in connection.execute("SELECT model FROM service_rates").fetchall()]
+
+
+def tables(connection: sqlite3.Connection) -> set[str]:
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return {name for (name,) in names}
 
 
 def insert(connection: sqlite3.Connection, model: str = "echo") -> None:
@@ -91,6 +97,24 @@ def test_a_database_of_a_newer_version_is_left_alone(path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
 
     assert "newer Synapse" in refusal(path)
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+async def test_a_database_of_an_older_version_keeps_its_rows_and_gains_tables(
+    path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    if version:
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "MIGRATIONS", MIGRATIONS[:version])
+            older = Database.open(path)
+        await older.write(insert)
+        await older.close()
+
+    newer = Database.open(path)
+
+    assert await newer.read(rows) == ["echo"] * bool(version)
+    assert await newer.read(tables) >= {"jobs", "files", "uploads", "upload_parts"}
+    await newer.close()
 
 
 def test_another_programs_database_is_left_alone(path: Path) -> None:

@@ -47,7 +47,38 @@ _FIRST = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# As in `jobs`, `doc` is the record as JSON; ids begin with the time at which they were made.
+_FILES = (
+    """
+    CREATE TABLE files (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        purpose TEXT NOT NULL,
+        expires_at REAL NOT NULL,
+        doc TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX files_by_tenant ON files (tenant, id)",
+    "CREATE INDEX files_by_expiry ON files (expires_at)",
+    """
+    CREATE TABLE uploads (
+        id TEXT PRIMARY KEY,
+        expires_at REAL NOT NULL,
+        doc TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX uploads_by_expiry ON uploads (expires_at)",
+    """
+    CREATE TABLE upload_parts (
+        upload_id TEXT NOT NULL,
+        id TEXT NOT NULL,
+        doc TEXT NOT NULL,
+        PRIMARY KEY (upload_id, id)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FILES)
 """Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
 
 
