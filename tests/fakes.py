@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import struct
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.errors import EngineError, IdempotencyConflict
 from synapse.domain.estimate import ServiceRate
-from synapse.domain.inference import Completion, Delta, Result
+from synapse.domain.inference import Completion, Delta, Embeddings, Result
 from synapse.domain.job import (
     Failure,
     Job,
@@ -250,8 +251,14 @@ Script = Callable[[InferenceRequest], Answer]
 
 
 def echoed(request: InferenceRequest) -> Answer:
-    """The prompt (or the last message) said back."""
+    """The prompt (or the last message) said back; of inputs, vectors (words, characters)."""
     value = request.input
+    if value.inputs:
+        texts = [
+            text if isinstance(text, str) else " ".join(map(str, text)) for text in value.inputs
+        ]
+        vectors = [struct.pack("<2f", len(text.split()), len(text)) for text in texts]
+        return Embeddings(tuple(vectors), Usage(sum(len(text.split()) for text in texts)))
     text = value.messages[-1].content if value.messages else str(value.prompt or "")
     words = len(text.split())
     return Completion(text, "stop", Usage(words, words))

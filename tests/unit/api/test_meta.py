@@ -7,7 +7,7 @@ import re
 
 from tests.factories import a_health
 from tests.unit.api.calls import api_of, call
-from tests.unit.application.world import CHAT, World
+from tests.unit.application.world import CHAT, EMBEDDER, World
 
 
 async def test_models_are_listed_as_openai_lists_them() -> None:
@@ -17,7 +17,7 @@ async def test_models_are_listed_as_openai_lists_them() -> None:
     one = (await call(api, "GET", f"/v1/models/{CHAT}")).json
 
     assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == ["echo", CHAT]
+    assert [model["id"] for model in listed["data"]] == [EMBEDDER, "echo", CHAT]
     assert one == {"id": CHAT, "object": "model", "created": 0, "owned_by": "synapse"}
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from synapse.application.results import Results
 from synapse.domain.errors import EngineUnavailable, JobNotCancellable, JobNotFound, Unavailable
-from synapse.domain.inference import Completion
+from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import JobId, JobState, Lease, Usage
+from synapse.domain.model import Task
 from synapse.ports import InferenceRequest
 from tests.factories import a_chat_model, a_message, a_pool
 from tests.fakes import Answer, MemoryRegistry, ScriptedEngine
@@ -175,8 +176,12 @@ async def test_the_pinger_tries_every_pair_and_remembers_what_it_saw() -> None:
         ("gpu", True, ""),
         ("cpu", False, "connection refused"),
     }
-    assert len(await world.registry.health()) == 4
-    assert all(r[0].input.parameters == {"max_tokens": 1} for _, _, r in world.engine.calls)
+    assert len(await world.registry.health()) == 6
+    for model, _, (request,) in world.engine.calls:
+        if model.task is Task.EMBED:
+            assert request.input == ModelInput(inputs=("ping",))
+        else:
+            assert request.input == ModelInput("ping", parameters={"max_tokens": 1})
 
 
 async def test_the_first_ping_makes_the_first_wait_estimate() -> None:

@@ -20,6 +20,7 @@ from synapse.application.submit import SubmitJob, Submitter
 from synapse.application.sweep import Sweeper
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Job, JobId, JobState
+from synapse.domain.model import Task
 from synapse.domain.retry import RetryPolicy
 from tests.factories import a_chat_model, a_model, a_pool, counted_ids
 from tests.fakes import (
@@ -34,6 +35,7 @@ from tests.fakes import (
 )
 
 CHAT = "smollm2-135m-instruct"
+EMBEDDER = "all-minilm-l6-v2"
 
 
 @dataclass
@@ -52,7 +54,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = self.store or MemoryJobStore(self.clock)
-        models = [a_model("echo"), a_chat_model(CHAT)]
+        embedder = a_model(EMBEDDER, task=Task.EMBED, max_output_tokens=0, dimensions=2)
+        models = [a_model("echo"), a_chat_model(CHAT), embedder]
         self.registry = self.registry or MemoryRegistry(models, [a_pool("gpu"), a_pool("cpu")])
         self.new_id = counted_ids("id-")
         self.slots = SlotLedger(self.clock)

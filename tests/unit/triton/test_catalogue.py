@@ -34,9 +34,11 @@ def write(root: Path, folder_name: str = "mine", **changes: Any) -> Path:
     return folder
 
 
-def test_the_package_serves_an_llm_and_an_echo() -> None:
-    echo, smollm2 = load_catalogue()
+def test_the_package_serves_an_llm_an_encoder_and_an_echo() -> None:
+    minilm, echo, smollm2 = load_catalogue()
 
+    assert (minilm.name, minilm.task, minilm.dimensions) == ("all-minilm-l6-v2", Task.EMBED, 384)
+    assert minilm.max_output_tokens == 0
     assert (echo.name, echo.task, echo.chat_template) == ("echo", Task.TEXT, None)
     assert (smollm2.name, smollm2.task) == ("smollm2-135m-instruct", Task.GENERATE)
     assert smollm2.chat_template is not None
@@ -49,8 +51,13 @@ def test_an_operators_folder_adds_models(tmp_path: Path) -> None:
 
     specs = load_catalogue(tmp_path)
 
-    assert [spec.name for spec in specs] == ["echo", "mine", "smollm2-135m-instruct"]
-    assert specs[1] == ModelSpec(
+    assert [spec.name for spec in specs] == [
+        "all-minilm-l6-v2",
+        "echo",
+        "mine",
+        "smollm2-135m-instruct",
+    ]
+    assert specs[2] == ModelSpec(
         name="mine",
         version="2",
         task=Task.GENERATE,
@@ -77,7 +84,7 @@ def test_what_is_no_entry_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "preprocess" / "config.pbtxt").touch()
     (tmp_path / "README.md").touch()
 
-    assert len(load_catalogue(tmp_path)) == 2
+    assert len(load_catalogue(tmp_path)) == len(load_catalogue())
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -98,7 +105,10 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ({"name": "other"}, "name is 'other', but the folder is 'mine'"),
         ({"name": ""}, "name must be a text"),
         ({"version": 1}, "version must be a text, not 1"),
-        ({"task": "embed"}, "task must be one of generate, text, not 'embed'"),
+        ({"task": "sing"}, "task must be one of generate, text, embed, not 'sing'"),
+        ({"dimensions": 384}, "dimensions has no meaning for task generate"),
+        ({"task": "embed"}, "max_output_tokens has no meaning for task embed"),
+        ({"task": "embed", "max_output_tokens": ...}, "dimensions is missing"),
         ({"licence": ...}, "licence is missing"),
         ({"source": None}, "source must be a text"),
         ({"batch": ...}, "batch is missing"),

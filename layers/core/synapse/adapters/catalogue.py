@@ -24,9 +24,14 @@ TEMPLATE_FILE = "chat_template.jinja"
 KEYS = frozenset(
     {
         *("name", "version", "task", "context_tokens", "max_output_tokens", "slots", "batch"),
+        "dimensions",
         *("special_tokens", "owner", "created_at", "extensions", "licence", "source"),
+        "tool_parser",
     }
 )
+TOOL_PARSERS = frozenset({"hermes"})
+"""Forms in which models write calls of tools (`synapse.api.openai.calls`)."""
+
 BATCH_KEYS = frozenset({"max_items", "max_tokens", "max_wait_ms"})
 SPECIAL_TOKEN_KEYS = frozenset({"bos", "eos"})
 
@@ -63,12 +68,16 @@ def _read(folder: Traversable) -> ModelSpec:
     file = folder / MODEL_FILE
     template = folder / TEMPLATE_FILE
     entry = _Entry(str(file), "", _object(file), KEYS)
+    embeds = entry.task() is Task.EMBED
+    alien = "max_output_tokens" if embeds else "dimensions"
+    if alien in entry.values:
+        raise entry.error(alien, f"has no meaning for task {entry.task()}")
     spec = ModelSpec(
         name=entry.text("name"),
         version=entry.text("version"),
         task=entry.task(),
         context_tokens=entry.count("context_tokens"),
-        max_output_tokens=entry.count("max_output_tokens"),
+        max_output_tokens=0 if embeds else entry.count("max_output_tokens"),
         slots=entry.count("slots"),
         batch=_batch(entry),
         chat_template=_text(template) if template.is_file() else None,
@@ -76,6 +85,8 @@ def _read(folder: Traversable) -> ModelSpec:
         owner=entry.text("owner", "synapse"),
         created_at=entry.count("created_at", 0, least=0),
         extensions=entry.extensions(),
+        tool_parser=entry.tool_parser(),
+        dimensions=entry.count("dimensions") if embeds else 0,
     )
     entry.text("licence")
     entry.text("source")
@@ -165,6 +176,15 @@ class _Entry:
         if not isinstance(value, list) or not all(each in list(Extension) for each in value):
             raise self.error("extensions", f"must be a list of {known}, not {value!r}")
         return frozenset(Extension(each) for each in value)
+
+    def tool_parser(self) -> str | None:
+        if "tool_parser" not in self.values:
+            return None
+        value = self.text("tool_parser")
+        if value not in TOOL_PARSERS:
+            known = ", ".join(sorted(TOOL_PARSERS))
+            raise self.error("tool_parser", f"must be one of {known}, not {value!r}")
+        return value
 
     def inner(self, key: str, known: frozenset[str]) -> _Entry:
         value = self._value(key, None)

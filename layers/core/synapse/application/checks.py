@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from synapse.domain.errors import InvalidRequest, PayloadTooLarge, UnknownModel
 from synapse.domain.inference import ModelInput
-from synapse.domain.model import ModelSpec
+from synapse.domain.model import ModelSpec, Task
 from synapse.ports import Registry
 
 MAX_INPUT_BYTES = 1024 * 1024
@@ -32,7 +32,8 @@ def check_input(
 
     Raises:
         PayloadTooLarge: the input has more than `max_input_bytes` (UTF-8).
-        InvalidRequest: the model has no chat template, or cannot write so much.
+        InvalidRequest: the model is for another task, has no chat template, or cannot write so
+            much.
     """
     size = value.size_bytes
     field_name = _field_name(value)
@@ -41,6 +42,9 @@ def check_input(
             f"{field_name}: {size} bytes are too many; send at most {max_input_bytes}",
             param=field_name,
         )
+    if bool(value.inputs) != (spec.task is Task.EMBED):
+        does = "makes embeddings" if spec.task is Task.EMBED else "makes no embeddings"
+        raise InvalidRequest(f"model: {spec.name!r} {does}; choose another model", param="model")
     if value.messages and spec.chat_template is None:
         raise InvalidRequest(
             f"messages: model {spec.name!r} has no chat template; send a prompt instead",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from synapse.domain.errors import EngineError
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, Priority
-from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
+from synapse.domain.model import ModelSpec, Pool, ServiceSample, Task, WorkerHealth
 from synapse.ports import Clock, InferenceEngine, InferenceRequest, JobQueue, Registry, Telemetry
 
 
@@ -43,7 +43,7 @@ class Pinger:
         request = InferenceRequest(
             id=JobId(f"ping-{spec.name}-{pool.name}"),
             timeout_s=self.timeout_s,
-            input=ModelInput("ping", parameters={"max_tokens": 1}),
+            input=_smallest_input(spec),
         )
         started = time.perf_counter()
         [outcome] = [o async for _, o in self.engine.infer(spec, pool, [request])]
@@ -62,3 +62,9 @@ class Pinger:
             for priority, waiting in (await self.queue.depth(spec.name)).items():
                 depth[priority] = max(depth[priority], waiting)
         self.telemetry.queue_depth(depth)
+
+
+def _smallest_input(spec: ModelSpec) -> ModelInput:
+    if spec.task is Task.EMBED:
+        return ModelInput(inputs=("ping",))
+    return ModelInput("ping", parameters={"max_tokens": 1})

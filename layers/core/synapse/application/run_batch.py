@@ -136,11 +136,11 @@ class BatchRunner:
         )
 
     async def _infer(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
-        """Send a generation each on a stream of its own, so that one can be stopped alone."""
-        if run.spec.task is Task.GENERATE:
-            parts = [[request] for request in requests]
-        else:
+        """Send each request on its own, so that one can be stopped alone; texts go as one batch."""
+        if run.spec.task is Task.TEXT:
             parts = [list(requests)] if requests else []
+        else:
+            parts = [[request] for request in requests]
         tasks = [asyncio.create_task(self._stream(run, part)) for part in parts]
         for part, task in zip(parts, tasks, strict=True):
             if len(part) == 1:

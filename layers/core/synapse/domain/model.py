@@ -16,6 +16,8 @@ class Task(StrEnum):
     """Text generation: the tensors of Triton's vLLM backend, decoupled."""
     TEXT = "text"
     """Text in, text out: one batched tensor each way."""
+    EMBED = "embed"
+    """Texts in, a vector for each out: one batched tensor each way."""
 
 
 class Extension(StrEnum):
@@ -32,7 +34,10 @@ class ModelSpec:
     """A served model.
 
     `context_tokens` bounds prompt plus output; `slots` is how many requests one worker works on
-    at once; `chat_template` is the model's own Jinja template, None where it has none.
+    at once; `chat_template` is the model's own Jinja template, None where it has none;
+    `tool_parser` is the form in which it writes calls of tools, None if it makes none.
+    `dimensions` is the length of the vectors of a model that embeds, 0 for the others, and
+    `context_tokens` the longest of its inputs.
     """
 
     name: str
@@ -46,7 +51,9 @@ class ModelSpec:
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     owner: str = "synapse"
     created_at: int = 0
+    dimensions: int = 0
     extensions: frozenset[Extension] = frozenset()
+    tool_parser: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

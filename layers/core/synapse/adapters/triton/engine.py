@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import grpc
 
-from synapse.adapters.triton import chat, failures, generation
+from synapse.adapters.triton import chat, embedding, failures, generation
 from synapse.adapters.triton.connection import (
     Connections,
     ConnectionSettings,
@@ -24,7 +24,7 @@ from synapse.adapters.triton.service import Service
 from synapse.adapters.triton.tensors import generation_request
 from synapse.adapters.triton.text_batch import TextBatch, TextItem
 from synapse.domain.errors import EngineError, InvalidInput
-from synapse.domain.inference import Completion, Delta, Result
+from synapse.domain.inference import Completion, Delta, Embeddings, Result
 from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Pool, Task
 from synapse.ports import InferenceRequest
@@ -49,12 +49,12 @@ class TritonEngine:
     ) -> AsyncGenerator[Outcome, None]:
         """Run all requests; yield each one's outcome once, as it becomes known.
 
-        Generations (each sample is one) run side by side, at most `model.slots` at once; texts go
-        as one batch.
+        Generations (each sample is one) and embeddings run side by side, at most `model.slots` at
+        once; texts go as one batch.
         Closing the iterator cancels what is unfinished at the engine.
         """
         place = Place(model, pool)
-        run = self._texts if model.task is Task.TEXT else self._generations
+        run = self._texts if model.task is Task.TEXT else self._side_by_side
         async with aclosing(run(place, requests)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
@@ -120,13 +120,14 @@ class TritonEngine:
             async for outcome in outcomes:
                 yield outcome
 
-    async def _generations(
+    async def _side_by_side(
         self, place: Place, requests: Sequence[InferenceRequest]
     ) -> AsyncGenerator[Outcome, None]:
         slots = asyncio.Semaphore(place.model.slots)
+        answer = self._embed if place.model.task is Task.EMBED else self._generate
 
         async def run(request: InferenceRequest, deadline_at: float) -> Outcome:
-            return request.id, await self._generate(place, request, deadline_at, slots)
+            return request.id, await answer(place, request, deadline_at, slots)
 
         if len(requests) == 1:
             (only,) = requests
@@ -140,6 +141,20 @@ class TritonEngine:
             for unfinished in tasks:
                 unfinished.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _embed(
+        self,
+        place: Place,
+        request: InferenceRequest,
+        deadline_at: float,
+        slots: asyncio.Semaphore,
+    ) -> Embeddings | EngineError:
+        connection = self._connections.to(place.pool.endpoint)
+        try:
+            async with slots:
+                return await embedding.embed(connection, place, request, deadline_at)
+        except EngineError as error:
+            return error
 
     async def _generate(
         self,

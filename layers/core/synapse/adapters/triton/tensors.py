@@ -87,7 +87,7 @@ def read_texts(response: Any, expected: int) -> list[str]:
     Raises:
         UnreadableAnswer: there are more or fewer, or none at all.
     """
-    raw = _raw_outputs(response).get(TEXT_OUTPUT)
+    raw = raw_outputs(response).get(TEXT_OUTPUT)
     if raw is None:
         raise UnreadableAnswer(f"there is no {TEXT_OUTPUT}")
     texts = decode_texts(raw)
@@ -182,7 +182,7 @@ def read_delta(response: Any, top_logprobs: int = 0) -> Delta:
     Raises:
         UnreadableAnswer: a tensor is not what the contract says.
     """
-    raw = _raw_outputs(response)
+    raw = raw_outputs(response)
     reason = _first_text(raw, "finish_reason")
     cached = "num_cached_tokens"
     try:
@@ -206,7 +206,12 @@ def is_final(response: Any) -> bool:
     return FINAL_RESPONSE in parameters and bool(parameters[FINAL_RESPONSE].bool_param)
 
 
-def _raw_outputs(response: Any) -> dict[str, bytes]:
+def raw_outputs(response: Any) -> dict[str, bytes]:
+    """The raw contents of a response's tensors, by name.
+
+    Raises:
+        UnreadableAnswer: there are more or fewer contents than tensors.
+    """
     names = [output.name for output in response.outputs]
     contents = list(response.raw_output_contents)
     if len(names) != len(contents):
