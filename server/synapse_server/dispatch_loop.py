@@ -29,7 +29,8 @@ class DispatchLoop:
     """One lane a model, so that a busy model never holds up another.
 
     Jobs that were on a worker when it went down (suspects) run in a lane of their own, one at a
-    time: if one of them is what kills workers, it takes no suspect down with it again.
+    time: if one of them is what kills workers, it takes no suspect down with it again. Whatever
+    goes wrong, a lane goes on: the record of a job that it cannot start stands.
     """
 
     queue: LocalJobQueue
@@ -50,16 +51,24 @@ class DispatchLoop:
 
     async def _lane(self, spec: ModelSpec) -> None:
         while True:
-            await self.queue.wait(spec.name)
-            await self.worker_ready.wait()
-            free = spec.slots - self.slots.in_flight(spec.name)
-            if free <= 0:
-                await self.slots.wait_freed(spec.name)
-                continue
-            await self._gather(spec)
-            messages = self.queue.take(spec.name, min(free, 4 * spec.batch.max_items))
-            self._set_suspects_aside(messages)
-            await self._dispatch([message for message in messages if not message.is_suspect])
+            try:
+                await self._turn(spec)
+            except Exception:
+                logger.exception("dispatching failed", extra={"model": spec.name})
+                await asyncio.sleep(PAUSE_S)
+
+    async def _turn(self, spec: ModelSpec) -> None:
+        """Start what waits, as far as there are free slots: those of direct requests are not."""
+        await self.queue.wait(spec.name)
+        await self.worker_ready.wait()
+        await self._gather(spec)
+        free = spec.slots - self.slots.in_flight(spec.name)
+        if free <= 0:
+            await self.slots.wait_freed(spec.name)
+            return
+        messages = self.queue.take(spec.name, min(free, 4 * spec.batch.max_items))
+        self._set_suspects_aside(messages)
+        await self._dispatch([message for message in messages if not message.is_suspect])
 
     async def _gather(self, spec: ModelSpec) -> None:
         """Return when what waits should leave."""
@@ -88,13 +97,41 @@ class DispatchLoop:
             logger.warning("batches not started: %s", error.message)
             await asyncio.sleep(PAUSE_S)
             self.queue.put_back(messages)
+        except Exception:
+            logger.exception("batches not started; their jobs are tried one by one")
+            await asyncio.sleep(PAUSE_S)
+            await self._dispatch_each(messages)
+
+    async def _dispatch_each(self, messages: Sequence[JobMessage]) -> None:
+        """Start each by itself: one that cannot be is left to the sweeper and spares the others."""
+        for message in messages:
+            try:
+                await self.dispatcher.dispatch([message])
+            except Unavailable:
+                self.queue.put_back([message])
+            except Exception:
+                logger.exception("job not started", extra={"job": message.job_id})
 
     async def _suspect_lane(self) -> None:
         while True:
             await self._suspect_waits.wait()
             while self._suspects:
                 await self.worker_ready.wait()
-                message = self._suspects.popleft()
-                for order in await self.dispatcher.plan([message]):
-                    await self.batcher.run(order)
+                await self._run_suspect(self._suspects.popleft())
             self._suspect_waits.clear()
+
+    async def _run_suspect(self, message: JobMessage) -> None:
+        self.slots.occupy(message.model, 1)
+        try:
+            for order in await self.dispatcher.plan([message]):
+                await self.batcher.run(order)
+        except Unavailable as error:
+            logger.warning("suspect not run: %s", error.message)
+            await asyncio.sleep(PAUSE_S)
+            self._suspects.append(message)
+        except Exception:
+            # Its record stands; the sweeper sends it again.
+            logger.exception("suspect not run", extra={"job": message.job_id})
+            await asyncio.sleep(PAUSE_S)
+        finally:
+            self.slots.free(message.model, 1)

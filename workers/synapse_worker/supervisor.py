@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from synapse_worker.triton import Ports, TritonProgram, prepare
 
 HEALTH_TIMEOUT_S = 5.0
 READY_POLL_S = 0.05
-
-logger = logging.getLogger(__name__)
 
 
 class WorkerState(StrEnum):
@@ -196,8 +193,6 @@ class Supervisor:
             self._process = None
             while self._process is None:
                 if delay_s is None:
-                    details = {"cause": trouble.cause, "remedy": trouble.remedy}
-                    logger.error("worker_failed", extra=details)
                     self._fail(trouble)
                     return
                 await asyncio.sleep(delay_s)
@@ -211,7 +206,6 @@ class Supervisor:
         """Say that the worker is away, and how long it will wait; None: it will not come back."""
         delay_s = budget.delay_after_death(time.monotonic(), self._chance)
         restarts = self._status.restarts + (delay_s is not None)
-        logger.warning("worker_lost", extra={"cause": trouble.cause, "restarts": restarts})
         self._set(
             WorkerStatus(WorkerState.RESTARTING, trouble.cause, trouble.remedy, restarts=restarts)
         )

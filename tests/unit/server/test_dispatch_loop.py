@@ -1,0 +1,235 @@
+"""The dispatch loop: whatever goes wrong a lane goes on, and no job is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from synapse.adapters.local.batch_starter import InProcessBatchStarter
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.application.submit import message_of
+from synapse.domain.batching import BatchPolicy
+from synapse.domain.errors import Unavailable
+from synapse.domain.job import JobState
+from synapse.domain.model import ModelSpec
+from synapse_server import dispatch_loop
+from synapse_server.dispatch_loop import DispatchLoop
+from tests.factories import a_model
+from tests.faults import failing_before
+from tests.unit.application.world import World
+
+SLOTS = 2
+ECHO = a_model("echo", slots=SLOTS)
+
+
+@dataclass
+class Line:
+    """A dispatch loop over a world of fakes, and the local adapters that it drives."""
+
+    world: World = field(default_factory=lambda: World(queue=LocalJobQueue()))
+    worker_ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.worker_ready.set()
+        self.starter = InProcessBatchStarter(self.world.batcher.run, self.world.slots)
+        self.world.starter = self.starter
+        self.dispatcher: Any = self.world.dispatcher
+        self.batcher: Any = self.world.batcher
+
+    @contextlib.asynccontextmanager
+    async def running(self, specs: Sequence[ModelSpec] = (ECHO,)) -> AsyncIterator[None]:
+        world = self.world
+        loop = DispatchLoop(
+            world.queue, self.dispatcher, world.slots, self.batcher, world.clock, self.worker_ready
+        )
+        task = asyncio.create_task(loop.run(specs))
+        try:
+            yield
+        finally:
+            assert not task.done(), "the loop ended by itself"
+            task.cancel()
+            await asyncio.wait([task])
+            await self.starter.close(0)
+
+    async def ended(self, count: int) -> None:
+        """Return when so many jobs have completed."""
+        async with asyncio.timeout(5):
+            while list(self.world.states().values()).count(JobState.COMPLETED) < count:
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch_loop, "PAUSE_S", 0.001)
+
+
+async def test_what_is_submitted_runs() -> None:
+    line = Line()
+
+    async with line.running():
+        for _ in range(10):
+            await line.world.submit()
+        await line.ended(10)
+
+    assert line.world.slots.in_flight("echo") == 0
+
+
+@pytest.mark.parametrize("error", [Unavailable("the disk is full"), RuntimeError("a bug")])
+async def test_jobs_whose_start_failed_are_started_again(error: Exception) -> None:
+    line = Line()
+    line.dispatcher = failing_before(line.dispatcher, dispatch=[error])
+
+    async with line.running():
+        for _ in range(5):
+            await line.world.submit()
+        await line.ended(5)
+
+
+async def test_a_job_that_cannot_be_started_spares_the_others_and_is_left_to_the_sweeper(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = Line()
+    bug = RuntimeError("a bug")
+    await line.world.submit()
+    await line.world.submit()
+    line.dispatcher = failing_before(line.dispatcher, dispatch=[bug, bug])
+
+    async with line.running():
+        await line.ended(1)
+        assert sorted(line.world.states().values()) == [JobState.COMPLETED, JobState.QUEUED]
+        line.world.clock.advance(150)
+        await line.world.sweeper.sweep()
+        await line.ended(2)
+
+    assert "job not started" in caplog.text
+
+
+async def test_an_unforeseen_error_of_the_queue_ends_no_lane(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = Line()
+    line.world.queue = failing_before(line.world.queue, wait=[RuntimeError("a bug")] * 3)
+
+    async with line.running():
+        await line.world.submit()
+        await line.ended(1)
+
+    assert caplog.text.count("dispatching failed") == 3
+
+
+async def test_one_models_trouble_is_not_anothers() -> None:
+    line = Line()
+    wait = line.world.queue.wait
+
+    class Broken(LocalJobQueue):
+        async def wait(self, model: str, at_least: int = 1) -> None:
+            if model != "echo":
+                raise RuntimeError("a bug")
+            await wait(model, at_least)
+
+    broken = Broken()
+    broken.__dict__ = line.world.queue.__dict__
+    line.world.queue = broken
+
+    async with line.running([ECHO, a_model("other")]):
+        await line.world.submit()
+        await line.ended(1)
+
+
+async def suspect(line: Line) -> None:
+    """A job that was on a worker when it went down."""
+    job = await line.world.submit()
+    line.world.queue.discard(job.id)
+    again = await line.world.store.requeue(job, line.world.clock(), lost=True)
+    assert again is not None
+    await line.world.queue.send([message_of(again)])
+
+
+@pytest.mark.parametrize("error", [Unavailable("no pool"), RuntimeError("a bug")])
+async def test_the_suspects_lane_goes_on_after_an_error(error: Exception) -> None:
+    line = Line()
+    line.dispatcher = failing_before(line.dispatcher, plan=[error])
+    await suspect(line)
+    await suspect(line)
+
+    async with line.running():
+        # After Unavailable the suspect has another turn; after a bug it is the sweeper's.
+        await line.ended(2 if isinstance(error, Unavailable) else 1)
+        line.world.clock.advance(300)
+        await line.world.sweeper.sweep()
+        await line.ended(2)
+
+    assert line.world.slots.in_flight("echo") == 0
+
+
+async def test_a_suspect_whose_batcher_cannot_give_it_back_is_tried_again() -> None:
+    line = Line()
+    line.batcher = failing_before(line.batcher, run=[Unavailable("the disk is full")])
+    await suspect(line)
+
+    async with line.running():
+        await line.ended(1)
+
+
+async def test_nothing_starts_while_the_worker_is_away() -> None:
+    line = Line()
+    line.worker_ready.clear()
+
+    async with line.running():
+        await line.world.submit()
+        await asyncio.sleep(0.01)
+        assert JobState.COMPLETED not in line.world.states().values()
+        line.worker_ready.set()
+        await line.ended(1)
+
+
+async def test_a_job_never_starts_in_front_of_direct_requests_and_follows_when_they_leave() -> None:
+    line = Line()
+    slots, clock = line.world.slots, line.world.clock
+    entries = [await slots.enter("echo", 1, 10 * SLOTS, clock() + 60) for _ in range(SLOTS + 2)]
+
+    async with line.running():
+        await line.world.submit()
+        for entry in entries[:2]:
+            # Those that leave are followed by those that wait: the slots are still taken.
+            assert entry is not None
+            await slots.leave(entry)
+            await asyncio.sleep(0.005)
+            assert JobState.COMPLETED not in line.world.states().values()
+        assert entries[2] is not None
+        await slots.leave(entries[2])
+        await line.ended(1)
+
+
+async def test_direct_requests_that_come_while_a_batch_gathers_take_its_slots() -> None:
+    line = Line()
+    patient = replace(ECHO, batch=BatchPolicy(max_items=8, max_tokens=1000, max_wait_ms=20.0))
+    slots, clock = line.world.slots, line.world.clock
+    busy = await slots.enter("echo", 1, SLOTS, clock() + 60)
+    assert busy is not None
+
+    async with line.running([patient]):
+        await line.world.submit()
+        await asyncio.sleep(0.005)
+        late = await slots.enter("echo", 1, SLOTS, clock() + 60)
+        assert late is not None
+        await asyncio.sleep(0.04)
+        assert JobState.COMPLETED not in line.world.states().values()
+        await slots.leave(late)
+        await line.ended(1)
+
+
+async def test_jobs_progress_in_the_slots_that_direct_requests_leave() -> None:
+    line = Line()
+    slots, clock = line.world.slots, line.world.clock
+    assert await slots.enter("echo", SLOTS - 1, SLOTS, clock() + 3600) is not None
+
+    async with line.running():
+        for _ in range(10):
+            await line.world.submit()
+        await line.ended(10)
