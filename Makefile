@@ -9,6 +9,13 @@ ARGS ?=
 ENV ?= default
 STAGE = $(if $(filter default,$(ENV)),dev,$(ENV))
 ENGINE_URL ?=
+# What the functions run on, for the layers' build and for the template alike.
+ARCH ?= aarch64
+PYTHON_VERSION ?= 3.13
+export ARCH PYTHON_VERSION
+ARCHITECTURE = $(if $(filter aarch64,$(ARCH)),arm64,$(ARCH))
+# More of the template's parameters: PARAMETERS="AlarmEmail=… VpcSubnetIds=…"
+PARAMETERS ?=
 
 # Bytecode is half of what the tools' start-up costs; where it is switched off, switch it on.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,18 +27,18 @@ help: ## Show this
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 setup: ## Make the environments that running and testing need
-	@scripts/setup dev worker sam ministack node
+	@scripts/setup dev worker sam ministack clients node
 
 run: ## Run Synapse on this machine until Ctrl-C
 	@scripts/setup app worker
 	@exec $(BIN)/synapse serve $(ARGS)
 
 test: ## Run all the tests, the quick ones first
-	@scripts/setup dev worker sam ministack node
+	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest $(ARGS)
 
 e2e: ## Deploy to the emulator and test what was deployed
-	@scripts/setup dev worker sam ministack node
+	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest tests/e2e $(ARGS)
 
 check: ## Lint, check types, import rules, the template and the state machine
@@ -56,10 +63,12 @@ bench: ## Measure the system beside the bare engine
 build: ## Build the AWS application into .aws-sam
 	@scripts/setup sam
 	$(SAM) build --config-env $(ENV) $(ARGS)
+	@scripts/check-layers .aws-sam/build $(PYTHON_VERSION) $(ARCH)
 
-deploy: build ## Deploy to AWS: make deploy ENGINE_URL=host:8001 [ENV=prod]
+deploy: build ## Deploy to AWS: make deploy ENGINE_URL=host:8001 [ENV=prod] [ARCH=x86_64]
 	@test -n "$(ENGINE_URL)" || { echo "deploy: say where Triton is: make deploy ENGINE_URL=host:8001" >&2; exit 2; }
-	$(SAM) deploy --config-env $(ENV) --parameter-overrides Stage=$(STAGE) EngineUrl=$(ENGINE_URL) $(ARGS)
+	$(SAM) deploy --config-env $(ENV) --parameter-overrides Stage=$(STAGE) EngineUrl=$(ENGINE_URL) \
+	  Architecture=$(ARCHITECTURE) PythonRuntime=python$(PYTHON_VERSION) $(PARAMETERS)
 
 lock: ## Compile requirements/*.in to locks (ARGS=--upgrade to move the pins)
 	@scripts/setup tools
@@ -73,4 +82,4 @@ clean: ## Remove what was built and cached
 	rm -rf .aws-sam build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 distclean: clean ## Remove the environments too
-	rm -rf .venv .venv-worker .venv-sam .venv-ministack .venv-tools node_modules
+	rm -rf .venv .venv-worker .venv-sam .venv-ministack .venv-clients .venv-tools node_modules

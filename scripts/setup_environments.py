@@ -35,6 +35,7 @@ SPECS = {
         VenvSpec("worker", "the Triton worker", ".venv-worker", TRITON, 1000),
         VenvSpec("sam", "the AWS SAM tools", ".venv-sam", ANY, 800),
         VenvSpec("ministack", "the AWS emulator", ".venv-ministack", ANY, 500),
+        VenvSpec("clients", "the API's clients", ".venv-clients", ANY, 900),
         VenvSpec("tools", "the maintainer's tools", ".venv-tools", ANY, 300),
     )
 }
@@ -190,7 +191,7 @@ def venv_job(venv: Venv, python: Python, step: int, progress: Progress) -> Calla
 
 def node_job(node: Node, step: int, progress: Progress) -> Callable[[], None]:
     def job() -> None:
-        progress.start(step, "the state machine checker", "node_modules, npm")
+        progress.start(step, "the Node.js tools", "node_modules, npm")
         node.make()
         progress.done(step)
 

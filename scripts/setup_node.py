@@ -1,6 +1,6 @@
-"""Installs the Node.js development tools, where there is npm to do it with.
+"""Installs the Node.js development tools and test clients, where there is npm to do it with.
 
-They only check: a machine without Node.js runs, tests and deploys Synapse without them.
+They only check and test: a machine without Node.js runs, tests and deploys Synapse without them.
 """
 
 from __future__ import annotations

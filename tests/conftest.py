@@ -27,6 +27,7 @@ FAKE_AWS = {
 KEPT = frozenset(
     {
         "AWS_CA_BUNDLE",
+        "SYNAPSE_CLIENTS_VENV",
         "SYNAPSE_MINISTACK_VENV",
         "SYNAPSE_PYTHON",
         "SYNAPSE_SAM_VENV",
