@@ -35,6 +35,7 @@ from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
 from synapse.application.submit import Submitter, message_of
 from synapse.application.sweep import Sweeper
+from synapse.domain.admission import Load
 from synapse.domain.job import JobId, Priority
 from synapse.domain.model import ModelSpec, Pool, Task
 from synapse.domain.retry import RetryPolicy
@@ -221,7 +222,12 @@ class _Parts:
         for spec in await self._registry.models():
             for priority, waiting in (await self._queue.depth(spec.name)).items():
                 depth[priority] += waiting
-        return self._telemetry.render() + exposition(await self._registry.health(), depth)
+        loads = {
+            spec.name: Load.of(self._slots.in_flight(spec.name), spec.slots)
+            for spec in await self._registry.models()
+        }
+        gauges = exposition(await self._registry.health(), depth, loads)
+        return self._telemetry.render() + gauges
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

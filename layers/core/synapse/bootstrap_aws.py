@@ -39,6 +39,7 @@ from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
 from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
+from synapse.domain.admission import Load
 from synapse.domain.job import JobId
 from synapse.domain.model import Pool
 from synapse.ids import new_id
@@ -210,7 +211,11 @@ class Target:
 
     async def _metrics(self) -> str:
         depth = await self._queue.depth("")
-        return exposition(await self._registry.health(), depth)
+        loads = {
+            spec.name: Load.of(await self._in_flight.count(spec.name), spec.slots)
+            for spec in await self._registry.models()
+        }
+        return exposition(await self._registry.health(), depth, loads)
 
 
 class _EngineOnDemand:

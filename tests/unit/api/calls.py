@@ -10,6 +10,7 @@ from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
 from synapse.api.resolver import Api
 from synapse.api.services import Services
+from synapse.domain.admission import Load
 from tests.unit.application.world import CHAT, World
 
 
@@ -17,7 +18,9 @@ def api_of(world: World) -> Api:
     """The API over a world of fakes."""
 
     async def metrics() -> str:
-        return exposition(await world.registry.health(), await world.queue.depth("echo"))
+        loads = {"echo": Load.of(await world.slots.count("echo"), slots=8)}
+        depth = await world.queue.depth("echo")
+        return exposition(await world.registry.health(), depth, loads)
 
     return create_api(
         Services(

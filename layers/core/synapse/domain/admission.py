@@ -19,6 +19,19 @@ MAX_RETRY_AFTER_S = 120
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """Items of a model in flight: those that its slots work on, and those that wait for one."""
+
+    running: int
+    waiting: int
+
+    @staticmethod
+    def of(in_flight: int, slots: int) -> Load:
+        """How so many items in flight are spread."""
+        return Load(min(in_flight, slots), max(0, in_flight - slots))
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
     """What a request asks of a model: its items, how long its caller waits, and how it ranks."""
 

@@ -58,13 +58,14 @@ class EmfTelemetry:
         """See `Telemetry`."""
         model, timings, usage = answered.model, answered.timings, answered.usage
         self._count(_requests_metric(answered), 1, model=model)
+        if usage.total_tokens:
+            self._count(Metric.TOKENS_IN, usage.prompt_tokens, model=model)
+            self._count(Metric.TOKENS_OUT, usage.completion_tokens, model=model)
         if timings.first_token_s is not None:
             self._time(Metric.FIRST_TOKEN_TIME, timings.first_token_s, model=model)
         if not answered.is_success:
             return
         self._time(Metric.REQUEST_TIME, timings.total_s, model=model)
-        self._count(Metric.TOKENS_IN, usage.prompt_tokens, model=model)
-        self._count(Metric.TOKENS_OUT, usage.completion_tokens, model=model)
         per_token_s = timings.per_token_s(usage.completion_tokens)
         if per_token_s is not None:
             self._time(Metric.TOKEN_TIME, per_token_s, model=model)

@@ -1,15 +1,18 @@
-"""Prometheus text of what any target can tell: how the workers are and how many jobs wait."""
+"""Prometheus text of what any target can tell: how the workers are, and what waits for them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from synapse.domain.admission import Load
 from synapse.domain.job import Priority
 from synapse.domain.model import WorkerHealth
 
 
-def exposition(workers: Sequence[WorkerHealth], depth: Mapping[Priority, int]) -> str:
-    """The gauges, in Prometheus' text format 0.0.4."""
+def exposition(
+    workers: Sequence[WorkerHealth], depth: Mapping[Priority, int], loads: Mapping[str, Load]
+) -> str:
+    """The gauges, in Prometheus' text format 0.0.4; `loads` are by model."""
     lines = [
         *_gauge(
             "synapse_worker_healthy",
@@ -25,6 +28,16 @@ def exposition(workers: Sequence[WorkerHealth], depth: Mapping[Priority, int]) -
             "synapse_queue_depth",
             "Jobs waiting.",
             (({"priority": priority.value}, float(n)) for priority, n in depth.items()),
+        ),
+        *_gauge(
+            "synapse_num_requests_running",
+            "Items of jobs and requests that an engine works on.",
+            (({"model": model}, float(load.running)) for model, load in loads.items()),
+        ),
+        *_gauge(
+            "synapse_num_requests_waiting",
+            "Items sent to an engine beyond its slots.",
+            (({"model": model}, float(load.waiting)) for model, load in loads.items()),
         ),
     ]
     return "\n".join(lines) + "\n"

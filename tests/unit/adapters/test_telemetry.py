@@ -1,0 +1,87 @@
+"""What an operator reads of requests on the line: Prometheus text, and EMF lines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from synapse.adapters.telemetry.emf import EmfTelemetry
+from synapse.adapters.telemetry.exposition import exposition
+from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
+from synapse.domain.admission import Load
+from synapse.domain.answer import Answered, Timings
+from synapse.domain.job import Usage
+from tests.factories import a_health
+
+STREAMED = Answered("m", "cpu", "length", True, Timings(0.1, 0.25, 2.25), Usage(7, 5))
+WHOLE = Answered("m", "cpu", "stop", True, Timings(0.0, None, 1.0), Usage(2, 3))
+CANCELLED = Answered("m", "cpu", "cancelled", False, Timings(0.0, 0.5, 0.75), Usage(7, 2))
+REFUSED = Answered("m", "", "refused", False, Timings())
+LOST = Answered("m", "cpu", "worker_lost", False, Timings(0.0, None, 0.3))
+ALL = (STREAMED, WHOLE, CANCELLED, REFUSED, LOST)
+
+
+def samples(text: str) -> dict[str, float]:
+    """Every sample of an exposition, as name{labels}."""
+    return {
+        sample.name + str(sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_prometheus_counts_requests_by_why_they_ended_and_times_those_that_have_times() -> None:
+    telemetry = PrometheusTelemetry()
+    for answered in ALL:
+        telemetry.answered(answered)
+
+    read = samples(telemetry.render())
+
+    model = "[('model', 'm')]"
+    for outcome in ("length", "stop", "cancelled", "refused", "worker_lost"):
+        assert read[f"synapse_requests_total[('model', 'm'), ('outcome', '{outcome}')]"] == 1
+    assert read["synapse_tokens_total[('model', 'm'), ('way', 'in')]"] == 16
+    assert read["synapse_tokens_total[('model', 'm'), ('way', 'out')]"] == 10
+    assert read[f"synapse_time_to_first_token_seconds_count{model}"] == 2
+    assert read[f"synapse_time_to_first_token_seconds_sum{model}"] == 0.75
+    assert read[f"synapse_request_time_per_output_token_seconds_count{model}"] == 1
+    assert read[f"synapse_request_time_per_output_token_seconds_sum{model}"] == 0.5
+    assert read[f"synapse_e2e_request_latency_seconds_count{model}"] == 2
+    assert read[f"synapse_e2e_request_latency_seconds_sum{model}"] == 3.25
+
+
+def test_emf_counts_requests_by_how_they_ended_and_times_those_that_have_times(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    telemetry = EmfTelemetry("api")
+    for answered in ALL:
+        telemetry.answered(answered)
+
+    telemetry.flush()
+
+    [line] = capsys.readouterr().out.splitlines()
+    written: dict[str, Any] = json.loads(line)
+    assert written["model"] == "m"
+    assert written["RequestsAnswered"] == [1, 1]
+    assert written["RequestsCancelled"] == [1]
+    assert written["RequestsRefused"] == [1]
+    assert written["RequestsFailed"] == [1]
+    assert written["TimeToFirstTokenMs"] == [250, 500]
+    assert written["TimePerOutputTokenMs"] == [500]
+    assert written["RequestMs"] == [2250, 1000]
+    assert written["TokensIn"] == [7, 2, 7]
+    assert written["TokensOut"] == [5, 3, 2]
+
+
+def test_the_gauges_tell_what_runs_and_what_waits() -> None:
+    loads = {"m": Load.of(11, slots=8), "idle": Load.of(0, slots=8)}
+
+    read = samples(exposition([a_health()], {}, loads))
+
+    assert read["synapse_num_requests_running[('model', 'm')]"] == 8
+    assert read["synapse_num_requests_waiting[('model', 'm')]"] == 3
+    assert read["synapse_num_requests_running[('model', 'idle')]"] == 0
+    assert read["synapse_num_requests_waiting[('model', 'idle')]"] == 0
