@@ -27,18 +27,18 @@ help: ## Show this
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 setup: ## Make the environments that running and testing need
-	@scripts/setup dev worker sam ministack node
+	@scripts/setup dev worker sam ministack clients node
 
 run: ## Run Synapse on this machine until Ctrl-C
 	@scripts/setup app worker
 	@exec $(BIN)/synapse serve $(ARGS)
 
 test: ## Run all the tests, the quick ones first
-	@scripts/setup dev worker sam ministack node
+	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest $(ARGS)
 
 e2e: ## Deploy to the emulator and test what was deployed
-	@scripts/setup dev worker sam ministack node
+	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest tests/e2e $(ARGS)
 
 check: ## Lint, check types, import rules, the template and the state machine
@@ -82,4 +82,4 @@ clean: ## Remove what was built and cached
 	rm -rf .aws-sam build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 distclean: clean ## Remove the environments too
-	rm -rf .venv .venv-worker .venv-sam .venv-ministack .venv-tools node_modules
+	rm -rf .venv .venv-worker .venv-sam .venv-ministack .venv-clients .venv-tools node_modules
