@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import FileBatch
 from synapse.ports import BlobStore
 
@@ -113,6 +114,13 @@ class Parts:
 async def joined(
     batch: FileBatch, blobs: BlobStore, parts: Sequence[str]
 ) -> AsyncGenerator[bytes, None]:
-    """The bytes of parts, one part in memory at a time."""
+    """The bytes of parts, one part in memory at a time.
+
+    Raises:
+        Unavailable: one is gone, most likely because somebody else has ended the batch.
+    """
     for part in parts:
-        yield await blobs.get(part_key(batch, part))
+        try:
+            yield await blobs.get(part_key(batch, part))
+        except KeyError as error:
+            raise Unavailable("a part of the batch's output is gone") from error

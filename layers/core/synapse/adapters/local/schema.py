@@ -78,7 +78,23 @@ _FILES = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FILES)
+_FILE_BATCHES = (
+    """
+    CREATE TABLE file_batches (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        expires_at REAL NOT NULL,
+        is_open INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        doc TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX file_batches_by_tenant ON file_batches (tenant, id)",
+    "CREATE INDEX file_batches_open ON file_batches (id) WHERE is_open",
+    "CREATE INDEX file_batches_by_expiry ON file_batches (expires_at)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FILES, _FILE_BATCHES)
 """Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
 
 

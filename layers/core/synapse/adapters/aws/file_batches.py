@@ -1,0 +1,149 @@
+"""The records of file batches in DynamoDB, in the table of files.
+
+- `batches#<tenant>` / `<batch id>`: a batch. Ids begin with their time, so a page is one query.
+- `open-batches` / `<batch id>`: its tenant, there until the batch has ended. Both items come and
+  the second goes in one transaction with what it goes by; a step in between is one plain write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from synapse.adapters.aws.calls import call, error_code, unavailable
+from synapse.adapters.aws.items import Update, attributes, plain
+from synapse.adapters.file_batch_records import file_batch_from_json, file_batch_to_json
+from synapse.domain.file_batch import RETENTION_S, FileBatch, FileBatchId
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+OPEN = "open-batches"
+REFUSED = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed"})
+
+
+class DynamoFileBatchStore:
+    """The FileBatchStore of the AWS target."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    async def create(self, batch: FileBatch) -> None:
+        """See the port."""
+        item = {
+            "pk": _batches(batch.tenant),
+            "sk": batch.id,
+            "ttl": math.ceil(batch.expires_at + RETENTION_S),
+            **_changing(batch),
+        }
+        marker = {"pk": OPEN, "sk": batch.id, "tenant": batch.tenant}
+        put = {
+            "TableName": self._table,
+            "Item": attributes(item),
+            "ConditionExpression": "attribute_not_exists(pk)",
+        }
+        put_marker = {"TableName": self._table, "Item": attributes(marker)}
+        if not await self._both(batch, {"Put": put}, {"Put": put_marker}):
+            raise ValueError(f"there is a batch {batch.id} already")
+
+    async def get(self, tenant: str, batch_id: FileBatchId) -> FileBatch | None:
+        """See the port."""
+        answer = await call(
+            self._client.get_item,
+            TableName=self._table,
+            Key=attributes({"pk": _batches(tenant), "sk": batch_id}),
+            ConsistentRead=True,
+        )
+        item = answer.get("Item")
+        return _batch(item) if item else None
+
+    async def save(self, batch: FileBatch) -> bool:
+        """See the port."""
+        update = Update().put(_changing(batch)).only_if_equal({"revision": batch.revision - 1})
+        key = attributes({"pk": _batches(batch.tenant), "sk": batch.id})
+        arguments = {"TableName": self._table, "Key": key, **update.arguments()}
+        if batch.status.is_final:
+            marker = {"TableName": self._table, "Key": attributes({"pk": OPEN, "sk": batch.id})}
+            return await self._both(batch, {"Update": arguments}, {"Delete": marker})
+        try:
+            await call(self._client.update_item, **arguments)
+        except ClientError as error:
+            return await self._was_ours(batch, error_code(error), error)
+        return True
+
+    async def page(self, tenant: str, after: FileBatchId | None, limit: int) -> Sequence[FileBatch]:
+        """See the port."""
+        condition, values = "pk = :pk", {":pk": _batches(tenant)}
+        if after is not None:
+            condition += " AND sk < :after"
+            values[":after"] = after
+        items = await self._query(condition, values, limit, ScanIndexForward=False)
+        return [_batch(item) for item in items]
+
+    async def open(self) -> Sequence[FileBatch]:
+        """See the port."""
+        items = await self._query("pk = :pk", {":pk": OPEN}, None)
+        markers = [plain(item) for item in items]
+        found = await asyncio.gather(*(self.get(m["tenant"], m["sk"]) for m in markers))
+        return [batch for batch in found if batch is not None and not batch.status.is_final]
+
+    async def _query(
+        self, condition: str, values: dict[str, str], limit: int | None, **options: Any
+    ) -> list[Any]:
+        """The items, page by page; a page of DynamoDB's ends at a megabyte."""
+        found: list[Any] = []
+        while True:
+            answer = await call(
+                self._client.query,
+                TableName=self._table,
+                KeyConditionExpression=condition,
+                ExpressionAttributeValues=attributes(values),
+                ConsistentRead=True,
+                **options,
+            )
+            found += answer["Items"]
+            if "LastEvaluatedKey" not in answer or (limit and len(found) >= limit):
+                return found[:limit]
+            options["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    async def _both(self, batch: FileBatch, write: Any, marker: Any) -> bool:
+        """Write the batch and its marker, both or none; False if the batch's part was refused."""
+        try:
+            await call(self._client.transact_write_items, TransactItems=[write, marker])
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            response: Any = error.response
+            return await self._was_ours(
+                batch, response["CancellationReasons"][0].get("Code", "None"), error
+            )
+        return True
+
+    async def _was_ours(self, batch: FileBatch, reason: str, error: ClientError) -> bool:
+        """Whether a refused write had taken place before: boto3 repeats one whose answer is lost.
+
+        Raises:
+            Unavailable: it was no refusal but a conflict with another write.
+        """
+        if reason not in REFUSED:
+            if error_code(error) == "TransactionCanceledException":
+                raise unavailable(error) from error
+            raise error
+        return await self.get(batch.tenant, batch.id) == batch
+
+
+def _changing(batch: FileBatch) -> dict[str, Any]:
+    return {"doc": file_batch_to_json(batch), "revision": batch.revision}
+
+
+def _batch(item: Any) -> FileBatch:
+    return file_batch_from_json(plain({"doc": item["doc"]})["doc"])
+
+
+def _batches(tenant: str) -> str:
+    return f"batches#{tenant}"
