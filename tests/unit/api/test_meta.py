@@ -55,6 +55,8 @@ async def test_the_document_describes_every_route_and_its_errors() -> None:
         "/api/inference",
         "/api/inference/batch",
         "/api/inference/{task_id}",
+        "/v1/chat/completions",
+        "/v1/completions",
         "/v1/models",
         "/v1/models/{model}",
         "/health",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from synapse.api.jobs import add_job_routes
 from synapse.api.meta import add_documentation_routes, add_meta_routes
+from synapse.api.openai.chat import add_chat_routes
+from synapse.api.openai.completions import add_completion_routes
 from synapse.api.resolver import Api
 from synapse.api.services import Services
 from synapse.api.tasks import add_task_routes
@@ -14,6 +16,8 @@ def create_api(services: Services) -> Api:
     api = Api()
     add_job_routes(api, services)
     add_task_routes(api, services)
+    add_chat_routes(api, services)
+    add_completion_routes(api, services)
     add_meta_routes(api, services)
     add_documentation_routes(api)
     return api

@@ -28,12 +28,21 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from pydantic import BaseModel
 
 from synapse.api.errors import INTERNAL_MESSAGE, body_of, error_body, status_of, validation_error
-from synapse.domain.errors import MalformedBody, SynapseError, Unavailable
+from synapse.domain.errors import (
+    EngineLost,
+    EngineUnavailable,
+    MalformedBody,
+    SynapseError,
+    Unavailable,
+)
 
 logger = logging.getLogger(__name__)
 JSON = "application/json"
 OPENAI_VERSION = "2020-10-01"
 """The version of OpenAI's API whose shapes are spoken under /v1."""
+
+WORKER_BACK_S = 5
+"""When a worker that went down is likely to be up again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +249,8 @@ def _error_reply(error: SynapseError) -> Reply:
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, EngineUnavailable | EngineLost):
+        headers["Retry-After"] = str(WORKER_BACK_S)
     return Reply(body_of(error), status_of(error), headers=headers)
 
 

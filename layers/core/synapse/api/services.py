@@ -18,7 +18,8 @@ class Services:
     """The use cases behind the routes, and what differs between the targets.
 
     `abort` stops a running job's work where its runner can be reached; `metrics` renders the
-    Prometheus exposition; `max_wait_s` is how long the front door can hold a request.
+    Prometheus exposition; `max_wait_s` is how long the front door can hold a request that waits
+    for a job, `max_direct_s` one that is answered on the spot.
     """
 
     submitter: Submitter
@@ -30,3 +31,4 @@ class Services:
     max_wait_s: float
     abort: Callable[[JobId], None]
     metrics: Callable[[], Awaitable[str]]
+    max_direct_s: float = 600.0

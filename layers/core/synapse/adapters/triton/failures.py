@@ -16,6 +16,7 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 
 from synapse.domain.errors import (
+    ContextLengthExceeded,
     EngineError,
     EngineLost,
     EngineTimeout,
@@ -49,6 +50,13 @@ BACKEND_DIED = re.compile(r"stub process .* is not healthy", re.I)
 QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.I)
 WRONG_TASK = re.compile(r"support models with decoupled transaction policy", re.I)
 NO_SUCH_METHOD = re.compile(r"(method not found!?|unimplemented)?", re.I)
+
+# The models' own: llama.cpp's, vLLM's, and those of workers that count by themselves.
+TOO_LONG = re.compile(
+    r"exceeds the available context size|longer than the maximum model length"
+    r"|maximum context length",
+    re.I,
+)
 
 # What Triton and its Python backend put around a model's own words, and what is not for callers.
 REQUEST_ID = re.compile(r"^\[request id: [^\]]*\]\s*")
@@ -157,6 +165,8 @@ def from_message(place: Place, message: str, secrets: Sequence[str]) -> EngineEr
         return lost(place)
     if QUEUE_TIMEOUT.search(message):
         return timed_out()
+    if TOO_LONG.search(message):
+        return ContextLengthExceeded(public_text(message, secrets))
     return InvalidInput(public_text(message, secrets), param=_parameter(message))
 
 

@@ -1,0 +1,1 @@
+"""OpenAI's API: the routes under /v1 that its clients know."""

@@ -1,0 +1,220 @@
+"""From what was asked to the answer, whole or as a stream, through the direct lane."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from aws_lambda_powertools.event_handler.openapi.params import Header
+
+from synapse.api.openai import sse
+from synapse.api.openai.caching import Caching, Collector
+from synapse.api.openai.chunks import ChunkWriter
+from synapse.api.openai.rendering import Heading, answer_body, fingerprint
+from synapse.api.openai.requests import Ask, check_model
+from synapse.api.resolver import Answered, Reply, StreamReply
+from synapse.api.services import Services
+from synapse.application.checks import served_model
+from synapse.application.direct import DirectRequest, Generation
+from synapse.domain.errors import ContextLengthExceeded, EngineError
+from synapse.domain.inference import Completion, Delta, Result
+from synapse.domain.model import ModelSpec
+from synapse.ids import new_id
+
+MAX_UNREAD = 64
+T = TypeVar("T")
+
+PythonDeadline = Annotated[
+    str | None, Header(alias="x-stainless-read-timeout", include_in_schema=False)
+]
+NodeDeadline = Annotated[str | None, Header(alias="x-stainless-timeout", include_in_schema=False)]
+
+
+def patience_s(services: Services, *headers: str | None) -> float:
+    """How long the caller waits: what its SDK says in a header, and what the front door holds."""
+    for header in headers:
+        try:
+            told_s = float(header or "nan")
+        except ValueError:
+            continue
+        if 0 < told_s < math.inf:
+            return min(told_s, services.max_direct_s)
+    return services.max_direct_s
+
+
+async def answer(services: Services, ask: Ask, caching: Caching, timeout_s: float) -> Answered:
+    """The answer to what was asked, in the way it was asked for.
+
+    Raises:
+        SynapseError: there is none.
+    """
+    spec = await served_model(services.registry, ask.model)
+    check_model(ask, spec)
+    answer_id = new_id()
+    prefix = "chatcmpl" if ask.told.is_chat else "cmpl"
+    heading = Heading(
+        f"{prefix}-{answer_id}", int(time.time()), spec.name, fingerprint(spec.name, spec.version)
+    )
+    requests = tuple(
+        DirectRequest(f"{answer_id}-{at}", spec.name, value, timeout_s, ask.tier)
+        for at, value in enumerate(ask.inputs)
+    )
+    answering = _Answering(services, spec, ask, requests, caching)
+    if not ask.stream:
+        body = answer_body(ask, heading, await answering.whole())
+        return Reply(body, headers=caching.headers)
+    events = sse.event_stream(answering.deltas(), ChunkWriter(ask, heading))
+    await anext(events)  # what can be refused at once has been, and nothing was sent
+    headers = {**sse.HEADERS, **caching.headers}
+    return StreamReply(events, sse.EVENT_STREAM, headers=headers, if_cut=sse.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """One ask at the direct lane: a request for each of its prompts."""
+
+    services: Services
+    spec: ModelSpec
+    ask: Ask
+    requests: Sequence[DirectRequest]
+    caching: Caching
+
+    async def whole(self) -> list[Completion]:
+        """What was written for each prompt."""
+        try:
+            return await _all_of([self._completion(request) for request in self.requests])
+        except ContextLengthExceeded as error:
+            raise self._too_long() from error
+
+    async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
+        """What is added to which choice, as it is written."""
+        try:
+            async with AsyncExitStack() as stack:
+                sources = [
+                    await self._source(at * self.ask.samples, request, stack)
+                    for at, request in enumerate(self.requests)
+                ]
+                async with aclosing(_merged(sources)) as merged:
+                    async for each in merged:
+                        yield each
+        except ContextLengthExceeded as error:
+            raise self._too_long() from error
+
+    async def _completion(self, request: DirectRequest) -> Completion:
+        kept = await self.caching.lookup(request)
+        if kept is not None:
+            return _completion(kept)
+        answer = await self.services.direct.run(request)
+        await self.caching.keep(request, answer.result)
+        return _completion(answer.result)
+
+    async def _source(
+        self, offset: int, request: DirectRequest, stack: AsyncExitStack
+    ) -> AsyncGenerator[tuple[int, Delta], None]:
+        """The choices from number `offset` on; what is begun ends with `stack`."""
+        kept = await self.caching.lookup(request)
+        if kept is not None:
+            return _replayed(offset, _completion(kept))
+        generation = await stack.enter_async_context(await self.services.direct.begin(request))
+        return self._written(offset, request, generation)
+
+    async def _written(
+        self, offset: int, request: DirectRequest, generation: Generation
+    ) -> AsyncGenerator[tuple[int, Delta], None]:
+        collector = Collector() if self.caching.wanted(request) else None
+        async with aclosing(generation.deltas()) as deltas:
+            async for each in deltas:
+                if collector is not None:
+                    collector.add(each.index, each.delta)
+                yield offset + each.index, each.delta
+        if collector is not None:
+            await self.caching.keep(request, collector.completion(generation.usage))
+
+    def _too_long(self) -> ContextLengthExceeded:
+        param = "messages" if self.ask.told.is_chat else "prompt"
+        return ContextLengthExceeded(
+            f"This model's maximum context length is {self.spec.context_tokens} tokens. However, "
+            f"your {param} resulted in more tokens than that. Please reduce the length of the "
+            f"{param}.",
+            param=param,
+        )
+
+
+async def _replayed(offset: int, completion: Completion) -> AsyncGenerator[tuple[int, Delta], None]:
+    """A whole completion as a stream of one delta a choice."""
+    usage = completion.usage
+    for at, choice in enumerate(completion.choices):
+        written = usage.completion_tokens if at == 0 else 0
+        yield (
+            offset + at,
+            Delta(
+                choice.text,
+                usage.prompt_tokens,
+                written,
+                choice.finish_reason,
+                usage.cached_tokens,
+                choice.logprobs,
+            ),
+        )
+
+
+def _completion(result: Result) -> Completion:
+    if not isinstance(result, Completion):
+        raise EngineError("the engine gave vectors instead of text")
+    return result
+
+
+async def _all_of(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of them return; when one raises, the others are cancelled."""
+    if len(calls) == 1:
+        return [await calls[0]]
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await _cancelled(tasks)
+
+
+async def _merged(sources: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+    """What all of them yield, as it comes."""
+    if len(sources) == 1:
+        async with aclosing(sources[0]) as only:
+            async for each in only:
+                yield each
+        return
+    unread: asyncio.Queue[tuple[T] | Exception | None] = asyncio.Queue(MAX_UNREAD)
+
+    async def pump(source: AsyncGenerator[T, None]) -> None:
+        try:
+            async with aclosing(source):
+                async for each in source:
+                    await unread.put((each,))
+        except Exception as error:  # noqa: BLE001 - raised again where the whole is read
+            await unread.put(error)
+        else:
+            await unread.put(None)
+
+    pumps = [asyncio.create_task(pump(source)) for source in sources]
+    try:
+        unfinished = len(pumps)
+        while unfinished:
+            found = await unread.get()
+            if isinstance(found, Exception):
+                raise found
+            if found is None:
+                unfinished -= 1
+            else:
+                yield found[0]
+    finally:
+        await _cancelled(pumps)
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

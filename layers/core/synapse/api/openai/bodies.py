@@ -1,0 +1,142 @@
+"""The answers of chat and completions, as the OpenAPI document describes them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from synapse.api.responses import ERRORS, ErrorBody, json_response
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class _Answer(BaseModel):
+    """Base of what is sent: nothing that is not described."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class PromptTokensDetails(_Answer):
+    """Of the tokens read, those in the engine's prefix cache."""
+
+    cached_tokens: int
+
+
+class CompletionUsage(_Answer):
+    """Tokens read and written; details where the engine tells them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | None = None
+
+
+class CalledFunction(_Answer):
+    """A function that the model wants called; `arguments` is JSON text as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class AnswerToolCall(_Answer):
+    """A call that the model asks for."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class AnswerMessage(_Answer):
+    """What the model answers."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None
+    tool_calls: list[AnswerToolCall] | None = None
+
+
+class TopLogprob(_Answer):
+    """A token, its log probability and its UTF-8 bytes (null if it is half a character)."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class ContentLogprob(TopLogprob):
+    """A token that was written, and the likeliest in its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(_Answer):
+    """Log probabilities of all tokens."""
+
+    content: list[ContentLogprob]
+    refusal: None
+
+
+class ChatAnswerChoice(_Answer):
+    """One answer."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(_Answer):
+    """The answer to a conversation."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatAnswerChoice]
+    usage: CompletionUsage
+    system_fingerprint: str | None
+    service_tier: str | None = None
+
+
+class TextLogprobs(_Answer):
+    """Log probabilities of all tokens; `text_offset` counts from the start of the completion."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class TextChoice(_Answer):
+    """One completion."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: FinishReason
+
+
+class TextCompletion(_Answer):
+    """Completions of one or more prompts."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: CompletionUsage
+    system_fingerprint: str | None
+    service_tier: str | None = None
+
+
+def _responses(model: type[BaseModel]) -> dict[int, Any]:
+    whole = json_response("The answer, or with `stream: true` its chunks as events", model)
+    whole["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    refused = {code: ERRORS[code] for code in (400, 404, 413, 503)}
+    late = json_response("It took longer than the caller waits", ErrorBody)
+    return {200: whole, **refused, 504: late}
+
+
+CHAT_RESPONSES = _responses(ChatCompletion)
+COMPLETION_RESPONSES = _responses(TextCompletion)

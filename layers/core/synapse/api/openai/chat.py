@@ -1,0 +1,36 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.openapi.params import Body
+
+from synapse.api.openai.answering import NodeDeadline, PythonDeadline, answer, patience_s
+from synapse.api.openai.bodies import CHAT_RESPONSES
+from synapse.api.openai.caching import CacheHeader, Caching
+from synapse.api.openai.requests import read_chat
+from synapse.api.openai.schemas import ChatRequest
+from synapse.api.resolver import Answered, Api
+from synapse.api.services import Services
+
+
+def add_chat_routes(api: Api, services: Services) -> None:
+    """Register the route on `api`."""
+
+    @api.handles(
+        "POST",
+        "/v1/chat/completions",
+        abandonable=True,
+        summary="Answer a conversation",
+        tags=["openai"],
+        responses=CHAT_RESPONSES,
+    )
+    async def chat(
+        body: Annotated[ChatRequest, Body()],
+        cache: CacheHeader = None,
+        python_deadline: PythonDeadline = None,
+        node_deadline: NodeDeadline = None,
+    ) -> Answered:
+        timeout_s = patience_s(services, python_deadline, node_deadline)
+        return await answer(services, read_chat(body), Caching(services.cache, cache), timeout_s)

@@ -1,0 +1,38 @@
+"""POST /v1/completions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.openapi.params import Body
+
+from synapse.api.openai.answering import NodeDeadline, PythonDeadline, answer, patience_s
+from synapse.api.openai.bodies import COMPLETION_RESPONSES
+from synapse.api.openai.caching import CacheHeader, Caching
+from synapse.api.openai.requests import read_completion
+from synapse.api.openai.schemas import CompletionRequest
+from synapse.api.resolver import Answered, Api
+from synapse.api.services import Services
+
+
+def add_completion_routes(api: Api, services: Services) -> None:
+    """Register the route on `api`."""
+
+    @api.handles(
+        "POST",
+        "/v1/completions",
+        abandonable=True,
+        summary="Continue a prompt",
+        tags=["openai"],
+        responses=COMPLETION_RESPONSES,
+    )
+    async def completion(
+        body: Annotated[CompletionRequest, Body()],
+        cache: CacheHeader = None,
+        python_deadline: PythonDeadline = None,
+        node_deadline: NodeDeadline = None,
+    ) -> Answered:
+        timeout_s = patience_s(services, python_deadline, node_deadline)
+        return await answer(
+            services, read_completion(body), Caching(services.cache, cache), timeout_s
+        )

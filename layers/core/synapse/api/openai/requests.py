@@ -1,0 +1,254 @@
+"""OpenAI's bodies as what is asked of a model. Pure; used by the routes and by lines of batches.
+
+A body is read in two steps: `read_chat` and `read_completion` need nothing but the body,
+`check_model` then holds what was read against the model that is to serve it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synapse.api.openai.messages import conversation
+from synapse.api.openai.schemas import (
+    ChatRequest,
+    CompletionRequest,
+    GenerationRequest,
+    ResponseFormat,
+)
+from synapse.api.openai.tools import Calling, calling
+from synapse.api.openai.unsupported import UnsupportedParameter, refuse_unsupported
+from synapse.domain.errors import InvalidRequest
+from synapse.domain.inference import ModelInput, TextOrTokens
+from synapse.domain.job import SlaTier
+from synapse.domain.model import ModelSpec, Task
+
+DEFAULT_MAX_TOKENS = 16
+"""Of a completion; a chat answer may fill what is left of the context."""
+
+TIERS = {"priority": SlaTier.GOLD, "flex": SlaTier.BRONZE}
+
+SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "min_tokens", "ignore_eos", "logit_bias"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
+)
+"""Parameters that have the same name and meaning here and there (vLLM's)."""
+
+GUIDED = ("json", "regex", "choice", "grammar")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How the answer is to be told.
+
+    `top_logprobs` is how many alternatives are told of each token, None for no logprobs at all;
+    `echoes` are the prompts where they precede their completions; `tier` is what the answer says
+    of it, None if it was not asked for.
+    """
+
+    is_chat: bool
+    top_logprobs: int | None = None
+    echoes: tuple[str, ...] = ()
+    calling: Calling | None = None
+    tier: str | None = None
+    usage_at_end: bool = False
+    usage_in_each: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a body asks for: an input for each prompt, all with the same samples."""
+
+    model: str
+    inputs: tuple[ModelInput, ...]
+    told: Told
+    tier: SlaTier = SlaTier.SILVER
+    stream: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Choices for each prompt."""
+        return self.inputs[0].samples
+
+
+def read_chat(body: ChatRequest) -> Ask:
+    """What a chat body asks for.
+
+    Raises:
+        InvalidRequest: it contradicts itself, or asks for what cannot be honoured.
+    """
+    _check_shared(body)
+    calls = calling(body)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise _invalid("top_logprobs", "needs logprobs: true")
+    top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    parameters = _sampling(body) | {"max_tokens": _chat_length(body)}
+    if calls is not None and calls.stops:
+        parameters["stop"] = [*parameters.get("stop", ()), *calls.stops]
+    constraint = _one_constraint(
+        _response_format(body.response_format),
+        None if calls is None or calls.schema is None else {"json": calls.schema},
+        *_constraints(body),
+    )
+    if constraint and calls is not None and calls.schema is None:
+        raise _invalid("tools", "cannot be called by an answer that is held to another form")
+    if constraint:
+        parameters["structured_outputs"] = constraint
+    if top_logprobs is not None:
+        parameters["logprobs"] = top_logprobs
+    value = ModelInput(
+        messages=conversation(body.messages),
+        parameters=parameters,
+        tools=() if calls is None else calls.tools,
+        samples=body.n or 1,
+    )
+    return _ask(body, (value,), top_logprobs, calls=calls)
+
+
+def read_completion(body: CompletionRequest) -> Ask:
+    """What a completion body asks for.
+
+    Raises:
+        InvalidRequest: it contradicts itself, or asks for what cannot be honoured.
+    """
+    _check_shared(body)
+    samples = body.n or 1
+    if body.best_of not in (None, samples):
+        raise UnsupportedParameter("best_of: is supported only as equal to n", param="best_of")
+    parameters = _sampling(body) | {"max_tokens": body.max_tokens or DEFAULT_MAX_TOKENS}
+    constraint = _one_constraint(*_constraints(body))
+    if constraint:
+        parameters["structured_outputs"] = constraint
+    if body.logprobs is not None:
+        parameters["logprobs"] = body.logprobs
+    prompts = _prompts(body.prompt)
+    inputs = tuple(ModelInput(each, parameters=parameters, samples=samples) for each in prompts)
+    return _ask(body, inputs, body.logprobs, echoes=_echoes(body, prompts))
+
+
+def check_model(ask: Ask, spec: ModelSpec) -> None:
+    """Refuse what this very model cannot do.
+
+    Raises:
+        InvalidRequest: that is asked for.
+    """
+    if spec.task is not Task.GENERATE and ask.told.is_chat:
+        raise _invalid("model", f"{spec.name!r} does not chat; see /v1/models")
+    if ask.told.calling is not None and spec.tool_parser is None:
+        raise UnsupportedParameter(
+            f"tools: model {spec.name!r} was not made for tools", param="tools"
+        )
+    choices = len(ask.inputs) * ask.samples
+    if choices > spec.slots:
+        param = "n" if len(ask.inputs) == 1 else "prompt"
+        raise _invalid(param, f"{choices} choices are more than the {spec.slots} made at once")
+
+
+def _ask(
+    body: GenerationRequest,
+    inputs: tuple[ModelInput, ...],
+    top_logprobs: int | None,
+    *,
+    calls: Calling | None = None,
+    echoes: tuple[str, ...] = (),
+) -> Ask:
+    options = body.stream_options
+    tier = TIERS.get(body.service_tier or "auto", SlaTier.SILVER)
+    used = "flex" if tier is SlaTier.BRONZE else "default"
+    told = Told(
+        is_chat=isinstance(body, ChatRequest),
+        top_logprobs=top_logprobs,
+        echoes=echoes,
+        calling=calls,
+        tier=None if body.service_tier is None else used,
+        usage_at_end=bool(options and options.include_usage),
+        usage_in_each=bool(options and options.continuous_usage_stats),
+    )
+    return Ask(body.model, inputs, told, tier, bool(body.stream))
+
+
+def _check_shared(body: GenerationRequest) -> None:
+    refuse_unsupported(body)
+    if body.stream_options is not None:
+        refuse_unsupported(body.stream_options, "stream_options.")
+        if not body.stream:
+            raise _invalid("stream_options", "is only for requests with stream: true")
+    for token in body.logit_bias or ():
+        if not (token.isascii() and token.isdigit()):
+            raise _invalid("logit_bias", f"its keys are token ids, and {token!r} is none")
+
+
+def _sampling(body: GenerationRequest) -> dict[str, Any]:
+    """What was given of the parameters that go to the engine as they are."""
+    given = {name: getattr(body, name) for name in SAMPLING}
+    parameters = {name: value for name, value in given.items() if value not in (None, {})}
+    if body.stop:
+        parameters["stop"] = [body.stop] if isinstance(body.stop, str) else list(body.stop)
+    return parameters
+
+
+def _chat_length(body: ChatRequest) -> int | None:
+    """None lets the answer fill what is left of the context."""
+    old, new = body.max_tokens, body.max_completion_tokens
+    if old is not None and new is not None and old != new:
+        raise _invalid("max_tokens", "differs from max_completion_tokens; give one of them")
+    return old if new is None else new
+
+
+def _response_format(wanted: ResponseFormat | None) -> Mapping[str, Any] | None:
+    if wanted is None:
+        return None
+    if (wanted.json_schema is None) is (wanted.type == "json_schema"):
+        raise _invalid("response_format.json_schema", "goes with type 'json_schema', and only so")
+    if wanted.type == "text":
+        return None
+    if wanted.json_schema is None or wanted.json_schema.schema_ is None:
+        return {"json_object": True}
+    return {"json": wanted.json_schema.schema_}
+
+
+def _constraints(body: GenerationRequest) -> Sequence[Mapping[str, Any] | None]:
+    """VLLM's ways of asking for a form."""
+    guided = {kind: getattr(body, f"guided_{kind}") for kind in GUIDED}
+    asked = body.structured_outputs
+    nested = asked.model_dump(by_alias=True, exclude_none=True) if asked else {}
+    if len(nested) > 1:
+        raise _invalid("structured_outputs", "holds one constraint at most")
+    flat = [{kind: value} for kind, value in guided.items() if value is not None]
+    return [nested, *flat]
+
+
+def _one_constraint(*wanted: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    given = [each for each in wanted if each and each != {"json_object": False}]
+    if len(given) > 1:
+        raise _invalid("response_format", "the answer can be held to one form, not to several")
+    return given[0] if given else None
+
+
+def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> tuple[TextOrTokens, ...]:
+    if isinstance(prompt, str):
+        return (prompt,)
+    tokens = [each for each in prompt if isinstance(each, int)]
+    if tokens:
+        return (tuple(tokens),)
+    return tuple(each if isinstance(each, str) else tuple(each) for each in _lists(prompt))
+
+
+def _lists(prompt: Sequence[str | int | list[int]]) -> Sequence[str | list[int]]:
+    return [each for each in prompt if not isinstance(each, int)]
+
+
+def _echoes(body: CompletionRequest, prompts: Sequence[TextOrTokens]) -> tuple[str, ...]:
+    if not body.echo:
+        return ()
+    if body.logprobs is not None:
+        raise UnsupportedParameter("echo: is not supported with logprobs", param="echo")
+    texts = tuple(each for each in prompts if isinstance(each, str))
+    if len(texts) < len(prompts):
+        raise UnsupportedParameter("echo: is not supported with token ids", param="echo")
+    return texts
+
+
+def _invalid(param: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"{param}: {reason}", param=param)

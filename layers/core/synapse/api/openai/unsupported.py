@@ -1,0 +1,76 @@
+"""Parameters that cannot be honoured: refused by name, unless they ask for what happens anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from synapse.domain.errors import InvalidRequest
+
+CHANGES_NOTHING: Mapping[str, tuple[Any, ...]] = {
+    "add_generation_prompt": (True,),
+    "audio": (),
+    "bad_words": ([],),
+    "chat_template_kwargs": ({},),
+    "continue_final_message": (False,),
+    "file": (),
+    "function_call": ("none",),
+    "functions": ([],),
+    "image_url": (),
+    "include_obfuscation": (False,),
+    "include_stop_str_in_output": (False,),
+    "input_audio": (),
+    "length_penalty": (1, 1.0),
+    "modalities": (["text"],),
+    "prediction": (),
+    "priority": (0,),
+    "prompt_cache_retention": ("in_memory", "in-memory"),
+    "prompt_logprobs": (),
+    "reasoning_effort": ("none",),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "store": (False,),
+    "suffix": ("",),
+    "truncate_prompt_tokens": (),
+    "use_beam_search": (False,),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+}
+"""The values of each that change nothing, besides null."""
+
+INSTEAD = {
+    "functions": "; give them as tools",
+    "function_call": "; use tool_choice",
+    "priority": "; use service_tier",
+}
+
+
+class UnsupportedParameter(InvalidRequest):
+    """A known parameter that this deployment cannot honour."""
+
+    code = "unsupported_parameter"
+
+
+def refuse_unsupported(body: BaseModel, place: str = "") -> None:
+    """Refuse a parameter of `body` that cannot be honoured; `place` is where the body stands.
+
+    Raises:
+        UnsupportedParameter: there is one.
+    """
+    for name in body.model_fields_set & CHANGES_NOTHING.keys():
+        value = getattr(body, name)
+        accepted = CHANGES_NOTHING[name]
+        # A boolean equals a number in Python, and nowhere else.
+        if value is None or any(type(value) is type(one) and value == one for one in accepted):
+            continue
+        known = f" other than {_listed(accepted)}" if accepted else ""
+        raise UnsupportedParameter(
+            f"{place}{name}: is not supported{known}{INSTEAD.get(name, '')}", param=place + name
+        )
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    return " or ".join(dict.fromkeys(str(value).lower() or '""' for value in values[:1]))
