@@ -61,11 +61,18 @@ class _TooLarge(Exception):
 
 
 class AsgiApp:
-    """Hosts an `Api` under any ASGI server (lifespan off: the caller owns start and stop)."""
+    """Hosts an `Api` under any ASGI server (lifespan off: the caller owns start and stop).
 
-    def __init__(self, api: Api, raw_routes: Sequence[RawRoute] = ()) -> None:
+    `context_header` names the header in which a trusted front door hands over its own account of
+    a request, a JSON object: its id, and whose key it came with.
+    """
+
+    def __init__(
+        self, api: Api, raw_routes: Sequence[RawRoute] = (), *, context_header: str = ""
+    ) -> None:
         self._api = api
         self._raw_routes = tuple(raw_routes)
+        self._context_header = context_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -91,7 +98,7 @@ class AsgiApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await _read(receive)
-            event = _proxy_event(scope, body.decode())
+            event = _proxy_event(scope, body.decode(), self._context_header)
         except _TooLarge:
             message = f"body: at most {MAX_BODY_BYTES} bytes are accepted"
             await refuse(send, 413, message, "payload_too_large", receive=receive)
@@ -207,7 +214,7 @@ async def _read(receive: Receive) -> bytes:
             return b"".join(chunks)
 
 
-def _proxy_event(scope: Scope, body: str) -> dict[str, Any]:
+def _proxy_event(scope: Scope, body: str, context_header: str) -> dict[str, Any]:
     """The request as API Gateway's Lambda proxy integration would send it."""
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
@@ -224,6 +231,7 @@ def _proxy_event(scope: Scope, body: str) -> dict[str, Any]:
             "stage": "$default",
             "path": scope["path"],
             "requestId": new_request_id(),
+            **json.loads(headers.get(context_header, ["{}"])[-1]),
         },
         "body": body,
         "isBase64Encoded": False,
