@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 import uvicorn
 
-from synapse.api.asgi import AsgiApp, RawRoute, Receive, Scope, Send
-from synapse.api.resolver import Api, Reply, StreamReply
+from synapse.api.asgi import AsgiApp
+from synapse.api.resolver import Api, Incoming, Reply, StreamReply
+from synapse.domain.errors import PayloadTooLarge
 
 PATIENCE_S = 5.0
 CUT = b'data: {"error":"stopping"}\n\n'
@@ -196,29 +195,61 @@ async def test_a_stopping_server_asks_who_still_waits_to_come_again() -> None:
     assert response.headers["retry-after"] == "1"
 
 
-async def test_a_raw_route_gets_its_body_past_the_limit_of_the_others() -> None:
+async def test_a_route_that_receives_its_body_gets_it_past_the_limit_of_the_others() -> None:
     sizes: list[tuple[str, int]] = []
+    api = Routes().api()
 
-    async def take(scope: Scope, receive: Receive, send: Send) -> None:
-        size, more = 0, True
-        while more:
-            message = await receive()
-            size += len(message["body"])
-            more = message["more_body"]
-        sizes.append((scope["path_params"]["name"], size))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"ok"})
+    @api.receives("PUT", "/raw/<name>")
+    async def take(incoming: Incoming, name: str) -> Reply:
+        sizes.append((name, sum([len(chunk) async for chunk in incoming.chunks])))
+        return Reply({"type": incoming.headers["content-type"]})
 
     async def body() -> AsyncIterator[bytes]:
         for _ in range(8):
             yield b"x" * 1024 * 1024
 
-    raw: Any = RawRoute("PUT", re.compile(r"/raw/(?P<name>[a-z]+)"), take)
-    app = AsgiApp(Routes().api(), [raw])
-    async with serving(app) as (url, _), httpx.AsyncClient() as client:
-        taken = await client.put(f"{url}/raw/file", content=body())
+    async with serving(AsgiApp(api)) as (url, _), httpx.AsyncClient() as client:
+        headers = {"Content-Type": "application/x-thing"}
+        taken = await client.put(f"{url}/raw/file", content=body(), headers=headers)
         other = await client.put(f"{url}/three", content=body())
 
-    assert taken.text == "ok"
+    assert taken.json() == {"type": "application/x-thing"}
+    assert taken.headers["x-request-id"]
     assert sizes == [("file", 8 * 1024 * 1024)]
     assert (other.status_code, other.json()["error"]["code"]) == (413, "payload_too_large")
+
+
+async def test_an_error_before_the_end_of_the_body_reaches_the_client() -> None:
+    api = Routes().api()
+
+    @api.receives("PUT", "/raw")
+    async def take(incoming: Incoming) -> Reply:
+        await anext(incoming.chunks)
+        raise PayloadTooLarge("body: enough")
+
+    async with serving(AsgiApp(api)) as (url, _), httpx.AsyncClient() as client:
+        refused = await client.put(f"{url}/raw", content=b"x" * 8 * 1024 * 1024)
+
+    assert (refused.status_code, refused.json()["error"]["message"]) == (413, "body: enough")
+    assert refused.headers["connection"] == "close"
+
+
+async def test_a_client_that_leaves_while_it_sends_ends_the_handler() -> None:
+    api, ended = Routes().api(), asyncio.Event()
+
+    @api.receives("PUT", "/raw")
+    async def take(incoming: Incoming) -> Reply:
+        try:
+            async for _ in incoming.chunks:
+                pass
+        finally:
+            ended.set()
+        return Reply({})
+
+    async with serving(AsgiApp(api)) as (url, _):
+        port = int(url.rsplit(":", 1)[1])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"PUT /raw HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nsome")
+        await writer.drain()
+        writer.close()
+        await asyncio.wait_for(ended.wait(), PATIENCE_S)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import secrets
 from collections.abc import (
     AsyncGenerator,
@@ -18,20 +17,18 @@ from collections.abc import (
     Callable,
     Iterable,
     MutableMapping,
-    Sequence,
 )
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
 from synapse.api.errors import error_body
+from synapse.api.incoming import EVENT_KEY
 from synapse.api.resolver import Answered, Api, ClientGone, Response
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-RawHandler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 6 * 1024 * 1024
 """What a Lambda proxy event can carry, so that both targets refuse alike."""
@@ -42,18 +39,6 @@ LINGER_S = 5.0
 client while it sends is reset, and the answer is lost with it."""
 
 STOPPING_MESSAGE = "the server is stopping; send the request again"
-
-
-@dataclass(frozen=True, slots=True)
-class RawRoute:
-    """A route that takes its body as it comes in, past the resolver and `MAX_BODY_BYTES`.
-
-    `path` is matched as a whole; its named groups are in `scope["path_params"]`.
-    """
-
-    method: str
-    path: re.Pattern[str]
-    handler: RawHandler
 
 
 class _TooLarge(Exception):
@@ -67,11 +52,8 @@ class AsgiApp:
     a request, a JSON object: its id, and whose key it came with.
     """
 
-    def __init__(
-        self, api: Api, raw_routes: Sequence[RawRoute] = (), *, context_header: str = ""
-    ) -> None:
+    def __init__(self, api: Api, *, context_header: str = "") -> None:
         self._api = api
-        self._raw_routes = tuple(raw_routes)
         self._context_header = context_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,21 +61,27 @@ class AsgiApp:
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served here, not {scope['type']}")
         try:
-            handler = self._raw_handler(scope)
-            if handler is not None:
-                await handler(scope, receive, send)
+            if self._api.receives_body(scope["method"], scope["path"]):
+                await self._serve_incoming(scope, receive, send)
             else:
                 await self._serve(scope, receive, send)
         except ClientGone:
             return
 
-    def _raw_handler(self, scope: Scope) -> RawHandler | None:
-        for route in self._raw_routes:
-            match = route.path.fullmatch(scope["path"])
-            if match and route.method == scope["method"]:
-                scope["path_params"] = match.groupdict()
-                return route.handler
-        return None
+    async def _serve_incoming(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request whose handler takes the body itself, past `MAX_BODY_BYTES`."""
+        body = _Body(receive)
+        event = _proxy_event(scope, "", self._context_header) | {EVENT_KEY: body.chunks()}
+        try:
+            response = await self._api.respond(event, None)
+        except asyncio.CancelledError:
+            await refuse(send, 503, STOPPING_MESSAGE, "server_stopping", retry_after_s=1)
+            return
+        if body.is_over:
+            await _send_whole(send, response)
+        else:
+            response.headers["connection"] = ["close"]
+            await _send_whole(send, response, receive)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -190,6 +178,28 @@ async def _drop_rest(receive: Receive) -> None:
 def new_request_id() -> str:
     """What finds a request in the log."""
     return f"req-{secrets.token_hex(8)}"
+
+
+class _Body:
+    """A body that is handed on while it comes in."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.is_over = False
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Its pieces.
+
+        Raises:
+            ClientGone: it breaks off.
+        """
+        while not self.is_over:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            self.is_over = not message.get("more_body", False)
+            if chunk := message.get("body", b""):
+                yield chunk
 
 
 async def _read(receive: Receive) -> bytes:

@@ -13,11 +13,11 @@ import functools
 import inspect
 import json
 import logging
+import re
 import time
-from base64 import b64encode
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar, get_type_hints
 
@@ -25,76 +25,33 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler import Response as RouteResponse
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
-from pydantic import BaseModel
 
-from synapse.api.errors import INTERNAL_MESSAGE, body_of, error_body, status_of, validation_error
-from synapse.domain.errors import (
-    EngineLost,
-    EngineUnavailable,
-    MalformedBody,
-    SynapseError,
-    Unavailable,
+from synapse.api.errors import INTERNAL_MESSAGE, error_body, validation_error
+from synapse.api.incoming import Incoming, incoming_of
+from synapse.api.replies import (
+    JSON,
+    Answered,
+    Reply,
+    Response,
+    StreamReply,
+    error_reply,
+    response_of,
+    routed,
+    text_of,
 )
+from synapse.domain.errors import MalformedBody, SynapseError
+
+__all__ = ["Answered", "Api", "ClientGone", "Incoming", "Reply", "Response", "StreamReply"]
 
 logger = logging.getLogger(__name__)
-JSON = "application/json"
 OPENAI_VERSION = "2020-10-01"
 """The version of OpenAI's API whose shapes are spoken under /v1."""
-
-WORKER_BACK_S = 5
-"""When a worker that went down is likely to be up again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a handler answers: a pydantic model, a JSON object, or ready text."""
-
-    body: BaseModel | Mapping[str, Any] | str
-    status: int = HTTPStatus.OK
-    content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def text(self) -> str:
-        """The body as it goes over the wire."""
-        if isinstance(self.body, str):
-            return self.body
-        if isinstance(self.body, BaseModel):
-            return self.body.model_dump_json(by_alias=True)
-        return json.dumps(self.body, ensure_ascii=False, separators=(",", ":"))
-
-
-@dataclass(frozen=True, slots=True)
-class StreamReply:
-    """What a handler answers piece by piece, each sent as soon as it is there.
-
-    Whoever takes it closes `chunks`, also when it is not read to its end (the client has gone).
-    `if_cut` is sent as the last piece if the server has to end the stream before its time;
-    without it the connection breaks off, so that nobody takes a part for the whole.
-    """
-
-    chunks: AsyncGenerator[bytes, None]
-    content_type: str
-    status: int = HTTPStatus.OK
-    headers: Mapping[str, str] = field(default_factory=dict)
-    if_cut: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An answer on its way out: header names in lower case; `body`, or `chunks` to be closed."""
-
-    status: int
-    headers: dict[str, list[str]]
-    body: str = ""
-    chunks: AsyncGenerator[bytes, None] | None = None
-    if_cut: bytes = b""
 
 
 class ClientGone(Exception):
     """Nobody is left to answer: raised by what a front door puts around a call."""
 
 
-Answered = Reply | StreamReply
 Call = Callable[[], Awaitable[Answered]]
 Hold = Callable[[Awaitable[Answered]], Awaitable[Answered]]
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Answered]])
@@ -118,6 +75,7 @@ class Api(APIGatewayRestResolver):
     def __init__(self) -> None:
         super().__init__(enable_validation=True)
         self._pending: _Pending | None = None
+        self._receiving: list[tuple[str, re.Pattern[str]]] = []
         self.exception_handler(RequestValidationError)(_invalid)
         self.not_found(self._no_route)
 
@@ -130,16 +88,55 @@ class Api(APIGatewayRestResolver):
         """
 
         def register(handler: Handler) -> Handler:
-            @functools.wraps(handler)
-            def leave(**arguments: Any) -> RouteResponse[None]:
-                self._pending = _Pending(functools.partial(handler, **arguments), abandonable)
-                return RouteResponse(status_code=HTTPStatus.OK, content_type=JSON, body=None)
+            def pending(**arguments: Any) -> _Pending:
+                return _Pending(functools.partial(handler, **arguments), abandonable)
 
-            leave.__signature__ = _arguments_of(handler)  # type: ignore[attr-defined]
-            self.route(rule, method, **openapi)(leave)
+            self._leave_pending(method, rule, handler, _arguments_of(handler), pending, openapi)
             return handler
 
         return register
+
+    def receives(self, method: str, rule: str, **openapi: Any) -> Callable[[Handler], Handler]:
+        """Register a handler that takes the body as it comes in, as its argument `incoming`."""
+
+        def register(handler: Handler) -> Handler:
+            signature = _arguments_of(handler)
+            others = [p for p in signature.parameters.values() if p.name != "incoming"]
+
+            def pending(**arguments: Any) -> _Pending:
+                incoming = incoming_of(self.current_event.raw_event)
+                call = functools.partial(handler, incoming=incoming, **arguments)
+                return _Pending(call, abandonable=False)
+
+            signature = signature.replace(parameters=others)
+            self._leave_pending(method, rule, handler, signature, pending, openapi)
+            self._receiving.append((method, self._compile_regex(rule)))
+            return handler
+
+        return register
+
+    def receives_body(self, method: str, path: str) -> bool:
+        """Whether that request's body is taken as it comes in."""
+        return any(method == known and rule.match(path) for known, rule in self._receiving)
+
+    def _leave_pending(
+        self,
+        method: str,
+        rule: str,
+        handler: Callable[..., Any],
+        signature: inspect.Signature,
+        pending: Callable[..., _Pending],
+        openapi: Mapping[str, Any],
+    ) -> None:
+        """Route to a function that does nothing but leave the validated call behind."""
+
+        @functools.wraps(handler)
+        def leave(**arguments: Any) -> RouteResponse[None]:
+            self._pending = pending(**arguments)
+            return RouteResponse(status_code=HTTPStatus.OK, content_type=JSON, body=None)
+
+        leave.__signature__ = signature  # type: ignore[attr-defined]
+        self.route(rule, method, **openapi)(leave)
 
     async def respond(
         self, event: Mapping[str, Any], context: Any, hold: Hold = _as_it_is
@@ -154,21 +151,23 @@ class Api(APIGatewayRestResolver):
         started_s = time.perf_counter()
         request_id = _request_id(event)
         try:
-            refused, pending = self._validated(_as_json(event), context)
+            is_taken_raw = self.receives_body(str(event.get("httpMethod")), str(event.get("path")))
+            checked = event if is_taken_raw else _as_json(event)
+            refused, pending = self._validated(checked, context)
             if pending is None:
-                response = _routed(refused)
+                response = routed(refused)
             else:
                 call = pending.call()
-                response = _response(await (hold(call) if pending.abandonable else call))
+                response = response_of(await (hold(call) if pending.abandonable else call))
         except ClientGone:
             raise
         except SynapseError as error:
-            response = _response(_error_reply(error))
+            response = response_of(error_reply(error))
         except Exception:
             logger.exception("request failed", extra={"request_id": request_id})
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             body = error_body(status, INTERNAL_MESSAGE, code="internal_error")
-            response = _response(Reply(body, status))
+            response = response_of(Reply(body, status))
         response.headers["x-request-id"] = [request_id]
         if str(event.get("path")).startswith("/v1/"):
             elapsed_ms = (time.perf_counter() - started_s) * 1000
@@ -182,7 +181,7 @@ class Api(APIGatewayRestResolver):
         body, is_base64 = response.body, False
         if response.chunks is not None:
             async with aclosing(response.chunks) as chunks:
-                body, is_base64 = _text(b"".join([chunk async for chunk in chunks]))
+                body, is_base64 = text_of(b"".join([chunk async for chunk in chunks]))
         return {
             "statusCode": response.status,
             "multiValueHeaders": response.headers,
@@ -243,37 +242,6 @@ def _refusal(
     body = json.dumps(error_body(status, message, code=code, param=param))
     sent = dict(headers or {})
     return RouteResponse(status_code=status, content_type=JSON, body=body, headers=sent)
-
-
-def _error_reply(error: SynapseError) -> Reply:
-    headers = {}
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(error.retry_after_s)
-    if isinstance(error, EngineUnavailable | EngineLost):
-        headers["Retry-After"] = str(WORKER_BACK_S)
-    return Reply(body_of(error), status_of(error), headers=headers)
-
-
-def _routed(response: Mapping[str, Any]) -> Response:
-    """The resolver's own response."""
-    headers = {name.lower(): values for name, values in response["multiValueHeaders"].items()}
-    return Response(int(response["statusCode"]), headers, response["body"] or "")
-
-
-def _response(reply: Answered) -> Response:
-    headers = {"content-type": [reply.content_type]}
-    headers |= {name.lower(): [value] for name, value in reply.headers.items()}
-    if isinstance(reply, StreamReply):
-        return Response(int(reply.status), headers, chunks=reply.chunks, if_cut=reply.if_cut)
-    return Response(int(reply.status), headers, reply.text())
-
-
-def _text(content: bytes) -> tuple[str, bool]:
-    """Content as a proxy response carries it, and whether that is in base64."""
-    try:
-        return content.decode(), False
-    except UnicodeDecodeError:
-        return b64encode(content).decode(), True
 
 
 def _request_id(event: Mapping[str, Any]) -> str:
