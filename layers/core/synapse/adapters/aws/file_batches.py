@@ -82,7 +82,7 @@ class DynamoFileBatchStore:
         if after is not None:
             condition += " AND sk < :after"
             values[":after"] = after
-        items = await self._query(condition, values, limit, ScanIndexForward=False)
+        items = await self._query(condition, values, limit, ScanIndexForward=False, Limit=limit)
         return [_batch(item) for item in items]
 
     async def open(self) -> Sequence[FileBatch]:
