@@ -186,13 +186,14 @@ class ArgumentsReader:
 
     def feed(self, text: str) -> list[Part]:
         """What is known now that `text` has come."""
-        part = CallPart(0, self._name, text)
-        self._name = None
-        return [part] if text or part.name else []
+        if not text:
+            return []
+        name, self._name = self._name, None
+        return [CallPart(0, name, text)]
 
     def finish(self) -> list[Part]:
         """What is left now that nothing more comes."""
-        return []
+        return [] if self._name is None else [CallPart(0, self._name)]
 
 
 class _ObjectEnd:

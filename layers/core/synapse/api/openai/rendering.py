@@ -118,7 +118,10 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
 
 
 def chat_logprobs(tokens: Sequence[TokenLogprob], top: int | None) -> Body | None:
-    """Log probabilities as chat answers tell them; None if they were not asked for."""
+    """Log probabilities as chat answers tell them; None if they were not asked for.
+
+    A token without text, such as one that ended the answer, is not part of it.
+    """
     if top is None:
         return None
     content = [
@@ -127,6 +130,7 @@ def chat_logprobs(tokens: Sequence[TokenLogprob], top: int | None) -> Body | Non
             "top_logprobs": [_token(token, value) for token, value in each.top[:top]],
         }
         for each in tokens
+        if each.token
     ]
     return {"content": content, "refusal": None}
 
@@ -135,6 +139,7 @@ def text_logprobs(tokens: Sequence[TokenLogprob], top: int | None, offset: int) 
     """Log probabilities as completions tell them; the first token stands at `offset`."""
     if top is None:
         return None
+    tokens = [each for each in tokens if each.token]
     offsets = []
     for each in tokens:
         offsets.append(offset)

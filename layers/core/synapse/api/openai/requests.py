@@ -133,8 +133,10 @@ def check_model(ask: Ask, spec: ModelSpec) -> None:
     Raises:
         InvalidRequest: that is asked for.
     """
+    if spec.task is Task.EMBED:
+        raise _invalid("model", f"{spec.name!r} writes no text; use it for /v1/embeddings")
     if spec.task is not Task.GENERATE and ask.told.is_chat:
-        raise _invalid("model", f"{spec.name!r} does not chat; see /v1/models")
+        raise _invalid("model", f"{spec.name!r} does not chat; use it for /v1/completions")
     if ask.told.calling is not None and spec.tool_parser is None:
         raise UnsupportedParameter(
             f"tools: model {spec.name!r} was not made for tools", param="tools"

@@ -88,9 +88,8 @@ def _named(tools: Sequence[ToolSpec], name: str) -> ToolSpec:
     for tool in tools:
         if tool.function.name == name:
             return tool
-    raise InvalidRequest(
-        f"tool_choice: no tool has the name {name!r}", param="tool_choice.function.name"
-    )
+    param = "tool_choice.function.name"
+    raise InvalidRequest(f"{param}: no tool has the name {name!r}", param=param)
 
 
 def _any_call(tools: Sequence[ToolSpec]) -> Mapping[str, Any]:
