@@ -7,17 +7,13 @@ meets both; the ratio is the median of the pairs' ratios.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from bench.bare import ask, bare_process
 from bench.client import Client
 from bench.server import server
 
@@ -41,7 +37,7 @@ class Ratio:
 
 def measure(concurrencies: tuple[int, ...], rounds: int) -> list[Ratio]:
     """Run both sides at each concurrency."""
-    with server(MODEL) as running, _bare() as bare:
+    with server(MODEL) as running, bare_process("bare_engine.py", PACKAGE) as bare:
         return [
             asyncio.run(_compare(running.url, bare, concurrency, rounds))
             for concurrency in concurrencies
@@ -95,40 +91,7 @@ async def _system(client: Client, prompts: list[str], waves: int) -> float:
 def _alone(bare: subprocess.Popen[str], prompts: list[str], waves: int) -> float:
     seconds, tokens = 0.0, 0
     for wave in range(waves):
-        answer = _ask(bare, {"prompts": [f"{wave}: {p}" for p in prompts], "tokens": TOKENS})
+        answer = ask(bare, {"prompts": [f"{wave}: {p}" for p in prompts], "tokens": TOKENS})
         seconds += answer["seconds"]
         tokens += answer["tokens"]
     return tokens / seconds
-
-
-def _ask(bare: subprocess.Popen[str], order: dict[str, Any]) -> dict[str, Any]:
-    assert bare.stdin is not None
-    assert bare.stdout is not None
-    bare.stdin.write(json.dumps(order) + "\n")
-    bare.stdin.flush()
-    answer: dict[str, Any] = json.loads(bare.stdout.readline())
-    return answer
-
-
-@contextlib.contextmanager
-def _bare() -> Iterator[subprocess.Popen[str]]:
-    root = Path(__file__).resolve().parents[1]
-    process = subprocess.Popen(
-        [
-            str(root / ".venv-worker/bin/python"),
-            str(Path(__file__).with_name("bare_engine.py")),
-            PACKAGE,
-        ],
-        env={**os.environ, "PYTHONPATH": str(root / "workers")},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process
-    finally:
-        process.kill()
-        process.wait()

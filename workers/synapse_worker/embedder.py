@@ -113,7 +113,8 @@ class Embedder:
             raise InvalidRequest(f"{name}: is empty")
         if len(tokens) > self.max_tokens:
             raise InvalidRequest(
-                f"{name}: {len(tokens)} tokens exceed the model's context of {self.max_tokens}"
+                f"{name}: {len(tokens)} tokens are more than the model's maximum context length of "
+                f"{self.max_tokens}"
             )
         if isinstance(tokens, np.ndarray):
             strange = tokens[(tokens < 0) | (tokens >= self._vocabulary)]

@@ -6,6 +6,9 @@ from synapse.api.jobs import add_job_routes
 from synapse.api.meta import add_documentation_routes, add_meta_routes
 from synapse.api.openai.chat import add_chat_routes
 from synapse.api.openai.completions import add_completion_routes
+from synapse.api.openai.embeddings import add_embeddings_route
+from synapse.api.openai.files import add_file_routes
+from synapse.api.openai.uploads import add_upload_routes
 from synapse.api.resolver import Api
 from synapse.api.services import Services
 from synapse.api.tasks import add_task_routes
@@ -18,6 +21,9 @@ def create_api(services: Services) -> Api:
     add_task_routes(api, services)
     add_chat_routes(api, services)
     add_completion_routes(api, services)
+    add_embeddings_route(api, services)
+    add_file_routes(api, services)
+    add_upload_routes(api, services)
     add_meta_routes(api, services)
     add_documentation_routes(api)
     return api

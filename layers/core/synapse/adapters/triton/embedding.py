@@ -159,7 +159,7 @@ def _located(failure: EngineError, part: _Part) -> EngineError:
     if not isinstance(failure, InvalidInput) or found is None:
         return failure
     name = f"input.{part.places[int(found[1])]}"
-    return InvalidInput(f"{name}: {failure.message[found.end() :]}", param=name)
+    return type(failure)(f"{name}: {failure.message[found.end() :]}", param=name)
 
 
 def _message(model: ModelSpec, request: InferenceRequest, part: _Part) -> Any:

