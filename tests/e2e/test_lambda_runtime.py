@@ -21,7 +21,7 @@ from tests.e2e.lambda_runtime import Runtime, lambda_runtime, runtime_packages
 from tests.e2e.stack import Stack
 
 EVENTS = sorted((ROOT / "events").glob("*.json"))
-ENGINE_USERS = {"run_batch", "ping"}
+ENGINE_USERS = {"chat", "run_batch", "ping"}
 
 Runtimes = Callable[[str], Runtime]
 
@@ -93,6 +93,8 @@ EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("api", "submit-invalid"): is_http(400),
     ("api", "result-unknown"): is_http(404),
     ("authorize", ""): names_the_key,
+    ("chat", ""): is_http(200),
+    ("chat", "invalid"): is_http(400),
     ("dispatch", ""): reports(0),
     ("dispatch", "poison"): reports(1),
     ("run_batch", ""): names_the_batch,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.e2e.daemon import ROOT, Daemon, free_port, running
 
-MODELS = "smollm2-135m-instruct,echo"
+MODELS = "smollm2-135m-instruct,all-minilm-l6-v2,echo"
 START_TIMEOUT_S = 120.0
 READY = re.compile(r"^READY", re.MULTILINE)
 

@@ -23,6 +23,7 @@ from tests.infra.translation import (
 FUNCTIONS = [
     "ApiFunction",
     "AuthorizeFunction",
+    "ChatFunction",
     "DispatchFunction",
     "RunBatchFunction",
     "GiveBackFunction",
@@ -75,7 +76,7 @@ def test_each_function_is_traced_and_runs_within_a_limit(template: Template, nam
     function = properties(template, name)
 
     assert function["TracingConfig"] == {"Mode": "Active"}
-    assert 3 <= function["Timeout"] <= 120
+    assert 3 <= function["Timeout"] <= (900 if name == "ChatFunction" else 120)
     assert function["Architectures"] == [{"Ref": "Architecture"}]
 
 
