@@ -43,6 +43,7 @@ from synapse.domain.sweep import SweepPolicy
 from synapse.ids import new_id
 from synapse_server.config import ServerConfig, StartError
 from synapse_server.dispatch_loop import DispatchLoop
+from synapse_server.file_parts import FileParts
 from synapse_server.housekeeping import every
 from synapse_server.worker import Engine, running_engine
 
@@ -100,6 +101,8 @@ class Node:
         blobs = FolderBlobStore(config.data_dir / "blobs")
         # A folder of its own: kept answers are forgotten by age, what belongs to a job is not.
         kept = FolderBlobStore(config.data_dir / "cache")
+        files = FileParts(database, config.data_dir / "files")
+        await files.recover()
         engine = await stack.enter_async_context(running_engine(config))
         triton = TritonEngine()
         stack.push_async_callback(triton.aclose)
@@ -107,7 +110,7 @@ class Node:
         registry = LocalRegistry(self.specs, {spec.name: [pool] for spec in self.specs}, database)
         await registry.load()
         queue = LocalJobQueue(config.max_queued)
-        parts = _Parts(store, blobs, kept, registry, triton, queue, config.retention_s)
+        parts = _Parts(store, blobs, kept, files, registry, triton, queue, config.retention_s)
         await store.recover(time.time(), SweepPolicy())
         self.api = create_api(parts.services(self.specs))
         parts.start(stack, config, engine, self.specs)
@@ -121,6 +124,7 @@ class _Parts:
         store: SqliteJobStore,
         blobs: FolderBlobStore,
         kept: FolderBlobStore,
+        files: FileParts,
         registry: LocalRegistry,
         triton: TritonEngine,
         queue: LocalJobQueue,
@@ -128,7 +132,7 @@ class _Parts:
     ) -> None:
         self._retention_s = retention_s
         self._store, self._blobs, self._registry, self._queue = store, blobs, registry, queue
-        self._kept = kept
+        self._kept, self._files = kept, files
         clock, self._telemetry = time.time, PrometheusTelemetry()
         self._runner = BatchRunner(store, blobs, registry, triton, self._telemetry, clock)
         self._runner.item_left = lambda batch: self._starter.release(batch.id)
@@ -167,6 +171,9 @@ class _Parts:
             cache=ResponseCache(self._kept, self._registry, time.time),
             results=results,
             registry=self._registry,
+            files=self._files.files,
+            uploads=self._files.uploads,
+            file_link=self._files.link,
             default_model=next((s.name for s in specs if s.task is Task.GENERATE), specs[0].name),
             max_wait_s=MAX_WAIT_S,
             abort=self._abort,
@@ -212,6 +219,7 @@ class _Parts:
         # What no record names any more: the results of refused late duplicates.
         await self._blobs.prune(time.time() - self._retention_s - ORPHANED_AFTER_S)
         await self._kept.prune(time.time() - MAX_AGE_S)
+        await self._files.purge()
 
     def _abort(self, job_id: JobId) -> None:
         self._queue.discard(job_id)

@@ -18,8 +18,10 @@ import boto3
 from botocore.config import Config
 
 from synapse.adapters.aws.blobs import S3BlobStore
+from synapse.adapters.aws.files import DynamoFileStore, DynamoUploadStore
 from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
+from synapse.adapters.aws.links import S3Links
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
@@ -32,6 +34,7 @@ from synapse.api.services import Services
 from synapse.application.counted import CountedEngine
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
+from synapse.application.files import Files
 from synapse.application.give_back import GiveBack
 from synapse.application.ping import Pinger
 from synapse.application.response_cache import ResponseCache
@@ -39,6 +42,7 @@ from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
 from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
+from synapse.application.uploads import Uploads
 from synapse.domain.admission import Load
 from synapse.domain.job import JobId
 from synapse.domain.model import Pool
@@ -46,6 +50,8 @@ from synapse.ids import new_id
 from synapse.settings import Settings
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
     from synapse.domain.errors import EngineError
     from synapse.domain.inference import Delta, Result
     from synapse.domain.model import ModelSpec
@@ -53,6 +59,9 @@ if TYPE_CHECKING:
 
 MAX_WAIT_S = 25.0
 """API Gateway gives up after 29 s."""
+
+MAX_DIRECT_S = 880.0
+"""The chat function has 900 s, as long as API Gateway streams at most."""
 
 CLIENT_CONFIG = Config(
     connect_timeout=2,
@@ -108,10 +117,14 @@ class Target:
                 cache=ResponseCache(self._blobs, self._registry, time.time),
                 results=Results(self._store, self._blobs, self.telemetry, time.time),
                 registry=self._registry,
+                files=self._files,
+                uploads=self._uploads,
+                file_link=S3Links(self._s3, self.settings.blob_bucket).link,
                 default_model=self.settings.default_model,
                 max_wait_s=MAX_WAIT_S,
                 abort=_no_abort,
                 metrics=self._metrics,
+                max_direct_s=MAX_DIRECT_S,
             )
         )
 
@@ -180,8 +193,24 @@ class Target:
         return SqsJobQueue(boto3.client("sqs", config=CLIENT_CONFIG), self.settings.queue_urls)
 
     @cached_property
+    def _s3(self) -> S3Client:
+        return boto3.client("s3", config=CLIENT_CONFIG)
+
+    @cached_property
     def _blobs(self) -> S3BlobStore:
-        return S3BlobStore(boto3.client("s3", config=CLIENT_CONFIG), self.settings.blob_bucket)
+        return S3BlobStore(self._s3, self.settings.blob_bucket)
+
+    @cached_property
+    def _files(self) -> Files:
+        client = boto3.client("dynamodb", config=CLIENT_CONFIG)
+        store = DynamoFileStore(client, self.settings.files_table)
+        return Files(store, self._blobs, time.time, new_id)
+
+    @cached_property
+    def _uploads(self) -> Uploads:
+        client = boto3.client("dynamodb", config=CLIENT_CONFIG)
+        store = DynamoUploadStore(client, self.settings.files_table)
+        return Uploads(store, self._files, self._blobs, time.time, new_id)
 
     @cached_property
     def _registry(self) -> DynamoRegistry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,11 @@ from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
 from synapse.api.resolver import Api
 from synapse.api.services import Services
+from synapse.application.files import Files
+from synapse.application.uploads import Uploads
 from synapse.domain.admission import Load
+from synapse.domain.file import StoredFile
+from tests.fake_files import MemoryFileStore, MemoryUploadStore
 from tests.unit.application.world import CHAT, World
 
 
@@ -22,6 +27,17 @@ def api_of(world: World) -> Api:
         depth = await world.queue.depth("echo")
         return exposition(await world.registry.health(), depth, loads)
 
+    numbers = itertools.count(1)
+
+    def new_id() -> str:
+        return f"{next(numbers):08d}"
+
+    files = Files(MemoryFileStore(world.clock), world.blobs, world.clock, new_id)
+    uploads = Uploads(MemoryUploadStore(), files, world.blobs, world.clock, new_id)
+
+    async def no_link(file: StoredFile) -> str | None:
+        return None
+
     return create_api(
         Services(
             submitter=world.submitter,
@@ -29,6 +45,9 @@ def api_of(world: World) -> Api:
             cache=world.cache,
             results=world.results,
             registry=world.registry,
+            files=files,
+            uploads=uploads,
+            file_link=no_link,
             default_model=CHAT,
             max_wait_s=1.0,
             abort=world.runner.abort,

@@ -25,6 +25,7 @@ from synapse.domain.errors import (
     SynapseError,
     Unavailable,
     UnknownModel,
+    UploadUnknown,
 )
 from synapse.domain.job import Failure
 
@@ -32,6 +33,7 @@ _STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
     (UnknownModel, HTTPStatus.NOT_FOUND),
     (JobNotFound, HTTPStatus.NOT_FOUND),
     (FileUnknown, HTTPStatus.NOT_FOUND),
+    (UploadUnknown, HTTPStatus.NOT_FOUND),
     (FileBatchNotFound, HTTPStatus.NOT_FOUND),
     (JobNotCancellable, HTTPStatus.CONFLICT),
     (FileBatchNotCancellable, HTTPStatus.CONFLICT),

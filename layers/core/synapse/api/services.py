@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from synapse.application.direct import DirectLane
+from synapse.application.files import Files
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.submit import Submitter
+from synapse.application.uploads import Uploads
+from synapse.domain.file import StoredFile
 from synapse.domain.job import JobId
 from synapse.ports import Registry
 
@@ -19,7 +22,8 @@ class Services:
 
     `abort` stops a running job's work where its runner can be reached; `metrics` renders the
     Prometheus exposition; `max_wait_s` is how long the front door can hold a request that waits
-    for a job, `max_direct_s` one that is answered on the spot.
+    for a job, `max_direct_s` one that is answered on the spot. `file_link` says where else a file
+    is to be read that the front door could not answer with.
     """
 
     submitter: Submitter
@@ -27,6 +31,9 @@ class Services:
     cache: ResponseCache
     results: Results
     registry: Registry
+    files: Files
+    uploads: Uploads
+    file_link: Callable[[StoredFile], Awaitable[str | None]]
     default_model: str
     max_wait_s: float
     abort: Callable[[JobId], None]

@@ -6,7 +6,7 @@ what a crash leaves are bytes that no record names; each target drops those afte
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -37,12 +37,12 @@ class Files:
     async def receive(
         self,
         chunks: AsyncIterator[bytes],
-        describe: Callable[[], NewFile],
+        describe: Callable[[], Awaitable[NewFile]],
         max_bytes: int = MAX_FILE_BYTES,
     ) -> StoredFile:
         """Store what a caller sends; nothing stays behind if it breaks off or is refused.
 
-        `describe` is called after the last byte, since a form may tell a file's purpose last.
+        `describe` is awaited after the last byte, since a form may tell a file's purpose last.
 
         Raises:
             PayloadTooLarge: there are more than `max_bytes`; no more of them is asked for.
@@ -52,7 +52,7 @@ class Files:
         size_bytes = await self._blobs.put_stream(blob_key, bounded(chunks, max_bytes))
         try:
             return await self._record(
-                describe(), FileId(f"file-{self._new_id()}"), blob_key, size_bytes
+                await describe(), FileId(f"file-{self._new_id()}"), blob_key, size_bytes
             )
         except BaseException:
             await self._blobs.delete(blob_key)
@@ -136,17 +136,19 @@ class Files:
         return f"files/{self._new_id()}"
 
 
-async def bounded(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def bounded(
+    chunks: AsyncIterator[bytes], max_bytes: int, param: str = "file"
+) -> AsyncGenerator[bytes, None]:
     """The same chunks.
 
     Raises:
-        PayloadTooLarge: they are more than `max_bytes`.
+        PayloadTooLarge: they are more than `max_bytes`; `param` names what they are.
     """
     size_bytes = 0
     async for chunk in chunks:
         size_bytes += len(chunk)
         if size_bytes > max_bytes:
-            raise PayloadTooLarge(f"file: at most {max_bytes} bytes are accepted", param="file")
+            raise PayloadTooLarge(f"{param}: at most {max_bytes} bytes are accepted", param=param)
         yield chunk
 
 

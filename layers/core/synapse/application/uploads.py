@@ -92,7 +92,7 @@ class Uploads:
         part_id = PartId(f"part_{self._new_id()}")
         blob_key = f"uploads/{upload.id}/{part_id}"
         limit = min(MAX_PART_BYTES, upload.size_bytes)
-        size_bytes = await self._blobs.put_stream(blob_key, bounded(chunks, limit))
+        size_bytes = await self._blobs.put_stream(blob_key, bounded(chunks, limit, "data"))
         part = UploadPart(part_id, upload.id, size_bytes, self._clock(), blob_key)
         try:
             await self._store.add_part(upload, part)

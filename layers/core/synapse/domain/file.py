@@ -70,7 +70,7 @@ def uploadable(purpose: str) -> Purpose:
     return Purpose.BATCH
 
 
-def checked_filename(name: str) -> str:
+def checked_filename(name: str, param: str = "file") -> str:
     """The name of a file without the folders that some clients put before it.
 
     Raises:
@@ -78,10 +78,10 @@ def checked_filename(name: str) -> str:
     """
     bare = name.replace("\\", "/").rsplit("/", 1)[-1].strip()
     if not bare or not bare.isprintable():
-        raise InvalidRequest("file: its filename is missing or not printable", param="file")
+        raise InvalidRequest(f"{param}: its filename is missing or not printable", param=param)
     if len(bare) > MAX_FILENAME_CHARS:
         raise InvalidRequest(
-            f"file: its filename has more than {MAX_FILENAME_CHARS} characters", param="file"
+            f"{param}: its filename has more than {MAX_FILENAME_CHARS} characters", param=param
         )
     return bare
 

@@ -1,0 +1,35 @@
+"""Addresses under which S3 itself hands out what is too large for a Lambda's answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synapse.adapters.aws.calls import call
+from synapse.domain.file import StoredFile
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+MAX_INLINE_BYTES = 4 * 1024 * 1024
+"""A Lambda answers with 6 MB, and what is not text grows by a third on its way."""
+
+LINK_VALID_S = 300
+
+
+class S3Links:
+    """Links to the bytes of large files; whoever has one needs no key while it is valid."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    async def link(self, file: StoredFile) -> str | None:
+        """Where to read the file, or None if it is small enough to be answered with."""
+        if file.size_bytes <= MAX_INLINE_BYTES:
+            return None
+        return await call(
+            self._client.generate_presigned_url,
+            "get_object",
+            Params={"Bucket": self._bucket, "Key": file.blob_key},
+            ExpiresIn=LINK_VALID_S,
+        )
