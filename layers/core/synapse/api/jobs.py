@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Query
 
 from synapse.api.errors import failure_body
+from synapse.api.inputs import texts_or_tokens
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import (
@@ -90,12 +91,17 @@ def milliseconds(start: float | None, end: float | None) -> float | None:
 
 
 def _command(body: AsyncInferRequest, key: str | None) -> SubmitJob:
-    if (body.prompt is None) == (body.messages is None):
-        raise InvalidRequest("prompt: give either prompt or messages, not both", param="prompt")
+    if sum(each is not None for each in (body.prompt, body.messages, body.input)) != 1:
+        raise InvalidRequest("prompt: give one of prompt, messages and input", param="prompt")
     messages = tuple(ChatMessage(m.role, m.content) for m in body.messages or ())
     return SubmitJob(
         model=body.model,
-        input=ModelInput(body.prompt, messages, sampling(body.parameters)),
+        input=ModelInput(
+            body.prompt,
+            messages,
+            sampling(body.parameters),
+            inputs=() if body.input is None else texts_or_tokens(body.input),
+        ),
         priority=Priority(body.priority),
         sla=SlaTier(body.sla),
         timeout_s=body.timeout,

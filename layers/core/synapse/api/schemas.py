@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Text = Annotated[str, StringConstraints(min_length=1)]
+from synapse.api.inputs import Inputs, Text
+
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 PriorityName = Literal["high", "normal", "low"]
@@ -47,12 +48,15 @@ class Message(Request):
 
 
 class AsyncInferRequest(Request):
-    """A job: a prompt to continue, or messages to answer."""
+    """A job: a prompt to continue, messages to answer, or inputs to embed."""
 
     model: Text = Field(description="One of the models that /v1/models lists.")
-    prompt: Text | None = Field(default=None, description="Raw text; give this or `messages`.")
+    prompt: Text | None = Field(default=None, description="Raw text to continue.")
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)] | None = Field(
         default=None, description="A conversation; the model's own chat template is applied."
+    )
+    input: Inputs | None = Field(
+        default=None, description="A text to embed, or up to 2,048 of them; or their token ids."
     )
     parameters: SamplingParameters = SamplingParameters()
     priority: PriorityName = "normal"

@@ -45,6 +45,8 @@ def check_input(
     if bool(value.inputs) != (spec.task is Task.EMBED):
         does = "makes embeddings" if spec.task is Task.EMBED else "makes no embeddings"
         raise InvalidRequest(f"model: {spec.name!r} {does}; choose another model", param="model")
+    if value.inputs and value.parameters:
+        raise InvalidRequest("parameters: embeddings take none", param="parameters")
     if value.messages and spec.chat_template is None:
         raise InvalidRequest(
             f"messages: model {spec.name!r} has no chat template; send a prompt instead",

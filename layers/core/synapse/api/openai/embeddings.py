@@ -10,34 +10,25 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
+from synapse.api.inputs import MAX_INPUTS, Inputs, Text, is_single, texts_or_tokens
 from synapse.api.openai.answering import NodeDeadline, PythonDeadline, patience_s
 from synapse.api.openai.caching import CacheHeader, Caching
-from synapse.api.openai.schemas import Tokens, kind_of_prompt
 from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
-from synapse.api.schemas import Request, Text
+from synapse.api.schemas import Request
 from synapse.api.services import Services
 from synapse.application.checks import served_model
 from synapse.application.direct import DirectRequest
 from synapse.domain.errors import EngineError, InvalidInput
-from synapse.domain.inference import Embeddings, ModelInput, Result, TextOrTokens
+from synapse.domain.inference import Embeddings, ModelInput, Result
 from synapse.domain.model import ModelSpec
 from synapse.ids import new_id
 
-MAX_INPUTS = 2048
-
 Encoding = Literal["float", "base64"]
-Inputs = Annotated[
-    Annotated[Text, Tag("str")]
-    | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS), Tag("list[str]")]
-    | Annotated[Tokens, Tag("list[int]")]
-    | Annotated[list[Tokens], Field(max_length=MAX_INPUTS), Tag("list[list]")],
-    Discriminator(kind_of_prompt),
-]
 
 
 class EmbeddingsRequest(Request):
@@ -91,13 +82,12 @@ class EmbeddingsAsk:
 
 def read_embeddings(body: EmbeddingsRequest) -> EmbeddingsAsk:
     """What a body asks for."""
-    inputs = _inputs(body.input)
     return EmbeddingsAsk(
         model=body.model,
-        input=ModelInput(inputs=inputs),
+        input=ModelInput(inputs=texts_or_tokens(body.input)),
         encoding=body.encoding_format or "float",
         dimensions=body.dimensions,
-        is_single=kind_of_prompt(body.input) in ("str", "list[int]"),
+        is_single=is_single(body.input),
     )
 
 
@@ -181,15 +171,6 @@ def told(ask: EmbeddingsAsk, error: InvalidInput) -> InvalidInput:
     if not ask.is_single:
         return error
     return type(error)(error.message.replace("input.0:", "input:", 1), param="input")
-
-
-def _inputs(value: Any) -> tuple[TextOrTokens, ...]:
-    kind = kind_of_prompt(value)
-    if kind == "str":
-        return (value,)
-    if kind == "list[int]":
-        return (tuple(value),)
-    return tuple(value) if kind == "list[str]" else tuple(map(tuple, value))
 
 
 def _base64(vector: bytes) -> str:

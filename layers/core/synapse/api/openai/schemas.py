@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from synapse.api.schemas import MetadataKey, MetadataValue, Request, Text
+from synapse.api.inputs import Text, Tokens, kind_of_prompt
+from synapse.api.schemas import MetadataKey, MetadataValue, Request
 
 MAX_CHOICES = 8
 MAX_PROMPTS = 128
@@ -19,19 +20,7 @@ MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
 
-Token = Annotated[int, Field(ge=0, lt=2**31)]
-Tokens = Annotated[list[Token], Field(min_length=1)]
 Unsupported = Annotated[Any, Field(description="Only the value that changes nothing is accepted.")]
-
-
-def kind_of_prompt(value: Any) -> str:
-    """Which branch of a union a value means, so that its error is about that branch."""
-    if not isinstance(value, list):
-        return "str"
-    first = value[0] if value else ""
-    if isinstance(first, list):
-        return "list[list]"
-    return "list[int]" if isinstance(first, int) else "list[str]"
 
 
 def _text_or_list(value: Any) -> str:
