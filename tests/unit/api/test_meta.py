@@ -57,6 +57,7 @@ async def test_the_document_describes_every_route_and_its_errors() -> None:
         "/api/inference/{task_id}",
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
         "/v1/files",
         "/v1/files/{file_id}",
         "/v1/files/{file_id}/content",
