@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synapse.adapters.codec import (
+    file_batch_from_event,
+    file_batch_to_event,
     give_back_order_from_event,
     job_from_json,
     job_to_json,
@@ -18,9 +20,11 @@ from synapse.adapters.codec import (
     message_to_json,
     order_from_event,
     order_to_event,
+    progress_to_event,
     runner_order_from_event,
 )
 from synapse.domain.batching import JobMessage
+from synapse.domain.file_batch import FileBatchId
 from synapse.domain.job import (
     Failure,
     Job,
@@ -224,3 +228,20 @@ def test_the_text_of_an_unexpected_error_is_not_made_public() -> None:
     order = give_back_order_from_event(given_back("ValueError", cause))
 
     assert order.failure.message == "the batch could not be run (ValueError)"
+
+
+def test_a_file_batch_travels_by_tenant_and_id() -> None:
+    event = file_batch_to_event("team", FileBatchId("batch_1"))
+
+    assert file_batch_from_event(json.loads(json.dumps(event))) == ("team", "batch_1")
+
+
+@pytest.mark.parametrize("event", [None, [], {}, {"tenant": "a"}, {"tenant": "", "batchId": "b"}])
+def test_an_event_that_names_no_file_batch_is_refused(event: object) -> None:
+    with pytest.raises(ValueError, match=r"event|tenant|batchId"):
+        file_batch_from_event(event)
+
+
+@pytest.mark.parametrize(("wait_s", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (59.1, 60)])
+def test_the_state_machine_waits_whole_seconds(wait_s: float, seconds: int) -> None:
+    assert progress_to_event(done=False, wait_s=wait_s) == {"done": False, "waitSeconds": seconds}

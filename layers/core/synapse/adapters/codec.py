@@ -21,6 +21,7 @@ from synapse.adapters.records import (
     outcome_to_record,
 )
 from synapse.domain.batching import Batch, JobMessage
+from synapse.domain.file_batch import FileBatchId
 from synapse.domain.job import Failure, JobId, Priority
 from synapse.domain.model import Pool
 from synapse.ports import BatchOrder
@@ -28,6 +29,8 @@ from synapse.ports import BatchOrder
 __all__ = [
     "GiveBackOrder",
     "Record",
+    "file_batch_from_event",
+    "file_batch_to_event",
     "give_back_order_from_event",
     "job_from_json",
     "job_from_record",
@@ -38,6 +41,7 @@ __all__ = [
     "order_from_event",
     "order_to_event",
     "outcome_to_record",
+    "progress_to_event",
     "runner_order_from_event",
 ]
 
@@ -147,6 +151,26 @@ def give_back_order_from_event(event: object) -> GiveBackOrder:
         failure=Failure(code, message or f"the batch could not be run ({name or 'unknown error'})"),
         lost=lost,
     )
+
+
+def file_batch_to_event(tenant: str, batch_id: FileBatchId) -> dict[str, Any]:
+    """A file batch as its state machine takes it (`statemachines/file_batch.asl.json`)."""
+    return {"tenant": tenant, "batchId": batch_id}
+
+
+def file_batch_from_event(event: object) -> tuple[str, FileBatchId]:
+    """Tenant and id of a `file_batch_to_event`.
+
+    Raises:
+        ValueError: a field is missing or malformed.
+    """
+    body = _object("event", event)
+    return _text(body, "tenant"), FileBatchId(_text(body, "batchId"))
+
+
+def progress_to_event(*, done: bool, wait_s: float) -> dict[str, Any]:
+    """What a step tells the state machine, which waits whole seconds and one at least."""
+    return {"done": done, "waitSeconds": max(1, math.ceil(wait_s))}
 
 
 # Error's name → stable code, whether its text is ours (so public), whether work was begun.

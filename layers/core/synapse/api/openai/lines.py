@@ -1,0 +1,117 @@
+"""Lines of batches: their bodies read and answered by the parts that the routes are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from synapse.api.errors import body_of, error_body, status_of, validation_error
+from synapse.api.openai.embeddings import (
+    EmbeddingsAsk,
+    EmbeddingsRequest,
+    check_embedder,
+    embeddings_body,
+    read_embeddings,
+)
+from synapse.api.openai.rendering import Heading, answer_body, fingerprint
+from synapse.api.openai.requests import Ask, check_model, read_chat, read_completion
+from synapse.api.openai.schemas import ChatRequest, CompletionRequest
+from synapse.api.openai.unsupported import UnsupportedParameter
+from synapse.application.checks import served_model
+from synapse.domain.errors import EngineError, InvalidRequest, SynapseError
+from synapse.domain.inference import Completion, Result
+from synapse.domain.job import Failure
+from synapse.ports import Registry
+from synapse.ports.file_batches import LineRequest
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
+
+_FAILURES: Mapping[str, HTTPStatus] = {
+    "invalid_input": HTTPStatus.BAD_REQUEST,
+    "context_length_exceeded": HTTPStatus.BAD_REQUEST,
+    "model_not_found": HTTPStatus.NOT_FOUND,
+    "engine_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "worker_lost": HTTPStatus.SERVICE_UNAVAILABLE,
+    "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
+}
+"""What the routes answer when the engine refuses or fails, by the failure's code."""
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class InvalidBody(InvalidRequest):
+    """A body that does not have the form of its route's."""
+
+    def __init__(self, error: ValidationError) -> None:
+        message, param, self.code = validation_error(error.errors(include_url=False))
+        super().__init__(message, param=param)
+
+
+class OpenAiLines:
+    """The LineCodec of OpenAI's routes."""
+
+    endpoints = (CHAT, COMPLETIONS, EMBEDDINGS)
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def parse(self, endpoint: str, body: Mapping[str, Any]) -> LineRequest:
+        """See the port."""
+        ask = _read(endpoint, body)
+        spec = await served_model(self._registry, ask.model)
+        if isinstance(ask, EmbeddingsAsk):
+            check_embedder(ask, spec)
+            return LineRequest(spec.name, ask.input)
+        check_model(ask, spec)
+        if ask.stream:
+            raise UnsupportedParameter("stream: a batch's answers come whole", param="stream")
+        if len(ask.inputs) > 1:
+            reason = "prompt: a line of a batch has one; give each prompt a line of its own"
+            raise UnsupportedParameter(reason, param="prompt")
+        return LineRequest(spec.name, ask.inputs[0])
+
+    async def render(
+        self, endpoint: str, body: Mapping[str, Any], job_id: str, created_at: float, result: Result
+    ) -> Mapping[str, Any]:
+        """See the port."""
+        ask = _read(endpoint, body)
+        if isinstance(ask, EmbeddingsAsk):
+            return embeddings_body(ask, ask.model, result)
+        if not isinstance(result, Completion):
+            raise EngineError("the engine gave vectors instead of text")
+        spec = await self._registry.model(ask.model)
+        prefix = "chatcmpl" if ask.told.is_chat else "cmpl"
+        heading = Heading(
+            f"{prefix}-{job_id.removeprefix('batch_')}",
+            int(created_at),
+            ask.model,
+            None if spec is None else fingerprint(spec.name, spec.version),
+        )
+        return answer_body(ask, heading, [result])
+
+    def refusal(self, error: SynapseError | Failure) -> tuple[int, Mapping[str, Any]]:
+        """See the port."""
+        if isinstance(error, SynapseError):
+            return status_of(error), body_of(error)
+        status = _FAILURES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return status, error_body(status, error.message, code=error.code)
+
+
+def _read(endpoint: str, body: Mapping[str, Any]) -> Ask | EmbeddingsAsk:
+    if endpoint == CHAT:
+        return read_chat(_valid(ChatRequest, body))
+    if endpoint == COMPLETIONS:
+        return read_completion(_valid(CompletionRequest, body))
+    return read_embeddings(_valid(EmbeddingsRequest, body))
+
+
+def _valid(model: type[Body], body: Mapping[str, Any]) -> Body:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise InvalidBody(error) from error

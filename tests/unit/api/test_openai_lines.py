@@ -1,0 +1,165 @@
+"""Lines of batches are read, answered and refused as the routes would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from synapse.api.openai.lines import CHAT, COMPLETIONS, EMBEDDINGS, OpenAiLines
+from synapse.domain.errors import EngineError, SynapseError
+from synapse.domain.inference import ChatMessage, Completion, Embeddings, Result
+from synapse.domain.job import Failure, Usage
+from synapse.domain.model import Task
+from tests.factories import a_chat_model, a_model
+from tests.fakes import MemoryRegistry
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture
+def lines() -> OpenAiLines:
+    embedder = a_model("minilm", task=Task.EMBED, dimensions=2)
+    return OpenAiLines(MemoryRegistry([a_chat_model("chat"), embedder]))
+
+
+async def refused(lines: OpenAiLines, endpoint: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    with pytest.raises(SynapseError) as caught:
+        await lines.parse(endpoint, body)
+    status, answer = lines.refusal(caught.value)
+    return {"status": int(status), **answer["error"]}
+
+
+async def test_a_chat_line_asks_for_what_the_route_would(lines: OpenAiLines) -> None:
+    body = {"model": "chat", "messages": MESSAGES, "max_tokens": 3, "temperature": 0}
+
+    request = await lines.parse(CHAT, body)
+
+    assert request.model == "chat"
+    assert request.input.messages == (ChatMessage("user", "Hi"),)
+    assert request.input.parameters["max_tokens"] == 3
+
+
+async def test_a_chat_line_is_answered_with_the_routes_body(lines: OpenAiLines) -> None:
+    body = {"model": "chat", "messages": MESSAGES}
+    result = Completion("Hello", "stop", Usage(2, 1, 1))
+
+    answer = await lines.render(CHAT, body, "batch_ab-000007", 1234.5, result)
+
+    assert answer["id"] == "chatcmpl-ab-000007"
+    assert (answer["object"], answer["created"], answer["model"]) == (
+        "chat.completion",
+        1234,
+        "chat",
+    )
+    assert answer["choices"][0]["message"]["content"] == "Hello"
+    assert answer["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
+    assert json.loads(json.dumps(answer)) == answer
+
+
+async def test_a_completion_line_is_answered_with_the_routes_body(lines: OpenAiLines) -> None:
+    body = {"model": "chat", "prompt": "Once", "echo": True}
+
+    request = await lines.parse(COMPLETIONS, body)
+    answer = await lines.render(
+        COMPLETIONS, body, "batch_ab-000001", 5, Completion(" upon", "length", Usage(1, 1))
+    )
+
+    assert request.input.prompt == "Once"
+    assert answer["object"] == "text_completion"
+    assert answer["choices"][0]["text"] == "Once upon"
+
+
+async def test_an_embedding_line_is_answered_with_the_routes_body(lines: OpenAiLines) -> None:
+    body = {"model": "minilm", "input": ["a", "b"]}
+    one = b"\x00\x00\x80\x3f\x00\x00\x00\x00"
+
+    request = await lines.parse(EMBEDDINGS, body)
+    answer = await lines.render(EMBEDDINGS, body, "x", 5, Embeddings((one, one), Usage(4)))
+
+    assert request.input.inputs == ("a", "b")
+    assert [each["embedding"] for each in answer["data"]] == [[1.0, 0.0], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "code", "param"),
+    [
+        (CHAT, {"model": "chat"}, "missing_required_parameter", "messages"),
+        (CHAT, {"model": "chat", "messages": MESSAGES, "nope": 1}, "unknown_parameter", "nope"),
+        (
+            CHAT,
+            {"model": "chat", "messages": MESSAGES, "temperature": 9},
+            "invalid_value",
+            "temperature",
+        ),
+        (
+            CHAT,
+            {"model": "chat", "messages": MESSAGES, "stream": True},
+            "unsupported_parameter",
+            "stream",
+        ),
+        (
+            COMPLETIONS,
+            {"model": "chat", "prompt": ["a", "b"]},
+            "unsupported_parameter",
+            "prompt",
+        ),
+        (EMBEDDINGS, {"model": "minilm", "input": []}, "invalid_value", "input"),
+        (
+            EMBEDDINGS,
+            {"model": "minilm", "input": "a", "dimensions": 7},
+            "unsupported_parameter",
+            "dimensions",
+        ),
+    ],
+)
+async def test_a_body_is_refused_as_by_the_route(
+    lines: OpenAiLines, endpoint: str, body: Mapping[str, Any], code: str, param: str
+) -> None:
+    error = await refused(lines, endpoint, body)
+
+    assert (error["status"], error["code"], error["param"]) == (400, code, param)
+    assert error["message"].startswith(param)
+    assert set(error) == {"status", "message", "type", "param", "code"}
+
+
+async def test_an_unknown_model_is_not_found(lines: OpenAiLines) -> None:
+    error = await refused(lines, CHAT, {"model": "x", "messages": MESSAGES})
+
+    assert (error["status"], error["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("invalid_input", 400),
+        ("context_length_exceeded", 400),
+        ("worker_lost", 503),
+        ("deadline_exceeded", 504),
+        ("engine_error", 500),
+        ("never heard of", 500),
+    ],
+)
+def test_a_failure_of_the_engine_has_the_routes_status(
+    lines: OpenAiLines, code: str, status: int
+) -> None:
+    got, body = lines.refusal(Failure(code, "why"))
+
+    assert int(got) == status
+    assert (body["error"]["message"], body["error"]["code"]) == ("why", code)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "result"),
+    [
+        (CHAT, {"model": "chat", "messages": MESSAGES}, Embeddings((), Usage())),
+        (EMBEDDINGS, {"model": "minilm", "input": "a"}, Completion("a", "stop", Usage())),
+    ],
+)
+async def test_a_result_of_the_wrong_kind_is_an_error(
+    lines: OpenAiLines, endpoint: str, body: Mapping[str, Any], result: Result
+) -> None:
+    with pytest.raises(EngineError):
+        await lines.render(endpoint, body, "x", 0, result)
