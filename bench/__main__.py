@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import embeddings, engine_ratio, noop
 from bench.server import resident_mib, server
+from synapse_server.cli import MODELS
 
 EMBEDDINGS_ROUND_S = 2.0
 
@@ -84,7 +85,7 @@ def _start() -> None:
     print("From the command to healthy, and the server's memory")
     print("| models | start | memory |")
     print("| --- | --- | --- |")
-    for models in ("echo", "smollm2-135m-instruct,echo"):
+    for models in ("echo", "smollm2-135m-instruct,echo", MODELS):
         with server(models) as running:
             memory_mib = resident_mib(running.pid)
             print(f"| {models} | {running.start_s:.1f} s | {memory_mib:.0f} MiB |")

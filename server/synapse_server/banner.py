@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from synapse.domain.model import ModelSpec, Task
 
+TRIED_FIRST = (Task.GENERATE, Task.TEXT, Task.EMBED)
+
 
 def ready_text(url: str, specs: Sequence[ModelSpec]) -> str:
     """Where the API is, and two commands to paste that get an answer from a real model."""
-    model = next((s.name for s in specs if s.task is Task.GENERATE), specs[0].name)
+    first_choices = sorted(specs, key=lambda spec: TRIED_FIRST.index(spec.task))
+    model, task = first_choices[0].name, first_choices[0].task
     names = ", ".join(spec.name for spec in specs)
-    body = f'{{"model": "{model}", "prompt": "The future of AI is"}}'
+    key = "input" if task is Task.EMBED else "prompt"
+    body = f'{{"model": "{model}", "{key}": "The future of AI is"}}'
     return f"""
 Synapse serves {names}
   API    {url}

@@ -13,6 +13,8 @@ from pathlib import Path
 from synapse import __version__
 from synapse_server.config import ServerConfig, StartError
 
+MODELS = "smollm2-135m-instruct,all-minilm-l6-v2,echo"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 after a clean stop, 1 with a one-line reason, 2 for bad arguments."""
@@ -61,7 +63,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("host", "127.0.0.1", "address to listen on")
     option("port", "8080", "port to listen on", int)
     option("data-dir", ".synapse", "records, payloads, worker state and logs", Path)
-    option("models", "smollm2-135m-instruct,echo", "models to load, comma-separated")
+    option("models", MODELS, "models to load, comma-separated")
     option("models-dir", "", "folder with more catalogue entries and Triton models")
     option("engine-url", "", "host:port of a running Triton's gRPC (starts none)")
     option("worker-venv", ".venv-worker", "virtual environment with Triton", Path)
