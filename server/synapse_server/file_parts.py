@@ -12,6 +12,7 @@ from synapse.application.files import Files
 from synapse.application.uploads import Uploads
 from synapse.domain.file import MAX_EXPIRY_S, StoredFile
 from synapse.ids import new_id
+from synapse.ports import Clock
 
 UPLOAD_KEPT_S = 3600.0
 """After its time: a client that completes an upload late is told what became of it."""
@@ -26,17 +27,18 @@ class FileParts:
     Of their own, because they outlive what else is in a `FolderBlobStore`.
     """
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, clock: Clock = time.time) -> None:
         """Keep the bytes in `folder`.
 
         Raises:
             StorageError: it cannot be made.
         """
-        self._file_store = SqliteFileStore(database, time.time)
+        self._clock = clock
+        self._file_store = SqliteFileStore(database, clock)
         self._upload_store = SqliteUploadStore(database)
         self.blobs = FolderBlobStore(folder)
-        self.files = Files(self._file_store, self.blobs, time.time, new_id)
-        self.uploads = Uploads(self._upload_store, self.files, self.blobs, time.time, new_id)
+        self.files = Files(self._file_store, self.blobs, clock, new_id)
+        self.uploads = Uploads(self._upload_store, self.files, self.blobs, clock, new_id)
 
     async def recover(self) -> None:
         """Drop what the last process was writing when it died: call it before anything else."""
@@ -57,7 +59,7 @@ class FileParts:
                 await self.blobs.delete(file.blob_key)
             await self._file_store.forget(files)
             purged += len(files)
-        while uploads := await self._upload_store.expired(time.time() - UPLOAD_KEPT_S):
+        while uploads := await self._upload_store.expired(self._clock() - UPLOAD_KEPT_S):
             for _, parts in uploads:
                 for part in parts:
                     await self.blobs.delete(part.blob_key)
