@@ -103,3 +103,23 @@ async def test_the_engine_is_given_only_the_time_that_is_left() -> None:
 
     [request] = engine.requests
     assert 4.0 < request.timeout_s <= 4.98
+
+
+async def test_a_stream_may_take_longer_than_its_caller_waits_for_its_start() -> None:
+    world, engine = stepping(lambda pool, request: words("a"))
+
+    request = a_request(timeout_s=5.0, stream_s=300.0)
+    async with await world.direct.begin(request) as generation:
+        await read(generation)
+
+    [asked] = engine.requests
+    assert 299.0 < asked.timeout_s <= 300.0
+
+
+async def test_a_stream_whose_worker_does_not_come_is_given_up_when_its_caller_does() -> None:
+    world, _ = stepping(away_until(10**9, []))
+
+    request = a_request(timeout_s=0.03, stream_s=300.0)
+    async with await world.direct.begin(request) as generation:
+        with pytest.raises(Unavailable):
+            await read(generation)

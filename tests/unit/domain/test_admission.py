@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from synapse.domain.admission import (
     predicted_s,
     slot_time_s,
 )
-from synapse.domain.estimate import ServiceRate
+from synapse.domain.estimate import ServiceRate, estimated_wait_s
 from synapse.domain.job import SlaTier
 
 POLICY = AdmissionPolicy()
@@ -51,6 +53,28 @@ def test_nothing_is_refused_that_would_end_in_time(
         one_more = predicted_s(max(0, limit + 1 - demand.items), demand.items, rate, slots)
         assert one_more is not None
         assert one_more * ALMOST > demand.timeout_s or limit + 1 <= demand.items
+
+
+@given(DEMANDS, RATES, SLOTS, st.integers(0, 1000))
+def test_a_stream_that_is_admitted_behind_others_is_predicted_to_start_in_time(
+    demand: Demand, rate: ServiceRate, slots: int, fewer: int
+) -> None:
+    demand = replace(demand, is_stream=True)
+    ahead = POLICY.limit(demand, rate, slots) - demand.items - fewer
+
+    if ahead + demand.items > max(slots, demand.items):
+        wait_s = estimated_wait_s(ahead + demand.items - slots + 1, rate, slots)
+        assert wait_s is not None
+        assert wait_s <= demand.timeout_s * ALMOST
+
+
+@given(DEMANDS, RATES, SLOTS)
+def test_a_stream_is_never_refused_where_a_whole_answer_is_not(
+    demand: Demand, rate: ServiceRate, slots: int
+) -> None:
+    stream = replace(demand, is_stream=True)
+
+    assert POLICY.limit(stream, rate, slots) >= POLICY.limit(demand, rate, slots)
 
 
 @given(DEMANDS, RATES, SLOTS, st.integers(1, 16))

@@ -41,7 +41,11 @@ ENGINE_PRIORITIES = {SlaTier.GOLD: -1, SlaTier.SILVER: 0, SlaTier.BRONZE: 1}
 
 @dataclass(frozen=True, slots=True)
 class DirectRequest:
-    """One request whose caller waits `timeout_s` from now."""
+    """One request whose caller waits `timeout_s` from now.
+
+    Who reads a stream waits so long for its start, since from then on there is news all the time;
+    `stream_s` is all the time that a stream may take, None for an answer that is read whole.
+    """
 
     id: str
     model: str
@@ -49,6 +53,12 @@ class DirectRequest:
     timeout_s: float
     tier: SlaTier = SlaTier.SILVER
     tenant: str = "default"
+    stream_s: float | None = None
+
+    @property
+    def whole_s(self) -> float:
+        """All the time that the answer may take."""
+        return self.timeout_s if self.stream_s is None else self.stream_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +103,15 @@ class DirectLane:
         pools = tuple(await self.registry.pools(spec.name))
         if not pools:
             raise Unavailable(f"no pool serves model {spec.name!r}")
-        deadline_at = asyncio.get_running_loop().time() + request.timeout_s
+        now = asyncio.get_running_loop().time()
         entry = await self._enter(request, spec)
         admitted = Admitted(
             request.id,
             spec,
             request.input,
             ENGINE_PRIORITIES[request.tier],
-            Attempts(pools, deadline_at, HOLD, self.sleep, self.uniform),
+            now + request.whole_s,
+            Attempts(pools, now + request.timeout_s, HOLD, self.sleep, self.uniform),
         )
         return Generation(admitted, self.engine, lambda generation: self._leave(entry, generation))
 
@@ -117,12 +128,13 @@ class DirectLane:
 
     async def _enter(self, request: DirectRequest, spec: ModelSpec) -> Entry:
         rate = await self.registry.service_rate(spec.name, self.clock())
-        demand = Demand(request.input.samples, request.timeout_s, request.tier)
+        is_stream = request.stream_s is not None
+        demand = Demand(request.input.samples, request.timeout_s, request.tier, is_stream)
         entry = await self.in_flight.enter(
             spec.name,
             demand.items,
             self.policy.limit(demand, rate, spec.slots),
-            self.clock() + request.timeout_s + ENTRY_GRACE_S,
+            self.clock() + request.whole_s + ENTRY_GRACE_S,
         )
         if entry is not None:
             return entry

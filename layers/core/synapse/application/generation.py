@@ -36,12 +36,16 @@ class SampleDelta:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request that was let in: what to ask of whom, and until when (by the loop's clock)."""
+    """A request that was let in: what to ask of whom, and until when (by the loop's clock).
+
+    `attempts` end when a worker must have taken it, `deadline_at` is when it must be whole.
+    """
 
     id: str
     spec: ModelSpec
     input: ModelInput
     priority: int
+    deadline_at: float
     attempts: Attempts
 
 
@@ -212,7 +216,7 @@ class Generation:
                 yield outcome
 
     def _request(self, name: str, value: ModelInput) -> InferenceRequest:
-        left_s = self._admitted.attempts.deadline_at - asyncio.get_running_loop().time()
+        left_s = self._admitted.deadline_at - asyncio.get_running_loop().time()
         return InferenceRequest(JobId(name), max(0.0, left_s), value, self._admitted.priority)
 
     def _succeeded(self) -> None:

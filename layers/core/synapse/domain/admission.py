@@ -33,11 +33,15 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a request asks of a model: its items, how long its caller waits, and how it ranks."""
+    """What a request asks of a model: its items, how long its caller waits, and how it ranks.
+
+    The caller of a stream waits until it starts, any other until the answer is whole.
+    """
 
     items: int
     timeout_s: float
     tier: SlaTier = SlaTier.SILVER
+    is_stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class AdmissionPolicy:
         per_item_s = rate.seconds_per_item
         if per_item_s is None:
             return max(at_once, slots * self.unmeasured_per_slot)
-        spare_s = demand.timeout_s - per_item_s
+        spare_s = demand.timeout_s - (0.0 if demand.is_stream else per_item_s)
         most = slots * self.max_per_slot
         # Compared before it is divided: a model may be measured as taking no time at all.
         if spare_s * slots >= (most - slots) * per_item_s:

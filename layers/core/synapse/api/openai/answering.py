@@ -60,8 +60,10 @@ async def answer(services: Services, ask: Ask, caching: Caching, timeout_s: floa
     heading = Heading(
         f"{prefix}-{answer_id}", int(time.time()), spec.name, fingerprint(spec.name, spec.version)
     )
+    # An SDK's timeout is between two reads: a stream may take longer in all.
+    stream_s = services.max_direct_s if ask.stream else None
     requests = tuple(
-        DirectRequest(f"{answer_id}-{at}", spec.name, value, timeout_s, ask.tier)
+        DirectRequest(f"{answer_id}-{at}", spec.name, value, timeout_s, ask.tier, stream_s=stream_s)
         for at, value in enumerate(ask.inputs)
     )
     answering = _Answering(services, spec, ask, requests, caching)
