@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import embeddings, engine_ratio, noop
+from bench import embeddings, engine_ratio, noop, streaming
 from bench.server import resident_mib, server
 from synapse_server.cli import MODELS
 
@@ -19,12 +19,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs of the ratio")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
     parser.add_argument(
-        "--only", choices=["engine", "embeddings", "noop", "start"], help="one part"
+        "--only", choices=["engine", "stream", "embeddings", "noop", "start"], help="one part"
     )
     arguments = parser.parse_args()
     print(f"Machine: {_machine()}\n")
     if arguments.only in (None, "engine"):
         _engine(arguments.rounds)
+    if arguments.only in (None, "stream"):
+        _stream(arguments.rounds)
     if arguments.only in (None, "embeddings"):
         _embeddings(arguments.rounds)
     if arguments.only in (None, "noop"):
@@ -43,6 +45,29 @@ def _engine(rounds: int) -> None:
             f"| {row.concurrency} | {row.system:.1f} | {row.bare:.1f} "
             f"| {row.ratio:.3f} ({spread}) | ≥ 0.95 |"
         )
+    print()
+
+
+def _stream(rounds: int) -> None:
+    compared, held = streaming.measure((1, 8), rounds)
+    print("Streams of 32 tokens over HTTP beside the bare engine (medians; differences of pairs)")
+    print("| streams | figure | system | bare engine | difference | goal |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in compared:
+        print(
+            f"| {row.streams} | first token, ms (p50) | {row.first_ms:.1f} "
+            f"| {row.bare_first_ms:.1f} | {row.first_overhead_ms:+.1f} | ≤ +10 |"
+        )
+        print(
+            f"| {row.streams} | between tokens, ms (p50) | {row.per_token_ms:.2f} "
+            f"| {row.bare_per_token_ms:.2f} | {row.per_token_overhead_ms:+.2f} | ≤ +1 |"
+        )
+        print(f"| {row.streams} | tokens/s, system ÷ bare | | | {row.ratio:.3f} | |")
+    print()
+    print(
+        f"{held.streams} streams open at once: {held.whole} came whole, in {held.seconds:.0f} s"
+        + (f"; first error: {held.first_error}" if held.first_error else "")
+    )
     print()
 
 

@@ -1,7 +1,8 @@
 """The engine alone, in the worker's environment: no Triton, no Synapse, the same settings.
 
 Reads a line of JSON `{"prompts": […], "tokens": n}` on standard input, runs all prompts at once
-and answers with `{"seconds": s, "tokens": total}`; ends with its input.
+and answers with `{"seconds": s, "tokens": total, "streams": [[first_s, last_s, tokens], …]}`: when
+the first and the last piece of each came, from the start. Ends with its input.
 """
 
 from __future__ import annotations
@@ -22,18 +23,25 @@ def main(gguf_package: str) -> None:
             order = json.loads(line)
             started = time.perf_counter()
             tokens = [order["tokens"]] * len(order["prompts"])
-            counts = list(pool.map(_run, [engine] * len(tokens), order["prompts"], tokens))
-            answer = {"seconds": time.perf_counter() - started, "tokens": sum(counts)}
+            streams = list(pool.map(_run, [engine] * len(tokens), order["prompts"], tokens))
+            answer = {
+                "seconds": time.perf_counter() - started,
+                "tokens": sum(written for _, _, written in streams),
+                "streams": [(a - started, b - started, written) for a, b, written in streams],
+            }
             print(json.dumps(answer), flush=True)
 
 
-def _run(engine: LlamaEngine, prompt: str, tokens: int) -> int:
-    """Generate exactly `tokens` tokens; returns how many the engine says it wrote."""
+def _run(engine: LlamaEngine, prompt: str, tokens: int) -> tuple[float, float, int]:
+    """Generate exactly `tokens` tokens: when the first and last came, and how many there were."""
     written = 0
+    came: list[float] = []
 
     def read(piece: str) -> bool:
         nonlocal written
         body = json.loads(piece)
+        if any(choice.get("text") for choice in body.get("choices", ())):
+            came.append(time.perf_counter())
         usage = body.get("usage")
         if usage:
             written = usage["completion_tokens"]
@@ -49,7 +57,7 @@ def _run(engine: LlamaEngine, prompt: str, tokens: int) -> int:
         },
         read,
     )
-    return written
+    return came[0], came[-1], written
 
 
 if __name__ == "__main__":
