@@ -23,12 +23,14 @@ from synapse.adapters.telemetry.exposition import exposition
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.api.app import create_api
+from synapse.api.openai.lines import OpenAiLines
 from synapse.api.resolver import Api
 from synapse.api.services import Services
 from synapse.application.batcher import Batcher
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
+from synapse.application.line_tools import LineTools
 from synapse.application.ping import Pinger
 from synapse.application.response_cache import MAX_AGE_S, ResponseCache
 from synapse.application.results import Results
@@ -41,6 +43,7 @@ from synapse.domain.model import ModelSpec, Pool, Task
 from synapse.domain.retry import RetryPolicy
 from synapse.domain.sweep import SweepPolicy
 from synapse.ids import new_id
+from synapse_server.batch_parts import BatchParts
 from synapse_server.config import ServerConfig, StartError
 from synapse_server.dispatch_loop import DispatchLoop
 from synapse_server.file_parts import FileParts
@@ -110,7 +113,9 @@ class Node:
         registry = LocalRegistry(self.specs, {spec.name: [pool] for spec in self.specs}, database)
         await registry.load()
         queue = LocalJobQueue(config.max_queued)
-        parts = _Parts(store, blobs, kept, files, registry, triton, queue, config.retention_s)
+        parts = _Parts(
+            database, store, blobs, kept, files, registry, triton, queue, config.retention_s
+        )
         await store.recover(time.time(), SweepPolicy())
         self.api = create_api(parts.services(self.specs))
         parts.start(stack, config, engine, self.specs)
@@ -121,6 +126,7 @@ class _Parts:
 
     def __init__(
         self,
+        database: Database,
         store: SqliteJobStore,
         blobs: FolderBlobStore,
         kept: FolderBlobStore,
@@ -145,6 +151,19 @@ class _Parts:
         )
         self._direct = DirectLane(registry, triton, self._slots, self._telemetry, clock)
         self._sweeper = Sweeper(store, queue, self._telemetry, clock)
+        lines = LineTools(
+            store=store,
+            queue=queue,
+            blobs=blobs,
+            file_blobs=files.blobs,
+            registry=registry,
+            codec=OpenAiLines(registry),
+            telemetry=self._telemetry,
+            clock=clock,
+            new_id=new_id,
+            abort=self._abort,
+        )
+        self._batches = BatchParts(database, files.files, lines)
         self._pinger = Pinger(registry, triton, queue, self._telemetry, clock)
 
     async def refill(self) -> None:
@@ -173,6 +192,7 @@ class _Parts:
             registry=self._registry,
             files=self._files.files,
             uploads=self._files.uploads,
+            batches=self._batches.batches,
             file_link=self._files.link,
             default_model=next((s.name for s in specs if s.task is Task.GENERATE), specs[0].name),
             max_wait_s=MAX_WAIT_S,
@@ -196,6 +216,7 @@ class _Parts:
         for name, work in {
             "refill": self.refill(),
             "dispatch": loop.run(specs),
+            "batches": self._batches.driver.run(),
             "sweep": every(config.sweep_every_s, "sweep", self._sweeper.sweep),
             "ping": every(config.ping_every_s, "ping", self._pinger.ping),
             "save": every(SAVE_EVERY_S, "save", self._save),
@@ -220,6 +241,7 @@ class _Parts:
         await self._blobs.prune(time.time() - self._retention_s - ORPHANED_AFTER_S)
         await self._kept.prune(time.time() - MAX_AGE_S)
         await self._files.purge()
+        await self._batches.purge()
 
     def _abort(self, job_id: JobId) -> None:
         self._queue.discard(job_id)

@@ -18,10 +18,12 @@ import boto3
 from botocore.config import Config
 
 from synapse.adapters.aws.blobs import S3BlobStore
+from synapse.adapters.aws.file_batch_starter import StepFunctionsFileBatchStarter
+from synapse.adapters.aws.file_batches import DynamoFileBatchStore
 from synapse.adapters.aws.files import DynamoFileStore, DynamoUploadStore
 from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
-from synapse.adapters.aws.links import S3Links
+from synapse.adapters.aws.links import SIGNING, S3Links
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
@@ -29,13 +31,17 @@ from synapse.adapters.catalogue import load_catalogue
 from synapse.adapters.telemetry.emf import EmfTelemetry
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
+from synapse.api.openai.lines import OpenAiLines
 from synapse.api.resolver import Api
 from synapse.api.services import Services
+from synapse.application.advance import Advancer
 from synapse.application.counted import CountedEngine
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
+from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.give_back import GiveBack
+from synapse.application.line_tools import LineTools
 from synapse.application.ping import Pinger
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
@@ -44,6 +50,7 @@ from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
 from synapse.application.uploads import Uploads
 from synapse.domain.admission import Load
+from synapse.domain.file_batch import Pace
 from synapse.domain.job import JobId
 from synapse.domain.model import Pool
 from synapse.ids import new_id
@@ -62,6 +69,9 @@ MAX_WAIT_S = 25.0
 
 MAX_DIRECT_S = 880.0
 """The chat function has 900 s, as long as API Gateway streams at most."""
+
+BATCH_PACE = Pace(min_s=2.0, max_s=60.0)
+"""A day at the slowest is 1,440 turns of the state machine, of nine events each: it has 25,000."""
 
 CLIENT_CONFIG = Config(
     connect_timeout=2,
@@ -119,6 +129,7 @@ class Target:
                 registry=self._registry,
                 files=self._files,
                 uploads=self._uploads,
+                batches=self.file_batches,
                 file_link=S3Links(self._s3, self.settings.blob_bucket).link,
                 default_model=self.settings.default_model,
                 max_wait_s=MAX_WAIT_S,
@@ -174,6 +185,28 @@ class Target:
         return Pinger(self._registry, self._engine, self._queue, self.telemetry, time.time)
 
     @cached_property
+    def file_batches(self) -> FileBatches:
+        """Takes in file batches."""
+        starter = StepFunctionsFileBatchStarter(
+            boto3.client("stepfunctions", config=CLIENT_CONFIG), self.settings.file_batcher_arn
+        )
+        endpoints = OpenAiLines.endpoints
+        return FileBatches(self._file_batches, self._files, starter, endpoints, time.time, new_id)
+
+    @cached_property
+    def advancer(self) -> Advancer:
+        """Drives file batches."""
+        stores = (self._store, self._queue, self._blobs, self._blobs, self._registry)
+        codec = OpenAiLines(self._registry)
+        tools = LineTools(*stores, codec, self.telemetry, time.time, new_id, _no_abort)
+        return Advancer(self._file_batches, self._files, tools, BATCH_PACE)
+
+    @cached_property
+    def _file_batches(self) -> DynamoFileBatchStore:
+        client = boto3.client("dynamodb", config=CLIENT_CONFIG)
+        return DynamoFileBatchStore(client, self.settings.files_table)
+
+    @cached_property
     def _direct(self) -> DirectLane:
         return DirectLane(
             self._registry,
@@ -194,7 +227,7 @@ class Target:
 
     @cached_property
     def _s3(self) -> S3Client:
-        return boto3.client("s3", config=CLIENT_CONFIG)
+        return boto3.client("s3", config=CLIENT_CONFIG.merge(SIGNING))
 
     @cached_property
     def _blobs(self) -> S3BlobStore:

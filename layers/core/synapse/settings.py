@@ -24,6 +24,7 @@ class Settings:
     blob_bucket: str
     queue_urls: Mapping[Priority, str]
     batcher_arn: str
+    file_batcher_arn: str
     pools: tuple[Pool, ...]
     service: str
     default_model: str
@@ -42,6 +43,7 @@ class Settings:
             blob_bucket=_required(environ, "SYNAPSE_BLOB_BUCKET"),
             queue_urls=_queue_urls(environ),
             batcher_arn=environ.get("SYNAPSE_BATCHER_ARN", ""),
+            file_batcher_arn=environ.get("SYNAPSE_FILE_BATCHER_ARN", ""),
             pools=_pools(environ),
             service=environ.get("POWERTOOLS_SERVICE_NAME", "synapse"),
             default_model=environ.get("SYNAPSE_DEFAULT_MODEL", "smollm2-135m-instruct"),

@@ -9,12 +9,15 @@ from typing import Any
 
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
+from synapse.api.openai.lines import OpenAiLines
 from synapse.api.resolver import Api
 from synapse.api.services import Services
+from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.uploads import Uploads
 from synapse.domain.admission import Load
 from synapse.domain.file import StoredFile
+from tests.fake_file_batches import MemoryFileBatchStore, RecordingFileBatchStarter
 from tests.fake_files import MemoryFileStore, MemoryUploadStore
 from tests.unit.application.world import CHAT, World
 
@@ -35,6 +38,15 @@ def api_of(world: World) -> Api:
     files = Files(MemoryFileStore(world.clock), world.blobs, world.clock, new_id)
     uploads = Uploads(MemoryUploadStore(), files, world.blobs, world.clock, new_id)
 
+    batches = FileBatches(
+        MemoryFileBatchStore(),
+        files,
+        RecordingFileBatchStarter(),
+        OpenAiLines.endpoints,
+        world.clock,
+        new_id,
+    )
+
     async def no_link(file: StoredFile) -> str | None:
         return None
 
@@ -47,6 +59,7 @@ def api_of(world: World) -> Api:
             registry=world.registry,
             files=files,
             uploads=uploads,
+            batches=batches,
             file_link=no_link,
             default_model=CHAT,
             max_wait_s=1.0,

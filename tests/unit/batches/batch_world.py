@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from synapse.application.advance import Advancer, Progress
-from synapse.application.batch_step import LineTools
 from synapse.application.file_batches import CreateFileBatch, FileBatches
 from synapse.application.files import Files
+from synapse.application.line_tools import LineTools
 from synapse.application.payloads import encode_result
 from synapse.domain.file import FileId, NewFile, Purpose
 from synapse.domain.file_batch import FileBatch, FileBatchId, Pace
@@ -66,6 +66,7 @@ class BatchWorld:
             "store": self.jobs,
             "queue": self.queue,
             "blobs": self.blobs,
+            "file_blobs": self.blobs,
             "registry": self.registry,
             "codec": self.codec,
             "telemetry": self.telemetry,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from synapse.api.jobs import add_job_routes
 from synapse.api.meta import add_documentation_routes, add_meta_routes
+from synapse.api.openai.batches import add_batch_routes
 from synapse.api.openai.chat import add_chat_routes
 from synapse.api.openai.completions import add_completion_routes
 from synapse.api.openai.embeddings import add_embeddings_route
@@ -24,6 +25,7 @@ def create_api(services: Services) -> Api:
     add_embeddings_route(api, services)
     add_file_routes(api, services)
     add_upload_routes(api, services)
+    add_batch_routes(api, services)
     add_meta_routes(api, services)
     add_documentation_routes(api)
     return api

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from synapse.application.direct import DirectLane
+from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
@@ -33,6 +34,7 @@ class Services:
     registry: Registry
     files: Files
     uploads: Uploads
+    batches: FileBatches
     file_link: Callable[[StoredFile], Awaitable[str | None]]
     default_model: str
     max_wait_s: float

@@ -14,8 +14,9 @@ from hashlib import sha256
 
 from synapse.application.batch_lines import look_through
 from synapse.application.batch_parts import joined, part_key
-from synapse.application.batch_step import BatchStep, InputGone, LineTools
+from synapse.application.batch_step import BatchStep, InputGone
 from synapse.application.files import Files
+from synapse.application.line_tools import LineTools
 from synapse.domain.file import MAX_EXPIRY_S, FileId, NewFile, Purpose
 from synapse.domain.file_batch import (
     FileBatch,
@@ -94,7 +95,7 @@ class Advancer:
 
     async def _validate(self, batch: FileBatch) -> FileBatch:
         try:
-            async with aclosing(self.tools.blobs.stream(batch.input_key)) as chunks:
+            async with aclosing(self.tools.file_blobs.stream(batch.input_key)) as chunks:
                 findings = await look_through(chunks, batch.endpoint)
         except KeyError as error:
             raise InputGone from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,6 +13,7 @@ from synapse.application.batch_lines import BadLine, Envelope, RawLine, envelope
 from synapse.application.batch_lines import read_lines as lines_of
 from synapse.application.batch_parts import Parts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
+from synapse.application.line_tools import CANCELLED, EXPIRED, LineTools
 from synapse.application.payloads import decode_result, fetch
 from synapse.application.submit import SubmitJob, message_of, new_job
 from synapse.domain.errors import SynapseError, Unavailable
@@ -24,9 +25,7 @@ from synapse.domain.file_batch import (
     Step,
     added,
 )
-from synapse.domain.job import Failure, Job, JobId, JobState, Priority, Usage
-from synapse.ports import BlobStore, Clock, JobQueue, JobStore, Registry, Telemetry
-from synapse.ports.file_batches import LineCodec
+from synapse.domain.job import Failure, Job, JobState, Priority, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -36,44 +35,9 @@ SLICE_LINES = 64
 SLICE_BYTES = 4 * 1024 * 1024
 """How much is worked on at a time, whichever comes first (one line more of bytes)."""
 
-EXPIRED = Failure("batch_expired", "the batch's window passed before this request was done")
-CANCELLED = Failure("batch_cancelled", "the batch was cancelled before this request was done")
-
 
 class InputGone(Exception):
     """The batch's file is no longer there."""
-
-
-@dataclass(frozen=True, slots=True)
-class LineTools:
-    """What it takes to run lines as jobs; `abort` stops a job that runs where we can reach it."""
-
-    store: JobStore
-    queue: JobQueue
-    blobs: BlobStore
-    registry: Registry
-    codec: LineCodec
-    telemetry: Telemetry
-    clock: Clock
-    new_id: Callable[[], str]
-    abort: Callable[[JobId], None]
-
-    async def end(self, batch: FileBatch, line: int) -> Job | None:
-        """End a line's job if it is open; the job as it stands then, None if there is none."""
-        job_id = batch.job_id(line)
-        job = await self.store.get(job_id)
-        if job is None or job.state.is_final:
-            return job
-        expired = batch.has_expired_at(self.clock())
-        state = JobState.EXPIRED if expired else JobState.CANCELLED
-        ended = await self.store.close(
-            job_id, state, EXPIRED if expired else CANCELLED, self.clock()
-        )
-        if ended is None:
-            return await self.store.get(job_id)
-        self.abort(job_id)
-        self.telemetry.ended(ended)
-        return ended
 
 
 @dataclass(slots=True)
@@ -294,7 +258,9 @@ class BatchStep:
 
     async def _open(self, offset: int) -> AsyncGenerator[bytes, None]:
         try:
-            async with aclosing(self.tools.blobs.stream(self.batch.input_key, offset)) as chunks:
+            async with aclosing(
+                self.tools.file_blobs.stream(self.batch.input_key, offset)
+            ) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except KeyError as error:
