@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from botocore.config import Config
+
 from synapse.adapters.aws.calls import call
 from synapse.domain.file import StoredFile
 
@@ -14,6 +16,13 @@ MAX_INLINE_BYTES = 4 * 1024 * 1024
 """A Lambda answers with 6 MB, and what is not text grows by a third on its way."""
 
 LINK_VALID_S = 300
+
+SIGNING = Config(
+    signature_version="s3v4",
+    s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
+)
+"""For the client. By default it signs for the global endpoint, and where S3 sends on from there
+the signature does not hold."""
 
 
 class S3Links:
