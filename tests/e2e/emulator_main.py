@@ -1,10 +1,12 @@
-"""Starts MiniStack with three corrections; run by the Python of MiniStack's own environment.
+"""Starts MiniStack with four corrections; run by the Python of MiniStack's own environment.
 
 - Lambda reports a failed invocation under the name of the exception's class, and the batcher's
   retries go by that name. MiniStack 1.5 reports every exception of a Python function as
   `Runtime.HandlerError`; the class is known only from the traceback in the log.
 - SQS's batch calls need the right to the single call; there is no right `sqs:SendMessageBatch`.
 - An API whose `apiKeySource` is AUTHORIZER takes the key that its authorizer names.
+- An integration that streams is called by another address. MiniStack knows the other one only, and
+  answers whole.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ _action_of = iam_actions.extract_iam_action
 _ask_authorizer = apigateway_v1._invoke_authorizer_lambda
 _authorize = apigateway_v1._authorize_request_v1
 _key_of_header = apigateway_v1._api_key_from_request
+_function_of = apigateway_v1._extract_lambda_ref_from_integration_uri
 
 KEY = "usageIdentifierKey"
 key_of_authorizer: ContextVar[str | None] = ContextVar("key_of_authorizer", default=None)
@@ -81,6 +84,11 @@ def key_of_request(headers: Any) -> Any:
     return _key_of_header(headers) if key is None else key
 
 
+def function_of(uri: str) -> Any:
+    return _function_of(uri.replace("/response-streaming-invocations", "/invocations"))
+
+
+apigateway_v1._extract_lambda_ref_from_integration_uri = function_of
 apigateway_v1._invoke_authorizer_lambda = ask_and_keep_the_key
 apigateway_v1._authorize_request_v1 = authorize_and_take_the_key
 apigateway_v1._api_key_from_request = key_of_request

@@ -58,6 +58,11 @@ class Stack:
         outputs = client.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
         return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
+    @property
+    def url(self) -> str:
+        """The API's address for clients that set no Host header."""
+        return f"{self.emulator.url}/restapis/{self.outputs['ApiId']}/{STAGE}/_user_request_"
+
     @cached_property
     def api_key(self) -> str:
         client = self.emulator.session.client("apigateway", endpoint_url=self.emulator.url)

@@ -121,6 +121,8 @@ def test_api_gateways_own_errors_have_the_shape_of_ours(
 
     assert set(body) == {"error"}
     assert set(body["error"]) == {"message", "type", "param", "code"}
+    header = "gatewayresponse.header.x-request-id"
+    assert response["responseParameters"][header] == "context.requestId"
 
 
 def test_the_errors_a_caller_can_meet_at_the_door_are_all_mapped() -> None:
