@@ -4,7 +4,7 @@ Blocking and free of Triton, so that a benchmark can drive it bare.
 """
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +17,7 @@ from tokenizers import Tokenizer
 from synapse_worker.bert import EMBEDDING, INPUT_IDS, LENGTHS, WEIGHTS, BertConfig, sentence_encoder
 from synapse_worker.cores import usable_cores
 from synapse_worker.errors import InvalidRequest, WorkerError
-
-RUN_COST_TOKENS = 20
-"""What a run costs beside its tokens, measured in tokens: more padding than that is not worth
-the run that it saves."""
+from synapse_worker.runs import runs
 
 MODEL_FOLDER = "model"
 NO_TOKEN = -1
@@ -141,25 +138,6 @@ class Embedder:
         inputs = {INPUT_IDS: ids, LENGTHS: lengths, WEIGHTS: weights[:, None, :]}
         vectors: NDArray[np.float32] = self._session.run([EMBEDDING], inputs)[0]
         return vectors
-
-
-def runs(lengths: NDArray[np.int32], run_tokens: int) -> Iterator[NDArray[np.intp]]:
-    """The rows in runs of like length, shortest first, so that little is padded.
-
-    A run ends where its padding would cost more than another run, or where it is full.
-    """
-    order = np.argsort(lengths, kind="stable")
-    start = tokens = 0
-    for at, row in enumerate(order):
-        length = int(lengths[row])
-        padded = length * (at + 1 - start)
-        is_full = padded > run_tokens
-        if at > start and (is_full or padded - tokens - length > RUN_COST_TOKENS):
-            yield order[start:at]
-            start, tokens = at, 0
-        tokens += length
-    if start < len(order):
-        yield order[start:]
 
 
 def _session(model: bytes, threads: int) -> Any:

@@ -1,0 +1,137 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synapse_worker.bert import BertConfig
+from synapse_worker.errors import WorkerError
+from synapse_worker.onnx_graph import ElementType, Graph
+from synapse_worker.safetensors import read_tensors
+
+CONFIG: dict[str, Any] = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 16,
+    "vocab_size": 30,
+    "layer_norm_eps": 1e-12,
+}
+POOLING = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}
+
+
+def safetensors(path: Path, header: dict[str, Any], data: bytes) -> Path:
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+def test_tensors_are_read_by_name_with_type_and_shape(tmp_path: Path) -> None:
+    header = {
+        "__metadata__": {"format": "pt"},
+        "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+        "b": {"dtype": "I64", "shape": [1], "data_offsets": [24, 32]},
+    }
+    numbers = np.arange(6, dtype=np.float32)
+    path = safetensors(
+        tmp_path / "m.safetensors", header, numbers.tobytes() + (7).to_bytes(8, "little")
+    )
+
+    found = read_tensors(path)
+
+    assert set(found) == {"a", "b"}
+    assert np.array_equal(found["a"], numbers.reshape(2, 3))
+    assert found["b"].tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "BF9", "shape": [1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [5], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1]},
+    ],
+)
+def test_a_broken_file_is_told_in_one_line(tmp_path: Path, entry: dict[str, Any]) -> None:
+    path = safetensors(tmp_path / "m.safetensors", {"a": entry}, b"0000")
+
+    with pytest.raises(WorkerError, match="not a usable safetensors file"):
+        read_tensors(path)
+
+
+def test_what_is_no_such_file_is_told_too(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello, this is no model at all")
+
+    with pytest.raises(WorkerError, match="not a usable"):
+        read_tensors(tmp_path / "text")
+    with pytest.raises(WorkerError, match="not a usable"):
+        read_tensors(tmp_path / "nothing")
+
+
+def folder(
+    root: Path, config: dict[str, Any] | None = None, pooling: dict[str, Any] | None = None
+) -> Path:
+    (root / "1_Pooling").mkdir()
+    (root / "config.json").write_text(json.dumps(CONFIG | (config or {})))
+    (root / "1_Pooling" / "config.json").write_text(
+        json.dumps(POOLING if pooling is None else pooling)
+    )
+    return root
+
+
+def test_the_shape_of_an_encoder_is_read(tmp_path: Path) -> None:
+    found = BertConfig.read(folder(tmp_path))
+
+    assert (found.hidden, found.layers, found.heads) == (8, 2, 2)
+    assert (found.positions, found.vocabulary) == (16, 30)
+
+
+@pytest.mark.parametrize(
+    ("config", "pooling", "problem"),
+    [
+        ({"model_type": "mpnet"}, None, "only BERT with gelu"),
+        ({"hidden_act": "relu"}, None, "only BERT with gelu"),
+        ({}, {"pooling_mode_cls_token": True}, "only pooling by the mean"),
+        ({}, {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "only pooling"),
+    ],
+)
+def test_another_kind_of_model_is_refused(
+    tmp_path: Path, config: dict[str, Any], pooling: dict[str, Any] | None, problem: str
+) -> None:
+    with pytest.raises(WorkerError, match=problem):
+        BertConfig.read(folder(tmp_path, config, pooling))
+
+
+def test_a_folder_without_a_description_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=r"config\.json cannot be read"):
+        BertConfig.read(tmp_path)
+
+
+def test_a_graph_is_written_as_onnx_lays_it_down() -> None:
+    graph = Graph("g")
+    graph.input("x", ElementType.FLOAT32, ["rows", 300])
+    total = graph.node("Add", ["x", graph.weight("w", np.array([1.5], dtype=np.float32))], axis=-1)
+    graph.output(total, ElementType.FLOAT32, ["rows", 300])
+
+    written = graph.model({"": 17})
+
+    def value(name: bytes) -> bytes:  # a ValueInfo: name, tensor type FLOAT, shape [rows, 300]
+        shape = b"\x0a\x06\x12\x04rows\x0a\x03\x08\xac\x02"
+        tensor = b"\x08\x01\x12" + bytes([len(shape)]) + shape
+        kind = b"\x0a" + bytes([len(tensor)]) + tensor
+        return b"\x0a" + bytes([len(name)]) + name + b"\x12" + bytes([len(kind)]) + kind
+
+    weight = b"\x08\x01\x10\x01\x42\x01w\x4a\x04\x00\x00\xc0\x3f"
+    axis = b"\x0a\x04axis\x18" + b"\xff" * 9 + b"\x01" + b"\xa0\x01\x02"
+    node = b"\x0a\x01x\x0a\x01w\x12\x05Add_1\x1a\x05Add_1\x22\x03Add\x3a\x00"
+    node += b"\x2a" + bytes([len(axis)]) + axis
+    parts = [(0x5A, value(b"x")), (0x2A, weight), (0x0A, node), (0x62, value(b"Add_1"))]
+    body = b"\x12\x01g" + b"".join(bytes([key, len(part)]) + part for key, part in parts)
+    opset = b"\x0a\x00\x10\x11"
+    size = (
+        bytes([len(body) & 0x7F | 0x80, len(body) >> 7]) if len(body) > 127 else bytes([len(body)])
+    )
+    assert written == b"\x08\x08" + b"\x42\x04" + opset + b"\x3a" + size + body
