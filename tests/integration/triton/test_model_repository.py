@@ -16,7 +16,7 @@ def repository_config(model: ModelSpec) -> str:
     return (BUNDLED_MODELS / model.name / "config.pbtxt").read_text()
 
 
-@pytest.mark.parametrize("name", ["smollm2-135m-instruct", "echo"])
+@pytest.mark.parametrize("name", ["smollm2-135m-instruct", "all-minilm-l6-v2", "echo"])
 def test_a_models_version_is_one_that_triton_has(
     catalogue: dict[str, ModelSpec], name: str
 ) -> None:
@@ -34,6 +34,19 @@ def test_a_batch_of_texts_fits_into_one_call(echo: ModelSpec) -> None:
 
     assert found is not None
     assert echo.batch.max_items <= int(found[1])
+
+
+def test_an_embedding_is_as_long_and_reads_as_much_as_the_catalogue_says(
+    catalogue: dict[str, ModelSpec],
+) -> None:
+    minilm = catalogue["all-minilm-l6-v2"]
+    config = repository_config(minilm)
+
+    assert f'name: "embedding" data_type: TYPE_FP32 dims: [ {minilm.dimensions} ]' in config
+    assert f'"max_tokens" value {{ string_value: "{minilm.context_tokens}" }}' in config
+    found = re.search(r"^max_batch_size: (\d+)$", config, re.MULTILINE)
+    assert found is not None
+    assert minilm.batch.max_items <= int(found[1])
 
 
 def test_special_tokens_are_the_models_own(llm: ModelSpec) -> None:

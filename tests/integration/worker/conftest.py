@@ -14,6 +14,7 @@ from synapse_worker.supervisor import Supervisor
 ROOT = Path(__file__).parents[3]
 VENV = ROOT / os.environ.get("SYNAPSE_WORKER_VENV", ".venv-worker")
 LLM = "smollm2-135m-instruct"
+EMBEDDER = "all-minilm-l6-v2"
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +38,7 @@ def echo_config(worker_state: Path, tmp_path: Path) -> WorkerConfig:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def triton(worker_state: Path) -> AsyncIterator[Supervisor]:
     config = WorkerConfig(
-        models=(LLM, "echo"),
+        models=(LLM, EMBEDDER, "echo"),
         venv=VENV,
         state_dir=worker_state,
         log_file=worker_state / "shared.log",
