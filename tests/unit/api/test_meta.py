@@ -78,6 +78,10 @@ async def test_the_document_describes_every_route_and_its_errors() -> None:
     submit = document["paths"]["/async-infer"]["post"]
     assert set(submit["responses"]) >= {"202", "400", "404", "413", "422", "503"}
     assert "AsyncInferRequest" in json.dumps(submit["requestBody"])
+    chat = document["paths"]["/v1/chat/completions"]["post"]
+    assert set(chat["responses"]) == {"200", "400", "404", "413", "503", "504"}
+    assert set(chat["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert "HTTPValidationError" not in json.dumps(document)
 
 
 async def test_the_pages_load_nothing_from_elsewhere() -> None:

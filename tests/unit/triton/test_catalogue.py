@@ -46,7 +46,8 @@ def test_the_package_serves_an_llm_an_encoder_and_an_echo() -> None:
 
 
 def test_an_operators_folder_adds_models(tmp_path: Path) -> None:
-    folder = write(tmp_path, owner="us", created_at=1_700_000_000, extensions=["prompt_token_ids"])
+    more = {"extensions": ["prompt_token_ids"], "tool_parser": "hermes"}
+    folder = write(tmp_path, owner="us", created_at=1_700_000_000, **more)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
 
     specs = load_catalogue(tmp_path)
@@ -70,6 +71,7 @@ def test_an_operators_folder_adds_models(tmp_path: Path) -> None:
         owner="us",
         created_at=1_700_000_000,
         extensions=frozenset({Extension.PROMPT_TOKEN_IDS}),
+        tool_parser="hermes",
     )
 
 
@@ -120,6 +122,8 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ({"batch": {**MODEL["batch"], "size": 1}}, "batch.size is not a key"),
         ({"special_tokens": {"pad": "x"}}, "special_tokens.pad is not a key"),
         ({"special_tokens": {"bos": 1}}, "special_tokens.bos must be a text"),
+        ({"tool_parser": "telepathy"}, "tool_parser must be one of hermes, not 'telepathy'"),
+        ({"tool_parser": None}, "tool_parser must be a text"),
         ({"extensions": ["telepathy"]}, "extensions must be a list of cached_tokens, prompt"),
         ({"extensions": "cached_tokens"}, "extensions must be a list"),
         ({"extensions": [[]]}, "extensions must be a list"),

@@ -17,6 +17,7 @@ from synapse.adapters.triton.failures import (
     public_text,
 )
 from synapse.domain.errors import (
+    ContextLengthExceeded,
     EngineError,
     EngineLost,
     EngineTimeout,
@@ -104,6 +105,8 @@ def test_every_status_has_a_meaning() -> None:
         ("Stub process 'm_0_0' is not healthy.", EngineLost),
         ("Request timeout expired", EngineTimeout),
         ("Error generating stream: max_tokens must be at least 1, got 0", InvalidInput),
+        ("request (9 tokens) exceeds the available context size (8)", ContextLengthExceeded),
+        ("The prompt (9) is longer than the maximum model length of 8", ContextLengthExceeded),
     ],
 )
 def test_a_message_in_a_stream_is_known_by_its_words(message: str, kind: type[EngineError]) -> None:

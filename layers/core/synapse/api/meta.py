@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from functools import cache
+from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.models import Server
 
@@ -80,9 +82,10 @@ def add_documentation_routes(api: Api) -> None:
 
     @cache
     def document() -> str:
-        return api.get_openapi_json_schema(
+        text = api.get_openapi_json_schema(
             title="Synapse", version=__version__, description=DESCRIPTION, servers=[HERE]
         )
+        return json.dumps(_without_foreign_errors(json.loads(text)), ensure_ascii=False)
 
     @api.handles("GET", "/openapi.json", summary="This API's OpenAPI document", tags=["service"])
     async def openapi() -> Reply:
@@ -102,6 +105,16 @@ def add_documentation_routes(api: Api) -> None:
         if content_type is None:
             raise FileUnknown(f"there is no file {file!r} here")
         return Reply(asset_text(file), content_type=content_type, headers=WEEK_CACHED)
+
+
+def _without_foreign_errors(document: dict[str, Any]) -> dict[str, Any]:
+    """The document less the resolver's own validation error, which is never sent."""
+    for operation in (each for path in document["paths"].values() for each in path.values()):
+        if "HTTPValidationError" in json.dumps(operation["responses"].get("422")):
+            del operation["responses"]["422"]
+    for schema in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(schema, None)
+    return document
 
 
 def _model(spec: ModelSpec) -> ModelBody:

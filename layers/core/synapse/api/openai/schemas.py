@@ -31,7 +31,7 @@ Prompt = Annotated[
     Annotated[str, Tag("str")]
     | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS), Tag("list[str]")]
     | Annotated[Tokens, Tag("list[int]")]
-    | Annotated[list[Tokens], Field(max_length=MAX_PROMPTS), Tag("list[list]")],
+    | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_PROMPTS), Tag("list[list]")],
     Discriminator(kind_of_prompt),
 ]
 Stop = Annotated[
