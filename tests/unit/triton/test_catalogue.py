@@ -46,7 +46,7 @@ def test_the_package_serves_an_llm_an_encoder_and_an_echo() -> None:
 
 
 def test_an_operators_folder_adds_models(tmp_path: Path) -> None:
-    more = {"extensions": ["prompt_token_ids"], "tool_parser": "hermes"}
+    more: dict[str, Any] = {"extensions": ["prompt_token_ids"], "tool_parser": "hermes"}
     folder = write(tmp_path, owner="us", created_at=1_700_000_000, **more)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
 
