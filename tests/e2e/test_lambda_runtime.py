@@ -83,6 +83,10 @@ def names_the_batch(answer: Any) -> None:
     assert answer["batchId"]
 
 
+def is_done(answer: Any) -> None:
+    assert answer == {"done": True, "waitSeconds": 1}
+
+
 def found_every_worker_well(answer: Any) -> None:
     assert answer["unhealthy"] == []
 
@@ -99,5 +103,6 @@ EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("dispatch", "poison"): reports(1),
     ("run_batch", ""): names_the_batch,
     ("give_back", ""): names_the_batch,
+    ("advance_batch", "unknown"): is_done,
     ("ping", ""): found_every_worker_well,
 }

@@ -11,7 +11,14 @@ import pytest
 from tests.infra.translation import ROOT
 
 State = dict[str, Any]
-BATCHER = json.loads((ROOT / "statemachines" / "batcher.asl.json").read_text())
+FOLDER = ROOT / "statemachines"
+BATCHER = json.loads((FOLDER / "batcher.asl.json").read_text())
+FILE_BATCH = json.loads((FOLDER / "file_batch.asl.json").read_text())
+MACHINES = {"batcher": BATCHER, "file_batch": FILE_BATCH}
+FUNCTION_OF = {
+    "${GiveBackArn}": "GiveBackFunction",
+    "${AdvanceBatchArn}": "AdvanceBatchFunction",
+}
 
 
 def states(machine: dict[str, Any]) -> Iterator[tuple[str, State]]:
@@ -22,19 +29,29 @@ def states(machine: dict[str, Any]) -> Iterator[tuple[str, State]]:
 
 
 def states_of_type(kind: str) -> list[Any]:
-    found = [(name, state) for name, state in states(BATCHER) if state["Type"] == kind]
+    found = [
+        (name, state)
+        for machine in MACHINES.values()
+        for name, state in states(machine)
+        if state["Type"] == kind
+    ]
     assert found
     return [pytest.param(state, id=name) for name, state in found]
 
 
-def test_the_machine_speaks_jsonata_throughout() -> None:
-    assert BATCHER["QueryLanguage"] == "JSONata"
-    assert not any("QueryLanguage" in state for _, state in states(BATCHER))
+def test_these_are_all_the_machines() -> None:
+    assert {f"{name}.asl.json" for name in MACHINES} == {path.name for path in FOLDER.iterdir()}
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_the_machine_speaks_jsonata_throughout(machine: dict[str, Any]) -> None:
+    assert machine["QueryLanguage"] == "JSONata"
+    assert not any("QueryLanguage" in state for _, state in states(machine))
 
 
 @pytest.mark.parametrize("task", states_of_type("Task"))
 def test_a_task_ends_in_time_retries_with_jitter_and_catches_everything(task: State) -> None:
-    assert 0 < task["TimeoutSeconds"] < 300
+    assert 0 < task["TimeoutSeconds"] <= 310
     for retry in task["Retry"]:
         assert "States.ALL" not in retry["ErrorEquals"]
         assert retry["JitterStrategy"] == "FULL"
@@ -54,8 +71,8 @@ def test_a_task_outlasts_its_function(task: State) -> None:
     """Or the function would still be writing when the batch is given away."""
     from tests.infra.translation import translated
 
-    gives_back = "${GiveBackArn}" in json.dumps(task)
-    name = "GiveBackFunction" if gives_back else "RunBatchFunction"
+    function = str(task["Arguments"]["FunctionName"])
+    name = FUNCTION_OF.get(function, "RunBatchFunction")
     timeout_s = translated()["Resources"][name]["Properties"]["Timeout"]
 
     assert task["TimeoutSeconds"] > timeout_s
@@ -77,3 +94,12 @@ def test_no_failure_inside_the_map_so_that_no_batch_fails_another() -> None:
     inner = next(state["ItemProcessor"] for _, state in states(BATCHER) if state["Type"] == "Map")
 
     assert not [name for name, state in states(inner) if state["Type"] == "Fail"]
+
+
+def test_a_file_batch_is_never_given_up_by_its_machine() -> None:
+    """Whatever fails is tried again; only a batch that has ended ends the execution."""
+    (task,) = [state for _, state in states(FILE_BATCH) if state["Type"] == "Task"]
+
+    assert not [name for name, state in states(FILE_BATCH) if state["Type"] == "Fail"]
+    after = FILE_BATCH["States"][task["Catch"][-1]["Next"]]
+    assert (after["Type"], after["Next"]) == ("Wait", "Advance")

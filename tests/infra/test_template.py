@@ -27,8 +27,16 @@ FUNCTIONS = [
     "DispatchFunction",
     "RunBatchFunction",
     "GiveBackFunction",
+    "AdvanceBatchFunction",
     "PingFunction",
 ]
+LONGEST_S = {"ChatFunction": 900, "AdvanceBatchFunction": 300}
+"""Of those that may take longer than two minutes."""
+
+MACHINES = {
+    "Batcher": ("EXPRESS", "batcher.asl.json"),
+    "FileBatcher": ("STANDARD", "file_batch.asl.json"),
+}
 QUEUES = ["HighQueue", "NormalQueue", "LowQueue"]
 # They have no resource-level permissions (docs/aws.md).
 UNBOUND_ACTIONS = re.compile(
@@ -76,7 +84,7 @@ def test_each_function_is_traced_and_runs_within_a_limit(template: Template, nam
     function = properties(template, name)
 
     assert function["TracingConfig"] == {"Mode": "Active"}
-    assert 3 <= function["Timeout"] <= (900 if name == "ChatFunction" else 120)
+    assert 3 <= function["Timeout"] <= LONGEST_S.get(name, 120)
     assert function["Architectures"] == [{"Ref": "Architecture"}]
 
 
@@ -207,21 +215,27 @@ def test_nothing_logs_payloads(template: Template) -> None:
     assert "POWERTOOLS_LOGGER_LOG_EVENT" not in json.dumps(template)
 
 
-def test_the_state_machine_is_traced_and_logged(template: Template) -> None:
-    (machine,) = of_type(template, "AWS::StepFunctions::StateMachine").values()
-
-    assert machine["Properties"]["StateMachineType"] == "EXPRESS"
-    assert machine["Properties"]["TracingConfiguration"] == {"Enabled": True}
-    assert machine["Properties"]["LoggingConfiguration"]["Destinations"]
+def test_the_state_machines_are_those_the_rules_below_are_for(template: Template) -> None:
+    assert set(of_type(template, "AWS::StepFunctions::StateMachine")) == set(MACHINES)
 
 
-def test_the_state_machine_is_given_exactly_its_substitutions(template: Template) -> None:
-    (machine,) = of_type(template, "AWS::StepFunctions::StateMachine").values()
-    definition = (ROOT / "statemachines" / "batcher.asl.json").read_text()
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_state_machine_is_traced_and_logged(template: Template, name: str) -> None:
+    machine = properties(template, name)
+
+    assert machine["StateMachineType"] == MACHINES[name][0]
+    assert machine["TracingConfiguration"] == {"Enabled": True}
+    assert machine["LoggingConfiguration"]["Destinations"]
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_state_machine_is_given_exactly_its_substitutions(template: Template, name: str) -> None:
+    machine = properties(template, name)
+    definition = (ROOT / "statemachines" / MACHINES[name][1]).read_text()
 
     used = set(re.findall(r"\$\{(\w+)\}", definition))
 
-    assert used == set(machine["Properties"]["DefinitionSubstitutions"])
+    assert used == set(machine["DefinitionSubstitutions"])
 
 
 @pytest.mark.parametrize("kind", ["AWS::DynamoDB::Table", "AWS::S3::Bucket"])
@@ -269,6 +283,7 @@ def test_the_resources_are_named_by_cloudformation_or_after_the_stack(template: 
 
 def test_the_outputs_are_there_that_users_and_tests_read(template: Template) -> None:
     needed = {"ApiUrl", "ApiId", "ApiKeyId", "BatcherArn", "JobsTableName", "BlobBucketName"}
+    needed |= {f"{name}Arn" for name in MACHINES}
     needed |= {f"{name}Url" for name in QUEUES} | {f"{name}Arn" for name in FUNCTIONS}
 
     assert needed <= set(template["Outputs"])
