@@ -30,8 +30,8 @@ IMAGE = f"public.ecr.aws/lambda/python:{PYTHON_VERSION}-{ARCHITECTURE}"
 EVENTS = [
     ROOT / "events" / f"{name}.json"
     for name in (
-        *("api.health", "dispatch.messages", "run_batch.batch"),
-        *("give_back.unavailable", "ping.schedule"),
+        *("api.health", "authorize.bearer", "chat.chat", "dispatch.messages"),
+        *("run_batch.batch", "give_back.unavailable", "ping.schedule"),
     )
 ]
 PULL_TIMEOUT_S = 120
@@ -89,7 +89,9 @@ class Invoke:
     def __init__(self, template: Path, variables: Path) -> None:
         self._options = [
             *("--template-file", str(template), "--env-vars", str(variables), "--skip-pull-image"),
-            *("--parameter-overrides", f"Architecture={ARCHITECTURE}", "EngineUrl=unused:1"),
+            # Without the web adapter, whose layer is at AWS.
+            *("--parameter-overrides", "Stage=local", f"Architecture={ARCHITECTURE}"),
+            "EngineUrl=unused:1",
         ]
 
     def __call__(self, function: str, event: Path) -> Any:
