@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from synapse.domain.estimate import ServiceRate
 from synapse.domain.inference import ChatMessage, Completion, Delta, Embeddings, ModelInput
 from synapse.domain.job import SlaTier, Usage
 from synapse.domain.model import ServiceSample, Task
+from synapse.domain.pace import MIN_SAMPLES, Pacemaker
 from tests.factories import a_chat_model, a_model, a_pool
 from tests.fakes import MemoryRegistry, ScriptedEngine
 from tests.faults import failing_before
@@ -139,6 +142,35 @@ async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
     assert engine.started == []
     assert told(world).outcome == "refused"
     await (await world.direct.begin(a_request(timeout_s=60.0))).aclose()
+
+
+async def test_company_that_would_make_an_answer_late_is_learned_from_the_last_ones() -> None:
+    world, _ = stepping(lambda pool, request: words("a"))
+    pacemaker = world.direct.pacemakers[CHAT]
+    for crowd in range(1, 9):
+        pacemaker.ended(world.clock(), crowd, 1.0 + 2.0 * crowd)
+    world.slots.occupy(CHAT, 3)
+    lane = replace(world.direct, pacemakers=defaultdict(Pacemaker, {CHAT: pacemaker}))
+
+    # Among four in all an answer takes 9 s, though half of the slots are free.
+    with pytest.raises(Overloaded) as caught:
+        await lane.begin(a_request(timeout_s=8.0))
+    await (await lane.begin(a_request(timeout_s=10.0))).aclose()
+    await (await lane.begin(a_request(timeout_s=8.0, stream_s=600.0))).aclose()
+    assert caught.value.retry_after_s >= 1
+
+
+async def test_each_answer_teaches_the_pace_of_its_model() -> None:
+    world, _ = stepping(lambda pool, request: words("a"))
+    lane = world.direct
+    for _ in range(MIN_SAMPLES):
+        async with await lane.begin(a_request()) as generation:
+            await read(generation)
+
+    pace = lane.pacemakers[CHAT].pace(world.clock())
+
+    assert pace is not None
+    assert 0 <= pace.alone_s < 1
 
 
 async def test_flex_takes_a_free_slot_and_waits_for_none() -> None:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from synapse.application.attempts import Attempts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.generation import Admitted, Generation, SampleDelta
-from synapse.domain.admission import AdmissionPolicy, Demand, slot_time_s
+from synapse.domain.admission import AdmissionPolicy, Demand, Speed, slot_time_s
 from synapse.domain.answer import Answered, Timings
 from synapse.domain.errors import InvalidRequest, Overloaded, Unavailable
 from synapse.domain.inference import ModelInput, Result
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Pool, ServiceSample
+from synapse.domain.pace import Pacemaker
 from synapse.domain.retry import RetryPolicy
 from synapse.ports import Clock, Entry, InFlight, Registry, StreamingEngine, Telemetry
 
@@ -71,9 +73,13 @@ class Answer:
     timings: Timings
 
 
+def _pacemakers() -> defaultdict[str, Pacemaker]:
+    return defaultdict(Pacemaker)
+
+
 @dataclass(frozen=True, slots=True)
 class DirectLane:
-    """The use case behind every synchronous route."""
+    """The use case behind every synchronous route; `pacemakers` are by model."""
 
     registry: Registry
     engine: StreamingEngine
@@ -81,6 +87,7 @@ class DirectLane:
     telemetry: Telemetry
     clock: Clock
     policy: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+    pacemakers: defaultdict[str, Pacemaker] = field(default_factory=_pacemakers)
     max_input_bytes: int = MAX_INPUT_BYTES
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     uniform: Callable[[], float] = random.random
@@ -127,14 +134,16 @@ class DirectLane:
         return Answer(generation.spec, generation.pool, result, generation.timings)
 
     async def _enter(self, request: DirectRequest, spec: ModelSpec) -> Entry:
-        rate = await self.registry.service_rate(spec.name, self.clock())
+        now = self.clock()
+        rate = await self.registry.service_rate(spec.name, now)
+        speed = Speed(spec.slots, rate, self.pacemakers[spec.name].pace(now))
         is_stream = request.stream_s is not None
         demand = Demand(request.input.samples, request.timeout_s, request.tier, is_stream)
         entry = await self.in_flight.enter(
             spec.name,
             demand.items,
-            self.policy.limit(demand, rate, spec.slots),
-            self.clock() + request.whole_s + ENTRY_GRACE_S,
+            self.policy.limit(demand, speed),
+            now + request.whole_s + ENTRY_GRACE_S,
         )
         if entry is not None:
             return entry
@@ -143,7 +152,7 @@ class DirectLane:
         raise Overloaded(
             f"model {spec.name!r} has {in_flight} requests under way, too many to answer another "
             f"within {request.timeout_s:g} s; try again later",
-            retry_after_s=self.policy.retry_after_s(demand, in_flight, rate, spec.slots),
+            retry_after_s=self.policy.retry_after_s(demand, in_flight, speed),
         )
 
     async def _leave(self, entry: Entry, generation: Generation) -> None:
@@ -159,12 +168,18 @@ class DirectLane:
                 generation.usage,
             )
         )
-        if not generation.is_success:
-            return
+        if generation.is_success:
+            await self._measure(entry, generation)
+
+    async def _measure(self, entry: Entry, generation: Generation) -> None:
+        timings, slots, now = generation.timings, generation.spec.slots, self.clock()
         took_s = timings.total_s - timings.held_s
-        each_s = slot_time_s(took_s, entry.ahead, entry.items, generation.spec.slots)
+        each_s = slot_time_s(took_s, entry.ahead, entry.items, slots)
         sample = ServiceSample(entry.model, entry.items, each_s * entry.items)
         try:
-            await self.registry.record_service(sample, self.clock())
+            await self.registry.record_service(sample, now)
+            others = (entry.ahead + await self.in_flight.count(entry.model)) / 2
         except Unavailable as error:
             logger.warning("service time not recorded: %s", error.message)
+        else:
+            self.pacemakers[entry.model].ended(now, others + entry.items, took_s)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from synapse.domain.estimate import ServiceRate, estimated_wait_s
 from synapse.domain.job import SlaTier
+from synapse.domain.pace import Pace
 
 MIN_RETRY_AFTER_S = 1
 MAX_RETRY_AFTER_S = 120
@@ -45,24 +46,52 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """What is known of how fast a model is: slots, the mean slot time, and the cost of company."""
+
+    slots: int
+    rate: ServiceRate
+    pace: Pace | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
     """How many items of a model may be in flight at once, counted with the newcomer's own.
 
-    What starts at once is always admitted: no later moment would suit it better. Until a model's
-    speed was measured, `unmeasured_per_slot` items a slot are; `max_per_slot` bounds what may wait
-    at a worker whatever time the callers have.
+    Who comes to an idle model is always admitted: no later moment would suit better; and so is
+    what finds free slots, unless the pace tells that company slows it down too much. Until a
+    model's speed was measured, `unmeasured_per_slot` items a slot are; `max_per_slot` bounds what
+    may wait at a worker whatever time the callers have.
     """
 
     unmeasured_per_slot: int = 4
     max_per_slot: int = 256
     unmeasured_retry_after_s: int = 5
 
-    def limit(self, demand: Demand, rate: ServiceRate, slots: int) -> int:
+    def limit(self, demand: Demand, speed: Speed) -> int:
         """The most items in flight with which `demand` is still answered in time."""
+        by_slots = self._limit_by_slots(demand, speed)
+        if speed.pace is None or demand.is_stream:
+            return by_slots
+        return max(demand.items, math.floor(min(by_slots, speed.pace.most(demand.timeout_s))))
+
+    def retry_after_s(self, demand: Demand, in_flight: int, speed: Speed) -> int:
+        """When to ask again: as much must have ended as lies beyond the limit, in whole seconds."""
+        per_item_s = speed.rate.seconds_per_item
+        if per_item_s is None:
+            return self.unmeasured_retry_after_s
+        room_at = self.limit(demand, speed) - demand.items
+        drained_s = max(0, in_flight - room_at) * per_item_s / speed.slots
+        if speed.pace is not None:
+            drained_s = max(drained_s, speed.pace.drain_s(in_flight, room_at))
+        return min(MAX_RETRY_AFTER_S, max(MIN_RETRY_AFTER_S, math.ceil(drained_s)))
+
+    def _limit_by_slots(self, demand: Demand, speed: Speed) -> int:
+        slots = speed.slots
         at_once = max(slots, demand.items)
         if demand.tier is SlaTier.BRONZE:
             return at_once
-        per_item_s = rate.seconds_per_item
+        per_item_s = speed.rate.seconds_per_item
         if per_item_s is None:
             return max(at_once, slots * self.unmeasured_per_slot)
         spare_s = demand.timeout_s - (0.0 if demand.is_stream else per_item_s)
@@ -71,15 +100,6 @@ class AdmissionPolicy:
         if spare_s * slots >= (most - slots) * per_item_s:
             return max(at_once, most)
         return max(at_once, slots + math.floor(spare_s * slots / per_item_s))
-
-    def retry_after_s(self, demand: Demand, in_flight: int, rate: ServiceRate, slots: int) -> int:
-        """When to ask again: as much must have ended as lies beyond the limit, in whole seconds."""
-        per_item_s = rate.seconds_per_item
-        if per_item_s is None:
-            return self.unmeasured_retry_after_s
-        excess = in_flight + demand.items - self.limit(demand, rate, slots)
-        drained_s = math.ceil(max(0.0, excess * per_item_s / slots))
-        return min(MAX_RETRY_AFTER_S, max(MIN_RETRY_AFTER_S, drained_s))
 
 
 def predicted_s(ahead: int, items: int, rate: ServiceRate, slots: int) -> float | None:
