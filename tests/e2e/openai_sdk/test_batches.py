@@ -162,9 +162,9 @@ def test_a_batch_that_cannot_be_is_refused(
 
 
 def test_a_cancelled_batch_keeps_what_was_done(client: OpenAI) -> None:
-    lines = [_line(number) for number in range(200)]
-    for line in lines:
-        line["body"] |= {"max_tokens": 24, "ignore_eos": True}
+    lines = [_line(number) for number in range(100)]
+    for line in lines[1:]:
+        line["body"] |= {"max_tokens": 1000, "ignore_eos": True}
     batch = _create(client, lines)
     while (batch.request_counts is None or batch.request_counts.completed < 1) and (
         batch.status not in ENDED
@@ -179,7 +179,7 @@ def test_a_cancelled_batch_keeps_what_was_done(client: OpenAI) -> None:
     assert done.status == "cancelled"
     assert done.cancelled_at is not None
     assert done.request_counts is not None
-    assert 1 <= done.request_counts.completed < 200
+    assert 1 <= done.request_counts.completed < 100
     assert len(_lines(client, done.output_file_id)) == done.request_counts.completed
     assert client.batches.cancel(batch.id).status == "cancelled"
 
