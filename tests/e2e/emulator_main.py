@@ -1,4 +1,4 @@
-"""Starts MiniStack with four corrections; run by the Python of MiniStack's own environment.
+"""Starts MiniStack with five corrections; run by the Python of MiniStack's own environment.
 
 - Lambda reports a failed invocation under the name of the exception's class, and the batcher's
   retries go by that name. MiniStack 1.5 reports every exception of a Python function as
@@ -7,6 +7,7 @@
 - An API whose `apiKeySource` is AUTHORIZER takes the key that its authorizer names.
 - An integration that streams is called by another address. MiniStack knows the other one only, and
   answers whole.
+- A template writes the slash of a binary media type as `~1`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _action_of = iam_actions.extract_iam_action
 _ask_authorizer = apigateway_v1._invoke_authorizer_lambda
 _authorize = apigateway_v1._authorize_request_v1
 _key_of_header = apigateway_v1._api_key_from_request
+_matches_type = apigateway_v1._media_type_matches
 _function_of = apigateway_v1._extract_lambda_ref_from_integration_uri
 
 KEY = "usageIdentifierKey"
@@ -88,6 +90,11 @@ def function_of(uri: str) -> Any:
     return _function_of(uri.replace("/response-streaming-invocations", "/invocations"))
 
 
+def matches_type(media_type: str, patterns: list[str]) -> Any:
+    return _matches_type(media_type, [pattern.replace("~1", "/") for pattern in patterns])
+
+
+apigateway_v1._media_type_matches = matches_type
 apigateway_v1._extract_lambda_ref_from_integration_uri = function_of
 apigateway_v1._invoke_authorizer_lambda = ask_and_keep_the_key
 apigateway_v1._authorize_request_v1 = authorize_and_take_the_key
