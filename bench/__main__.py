@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import embeddings, engine_ratio, noop, streaming
+from bench import batches, embeddings, engine_ratio, noop, streaming
 from bench.server import resident_mib, server
 from synapse_server.cli import MODELS
 
@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs of the ratio")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
     parser.add_argument(
-        "--only", choices=["engine", "stream", "embeddings", "noop", "start"], help="one part"
+        "--only",
+        choices=["engine", "stream", "embeddings", "noop", "batches", "start"],
+        help="one part",
     )
     arguments = parser.parse_args()
     print(f"Machine: {_machine()}\n")
@@ -31,6 +33,8 @@ def main() -> None:
         _embeddings(arguments.rounds)
     if arguments.only in (None, "noop"):
         _noop(arguments.seconds)
+    if arguments.only in (None, "batches"):
+        _batches()
     if arguments.only in (None, "start"):
         _start()
 
@@ -102,6 +106,22 @@ def _noop(seconds: float) -> None:
     print(
         f"| server memory before → after {result.jobs} jobs "
         f"| {result.memory_before_mib:.0f} → {result.memory_after_mib:.0f} MiB | flat |"
+    )
+    print()
+
+
+def _batches() -> None:
+    found = batches.measure()
+    print(f"A file batch of {found.lines:,} lines ({found.file_mib:.0f} MiB) on the no-op model")
+    print("| figure | measured |")
+    print("| --- | --- |")
+    print(f"| upload | {found.upload_s:.1f} s |")
+    print(f"| looking through the file | {found.validate_s:.1f} s |")
+    print(f"| lines/s, first submitted to last answered | {found.lines_per_s:.0f} |")
+    print(f"| writing the output file | {found.finalize_s:.1f} s |")
+    quarters = ", ".join(f"{mib:.0f}" for mib in found.quarters)
+    print(
+        f"| server memory before; at most in each quarter | {found.before_mib:.0f}; {quarters} MiB |"
     )
     print()
 
