@@ -120,9 +120,8 @@ def _batches() -> None:
     print(f"| lines/s, first submitted to last answered | {found.lines_per_s:.0f} |")
     print(f"| writing the output file | {found.finalize_s:.1f} s |")
     quarters = ", ".join(f"{mib:.0f}" for mib in found.quarters)
-    print(
-        f"| server memory before; at most in each quarter | {found.before_mib:.0f}; {quarters} MiB |"
-    )
+    print(f"| server memory before | {found.before_mib:.0f} MiB |")
+    print(f"| at most in each quarter of the lines | {quarters} MiB |")
     print()
 
 
