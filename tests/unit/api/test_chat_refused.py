@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from synapse.api.resolver import Api
 from synapse.domain.errors import (
     ContextLengthExceeded,
     EngineError,
@@ -158,14 +159,19 @@ FIELDS = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=150)
+@pytest.fixture(scope="module")
+def api() -> Api:
+    return api_of(World())
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(route=st.sampled_from(ROUTES), changes=st.dictionaries(FIELDS, JSON, min_size=1, max_size=3))
 async def test_no_body_makes_the_server_fail(
-    route: tuple[str, dict[str, Any]], changes: dict[str, Any]
+    api: Api, route: tuple[str, dict[str, Any]], changes: dict[str, Any]
 ) -> None:
     path, body = route
 
-    answer = await call(api_of(World()), "POST", path, {**body, **changes})
+    answer = await call(api, "POST", path, {**body, **changes})
 
     assert answer.status == 200 or 400 <= answer.status < 500
     if answer.status != 200:
