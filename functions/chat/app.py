@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Every request needs it: gRPC is loaded while the environment is initialised, not by the first one.
+import synapse.adapters.triton.engine  # noqa: F401
 from synapse.api.asgi import AsgiApp, Message, Receive, Scope, Send
 from synapse.bootstrap_aws import Target, target
 from synapse.observability import lambda_logger
