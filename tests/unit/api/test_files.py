@@ -233,3 +233,13 @@ async def test_a_bad_query_is_refused_by_name(api: Api, name: str, value: str) -
     refused = await call(api, "GET", "/v1/files", query={name: value})
 
     assert (refused.status, refused.error["param"]) == (400, name)
+
+
+@pytest.mark.parametrize("file_id", ["file-none", "x", "x" * 3000, "ü" * 1000, "a%2Fb", "' OR 1=1"])
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("DELETE", ""), ("GET", "/content")])
+async def test_any_other_id_is_not_found(api: Api, method: str, path: str, file_id: str) -> None:
+    await upload(api)
+
+    answered = await call(api, method, f"/v1/files/{file_id}{path}")
+
+    assert (answered.status, answered.error["code"]) == (404, "file_not_found")

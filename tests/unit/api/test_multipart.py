@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synapse.api.multipart import MAX_FIELD_BYTES, Form
@@ -34,6 +35,7 @@ contents = st.binary() | st.sampled_from(
 fields = st.lists(st.tuples(names, st.none() | names, contents), max_size=5)
 
 
+@settings(deadline=None)
 @given(fields, st.integers(1, 200))
 async def test_the_parts_do_not_depend_on_how_the_body_is_cut(
     fields: list[Field], size: int
@@ -122,3 +124,17 @@ async def test_a_field_that_is_no_short_text_is_refused(content: bytes) -> None:
             await part.text()
 
     assert refused.value.param == "purpose"
+
+
+@settings(deadline=None)
+@given(st.data())
+async def test_a_damaged_form_is_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
+    body = bytearray(form(("purpose", None, b"batch"), ("file", "in.jsonl", b"{}\r\n--\r\n")))
+    for _ in range(data.draw(st.integers(1, 5))):
+        place = data.draw(st.integers(0, len(body) - 1))
+        body[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    kind = data.draw(st.just(FORM_TYPE) | st.text(max_size=40).map("multipart/form-data; ".__add__))
+
+    with suppress(MalformedForm):
+        parts = await read(chunked(bytes(body), data.draw(st.integers(1, 50))), kind)
+        assert all(isinstance(content, bytes) for _, _, content in parts)

@@ -169,7 +169,7 @@ class Form:
 
 
 def _boundary(content_type: str) -> bytes:
-    kind, options = parse_options_header(content_type)
+    kind, options = parse_options_header(content_type.encode("latin-1", "replace"))
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data":
         raise MalformedForm("Content-Type: must be multipart/form-data", param="Content-Type")

@@ -15,7 +15,7 @@ from synapse.domain.errors import (
     Unavailable,
     UploadUnknown,
 )
-from synapse.domain.file import MAX_FILE_BYTES, NewFile, StoredFile
+from synapse.domain.file import MAX_FILE_BYTES, MAX_ID_CHARS, NewFile, StoredFile
 from synapse.domain.upload import (
     MAX_PART_BYTES,
     UPLOAD_EXPIRY_S,
@@ -144,7 +144,8 @@ class Uploads:
         return UploadView(replace(upload, state=UploadState.CANCELLED), UploadState.CANCELLED)
 
     async def _get(self, upload_id: UploadId, tenant: str) -> Upload:
-        upload = await self._store.get(tenant, upload_id)
+        is_id = len(upload_id) <= MAX_ID_CHARS
+        upload = await self._store.get(tenant, upload_id) if is_id else None
         if upload is None:
             raise UploadUnknown(f"no such upload: {upload_id[:80]!r}", param="upload_id")
         return upload

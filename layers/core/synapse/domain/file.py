@@ -13,6 +13,9 @@ FileId = NewType("FileId", str)
 MAX_FILE_BYTES = 200 * 1024 * 1024
 """The largest input of a batch."""
 
+MAX_ID_CHARS = 100
+"""Of any id that is ever given."""
+
 MAX_FILENAME_CHARS = 512
 MIN_EXPIRY_S = 3600
 MAX_EXPIRY_S = 30 * 86_400
