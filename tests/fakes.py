@@ -18,6 +18,7 @@ from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.errors import EngineError, IdempotencyConflict
 from synapse.domain.estimate import ServiceRate
 from synapse.domain.inference import Completion, Delta, Embeddings, Result
+from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import (
     Failure,
     Job,
@@ -321,6 +322,9 @@ class RecordingTelemetry:
 
     def answered(self, answered: Answered) -> None:
         self.events.append(("answered", (answered,)))
+
+    def file_batch_ended(self, batch: FileBatch) -> None:
+        self.events.append(("file_batch_ended", (batch,)))
 
     def pinged(self, health: WorkerHealth) -> None:
         self.events.append(("pinged", (health,)))

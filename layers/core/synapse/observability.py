@@ -37,6 +37,8 @@ class Metric(StrEnum):
     PING_TIME = "PingMs"
     QUEUE_DEPTH = "QueueDepth"
     SWEPT_JOBS = "SweptJobs"
+    FILE_BATCHES_ENDED = "FileBatchesEnded"
+    FILE_BATCH_TIME = "FileBatchMs"
 
 
 def lambda_logger() -> Logger:

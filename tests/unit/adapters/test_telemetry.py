@@ -14,7 +14,7 @@ from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.domain.admission import Load
 from synapse.domain.answer import Answered, Timings
 from synapse.domain.job import Usage
-from tests.factories import a_health
+from tests.factories import NOW, a_file_batch, a_health
 
 STREAMED = Answered("m", "cpu", "length", True, Timings(0.1, 0.25, 2.25), Usage(7, 5))
 WHOLE = Answered("m", "cpu", "stop", True, Timings(0.0, None, 1.0), Usage(2, 3))
@@ -85,3 +85,19 @@ def test_the_gauges_tell_what_runs_and_what_waits() -> None:
     assert read["synapse_num_requests_waiting[('model', 'm')]"] == 3
     assert read["synapse_num_requests_running[('model', 'idle')]"] == 0
     assert read["synapse_num_requests_waiting[('model', 'idle')]"] == 0
+
+
+def test_file_batches_are_counted_by_how_they_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    prometheus, emf = PrometheusTelemetry(), EmfTelemetry("advance_batch")
+    for telemetry in (prometheus, emf):
+        telemetry.file_batch_ended(a_file_batch().failed([], NOW + 2))
+    emf.flush()
+
+    read = samples(prometheus.render())
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert read["synapse_file_batches_ended_total[('status', 'failed')]"] == 1
+    assert (line["status"], line["FileBatchesEnded"], line["FileBatchMs"]) == (
+        "failed",
+        [1],
+        [2000],
+    )

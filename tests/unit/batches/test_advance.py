@@ -60,6 +60,7 @@ async def test_a_thousand_lines_with_ten_broken_give_990_answers_and_10_errors(
     assert set(world.completions.values()) == {1}
     assert (batch.usage.prompt_tokens, batch.usage.completion_tokens) == (1980, 2970)
     assert batch.usage.cached_tokens == 990
+    assert world.telemetry.of("file_batch_ended") == [(batch,)]
 
 
 @pytest.mark.parametrize("kind", BROKEN)

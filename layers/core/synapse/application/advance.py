@@ -152,6 +152,7 @@ class Advancer:
 
     async def _clear_up(self, batch: FileBatch) -> None:
         logger.info("file batch ended", extra={"batch": batch.id, "status": batch.status.value})
+        self.tools.telemetry.file_batch_ended(batch)
         for part in (*batch.output_parts, *batch.error_parts):
             await self.tools.blobs.delete(part_key(batch, part))
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
+from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, Priority
 from synapse.domain.model import Pool, WorkerHealth
 
@@ -28,6 +29,10 @@ class Telemetry(Protocol):
 
     def answered(self, answered: Answered) -> None:
         """A request on the line came to its end, or was refused."""
+        ...
+
+    def file_batch_ended(self, batch: FileBatch) -> None:
+        """A file batch reached a final status."""
         ...
 
     def pinged(self, health: WorkerHealth) -> None:

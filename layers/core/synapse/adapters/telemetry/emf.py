@@ -8,6 +8,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
+from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, JobState, Priority
 from synapse.domain.model import Pool, WorkerHealth
 from synapse.observability import NAMESPACE, Metric
@@ -69,6 +70,13 @@ class EmfTelemetry:
         per_token_s = timings.per_token_s(usage.completion_tokens)
         if per_token_s is not None:
             self._time(Metric.TOKEN_TIME, per_token_s, model=model)
+
+    def file_batch_ended(self, batch: FileBatch) -> None:
+        """See `Telemetry`."""
+        status = batch.status
+        self._count(Metric.FILE_BATCHES_ENDED, 1, status=status)
+        elapsed_s = batch.entered[status] - batch.created_at
+        self._time(Metric.FILE_BATCH_TIME, elapsed_s, status=status)
 
     def pinged(self, health: WorkerHealth) -> None:
         """See `Telemetry`."""

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
+from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, Priority
 from synapse.domain.model import Pool, WorkerHealth
 
@@ -70,6 +71,12 @@ class PrometheusTelemetry:
         self._swept = Counter(
             "synapse_swept_jobs", "Jobs the sweeper moved.", ["remedy"], registry=registry
         )
+        self._file_batches = Counter(
+            "synapse_file_batches_ended",
+            "File batches ended, by final status.",
+            ["status"],
+            registry=registry,
+        )
 
     def _histogram(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, ["model"], buckets=SECONDS, registry=self._registry)
@@ -111,6 +118,10 @@ class PrometheusTelemetry:
         per_token_s = timings.per_token_s(usage.completion_tokens)
         if per_token_s is not None:
             self._per_token.labels(model).observe(per_token_s)
+
+    def file_batch_ended(self, batch: FileBatch) -> None:
+        """See `Telemetry`."""
+        self._file_batches.labels(batch.status).inc()
 
     def pinged(self, health: WorkerHealth) -> None:
         """See `Telemetry`; the registry's health is exposed instead (`exposition`)."""
