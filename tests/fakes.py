@@ -17,8 +17,8 @@ from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.errors import EngineError, IdempotencyConflict
 from synapse.domain.estimate import ServiceRate
-from synapse.domain.inference import Completion, Delta, Embeddings, Result
 from synapse.domain.file_batch import FileBatch
+from synapse.domain.inference import Completion, Delta, Embeddings, Result
 from synapse.domain.job import (
     Failure,
     Job,
