@@ -30,9 +30,10 @@ def chunks_of(response: Response) -> AsyncGenerator[bytes, None]:
 
 
 async def events(response: Response) -> list[Any]:
-    """All events: their JSON, and the text of what is none (comments, [DONE])."""
+    """All events: their JSON, or their text where it is none ([DONE]); comments are no events."""
     wire = b"".join([chunk async for chunk in chunks_of(response)])
-    return [_read(part) for part in wire.decode().split("\n\n") if part]
+    parts = wire.decode().split("\n\n")
+    return [_read(part) for part in parts if part.startswith("data: ")]
 
 
 def texts(told: Sequence[Any]) -> dict[int, str]:
