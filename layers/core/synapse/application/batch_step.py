@@ -155,6 +155,8 @@ class BatchStep:
 
     async def _prepare(self, line: RawLine) -> Job | None:
         """The job of a line; None if the line is an error already."""
+        # Others share the event loop, and write tokens in it.
+        await asyncio.sleep(0)
         try:
             envelope = envelope_of(line, self.batch.endpoint)
         except BadLine as error:
