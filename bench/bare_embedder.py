@@ -1,27 +1,68 @@
 """The embedding model alone, in the worker's environment: no Triton, no Synapse, the same session.
 
-Reads a line of JSON `{"batches": [[text, …], …]}` on standard input, embeds batch after batch and
-answers with `{"seconds": s}`; ends with its input.
+Reads a line of JSON `{"requests": [[text, …], …], "callers": n}` on standard input and answers
+with `{"seconds": s}` once all requests are; ends with its input. Each caller is a thread that asks
+again as soon as it is answered; what waits when the session is free is embedded together, up to
+what Triton would put into one batch.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from synapse_worker.embedder import Embedder, EmbedderSettings
 
+MAX_BATCH = 64
+
+
+class Batcher:
+    """One thread that takes whatever waits."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._waiting: deque[tuple[list[str], Future[Any]]] = deque()
+        self._some = threading.Semaphore(0)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def embed(self, texts: list[str]) -> None:
+        """Return once the texts are embedded."""
+        answer: Future[Any] = Future()
+        self._waiting.append((texts, answer))
+        self._some.release()
+        answer.result()
+
+    def _run(self) -> None:
+        while True:
+            self._some.acquire()
+            batch = [self._waiting.popleft()]
+            size = len(batch[0][0])
+            while self._waiting and size + len(self._waiting[0][0]) <= MAX_BATCH:
+                self._some.acquire()
+                batch.append(self._waiting.popleft())
+                size += len(batch[-1][0])
+            rows = self._embedder.read_texts([text for texts, _ in batch for text in texts])
+            vectors = self._embedder.embed(rows)
+            for _, answer in batch:
+                answer.set_result(vectors)
+
 
 def main(model_package: str) -> None:
-    embedder = Embedder(EmbedderSettings.from_parameters({"model_package": model_package}))
+    settings = EmbedderSettings.from_parameters({"model_package": model_package})
+    batcher = Batcher(Embedder(settings))
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
-        batches = json.loads(line)["batches"]
-        started = time.perf_counter()
-        for batch in batches:
-            embedder.embed(embedder.read_texts(batch))
-        print(json.dumps({"seconds": time.perf_counter() - started}), flush=True)
+        order = json.loads(line)
+        with ThreadPoolExecutor(order["callers"]) as callers:
+            started = time.perf_counter()
+            for _ in callers.map(batcher.embed, order["requests"]):
+                pass
+            print(json.dumps({"seconds": time.perf_counter() - started}), flush=True)
 
 
 if __name__ == "__main__":

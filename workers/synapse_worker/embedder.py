@@ -4,6 +4,7 @@ Blocking and free of Triton, so that a benchmark can drive it bare.
 """
 
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+
+# Spreading a few sentences over threads costs more than reading them. Read at the first use.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 from tokenizers import Tokenizer
 
 from synapse_worker.bert import EMBEDDING, INPUT_IDS, LENGTHS, WEIGHTS, BertConfig, sentence_encoder
