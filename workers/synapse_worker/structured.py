@@ -19,7 +19,7 @@ def constraint(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if not wanted:
         return {}
     if len(wanted) > 1:
-        raise InvalidRequest(f"only one structured output constraint, got {', '.join(wanted)}")
+        raise InvalidRequest(f"'structured_outputs' holds one constraint, not {', '.join(wanted)}")
     ((kind, value),) = wanted.items()
     if kind == "json_object":
         return {"json_schema": {"type": "object"}}
@@ -28,7 +28,7 @@ def constraint(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "choice":
         return {"grammar": _choice_grammar(value)}
     if not isinstance(value, str) or not value:
-        raise InvalidRequest(f"structured output '{kind}' must be a non-empty string")
+        raise InvalidRequest(f"'structured_outputs.{kind}' must be a non-empty string")
     return {"grammar": _regex_grammar(value) if kind == "regex" else value}
 
 
@@ -65,16 +65,16 @@ def _schema(value: Any) -> dict[str, Any]:
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise InvalidRequest(f"the JSON schema is not JSON: {error}") from None
+            raise InvalidRequest(f"'structured_outputs.json' is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InvalidRequest("the JSON schema must be an object")
+        raise InvalidRequest("'structured_outputs.json' must be an object")
     return value
 
 
 def _choice_grammar(value: Any) -> str:
     """GBNF quotes and escapes strings the way JSON does."""
     if not isinstance(value, list) or not value or not all(isinstance(c, str) and c for c in value):
-        raise InvalidRequest("structured output 'choice' must be a list of non-empty strings")
+        raise InvalidRequest("'structured_outputs.choice' must be a list of non-empty strings")
     return "root ::= " + " | ".join(json.dumps(choice) for choice in value)
 
 

@@ -77,6 +77,32 @@ async def test_an_input_beyond_the_context_is_told_in_openais_words(
     assert answer.error["message"].startswith("This model's maximum context length is 4096 tokens.")
 
 
+FORM = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "nonsense"}}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"response_format": FORM}, "response_format"),
+        ({"guided_grammar": "root ::= ((("}, "guided_grammar"),
+        ({"structured_outputs": {"regex": "("}}, "structured_outputs"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [InvalidInput("cannot", param="structured_outputs"), InvalidInput("failed to parse grammar")],
+)
+async def test_a_form_that_the_engine_cannot_apply_is_told_by_its_parameter(
+    error: InvalidInput, asked: dict[str, Any], param: str
+) -> None:
+    world = World(engine=ScriptedEngine(lambda _: error))
+
+    answer = await call(api_of(world), "POST", CHATS, {**HELLO, **asked})
+
+    assert (answer.status, answer.error["param"]) == (400, param)
+    assert answer.error["message"].startswith(f"{param}: ")
+
+
 async def test_a_worker_that_stays_away_is_a_503_to_be_tried_again() -> None:
     world = World(engine=ScriptedEngine(lambda _: EngineUnavailable("down")))
 

@@ -6,7 +6,6 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -100,7 +99,7 @@ class LlamaEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         """Load the model and run it once: an engine that is not warm is not ready."""
-        self._gguf = settings.gguf
+        self._metadata = read_metadata(settings.gguf)
         self._server = xllamacpp.Server(_common_params(settings))
         self._constraints_in_force: set[str] = set()
         self._first_token({"prompt": "Hello"})
@@ -109,7 +108,13 @@ class LlamaEngine:
         """Stream a completion; `on_piece` gets JSON text and returns True to stop it."""
         self._server.handle_completions(json.dumps({**request, "stream": True}), on_piece)
 
-    def check_constraint(self, request: Mapping[str, Any]) -> None:
+    def check(self, request: Mapping[str, Any]) -> None:
+        """Refuse what the engine would silently ignore."""
+        if any(token >= self._vocabulary for token, _ in request.get("logit_bias", ())):
+            raise InvalidRequest("'logit_bias' has ids that are not in the vocabulary")
+        self._check_constraint(request)
+
+    def _check_constraint(self, request: Mapping[str, Any]) -> None:
         """Refuse a schema or pattern the engine would ignore.
 
         LLGuidance prints an error for one it cannot compile and llama.cpp then generates freely.
@@ -124,16 +129,22 @@ class LlamaEngine:
         greedy = {"temperature": 0.0, "top_k": 1, "samplers": ["top_k"]}
         bias = {"logit_bias": [[bait, IRRESISTIBLE]]}
         if self._first_token({"prompt": "x", **greedy, **bias, **constraint}) == bait:
-            raise InvalidRequest("the engine cannot apply this schema, pattern or grammar")
+            raise InvalidRequest(
+                "'structured_outputs': the engine cannot apply this schema, pattern or grammar"
+            )
         if len(self._constraints_in_force) >= MAX_REMEMBERED_CONSTRAINTS:
             self._constraints_in_force.clear()
         self._constraints_in_force.add(key)
 
-    @cached_property
+    @property
+    def _vocabulary(self) -> int:
+        """How many tokens there are: their ids are below it."""
+        return int(self._metadata["tokenizer.ggml.tokens"])
+
+    @property
     def _control_token(self) -> int:
-        metadata = read_metadata(self._gguf)
-        end = metadata.get("tokenizer.ggml.eos_token_id", 0)
-        return int(metadata.get("tokenizer.ggml.bos_token_id", end))
+        end = self._metadata.get("tokenizer.ggml.eos_token_id", 0)
+        return int(self._metadata.get("tokenizer.ggml.bos_token_id", end))
 
     def _first_token(self, request: Mapping[str, Any]) -> int | None:
         """The id of the first token of a completion; None when there is none."""

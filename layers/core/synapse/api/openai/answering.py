@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -21,12 +22,15 @@ from synapse.api.resolver import Answered, Reply, StreamReply
 from synapse.api.services import Services
 from synapse.application.checks import served_model
 from synapse.application.direct import DirectRequest, Generation
-from synapse.domain.errors import ContextLengthExceeded, EngineError
+from synapse.domain.errors import ContextLengthExceeded, EngineError, InvalidInput
 from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.model import ModelSpec
 from synapse.ids import new_id
 
 MAX_UNREAD = 64
+OF_FORM = re.compile(r"schema|grammar|regex|pattern", re.I)
+"""What engines complain of that cannot apply the form they were to hold an answer to."""
+
 T = TypeVar("T")
 
 PythonDeadline = Annotated[
@@ -90,8 +94,8 @@ class _Answering:
         """What was written for each prompt."""
         try:
             return await _all_of([self._completion(request) for request in self.requests])
-        except ContextLengthExceeded as error:
-            raise self._too_long() from error
+        except InvalidInput as error:
+            raise self._told(error) from error
 
     async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """What is added to which choice, as it is written."""
@@ -104,8 +108,8 @@ class _Answering:
                 async with aclosing(_merged(sources)) as merged:
                     async for each in merged:
                         yield each
-        except ContextLengthExceeded as error:
-            raise self._too_long() from error
+        except InvalidInput as error:
+            raise self._told(error) from error
 
     async def _completion(self, request: DirectRequest) -> Completion:
         kept = await self.caching.lookup(request)
@@ -137,14 +141,24 @@ class _Answering:
         if collector is not None:
             await self.caching.keep(request, collector.completion(generation.usage))
 
-    def _too_long(self) -> ContextLengthExceeded:
-        param = "messages" if self.ask.told.is_chat else "prompt"
-        return ContextLengthExceeded(
-            f"This model's maximum context length is {self.spec.context_tokens} tokens. However, "
-            f"your {param} resulted in more tokens than that. Please reduce the length of the "
-            f"{param}.",
-            param=param,
-        )
+    def _told(self, error: InvalidInput) -> InvalidInput:
+        """A refusal by the engine in terms of the body that was sent."""
+        if isinstance(error, ContextLengthExceeded):
+            param = "messages" if self.ask.told.is_chat else "prompt"
+            return ContextLengthExceeded(
+                f"This model's maximum context length is {self.spec.context_tokens} tokens. "
+                f"However, your {param} resulted in more tokens than that. Please reduce the "
+                f"length of the {param}.",
+                param=param,
+            )
+        if error.param == "structured_outputs" or (error.param is None and self._is_of_form(error)):
+            param = self.ask.told.form_from
+            return InvalidInput(f"{param}: {error.message}", param=param)
+        return error
+
+    def _is_of_form(self, error: InvalidInput) -> bool:
+        has_form = "structured_outputs" in self.ask.inputs[0].parameters
+        return has_form and OF_FORM.search(error.message) is not None
 
 
 async def _replayed(offset: int, completion: Completion) -> AsyncGenerator[tuple[int, Delta], None]:

@@ -36,6 +36,7 @@ SAMPLING = (
 """Parameters that have the same name and meaning here and there (vLLM's)."""
 
 GUIDED = ("json", "regex", "choice", "grammar")
+NO_FORM = {"json_object": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Told:
 
     `top_logprobs` is how many alternatives are told of each token, None for no logprobs at all;
     `echoes` are the prompts where they precede their completions; `tier` is what the answer says
-    of it, None if it was not asked for.
+    of it, None if it was not asked for; `form_from` is the parameter that holds it to a form.
     """
 
     is_chat: bool
@@ -52,6 +53,7 @@ class Told:
     echoes: tuple[str, ...] = ()
     calling: Calling | None = None
     tier: str | None = None
+    form_from: str = "structured_outputs"
     usage_at_end: bool = False
     usage_in_each: bool = False
 
@@ -86,15 +88,15 @@ def read_chat(body: ChatRequest) -> Ask:
     parameters = _sampling(body) | {"max_tokens": _chat_length(body)}
     if calls is not None and calls.stops:
         parameters["stop"] = [*parameters.get("stop", ()), *calls.stops]
-    constraint = _one_constraint(
-        _response_format(body.response_format),
-        None if calls is None or calls.schema is None else {"json": calls.schema},
-        *_constraints(body),
-    )
-    if constraint and calls is not None and calls.schema is None:
+    forms = _forms(body)
+    forms["response_format"] = _response_format(body.response_format)
+    if calls is not None:
+        forms["tools"] = {"json": calls.schema} if calls.schema else None
+    form_from, form = _one_form(forms)
+    if form and calls is not None and form_from != "tools":
         raise _invalid("tools", "cannot be called by an answer that is held to another form")
-    if constraint:
-        parameters["structured_outputs"] = constraint
+    if form:
+        parameters["structured_outputs"] = form
     if top_logprobs is not None:
         parameters["logprobs"] = top_logprobs
     value = ModelInput(
@@ -103,7 +105,7 @@ def read_chat(body: ChatRequest) -> Ask:
         tools=() if calls is None else calls.tools,
         samples=body.n or 1,
     )
-    return _ask(body, (value,), top_logprobs, calls=calls)
+    return _ask(body, (value,), top_logprobs, form_from, calls=calls)
 
 
 def read_completion(body: CompletionRequest) -> Ask:
@@ -117,14 +119,14 @@ def read_completion(body: CompletionRequest) -> Ask:
     if body.best_of not in (None, samples):
         raise UnsupportedParameter("best_of: is supported only as equal to n", param="best_of")
     parameters = _sampling(body) | {"max_tokens": body.max_tokens or DEFAULT_MAX_TOKENS}
-    constraint = _one_constraint(*_constraints(body))
-    if constraint:
-        parameters["structured_outputs"] = constraint
+    form_from, form = _one_form(_forms(body))
+    if form:
+        parameters["structured_outputs"] = form
     if body.logprobs is not None:
         parameters["logprobs"] = body.logprobs
     prompts = _prompts(body.prompt)
     inputs = tuple(ModelInput(each, parameters=parameters, samples=samples) for each in prompts)
-    return _ask(body, inputs, body.logprobs, echoes=_echoes(body, prompts))
+    return _ask(body, inputs, body.logprobs, form_from, echoes=_echoes(body, prompts))
 
 
 def check_model(ask: Ask, spec: ModelSpec) -> None:
@@ -151,6 +153,7 @@ def _ask(
     body: GenerationRequest,
     inputs: tuple[ModelInput, ...],
     top_logprobs: int | None,
+    form_from: str,
     *,
     calls: Calling | None = None,
     echoes: tuple[str, ...] = (),
@@ -164,6 +167,7 @@ def _ask(
         echoes=echoes,
         calling=calls,
         tier=None if body.service_tier is None else used,
+        form_from=form_from,
         usage_at_end=bool(options and options.include_usage),
         usage_in_each=bool(options and options.continuous_usage_stats),
     )
@@ -210,22 +214,26 @@ def _response_format(wanted: ResponseFormat | None) -> Mapping[str, Any] | None:
     return {"json": wanted.json_schema.schema_}
 
 
-def _constraints(body: GenerationRequest) -> Sequence[Mapping[str, Any] | None]:
-    """VLLM's ways of asking for a form."""
-    guided = {kind: getattr(body, f"guided_{kind}") for kind in GUIDED}
+def _forms(body: GenerationRequest) -> dict[str, Mapping[str, Any] | None]:
+    """The forms that vLLM's parameters hold the answer to, by the parameter."""
     asked = body.structured_outputs
     nested = asked.model_dump(by_alias=True, exclude_none=True) if asked else {}
     if len(nested) > 1:
         raise _invalid("structured_outputs", "holds one constraint at most")
-    flat = [{kind: value} for kind, value in guided.items() if value is not None]
-    return [nested, *flat]
+    forms: dict[str, Mapping[str, Any] | None] = {"structured_outputs": nested}
+    for kind in GUIDED:
+        value = getattr(body, f"guided_{kind}")
+        forms[f"guided_{kind}"] = None if value is None else {kind: value}
+    return forms
 
 
-def _one_constraint(*wanted: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    given = [each for each in wanted if each and each != {"json_object": False}]
+def _one_form(forms: Mapping[str, Mapping[str, Any] | None]) -> tuple[str, Mapping[str, Any]]:
+    """The form that the answer is held to (empty if to none), and the parameter that says so."""
+    given = [(name, form) for name, form in forms.items() if form and form != NO_FORM]
     if len(given) > 1:
-        raise _invalid("response_format", "the answer can be held to one form, not to several")
-    return given[0] if given else None
+        names = " and ".join(name for name, _ in given)
+        raise _invalid("response_format", f"the answer can be held to one form, not to {names}")
+    return given[0] if given else ("structured_outputs", {})
 
 
 def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> tuple[TextOrTokens, ...]:
