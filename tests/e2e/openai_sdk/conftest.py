@@ -37,7 +37,6 @@ def target(request: pytest.FixtureRequest) -> Target:
             can_stream=False,
             checks_keys=True,
             max_upload_bytes=DEPLOYED_UPLOAD_BYTES,
-            runs_batches=False,
         )
     server: Server = request.getfixturevalue("sdk_server")
     return Target(f"{server.url}/v1")

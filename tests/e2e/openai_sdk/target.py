@@ -24,4 +24,3 @@ class Target:
     can_stream: bool = True
     checks_keys: bool = False
     max_upload_bytes: int = 200_000_000
-    runs_batches: bool = True
