@@ -58,7 +58,7 @@ class Line:
 
     async def ended(self, count: int) -> None:
         """Return when so many jobs have completed."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while list(self.world.states().values()).count(JobState.COMPLETED) < count:
                 await asyncio.sleep(0.001)
 
@@ -208,17 +208,17 @@ async def test_a_job_never_starts_in_front_of_direct_requests_and_follows_when_t
 
 async def test_direct_requests_that_come_while_a_batch_gathers_take_its_slots() -> None:
     line = Line()
-    patient = replace(ECHO, batch=BatchPolicy(max_items=8, max_tokens=1000, max_wait_ms=20.0))
+    patient = replace(ECHO, batch=BatchPolicy(max_items=2, max_tokens=1000, max_wait_ms=3.6e6))
     slots, clock = line.world.slots, line.world.clock
-    busy = await slots.enter("echo", 1, SLOTS, clock() + 60)
-    assert busy is not None
+    assert await slots.enter("echo", 1, SLOTS, clock() + 60) is not None
 
     async with line.running([patient]):
         await line.world.submit()
         await asyncio.sleep(0.005)
         late = await slots.enter("echo", 1, SLOTS, clock() + 60)
         assert late is not None
-        await asyncio.sleep(0.04)
+        await line.world.submit()  # now the batch is full, but its slot is taken
+        await asyncio.sleep(0.02)
         assert JobState.COMPLETED not in line.world.states().values()
         await slots.leave(late)
         await line.ended(1)
