@@ -29,9 +29,14 @@ def json_response(description: str, model: type[BaseModel]) -> dict[str, Any]:
 
 ERRORS: dict[int, Any] = {
     400: json_response("The request is malformed; `param` names the field", ErrorBody),
-    404: json_response("No such model, job or route", ErrorBody),
+    404: json_response("No such model, job, file, upload, batch or route", ErrorBody),
     409: json_response("The job has already ended", ErrorBody),
     413: json_response("The input is too large", ErrorBody),
     422: json_response("The idempotency key was used with another body", ErrorBody),
     503: json_response("Not accepted for now; see Retry-After", ErrorBody),
 }
+
+
+def errors(*statuses: int) -> dict[int, Any]:
+    """The error responses of these statuses."""
+    return {status: ERRORS[status] for status in statuses}

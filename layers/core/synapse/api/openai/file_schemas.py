@@ -128,12 +128,12 @@ def part_object(part: UploadPart) -> PartObject:
     return PartObject(id=part.id, created_at=int(part.created_at), upload_id=part.upload_id)
 
 
-def content_response() -> dict[str, Any]:
+def content_responses() -> dict[int, Any]:
     """How the bytes of a file are described."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     return {
-        "description": "The bytes; from AWS, large files are a redirect (302) to where they are",
-        "content": {"application/octet-stream": binary},
+        200: {"description": "The bytes", "content": {"application/octet-stream": binary}},
+        302: {"description": "On AWS, of large files: where the bytes are"},
     }
 
 

@@ -16,11 +16,11 @@ from synapse.api.openai.file_schemas import (
     FileDeleted,
     FileList,
     FileObject,
-    content_response,
+    content_responses,
     file_object,
 )
 from synapse.api.resolver import Api, Incoming, Reply, StreamReply
-from synapse.api.responses import ERRORS, json_response
+from synapse.api.responses import errors, json_response
 from synapse.api.services import Services
 from synapse.application.files import bounded
 from synapse.domain.errors import InvalidRequest, PayloadTooLarge
@@ -58,7 +58,7 @@ def add_file_routes(api: Api, services: Services) -> None:
         "/v1/files",
         summary="Upload a file",
         tags=["files"],
-        responses={200: json_response("The file", FileObject), **ERRORS},
+        responses={200: json_response("The file", FileObject), **errors(400, 413, 503)},
         openapi_extensions={"requestBody": FILE_FORM},
     )
     async def upload(incoming: Incoming) -> Reply:
@@ -69,7 +69,7 @@ def add_file_routes(api: Api, services: Services) -> None:
         "/v1/files",
         summary="The files there are",
         tags=["files"],
-        responses={200: json_response("Some of the files", FileList), 400: ERRORS[400]},
+        responses={200: json_response("Some of the files", FileList), **errors(400, 503)},
     )
     async def files(
         limit: Limit = MAX_PAGE, after: After = None, order: Order = "desc", purpose: Only = None
@@ -93,7 +93,7 @@ def add_file_routes(api: Api, services: Services) -> None:
         "/v1/files/<file_id>",
         summary="One file",
         tags=["files"],
-        responses={200: json_response("The file", FileObject), 404: ERRORS[404]},
+        responses={200: json_response("The file", FileObject), **errors(404, 503)},
     )
     async def file(file_id: str) -> Reply:
         return Reply(file_object(await services.files.get(FileId(file_id))))
@@ -103,7 +103,7 @@ def add_file_routes(api: Api, services: Services) -> None:
         "/v1/files/<file_id>",
         summary="Delete a file",
         tags=["files"],
-        responses={200: json_response("It is deleted", FileDeleted), 404: ERRORS[404]},
+        responses={200: json_response("It is deleted", FileDeleted), **errors(404, 503)},
     )
     async def delete(file_id: str) -> Reply:
         await services.files.delete(FileId(file_id))
@@ -114,7 +114,7 @@ def add_file_routes(api: Api, services: Services) -> None:
         "/v1/files/<file_id>/content",
         summary="A file's bytes",
         tags=["files"],
-        responses={200: content_response(), 404: ERRORS[404]},
+        responses={**content_responses(), **errors(404, 503)},
     )
     async def content(file_id: str) -> Reply | StreamReply:
         file = await services.files.get(FileId(file_id))

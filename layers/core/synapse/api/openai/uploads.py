@@ -19,7 +19,7 @@ from synapse.api.openai.file_schemas import (
 )
 from synapse.api.openai.files import bounded_body
 from synapse.api.resolver import Api, Incoming, Reply
-from synapse.api.responses import ERRORS, json_response
+from synapse.api.responses import errors, json_response
 from synapse.api.services import Services
 from synapse.domain.file import NewFile, checked_expiry, checked_filename, uploadable
 from synapse.domain.upload import MAX_PART_BYTES, UploadId, UploadPart
@@ -27,14 +27,14 @@ from synapse.domain.upload import MAX_PART_BYTES, UploadId, UploadPart
 
 def add_upload_routes(api: Api, services: Services) -> None:
     """Register the routes on `api`."""
-    upload_responses = {200: json_response("The upload", UploadObject), **ERRORS}
+    upload = json_response("The upload", UploadObject)
 
     @api.handles(
         "POST",
         "/v1/uploads",
         summary="Begin a file that comes in parts",
         tags=["files"],
-        responses=upload_responses,
+        responses={200: upload, **errors(400, 413, 503)},
     )
     async def begin(body: Annotated[UploadRequest, Body()]) -> Reply:
         expires = body.expires_after
@@ -50,7 +50,7 @@ def add_upload_routes(api: Api, services: Services) -> None:
         "/v1/uploads/<upload_id>/parts",
         summary="Add a part",
         tags=["files"],
-        responses={200: json_response("The part", PartObject), **ERRORS},
+        responses={200: json_response("The part", PartObject), **errors(400, 404, 413, 503)},
         openapi_extensions={"requestBody": PART_FORM},
     )
     async def add_part(incoming: Incoming, upload_id: str) -> Reply:
@@ -61,7 +61,7 @@ def add_upload_routes(api: Api, services: Services) -> None:
         "/v1/uploads/<upload_id>/complete",
         summary="Make the file of its parts",
         tags=["files"],
-        responses=upload_responses,
+        responses={200: upload, **errors(400, 404, 503)},
     )
     async def complete(upload_id: str, body: Annotated[CompleteRequest, Body()]) -> Reply:
         view = await services.uploads.complete(UploadId(upload_id), body.part_ids, body.md5)
@@ -72,7 +72,7 @@ def add_upload_routes(api: Api, services: Services) -> None:
         "/v1/uploads/<upload_id>/cancel",
         summary="Give up an upload",
         tags=["files"],
-        responses=upload_responses,
+        responses={200: upload, **errors(400, 404, 503)},
     )
     async def cancel(upload_id: str) -> Reply:
         return Reply(upload_object(await services.uploads.cancel(UploadId(upload_id))))
