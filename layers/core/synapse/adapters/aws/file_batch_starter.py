@@ -16,8 +16,9 @@ from synapse.ports import Clock
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.client import SFNClient
 
-SAME_NAME_S = 600
-"""A batch that stands still at one revision is given another execution after so long at most."""
+SAME_NAME_S = 240
+"""A batch that stands still at one revision is given another execution after so long at most: less
+than it takes to be noticed."""
 
 
 class StepFunctionsFileBatchStarter:
