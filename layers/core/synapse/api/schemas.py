@@ -56,7 +56,11 @@ class AsyncInferRequest(Request):
         default=None, description="A conversation; the model's own chat template is applied."
     )
     input: Inputs | None = Field(
-        default=None, description="A text to embed, or up to 2,048 of them; or their token ids."
+        default=None,
+        description=(
+            "A text to embed, or up to 2,048 of them; or their token ids. The result's "
+            "`embeddings` are base64 of little-endian 32-bit floats, in the order of the inputs."
+        ),
     )
     parameters: SamplingParameters = SamplingParameters()
     priority: PriorityName = "normal"
