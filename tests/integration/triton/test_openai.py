@@ -95,6 +95,16 @@ async def test_a_tool_that_must_be_called_is_called_by_its_schema(api: Api, choi
     assert streamed == called.function.arguments
 
 
+async def test_an_answer_ends_where_the_context_does(api: Api) -> None:
+    long = [{"role": "user", "content": "word " * 2000}]
+
+    answer = await call(api, "POST", CHATS, {**HELLO, "messages": long, "ignore_eos": True})
+
+    found = ChatCompletion.model_validate(answer.json)
+    assert found.choices[0].finish_reason == "length"
+    assert 2000 < found.usage.total_tokens <= 2048
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_the_model_cannot_read_is_told_in_openais_words(api: Api, stream: bool) -> None:
     long = {**HELLO, "messages": [{"role": "user", "content": "word " * 2500}], "stream": stream}

@@ -199,6 +199,16 @@ def test_a_bad_completion_body_is_refused(fields: dict[str, Any], param: str, co
             "tools.0.function.name",
             "invalid_value",
         ),
+        (
+            {
+                "tools": [
+                    {"type": "function", "function": {"name": "f", "parameters": {"d": "\ud800"}}}
+                ]
+            },
+            "tools.0.function.parameters",
+            "invalid_value",
+        ),
+        ({"guided_json": {"minimum": float("nan")}}, "guided_json", "invalid_value"),
         ({"service_tier": "gold"}, "service_tier", "invalid_value"),
         ({"metadata": {"k": 1}}, "metadata.k", "invalid_type"),
         ({"frobnicate": 1}, "frobnicate", "unknown_parameter"),

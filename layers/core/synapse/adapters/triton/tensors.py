@@ -122,7 +122,7 @@ def generation_request(
     request.raw_input_contents.extend(
         (
             encode_texts([prompt]) if isinstance(prompt, bytes) else _token_ids(prompt),
-            encode_texts([_sampling(parameters).encode()]),
+            encode_texts([_sampling(model, parameters).encode()]),
             b"\1" if stream else b"\0",
             *[b"\1"] * len(flags),
         )
@@ -140,8 +140,10 @@ def _flags(model: ModelSpec, parameters: Mapping[str, object]) -> tuple[str, ...
     return flags
 
 
-def _sampling(parameters: Mapping[str, object]) -> str:
+def _sampling(model: ModelSpec, parameters: Mapping[str, object]) -> str:
     sent = dict(parameters)
+    if "max_tokens" in sent and sent["max_tokens"] is None:  # as many as there can be
+        sent["max_tokens"] = model.max_output_tokens
     if isinstance(sent.get(JSON_IN_JSON), Mapping):
         sent[JSON_IN_JSON] = _json(sent[JSON_IN_JSON])
     return _json(sent)

@@ -6,10 +6,12 @@ name unless its value asks for what happens anyway, and what nobody knows is ref
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from synapse.api.inputs import Text, Tokens, kind_of_prompt
 from synapse.api.schemas import MetadataKey, MetadataValue, Request
@@ -19,6 +21,23 @@ MAX_PROMPTS = 128
 MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
+
+
+def _writable(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what Python reads as JSON and nobody else: NaN, infinities, half a surrogate pair."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise PydanticCustomError("json_value", "holds what JSON in UTF-8 cannot") from error
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_writable)]
+Schema = Annotated[
+    Annotated[JsonObject, Tag("list[object]")] | Annotated[Text, Tag("str")],
+    Discriminator(lambda value: "str" if isinstance(value, str) else "list[object]"),
+]
+"""A JSON schema, or its text."""
 
 Unsupported = Annotated[Any, Field(description="Only the value that changes nothing is accepted.")]
 
@@ -53,7 +72,7 @@ class StreamOptions(Request):
 class StructuredOutputs(Request):
     """A constraint on what is written (vLLM's); exactly one."""
 
-    json_: dict[str, Any] | str | None = Field(default=None, alias="json")
+    json_: Schema | None = Field(default=None, alias="json")
     json_object: bool | None = None
     regex: Text | None = None
     choice: Annotated[list[Text], Field(min_length=1)] | None = None
@@ -99,7 +118,7 @@ class GenerationRequest(Request):
     ignore_eos: bool | None = Field(default=None, description="Write on past the model's end.")
     min_tokens: int | None = Field(default=None, ge=0)
     structured_outputs: StructuredOutputs | None = None
-    guided_json: dict[str, Any] | str | None = None
+    guided_json: Schema | None = None
     guided_regex: Text | None = None
     guided_choice: Annotated[list[Text], Field(min_length=1)] | None = None
     guided_grammar: Text | None = None
@@ -166,7 +185,7 @@ class FunctionSpec(Request):
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
-    parameters: dict[str, Any] | None = Field(default=None, description="A JSON schema.")
+    parameters: JsonObject | None = Field(default=None, description="A JSON schema.")
     strict: bool | None = None
 
 
@@ -202,7 +221,7 @@ class JsonSchemaFormat(Request):
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    schema_: JsonObject | None = Field(default=None, alias="schema")
     strict: bool | None = Field(default=None, description="The answer always follows the schema.")
 
 
