@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
+import pytest
 import uvicorn
 
+from synapse.api import asgi
 from synapse.api.asgi import AsgiApp
 from synapse.api.resolver import Api, Incoming, Reply, StreamReply
 from synapse.domain.errors import PayloadTooLarge
@@ -253,3 +255,27 @@ async def test_a_client_that_leaves_while_it_sends_ends_the_handler() -> None:
         await writer.drain()
         writer.close()
         await asyncio.wait_for(ended.wait(), PATIENCE_S)
+
+
+@pytest.mark.parametrize("path", ["/raw", "/durable"])
+async def test_a_body_that_does_not_go_on_is_given_up(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi, "STALLED_S", 0.2)
+    monkeypatch.setattr(asgi, "LINGER_S", 0.2)
+    api = Routes().api()
+
+    @api.receives("GET", "/raw")
+    async def take(incoming: Incoming) -> Reply:
+        return Reply({"size": sum([len(chunk) async for chunk in incoming.chunks])})
+
+    async with serving(AsgiApp(api)) as (url, _):
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nsome"
+        writer.write(head.encode())
+        told = await asyncio.wait_for(reader.read(), PATIENCE_S)
+        writer.close()
+
+    assert told.startswith(b"HTTP/1.1 408")
+    assert b'"request_timeout"' in told

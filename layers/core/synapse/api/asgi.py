@@ -24,6 +24,7 @@ from urllib.parse import parse_qs
 from synapse.api.errors import error_body
 from synapse.api.incoming import EVENT_KEY
 from synapse.api.resolver import Answered, Api, ClientGone, Response
+from synapse.domain.errors import BodyStalled
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -37,6 +38,9 @@ LINGER_BYTES = 64 * 1024 * 1024
 LINGER_S = 5.0
 """How much of a refused body is still read, and for how long: a connection that is closed on a
 client while it sends is reset, and the answer is lost with it."""
+
+STALLED_S = 60.0
+"""How long a client may send nothing of a body that it has begun."""
 
 STOPPING_MESSAGE = "the server is stopping; send the request again"
 
@@ -90,6 +94,9 @@ class AsgiApp:
         except _TooLarge:
             message = f"body: at most {MAX_BODY_BYTES} bytes are accepted"
             await refuse(send, 413, message, "payload_too_large", receive=receive)
+            return
+        except BodyStalled as error:
+            await refuse(send, 408, error.message, error.code)
             return
         except UnicodeDecodeError:
             await refuse(send, 400, "body: not UTF-8 text", "invalid_encoding")
@@ -192,14 +199,24 @@ class _Body:
 
         Raises:
             ClientGone: it breaks off.
+            BodyStalled: it does not go on.
         """
         while not self.is_over:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
+            message = await _next(self._receive)
             self.is_over = not message.get("more_body", False)
             if chunk := message.get("body", b""):
                 yield chunk
+
+
+async def _next(receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout(STALLED_S):
+            message = await receive()
+    except TimeoutError as error:
+        raise BodyStalled(f"body: nothing more came for {STALLED_S:g} s") from error
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
 
 
 async def _read(receive: Receive) -> bytes:
@@ -208,13 +225,12 @@ async def _read(receive: Receive) -> bytes:
     Raises:
         _TooLarge: it is larger than allowed; the rest is not read.
         ClientGone: it breaks off.
+        BodyStalled: it does not go on.
     """
     chunks: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
+        message = await _next(receive)
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > MAX_BODY_BYTES:

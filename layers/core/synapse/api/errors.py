@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from synapse.domain.errors import (
+    BodyStalled,
     EngineLost,
     EngineTimeout,
     EngineUnavailable,
@@ -38,6 +39,7 @@ _STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
     (JobNotCancellable, HTTPStatus.CONFLICT),
     (FileBatchNotCancellable, HTTPStatus.CONFLICT),
     (IdempotencyConflict, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (BodyStalled, HTTPStatus.REQUEST_TIMEOUT),
     (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (RequestError, HTTPStatus.BAD_REQUEST),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),

@@ -6,7 +6,7 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
 
     SynapseError
     ├── RequestError           the caller's fault; nothing was enqueued
-    │   ├── InvalidRequest, MalformedBody, MalformedForm, PayloadTooLarge
+    │   ├── InvalidRequest, MalformedBody, MalformedForm, BodyStalled, PayloadTooLarge
     │   ├── UnknownModel, JobNotFound, FileUnknown, UploadUnknown, UploadNotPending
     │   ├── FileBatchNotFound, FileBatchNotCancellable
     │   └── JobNotCancellable, IdempotencyConflict
@@ -86,6 +86,12 @@ class UploadNotPending(RequestError):
     """The upload has been completed or cancelled, or its hour is over."""
 
     code = "upload_not_pending"
+
+
+class BodyStalled(RequestError):
+    """Nothing more came of the body for a while."""
+
+    code = "request_timeout"
 
 
 class MalformedForm(RequestError):

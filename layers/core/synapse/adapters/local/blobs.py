@@ -57,8 +57,7 @@ class FolderBlobStore:
 
     async def get(self, key: str) -> bytes:
         """The bytes under `key`."""
-        with await self._on_disk(_open, self._path(key), key) as file:
-            return await self._on_disk(file.read)
+        return await self._on_disk(_read, self._path(key), key)
 
     async def stream(self, key: str, start: int = 0) -> AsyncGenerator[bytes, None]:
         """See the port."""
@@ -109,6 +108,11 @@ def _open(path: Path, key: str) -> BufferedReader:
         return path.open("rb")
     except FileNotFoundError as error:
         raise KeyError(key) from error
+
+
+def _read(path: Path, key: str) -> bytes:
+    with _open(path, key) as file:
+        return file.read()
 
 
 def _unlink(path: Path) -> None:
