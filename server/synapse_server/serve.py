@@ -18,6 +18,9 @@ from synapse_server.config import ServerConfig, StartError
 from synapse_server.node import Node
 
 BACKLOG = 4096
+KEEP_ALIVE_S = 75
+"""Longer than clients keep idle connections: who closes first must not be the one who is asked."""
+
 GRACE_S = 2
 """How long open requests may still take once the server stops."""
 
@@ -41,6 +44,7 @@ async def serve(config: ServerConfig) -> None:
                     access_log=False,
                     server_header=False,
                     timeout_graceful_shutdown=GRACE_S,
+                    timeout_keep_alive=KEEP_ALIVE_S,
                 )
             )
             stop.server = server
