@@ -50,11 +50,17 @@ class Files:
         """
         blob_key = self._blob_key()
         size_bytes = await self._blobs.put_stream(blob_key, bounded(chunks, max_bytes))
+        file_id = FileId(f"file-{self._new_id()}")
         try:
-            return await self._record(
-                await describe(), FileId(f"file-{self._new_id()}"), blob_key, size_bytes
-            )
+            new = await describe()
         except BaseException:
+            await self._blobs.delete(blob_key)
+            raise
+        try:
+            return await self._record(new, file_id, blob_key, size_bytes)
+        except BaseException:
+            # It may have been recorded all the same: the record goes first, or both stay.
+            await self._store.delete(new.tenant, file_id)
             await self._blobs.delete(blob_key)
             raise
 
@@ -63,7 +69,8 @@ class Files:
     ) -> StoredFile:
         """Make a file of ours under an id of the writer's choice.
 
-        Writing it again, as after a crash, changes nothing and returns the first one.
+        Writing it again, as after a crash, changes nothing and returns the first one. Of two who
+        write it at once one does.
         """
         first = await self._store.get(new.tenant, file_id)
         if first is not None:
