@@ -80,7 +80,8 @@ def test_a_batch_runs_and_counts_its_lines(client: OpenAI) -> None:
         assert line["response"]["request_id"]
         answer = line["response"]["body"]
         assert answer["object"] == "chat.completion"
-        assert answer["choices"][0]["message"]["content"]
+        # One token that is drawn at random may be the end, or half a character.
+        assert isinstance(answer["choices"][0]["message"]["content"], str)
     assert done.usage is not None
     written = [line["response"]["body"]["usage"]["completion_tokens"] for line in output.values()]
     assert done.usage.output_tokens == sum(written)
