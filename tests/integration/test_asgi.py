@@ -78,7 +78,7 @@ class Routes:
 
 @asynccontextmanager
 async def serving(app: AsgiApp, grace_s: int = 1) -> AsyncIterator[tuple[str, uvicorn.Server]]:
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app, lifespan="off", log_level="critical", timeout_graceful_shutdown=grace_s
