@@ -135,6 +135,19 @@ async def test_a_refused_input_is_named_by_its_place_in_the_request(
     assert (found.message, found.param) == ("input.5: is empty", "input.5")
 
 
+async def test_a_refusal_that_repeats_an_input_still_names_it(
+    engine: TritonEngine, embedder: ModelSpec, pool: Pool
+) -> None:
+    words = "invalid request: input.0: that is a secret"
+
+    found = await outcome(engine, embedder, pool, ask("aa", f"!status INVALID_ARGUMENT {words}"))
+
+    assert isinstance(found, InvalidInput)
+    assert "secret" not in found.message
+    # In the engine's eyes it was the first.
+    assert (found.message.split(":")[0], found.param) == ("input.0", "input.0")
+
+
 async def test_an_input_that_is_too_long_is_told_as_such(
     engine: TritonEngine, embedder: ModelSpec, pool: Pool
 ) -> None:

@@ -45,7 +45,7 @@ PRIORITY_LEVELS = 3
 ORDINARY_LEVEL = 2
 """Triton's levels start with 1, the most urgent (dynamic_batching in the model's config.pbtxt)."""
 
-FAULT = re.compile(r"^(?:invalid request: )?input\.(\d+): ")
+FAULT = re.compile(r"invalid request: input\.(\d+): ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ async def _call(
         secrets = [each for each in part.inputs if isinstance(each, str)]
         connected = line is not None and line.is_up
         failure = failures.from_rpc(place, error, connected=connected, secrets=secrets)
-        raise _located(failure, part) from error
+        raise _located(failure, error.details() or "", part) from error
     except asyncio.CancelledError:
         if is_being_cancelled():
             raise
@@ -153,13 +153,13 @@ async def _call(
     return found
 
 
-def _located(failure: EngineError, part: _Part) -> EngineError:
+def _located(failure: EngineError, details: str, part: _Part) -> EngineError:
     """The failure with the place of the input it is about, which the engine knows by another."""
-    found = FAULT.match(failure.message)
+    found = FAULT.search(details)
     if not isinstance(failure, InvalidInput) or found is None:
         return failure
     name = f"input.{part.places[int(found[1])]}"
-    return type(failure)(f"{name}: {failure.message[found.end() :]}", param=name)
+    return type(failure)(f"{name}: {FAULT.sub('', failure.message)}", param=name)
 
 
 def _message(model: ModelSpec, request: InferenceRequest, part: _Part) -> Any:
