@@ -81,7 +81,7 @@ async def serving(app: AsgiApp, grace_s: int = 1) -> AsyncIterator[tuple[str, uv
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, lifespan="off", log_level="critical", timeout_graceful_shutdown=grace_s
+        app, lifespan="off", log_config=None, log_level="error", timeout_graceful_shutdown=grace_s
     )
     server = uvicorn.Server(config)
     serve = asyncio.create_task(server.serve(sockets=[listener]))
@@ -168,7 +168,9 @@ async def test_any_other_call_is_finished_although_nobody_waits_for_it() -> None
         await _soon(routes.finished)
 
 
-async def test_a_stopping_server_ends_open_streams_with_its_last_words() -> None:
+async def test_a_stopping_server_ends_open_streams_with_its_last_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     routes = Routes()
     async with (
         serving(AsgiApp(routes.api())) as (url, server),
@@ -182,6 +184,7 @@ async def test_a_stopping_server_ends_open_streams_with_its_last_words() -> None
 
     assert rest.endswith(CUT)
     assert routes.closed.is_set()
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_stopping_server_asks_who_still_waits_to_come_again() -> None:

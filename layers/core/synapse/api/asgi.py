@@ -281,9 +281,10 @@ async def _send_chunks(send: Send, response: Response, chunks: AsyncGenerator[by
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except asyncio.CancelledError:
-            if response.if_cut:
-                await send({"type": "http.response.body", "body": response.if_cut})
-            raise
+            if not response.if_cut:
+                raise
+            await send({"type": "http.response.body", "body": response.if_cut})
+            return
         await send({"type": "http.response.body", "body": b""})
 
 
