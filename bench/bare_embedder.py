@@ -18,7 +18,7 @@ from typing import Any
 
 from synapse_worker.embedder import Embedder, EmbedderSettings
 
-MAX_BATCH = 64
+MAX_BATCH = 32
 
 
 class Batcher:

@@ -255,3 +255,12 @@ async def test_urgent_requests_say_so_on_tritons_scale(
     await outcome(engine, embedder, pool, ask("a", priority=priority))
 
     assert [call.level for call in triton.embeddings] == [level]
+
+
+async def test_a_request_of_many_calls_lets_single_ones_pass(
+    engine: TritonEngine, triton: FakeEmbedder, embedder: ModelSpec, pool: Pool
+) -> None:
+    await outcome(engine, embedder, pool, ask(*["a"] * 2 * PER_CALL))
+    await outcome(engine, embedder, pool, ask(*["a"] * 2 * PER_CALL, priority=-1))
+
+    assert [call.level for call in triton.embeddings] == [3, 3, 2, 2]

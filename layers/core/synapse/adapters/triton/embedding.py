@@ -72,15 +72,17 @@ async def embed(
     vectors: list[bytes] = [b""] * len(inputs)
     tokens = 0
     slots = asyncio.Semaphore(CALLS_AT_ONCE)
+    parts = list(_parts(inputs, place.model))
+    level = _level(request.priority, len(parts))
 
     async def call(part: _Part) -> int:
         async with slots:
-            found, count = await _call(connection, place, request, part, deadline_at)
+            message = _message(place.model, request.id, level, part)
+            found, count = await _call(connection, place, message, part, deadline_at)
         for at, vector in zip(part.places, found, strict=True):
             vectors[at] = vector
         return count
 
-    parts = list(_parts(inputs, place.model))
     if len(parts) == 1:
         tokens = await call(parts[0])
     else:
@@ -125,11 +127,10 @@ def _size(value: TextOrTokens) -> int:
 async def _call(
     connection: Connection,
     place: Place,
-    request: InferenceRequest,
+    message: Any,
     part: _Part,
     deadline_at: float,
 ) -> tuple[list[bytes], int]:
-    message = _message(place.model, request, part)
     line: Line | None = None
     timeout_s = max(0.0, deadline_at - asyncio.get_running_loop().time())
     try:
@@ -162,12 +163,20 @@ def _located(failure: EngineError, details: str, part: _Part) -> EngineError:
     return type(failure)(f"{name}: {FAULT.sub('', failure.message)}", param=name)
 
 
-def _message(model: ModelSpec, request: InferenceRequest, part: _Part) -> Any:
+def _level(priority: int, calls: int) -> int:
+    """How urgent the calls of a request are. Many of them come after what is asked beside them.
+
+    They do not starve: a batch takes what there is of the urgent ones and is filled up with them.
+    """
+    patience = 1 if calls > 1 else 0
+    return min(PRIORITY_LEVELS, max(1, ORDINARY_LEVEL + priority + patience))
+
+
+def _message(model: ModelSpec, request_id: str, level: int, part: _Part) -> Any:
     is_text = isinstance(part.inputs[0], str)
     message = messages.ModelInferRequest()
     message.CopyFrom(_frame(model.name, model.version, is_text))
-    message.id = request.id
-    level = min(PRIORITY_LEVELS, max(1, ORDINARY_LEVEL + request.priority))
+    message.id = request_id
     message.parameters["priority"].uint64_param = level
     if is_text:
         texts = [_encoded(part, at) for at in range(len(part.inputs))]
