@@ -16,7 +16,7 @@ SCALARS = dict(enumerate(("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"))) | {
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Key → value. Arrays are left out: they hold the vocabulary and are long."""
+    """Key → value; of an array (the vocabulary, the merges) only its length."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:4] != MAGIC:
             raise ValueError(f"{path} is not a GGUF file")
@@ -24,7 +24,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         reader.scalar("<I")  # version
         reader.scalar("<Q")  # number of tensors
         pairs = ((reader.text(), reader.value()) for _ in range(reader.scalar("<Q")))
-        return {key: value for key, value in pairs if value is not None}
+        return dict(pairs)
 
 
 class _Reader:
@@ -50,13 +50,14 @@ class _Reader:
             return self._skip_array()
         return self.scalar(SCALARS[kind])
 
-    def _skip_array(self) -> None:
+    def _skip_array(self) -> int:
         kind, length = self.scalar("<I"), self.scalar("<Q")
         if kind == STRING:
             for _ in range(length):
                 self._offset += 8 + struct.unpack_from("<Q", self._data, self._offset)[0]
         else:
             self._offset += length * struct.calcsize(SCALARS[kind])
+        return int(length)
 
 
 if __name__ == "__main__":  # python -m synapse_worker.gguf FILE [KEY]

@@ -1,7 +1,7 @@
 """Calls of the worker contract, written out with the official client."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ def llm_inputs(
 
 async def responses(
     client: InferenceServerClient, inputs: list[InferInput]
-) -> AsyncIterator[InferResult]:
+) -> AsyncGenerator[InferResult, None]:
     async def requests() -> AsyncIterator[dict[str, Any]]:
         yield {"model_name": LLM, "inputs": inputs}
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 import urllib.request
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -108,6 +109,7 @@ async def test_characters_of_several_tokens_are_never_torn(client: InferenceServ
         (PROMPT, {"n": 2}, "'n' supports only 1"),
         (PROMPT, {"guided_grammar": "root ::= ((("}, "grammar"),
         (PROMPT, {"guided_json": {"type": "nonsense"}}, "cannot apply this schema"),
+        (PROMPT, {"logit_bias": {"49152": 1}}, "'logit_bias' has ids that are not in"),
         ("word " * 2500, {}, "exceeds the available context size"),
         ("", {}, "must not be empty"),
         (b"\xff", {}, "not UTF-8"),
@@ -183,6 +185,30 @@ async def test_a_cancelled_answer_gives_its_slot_back(client: InferenceServerCli
 
     # All slots were taken for minutes to come.
     assert time.monotonic() - started < 10
+
+
+async def test_what_runs_is_on_the_metrics_page(
+    triton: Supervisor, client: InferenceServerClient
+) -> None:
+    async def running(expected: int) -> None:
+        page = f"http://{triton.metrics_address}/metrics"
+        wanted = f'vllm:num_requests_running{{model="{LLM}",version="1"}} {expected}\n'
+        async with asyncio.timeout(10):
+            while wanted not in await asyncio.to_thread(_get, page):
+                await asyncio.sleep(0.05)
+
+    await running(0)
+    inputs = llm_inputs("Count", {"max_tokens": 2000, "ignore_eos": True}, {"stream": True})
+    async with aclosing(responses(client, inputs)) as answers:
+        await anext(answers)
+        await running(1)
+    await running(0)
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url) as response:
+        text: str = response.read().decode()
+        return text
 
 
 async def test_triton_serves_it_over_http_too(

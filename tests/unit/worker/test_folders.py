@@ -135,7 +135,7 @@ def test_an_environment_that_cannot_work_is_told_in_one_line(
         runtime_from_facts(Path("python"), facts)
 
 
-def test_metadata_is_read_past_arrays_and_the_weights_are_not(tmp_path: Path) -> None:
+def test_metadata_tell_the_length_of_arrays_and_nothing_of_the_weights(tmp_path: Path) -> None:
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value.encode())) + value.encode()
 
@@ -151,7 +151,13 @@ def test_metadata_is_read_past_arrays_and_the_weights_are_not(tmp_path: Path) ->
     file = tmp_path / "x.gguf"
     file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, len(pairs)) + b"".join(pairs) + b"weights")
 
-    assert read_metadata(file) == {"eos": 2, "name": "smol", "bos": True}
+    assert read_metadata(file) == {
+        "tokens": 2,
+        "scores": 3,
+        "eos": 2,
+        "name": "smol",
+        "bos": True,
+    }
     file.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="not a GGUF"):
         read_metadata(file)

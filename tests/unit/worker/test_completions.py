@@ -1,0 +1,239 @@
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from synapse_worker.backends.completions import Cancelled, Completion, Completions
+from synapse_worker.deltas import Delta
+from synapse_worker.errors import InvalidRequest
+
+PATIENCE_S = 5.0
+
+
+def piece(text: str, tokens: int, finish: str | None = None) -> str:
+    choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": finish}
+    timings = {"prompt_n": 3, "cache_n": 0, "predicted_n": tokens}
+    return json.dumps({"choices": [choice], "timings": timings})
+
+
+HELLO = [piece("", 0), piece("he", 1), piece("llo", 2), piece("", 2, "stop")]
+
+
+class ScriptedEngine:
+    """Writes what a request lists; waits at a `None` until it is let go on."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.waiting = threading.Semaphore(0)
+        self.begun: list[str] = []
+        self.stopped = threading.Event()
+
+    def check(self, request: Mapping[str, Any]) -> None:
+        if request.get("constraint") == "bad":
+            raise InvalidRequest("bad constraint")
+
+    def complete(self, request: Mapping[str, Any], on_piece: Callable[[str], bool]) -> None:
+        self.begun.append(request.get("name", ""))
+        for each in request["pieces"]:
+            if each is None:
+                self.waiting.release()
+                assert self.go_on.wait(PATIENCE_S)
+            elif on_piece(each):
+                self.stopped.set()
+                return
+
+
+class Waiting:
+    """A caller that remembers what came."""
+
+    def __init__(self) -> None:
+        self.got: list[Delta] = []
+        self.error: Exception | None = None
+        self.gone = False
+        self.breaks = False
+        self.pause: threading.Event | None = None
+        self.ended = threading.Event()
+        self.something = threading.Event()
+        self.on_question: Callable[[], None] = lambda: None
+
+    def is_gone(self) -> bool:
+        assert not self.ended.is_set(), "asked about a request that is forgotten"
+        self.on_question()
+        return self.gone
+
+    def send(self, delta: Delta) -> None:
+        if self.breaks:
+            raise RuntimeError("no way out")
+        self.got.append(delta)
+        self.something.set()
+        if self.pause is not None:
+            assert self.pause.wait(PATIENCE_S)
+        if delta.finish_reason:
+            self.ended.set()
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self.ended.set()
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine()
+
+
+@pytest.fixture
+def completions(engine: ScriptedEngine) -> Iterator[Completions]:
+    made = Completions(engine, slots=2)
+    yield made
+    engine.go_on.set()
+    made.close()
+
+
+def start(
+    completions: Completions,
+    pieces: Sequence[str | None],
+    *,
+    in_parts: bool = False,
+    caller: Waiting | None = None,
+    **request: Any,
+) -> Waiting:
+    caller = caller or Waiting()
+    wanted = {"pieces": pieces, **request}
+    completions.start(Completion(wanted, caller, in_parts=in_parts))
+    return caller
+
+
+def ended(caller: Waiting) -> Waiting:
+    assert caller.ended.wait(PATIENCE_S)
+    return caller
+
+
+def test_whoever_wants_it_whole_gets_it_once(completions: Completions) -> None:
+    caller = ended(start(completions, HELLO))
+
+    assert caller.got == [Delta("hello", 2, 3, 0, "stop")]
+
+
+def test_parts_come_as_they_are_written_and_the_last_says_how_it_ended(
+    completions: Completions, engine: ScriptedEngine
+) -> None:
+    caller = start(completions, [HELLO[0], HELLO[1], None, *HELLO[2:]], in_parts=True)
+
+    assert caller.something.wait(PATIENCE_S)
+    assert caller.got == [Delta("he", 1, 3)]
+    engine.go_on.set()
+    ended(caller)
+    assert "".join(delta.text for delta in caller.got) == "hello"
+    assert sum(delta.new_tokens for delta in caller.got) == 2
+    assert [delta.finish_reason for delta in caller.got if delta.finish_reason] == ["stop"]
+    assert caller.got[-1].finish_reason == "stop"
+
+
+def test_what_is_written_while_the_delivery_is_busy_goes_out_together(
+    completions: Completions, engine: ScriptedEngine
+) -> None:
+    slow = Waiting()
+    slow.pause = threading.Event()
+    start(completions, [HELLO[1], None, *HELLO[2:]], in_parts=True, caller=slow)
+    assert slow.something.wait(PATIENCE_S)
+
+    caller = start(completions, [*HELLO[:3], None, HELLO[3]], in_parts=True)
+    assert all(engine.waiting.acquire(timeout=PATIENCE_S) for _ in range(2))
+    slow.pause.set()
+
+    assert caller.something.wait(PATIENCE_S)
+    assert caller.got == [Delta("hello", 2, 3)]
+
+
+def test_a_caller_that_goes_stops_the_engine(
+    completions: Completions, engine: ScriptedEngine
+) -> None:
+    caller = start(completions, [HELLO[1], None, *[HELLO[2]] * 100], in_parts=True)
+    assert caller.something.wait(PATIENCE_S)
+
+    caller.gone = True
+    other = start(completions, [None])  # lets the watch come round
+    watched = threading.Event()
+    other.on_question = watched.set
+    assert watched.wait(PATIENCE_S)
+    watched.clear()
+    assert watched.wait(PATIENCE_S)
+    engine.go_on.set()
+
+    assert engine.stopped.wait(PATIENCE_S)
+    assert isinstance(ended(caller).error, Cancelled)
+    assert len(caller.got) == 1
+
+
+def test_a_caller_that_went_before_its_turn_costs_the_engine_nothing(
+    completions: Completions, engine: ScriptedEngine
+) -> None:
+    caller = Waiting()
+    caller.gone = True
+
+    start(completions, HELLO, caller=caller)
+
+    assert isinstance(ended(caller).error, Cancelled)
+    assert engine.begun == []
+
+
+@pytest.mark.parametrize(
+    ("pieces", "request_extra", "kind"),
+    [
+        (HELLO, {"constraint": "bad"}, InvalidRequest),
+        (['{"error": {"code": 400, "message": "too long"}}'], {}, InvalidRequest),
+        (["not json"], {}, ValueError),
+        (HELLO[:2], {}, RuntimeError),
+        ([], {}, RuntimeError),
+    ],
+)
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_every_caller_hears_of_an_end(
+    completions: Completions,
+    pieces: list[str],
+    request_extra: dict[str, Any],
+    kind: type[Exception],
+    in_parts: bool,
+) -> None:
+    caller = ended(start(completions, pieces, in_parts=in_parts, **request_extra))
+
+    assert isinstance(caller.error, kind)
+
+
+def test_a_caller_that_cannot_be_reached_stops_the_engine_and_spares_the_others(
+    completions: Completions, engine: ScriptedEngine
+) -> None:
+    unreachable = Waiting()
+    unreachable.breaks = True
+
+    start(completions, [HELLO[1], None, *HELLO[2:]], in_parts=True, caller=unreachable)
+    other = ended(start(completions, HELLO))
+    engine.go_on.set()
+
+    assert str(ended(unreachable).error) == "no way out"
+    assert engine.stopped.wait(PATIENCE_S)
+    assert other.error is None
+
+
+def test_more_than_there_are_slots_wait_for_their_turn(
+    completions: Completions, engine: ScriptedEngine
+) -> None:
+    callers = [start(completions, [None, *HELLO], name=name) for name in "abc"]
+    assert all(engine.waiting.acquire(timeout=PATIENCE_S) for _ in range(2))
+
+    assert engine.begun == ["a", "b"]
+    engine.go_on.set()
+    assert [ended(caller).got[-1].finish_reason for caller in callers] == ["stop"] * 3
+
+
+def test_closing_lets_what_runs_come_to_its_end(engine: ScriptedEngine) -> None:
+    completions = Completions(engine, slots=1)
+    caller = start(completions, [None, *HELLO])
+    assert engine.waiting.acquire(timeout=PATIENCE_S)
+    threading.Timer(0.05, engine.go_on.set).start()
+
+    completions.close()
+
+    assert caller.got[-1].text == "hello"

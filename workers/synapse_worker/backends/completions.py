@@ -1,0 +1,201 @@
+"""Completions on their way from the engine to their callers.
+
+The engine wants every core for every token, so what happens between its steps is kept short. A
+slot's thread does nothing with a piece but queue it. One thread delivers for all: what it finds of
+one completion goes out together, so that it never falls behind. One more asks for all whether
+their callers are still there.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from synapse_worker.deltas import Delta, DeltaReader, merge
+
+CANCEL_CHECK_INTERVAL_S = 0.15
+"""The pause between two sweeps, each of which asks once for each running completion."""
+
+
+class Engine(Protocol):
+    """What writes completions; `on_piece` gets them in pieces and returns True to stop one."""
+
+    def check(self, request: Mapping[str, Any]) -> None:
+        """Refuse what it would silently ignore."""
+
+    def complete(self, request: Mapping[str, Any], on_piece: Callable[[str], bool]) -> None: ...
+
+
+class Caller(Protocol):
+    """Who waits for a completion."""
+
+    def is_gone(self) -> bool: ...
+
+    def send(self, delta: Delta) -> None:
+        """Hand over what is new; nothing follows one with a `finish_reason`."""
+
+    def fail(self, error: Exception) -> None:
+        """Tell why there is no more; nothing follows."""
+
+
+class Cancelled(Exception):
+    """The caller has gone."""
+
+
+END = None
+Piece = str | Exception | None
+"""What the engine writes, or why it stopped, or its end."""
+
+
+class Completion:
+    """What one caller waits for, `in_parts` as it is written or else whole."""
+
+    def __init__(self, request: Mapping[str, Any], caller: Caller, *, in_parts: bool) -> None:
+        self.request = request
+        self.caller = caller
+        self.is_over = False
+        self._is_cancelled = False
+        # Triton forgets a request with its last response, and dies if asked about it then; nor
+        # does it bear two calls about the same one at once.
+        self._calling = threading.Lock()
+        self._in_parts = in_parts
+        self._reader = DeltaReader()
+        self._held: list[Delta] = []
+
+    def check_caller(self) -> None:
+        """Have it stopped if nobody waits for it any more."""
+        with self._calling:
+            if not self.is_over and self.caller.is_gone():
+                self._is_cancelled = True
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether the engine should stop writing it."""
+        return self._is_cancelled or self.is_over
+
+    def take(self, pieces: list[Piece]) -> None:
+        """Pass on what came of it, in order. Without an end its caller would hang."""
+        try:
+            for piece in pieces:
+                self._take(piece)
+            if self._has_part:
+                self._send_held(last=False)
+        except Exception as error:  # noqa: BLE001 - told to the caller, who decides about a retry
+            with self._calling:
+                if not self.is_over:
+                    self.is_over = True
+                    self.caller.fail(error)
+
+    @property
+    def _has_part(self) -> bool:
+        """Whether there is something to send; the last part waits for the engine's end."""
+        if not self._in_parts or not self._held or self._held[-1].finish_reason is not None:
+            return False
+        return any(delta.text for delta in self._held)
+
+    def _take(self, piece: Piece) -> None:
+        if self.is_over:
+            return
+        if isinstance(piece, str):
+            self._held.append(self._reader.read(piece))
+        elif self._is_cancelled:
+            raise Cancelled
+        elif piece is not END:
+            raise piece
+        elif not self._held or self._held[-1].finish_reason is None:
+            raise RuntimeError("the engine ended without a result")
+        else:
+            self._send_held(last=True)
+
+    def _send_held(self, *, last: bool) -> None:
+        with self._calling:
+            self.caller.send(merge(self._held))
+            self.is_over = last
+        self._held.clear()
+
+
+class Completions:
+    """Runs as many completions at once as the engine has slots; more wait for their turn."""
+
+    def __init__(
+        self, engine: Engine, slots: int, report_running: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """`report_running` is told, from one thread, how many are in a slot when that changes."""
+        self._engine = engine
+        self._report_running = report_running
+        self._slots = ThreadPoolExecutor(slots, thread_name_prefix="slot")
+        self._running: dict[int, Completion] = {}
+        self._pieces: SimpleQueue[tuple[Completion, Piece] | None] = SimpleQueue()
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._deliver, name="delivery", daemon=True),
+            threading.Thread(target=self._watch, name="watch", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def start(self, completion: Completion) -> None:
+        """Run it when there is a slot; its caller hears of it."""
+        self._slots.submit(self._run, completion)
+
+    def close(self) -> None:
+        """Let what runs come to its end; what waits for a slot has no caller any more."""
+        self._slots.shutdown(wait=True, cancel_futures=True)
+        self._closing.set()
+        self._pieces.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, completion: Completion) -> None:
+        """In a slot's thread. Everything that costs time is without the interpreter's lock."""
+        pieces = self._pieces
+        self._running[id(completion)] = completion
+        end: Piece = END
+        try:
+            completion.check_caller()
+            if not completion.is_unwanted:
+                self._engine.check(completion.request)
+                self._engine.complete(completion.request, on_piece(completion, pieces))
+        except Exception as error:  # noqa: BLE001 - the delivery tells it
+            end = error
+        finally:
+            del self._running[id(completion)]
+            pieces.put((completion, end))
+
+    def _deliver(self) -> None:
+        closed = False
+        while not closed:
+            arrived = [self._pieces.get()]
+            while not self._pieces.empty():
+                arrived.append(self._pieces.get())
+            together: dict[Completion, list[Piece]] = {}
+            for each in arrived:
+                if each is None:
+                    closed = True
+                else:
+                    together.setdefault(each[0], []).append(each[1])
+            for completion, pieces in together.items():
+                completion.take(pieces)
+
+    def _watch(self) -> None:
+        reported = 0
+        while not self._closing.wait(CANCEL_CHECK_INTERVAL_S):
+            running = list(self._running.values())
+            for completion in running:
+                completion.check_caller()
+            if len(running) != reported:
+                reported = len(running)
+                self._report_running(reported)
+
+
+def on_piece(
+    completion: Completion, pieces: SimpleQueue[tuple[Completion, Piece] | None]
+) -> Callable[[str], bool]:
+    """What the engine calls; no exception may cross it."""
+
+    def queue(piece: str) -> bool:
+        pieces.put((completion, piece))
+        return completion.is_unwanted
+
+    return queue
