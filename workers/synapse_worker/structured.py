@@ -11,6 +11,11 @@ from synapse_worker.errors import InvalidRequest
 KINDS = ("json", "json_object", "regex", "choice", "grammar")
 ESCAPES = {"/": r"\/", "\n": r"\n"}
 NESTED = ("structured_outputs", "guided_decoding")
+# LLGuidance's own keyword. Where JSON allows any whitespace, small models write nothing else until
+# their tokens are used up, so it is the one space that most JSON has.
+SPACING = {
+    "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+}
 
 
 def constraint(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,9 +27,9 @@ def constraint(parameters: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidRequest(f"'structured_outputs' holds one constraint, not {', '.join(wanted)}")
     ((kind, value),) = wanted.items()
     if kind == "json_object":
-        return {"json_schema": {"type": "object"}}
+        return {"json_schema": {"type": "object", **SPACING}}
     if kind == "json":
-        return {"json_schema": _schema(value)}
+        return {"json_schema": {**_schema(value), **SPACING}}
     if kind == "choice":
         return {"grammar": _choice_grammar(value)}
     if not isinstance(value, str) or not value:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from synapse_worker.errors import InvalidRequest
-from synapse_worker.structured import constraint
+from synapse_worker.structured import SPACING, constraint
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}}
 
@@ -20,7 +20,7 @@ SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}}
     ],
 )
 def test_a_schema_is_found_under_each_of_its_names(parameters: dict[str, Any]) -> None:
-    assert constraint(parameters) == {"json_schema": SCHEMA}
+    assert constraint(parameters) == {"json_schema": {**SCHEMA, **SPACING}}
 
 
 def test_choices_become_a_grammar_that_quotes_them() -> None:
@@ -38,7 +38,7 @@ def test_a_pattern_keeps_its_escapes_and_gains_those_of_its_delimiter() -> None:
 def test_a_grammar_is_passed_on_and_json_object_is_any_object() -> None:
     assert constraint({"guided_grammar": 'root ::= "a"'}) == {"grammar": 'root ::= "a"'}
     assert constraint({"structured_outputs": {"json_object": True}}) == {
-        "json_schema": {"type": "object"}
+        "json_schema": {"type": "object", **SPACING}
     }
 
 

@@ -52,7 +52,7 @@ class EngineSettings:
     threads: int = 0
     batch_tokens: int = 512
     micro_batch_tokens: int = 512
-    idle_prompt_cache_mib: int = 0
+    idle_prompt_cache_mib: int = 256
     gpu_layers: int = 0
 
     @classmethod
@@ -172,7 +172,7 @@ def _common_params(settings: EngineSettings) -> Any:
     threads = settings.threads or usable_cores()
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
-    # Off by default: up to 8 GiB of saved prompts. Each slot still reuses the prefix it holds.
+    # What a slot held goes here when it is given to another prompt, and comes back to any slot.
     params.cache_ram_mib = settings.idle_prompt_cache_mib
     params.verbosity = ERRORS_ONLY
     # xllamacpp always opens an HTTP port on the loopback; nobody knows this key, so nobody gets in.

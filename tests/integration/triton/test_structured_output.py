@@ -1,0 +1,93 @@
+"""Answers held to a form, by a real engine."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from synapse.adapters.triton.engine import TritonEngine
+from synapse.domain.errors import InvalidInput
+from synapse.domain.inference import ChatMessage, Completion
+from synapse.domain.model import ModelSpec, Pool
+from synapse.ports import InferenceRequest
+from tests.unit.triton.asking import ask, outcome
+
+PET = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 10},
+        "kind": {"enum": ["cat", "dog"]},
+        "tags": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 3},
+        "home": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 10}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["name", "kind", "tags", "home"],
+    "additionalProperties": False,
+}
+
+
+def held_to(form: dict[str, Any], **parameters: Any) -> InferenceRequest:
+    talk = (ChatMessage("user", "Describe a pet as JSON."),)
+    wanted = {"max_tokens": 120, "seed": 1, "structured_outputs": form, **parameters}
+    return ask(None, messages=talk, parameters=wanted)
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+async def test_a_schema_is_kept_with_all_that_it_requires_and_no_endless_whitespace(
+    engine: TritonEngine, llm: ModelSpec, pool: Pool, temperature: float
+) -> None:
+    found = await outcome(engine, llm, pool, held_to({"json": PET}, temperature=temperature))
+
+    assert isinstance(found, Completion)
+    assert found.finish_reason == "stop"
+    pet = json.loads(found.text)
+    assert pet.keys() == {"name", "kind", "tags", "home"}
+    assert pet["kind"] in ("cat", "dog")
+    assert 1 <= len(pet["tags"]) <= 3
+    assert all(isinstance(tag, int) for tag in pet["tags"])
+    assert isinstance(pet["home"]["city"], str)
+
+
+async def test_any_object_is_an_object(engine: TritonEngine, llm: ModelSpec, pool: Pool) -> None:
+    found = await outcome(engine, llm, pool, held_to({"json_object": True}, temperature=1.0))
+
+    assert isinstance(found, Completion)
+    assert isinstance(json.loads(found.text), dict)
+
+
+async def test_a_pattern_is_kept(engine: TritonEngine, llm: ModelSpec, pool: Pool) -> None:
+    pattern = "[0-9]{3}-[a-f]{2}"
+
+    found = await outcome(engine, llm, pool, held_to({"regex": pattern}))
+
+    assert isinstance(found, Completion)
+    assert re.fullmatch(pattern, found.text)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"json": {"type": "nonsense"}},
+        {"json": {"enum": []}},
+        {"json": {"type": "integer", "minimum": 5, "maximum": 3}},
+        {"json": {"allOf": [{"type": "string"}, {"type": "integer"}]}},
+        {"json": {"$ref": "#/nowhere"}},
+        {"regex": "([a"},
+        {"regex": "(?=a)b"},
+    ],
+    ids=lambda form: str(form)[:40],
+)
+async def test_a_form_that_is_malformed_or_impossible_is_refused_by_name(
+    engine: TritonEngine, llm: ModelSpec, pool: Pool, form: dict[str, Any]
+) -> None:
+    found = await outcome(engine, llm, pool, held_to(form))
+
+    assert isinstance(found, InvalidInput)
+    assert found.param == "structured_outputs"
