@@ -22,6 +22,7 @@ DESCRIPTION = "Model inference on your own AWS account or one machine, asynchron
 HERE = Server(url=".")
 """Relative to the document, so that API Gateway's /<stage> prefix is kept."""
 
+EXPOSITION = "text/plain; version=0.0.4"
 WEEK_CACHED = {"Cache-Control": "public, max-age=604800"}
 
 
@@ -72,9 +73,20 @@ def add_meta_routes(api: Api, services: Services) -> None:
             )
         )
 
-    @api.handles("GET", "/metrics", summary="Prometheus exposition", tags=["service"])
+    @api.handles(
+        "GET",
+        "/metrics",
+        summary="Prometheus exposition",
+        tags=["service"],
+        responses={
+            200: {
+                "description": "The metrics as text",
+                "content": {EXPOSITION: {"schema": {"type": "string"}}},
+            }
+        },
+    )
     async def metrics() -> Reply:
-        return Reply(await services.metrics(), content_type="text/plain; version=0.0.4")
+        return Reply(await services.metrics(), content_type=EXPOSITION)
 
 
 def add_documentation_routes(api: Api) -> None:
