@@ -111,12 +111,11 @@ class FakeTriton(services.GRPCInferenceServiceServicer):  # type: ignore[misc]
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         async for request in requests:
-            wants_codes = ("triton_grpc_error", "true") in context.invocation_metadata()
             try:
                 async for answer in self._answers(request, context):
                     yield messages.ModelStreamInferResponse(infer_response=answer)
             except ModelError as error:
-                if wants_codes and error.code is not None:
+                if error.code is not None:
                     await context.abort(error.code, str(error))
                 yield messages.ModelStreamInferResponse(error_message=str(error))
 

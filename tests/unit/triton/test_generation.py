@@ -167,6 +167,8 @@ async def test_cancelling_the_task_cancels_the_generation(
         ("!status CANCELLED request was cancelled", EngineLost, "went down"),
         ("!status DEADLINE_EXCEEDED too late", EngineTimeout, "time allowed"),
         ("!message Server not ready", EngineUnavailable, "takes no work"),
+        ("!message engine failed: no memory", EngineUnavailable, "takes no work"),
+        ("!message request was cancelled", EngineLost, "went down"),
         ("!cut", EngineLost, "went down"),
         ("!garbled", EngineError, "cannot be read"),
     ],

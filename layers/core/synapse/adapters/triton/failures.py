@@ -44,8 +44,11 @@ TOO_LARGE = re.compile(r"message larger than max", re.I)
 # Triton's own words, which in a stream come without a code.
 NOT_LOADED = re.compile(r"request for unknown model", re.I)
 NOT_TAKEN = re.compile(
-    r"server (is )?not ready|server is stopping|exceeds maximum queue size|unhealthy", re.I
+    r"server (is )?not ready|server is stopping|exceeds maximum queue size|unhealthy"
+    r"|^(\[request id: [^\]]*\]\s*)?engine failed: ",
+    re.I,
 )
+NOT_FINISHED = re.compile(r"request was cancelled", re.I)
 BACKEND_DIED = re.compile(r"stub process .* is not healthy", re.I)
 QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.I)
 WRONG_TASK = re.compile(r"support models with decoupled transaction policy", re.I)
@@ -161,7 +164,7 @@ def from_message(place: Place, message: str, secrets: Sequence[str]) -> EngineEr
         return _not_loaded(place)
     if NOT_TAKEN.search(message):
         return _refused(place)
-    if BACKEND_DIED.search(message):
+    if BACKEND_DIED.search(message) or NOT_FINISHED.search(message):
         return lost(place)
     if QUEUE_TIMEOUT.search(message):
         return timed_out()
