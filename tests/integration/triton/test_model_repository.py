@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from synapse.domain.model import ModelSpec, Task
+from synapse.domain.model import Extension, ModelSpec, Task
 from synapse_worker.config import BUNDLED_MODELS
 from synapse_worker.gguf import read_metadata
 from tests.integration.worker.test_catalogue import gguf
@@ -67,3 +67,17 @@ def vocabulary_entry(number: int) -> str:
         at += 8 + int.from_bytes(head[at : at + 8], "little")
     size = int.from_bytes(head[at : at + 8], "little")
     return head[at + 8 : at + 8 + size].decode()
+
+
+def test_each_extension_is_a_tensor_that_the_worker_takes(
+    catalogue: dict[str, ModelSpec],
+) -> None:
+    tensors = {
+        Extension.CACHED_TOKENS: "return_num_cached_tokens",
+        Extension.PROMPT_TOKEN_IDS: "prompt_token_ids",
+    }
+
+    for model in catalogue.values():
+        for extension, tensor in tensors.items():
+            taken = f'name: "{tensor}"' in repository_config(model)
+            assert taken == (extension in model.extensions), (model.name, extension)
