@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from base64 import b64decode
 from typing import Any
@@ -46,7 +47,19 @@ async def test_the_result_is_a_vector_for_each_input_as_little_endian_floats() -
 
     vectors = [struct.unpack("<2f", b64decode(each)) for each in job["result"]["embeddings"]]
     assert vectors == [(1, 3), (2, 9)]
-    assert job["usage"] == {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+    assert (job["usage"]["prompt_tokens"], job["usage"]["total_tokens"]) == (3, 3)
+
+
+async def test_vectors_are_also_told_in_the_second_shape() -> None:
+    world = World()
+    api = api_of(world)
+
+    accepted = await call(api, "POST", "/async-infer", {"model": EMBEDDER, "input": "one"})
+    await world.work()
+    task = (await call(api, "GET", f"/api/inference/{accepted.json['jobId']}")).json
+
+    [vector] = json.loads(task["result"])["embeddings"]
+    assert struct.unpack("<2f", b64decode(vector)) == (1, 3)
 
 
 @pytest.mark.parametrize(

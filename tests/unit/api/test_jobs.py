@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from synapse.domain.errors import InvalidInput, Unavailable
-from synapse.domain.job import JobState, Priority, SlaTier
+from synapse.domain.inference import Completion
+from synapse.domain.job import JobState, Priority, SlaTier, Usage
 from tests.fakes import ScriptedEngine
 from tests.faults import failing_before
 from tests.unit.api.calls import api_of, call
@@ -33,9 +34,28 @@ async def test_a_job_goes_in_with_202_and_comes_out_with_its_result() -> None:
     assert (waiting.status, waiting.json["status"]) == (200, "QUEUED")
     assert done.json["status"] == "COMPLETED"
     assert done.json["result"] == {"text": "hello there", "finish_reason": "stop"}
-    assert done.json["usage"] == {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4}
+    assert done.json["usage"] == {
+        "prompt_tokens": 2,
+        "completion_tokens": 2,
+        "total_tokens": 4,
+        "cached_tokens": None,
+    }
     assert done.json["timings"]["total_ms"] is not None
     assert done.json["error"] is None
+
+
+async def test_tokens_from_the_prefix_cache_are_told_with_the_usage() -> None:
+    answer = Completion("hi", "stop", Usage(5, 1, cached_tokens=4))
+    world = World(engine=ScriptedEngine(lambda _: answer))
+    api = api_of(world)
+    body = {"model": "echo", "prompt": "hello there"}
+    job_id = (await call(api, "POST", "/async-infer", body)).json["jobId"]
+
+    await world.work()
+    done = await call(api, "GET", f"/results/{job_id}")
+
+    assert done.json["result"] == {"text": "hi", "finish_reason": "stop"}
+    assert done.json["usage"]["cached_tokens"] == 4
 
 
 async def test_everything_the_request_says_reaches_the_job() -> None:

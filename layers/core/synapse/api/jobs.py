@@ -121,11 +121,14 @@ def _accepted(accepted: Accepted) -> JobAccepted:
 
 def _result(view: JobView) -> JobResult:
     job, served = view.job, view.job.served
+    result = dict(view.result) if view.result is not None else None
+    # Recorded with the result, since records of usage have no place for it.
+    cached_tokens = result.pop("cached_tokens", None) if result else None
     return JobResult(
         jobId=job.id,
         status=job.state,
-        result=view.result,
-        usage=_usage(job.usage) if job.usage else None,
+        result=result,
+        usage=_usage(job.usage, cached_tokens) if job.usage else None,
         error=failure_body(job.failure) if job.failure else None,
         model=job.model,
         version=job.version,
@@ -138,11 +141,12 @@ def _result(view: JobView) -> JobResult:
     )
 
 
-def _usage(usage: Usage) -> UsageBody:
+def _usage(usage: Usage, cached_tokens: int | None) -> UsageBody:
     return UsageBody(
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.total_tokens,
+        cached_tokens=cached_tokens,
     )
 
 

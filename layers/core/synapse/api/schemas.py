@@ -109,11 +109,12 @@ class JobAccepted(BaseModel):
 
 
 class UsageBody(BaseModel):
-    """Tokens read and written."""
+    """Tokens read and written; `cached_tokens` were in the engine's prefix cache, if it tells."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int | None = None
 
 
 class Timings(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -85,13 +86,18 @@ def _accepted(accepted: Accepted) -> TaskAccepted:
     )
 
 
+def _text(result: Mapping[str, Any]) -> str:
+    """The text of a result; one that has none (vectors) as JSON."""
+    return str(result["text"]) if "text" in result else json.dumps(result)
+
+
 def _result(view: JobView) -> TaskResult:
     job = view.job
     ended = job.finished_at is not None and job.started_at is not None
     return TaskResult(
         task_id=job.id,
         status=job.state.lower(),
-        result=view.result["text"] if view.result else None,
+        result=_text(view.result) if view.result else None,
         error=failure_body(job.failure) if job.failure else None,
         processing_time=(job.finished_at or 0) - (job.started_at or 0) if ended else None,
     )
