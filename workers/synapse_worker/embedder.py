@@ -3,7 +3,6 @@
 Blocking and free of Triton, so that a benchmark can drive it bare.
 """
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer
 
+from synapse_worker.backends.parameters import numbers, package_folders
 from synapse_worker.bert import EMBEDDING, INPUT_IDS, LENGTHS, WEIGHTS, BertConfig, sentence_encoder
 from synapse_worker.cores import usable_cores
 from synapse_worker.errors import InvalidRequest, WorkerError
@@ -26,7 +26,8 @@ from synapse_worker.runs import runs
 
 MODEL_FOLDER = "model"
 NO_TOKEN = -1
-SETTINGS = frozenset({"model_path", "model_package", "max_tokens", "run_tokens", "threads"})
+PLACES = frozenset({"model_path", "model_package"})
+SETTINGS = PLACES | {"max_tokens", "run_tokens", "threads"}
 
 Tokens = Sequence[int] | NDArray[np.int32]
 
@@ -42,27 +43,15 @@ class EmbedderSettings:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Self:
-        """Read them from a model's configuration; an unknown name is a mistake worth a stop."""
-        unknown = set(parameters) - SETTINGS
-        if unknown:
-            raise WorkerError(
-                f"Unknown model parameter {', '.join(sorted(unknown))}",
-                f"Known are {', '.join(sorted(SETTINGS))}",
-            )
-        numbers = {
-            name: int(value)
-            for name, value in parameters.items()
-            if name not in ("model_path", "model_package")
-        }
-        return cls(folder=_find_folder(parameters), **numbers)
+        """Read them from a model's configuration."""
+        counts = numbers(parameters, SETTINGS, PLACES)
+        return cls(folder=_find_folder(parameters), **counts)
 
 
 def _find_folder(parameters: Mapping[str, str]) -> Path:
-    """The model's folder: a path, or the folder `model` of a package, which is not imported."""
+    """The model's folder: a path, or the folder `model` of a package."""
     package = parameters.get("model_package", "")
-    spec = importlib.util.find_spec(package) if package else None
-    locations = spec.submodule_search_locations if spec else None
-    folders = [Path(location) / MODEL_FOLDER for location in locations or ()]
+    folders = [folder / MODEL_FOLDER for folder in package_folders(package)]
     if parameters.get("model_path"):
         folders = [Path(parameters["model_path"])]
     for folder in folders:

@@ -77,7 +77,8 @@ def test_a_prompt_beyond_the_context_fails_with_its_cause(
     done = finished(client, llm_server.url, job_id)
 
     assert done["status"] == "FAILED"
-    assert done["error"]["code"] == "invalid_input"
+    assert done["error"]["code"] == "context_length_exceeded"
+    assert done["error"]["type"] == "invalid_request_error"
     assert "context" in done["error"]["message"] or "token" in done["error"]["message"]
 
 

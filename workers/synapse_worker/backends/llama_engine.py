@@ -1,6 +1,5 @@
 """One in-process llama.cpp server: continuous batching over a fixed number of slots."""
 
-import importlib.util
 import json
 import os
 import secrets
@@ -17,6 +16,7 @@ if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
 
 import xllamacpp
 
+from synapse_worker.backends.parameters import numbers, package_folders
 from synapse_worker.cores import usable_cores
 from synapse_worker.deltas import DeltaReader
 from synapse_worker.errors import InvalidRequest, WorkerError
@@ -27,19 +27,16 @@ HTTP_THREADS = 1
 CONSTRAINTS = ("json_schema", "grammar")
 IRRESISTIBLE = 1000.0
 MAX_REMEMBERED_CONSTRAINTS = 256
-SETTINGS = frozenset(
-    {
-        "gguf_path",
-        "gguf_package",
-        "slots",
-        "context_per_slot",
-        "threads",
-        "batch_tokens",
-        "micro_batch_tokens",
-        "idle_prompt_cache_mib",
-        "gpu_layers",
-    }
-)
+PLACES = frozenset({"gguf_path", "gguf_package"})
+SETTINGS = PLACES | {
+    "slots",
+    "context_per_slot",
+    "threads",
+    "batch_tokens",
+    "micro_batch_tokens",
+    "idle_prompt_cache_mib",
+    "gpu_layers",
+}
 
 
 @dataclass(frozen=True)
@@ -57,36 +54,20 @@ class EngineSettings:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Self:
-        """Read them from a model's configuration; an unknown name is a mistake worth a stop."""
-        unknown = set(parameters) - SETTINGS
-        if unknown:
-            raise WorkerError(
-                f"Unknown model parameter {', '.join(sorted(unknown))}",
-                f"Known are {', '.join(sorted(SETTINGS))}",
-            )
-        numbers = {
-            name: int(value)
-            for name, value in parameters.items()
-            if name not in ("gguf_path", "gguf_package")
-        }
-        return cls(gguf=find_gguf(parameters), **numbers)
+        """Read them from a model's configuration."""
+        counts = numbers(parameters, SETTINGS, PLACES)
+        return cls(gguf=find_gguf(parameters), **counts)
 
 
 def find_gguf(parameters: Mapping[str, str]) -> Path:
-    """The model file: a path, or the only GGUF inside an installed package.
-
-    The package is looked for and not imported: importing such a package may load an engine of
-    its own.
-    """
+    """The model file: a path, or the only GGUF inside an installed package."""
     path = parameters.get("gguf_path")
     if path:
         if not Path(path).is_file():
             raise WorkerError(f"The model file {path} does not exist", "Correct gguf_path")
         return Path(path)
     package = parameters.get("gguf_package", "")
-    spec = importlib.util.find_spec(package) if package else None
-    folders = spec.submodule_search_locations if spec else None
-    files = [file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))]
+    files = [file for folder in package_folders(package) for file in sorted(folder.glob("*.gguf"))]
     if not files:
         raise WorkerError(
             f"No GGUF file in package {package!r}", "Install the package or set gguf_path"

@@ -1,9 +1,13 @@
 """Reads a model's parameters: those of its config.pbtxt, overlaid by those of the supervisor."""
 
+import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from pathlib import Path
 from typing import Any
+
+from synapse_worker.errors import WorkerError
 
 MODEL_PARAMETERS_VARIABLE = "SYNAPSE_MODEL_PARAMETERS"
 
@@ -18,3 +22,30 @@ def model_parameters(
     overlay = json.loads(source.get(MODEL_PARAMETERS_VARIABLE) or "{}")
     parameters.update(overlay.get(model_config.get("name"), {}))
     return parameters
+
+
+def numbers(
+    parameters: Mapping[str, str], known: Set[str], texts: Set[str] = frozenset()
+) -> dict[str, int]:
+    """Those of the `known` parameters that are not `texts`.
+
+    Raises:
+        WorkerError: there is an unknown one, which is a mistake worth a stop.
+    """
+    unknown = set(parameters) - known
+    if unknown:
+        raise WorkerError(
+            f"Unknown model parameter {', '.join(sorted(unknown))}",
+            f"Known are {', '.join(sorted(known))}",
+        )
+    return {name: int(value) for name, value in parameters.items() if name not in texts}
+
+
+def package_folders(package: str) -> list[Path]:
+    """Where an installed package is; none if it is not.
+
+    It is looked for and not imported: importing a package of models may load an engine of its own.
+    """
+    spec = importlib.util.find_spec(package) if package else None
+    locations = spec.submodule_search_locations if spec else None
+    return [Path(location) for location in locations or ()]
