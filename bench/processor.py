@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -19,7 +20,9 @@ def _family(pid: int) -> list[int]:
     family = [pid]
     for member in family:  # grows while it is read
         for listing in Path(f"/proc/{member}/task").glob("*/children"):
-            family += map(int, listing.read_text(encoding="utf-8").split())
+            # A thread may end between being listed and being read.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                family += map(int, listing.read_text(encoding="utf-8").split())
     return family
 
 

@@ -24,9 +24,9 @@ def minilm(catalogue: dict[str, ModelSpec]) -> ModelSpec:
 
 
 def ask(
-    *inputs: TextOrTokens, request_id: str = "job-1", timeout_s: float = 60.0, priority: int = 0
+    *inputs: TextOrTokens, request_id: str = "job-1", timeout_s: float = 60.0
 ) -> InferenceRequest:
-    return InferenceRequest(JobId(request_id), timeout_s, ModelInput(inputs=inputs), priority)
+    return InferenceRequest(JobId(request_id), timeout_s, ModelInput(inputs=inputs))
 
 
 def matrix(found: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -59,10 +59,10 @@ async def test_tokens_and_texts_may_come_in_one_request(
     assert float(vectors[0] @ vectors[1]) > 0.9999
 
 
-async def test_urgent_and_patient_requests_are_all_served(
+async def test_many_requests_at_once_are_all_served(
     engine: TritonEngine, minilm: ModelSpec, pool: Pool
 ) -> None:
-    requests = [ask(f"text {at}", request_id=f"job-{at}", priority=at % 3 - 1) for at in range(30)]
+    requests = [ask(f"text {at}", request_id=f"job-{at}") for at in range(30)]
 
     found = await outcomes(engine, minilm, pool, requests)
 

@@ -22,10 +22,9 @@ PROBLEMS = {
 
 @dataclass(frozen=True)
 class Embedding:
-    """A call: its inputs (of token ids without the padding), and how urgent it is."""
+    """A call's inputs, of token ids without the padding."""
 
     inputs: list[Any]
-    level: int
 
 
 @dataclass
@@ -41,8 +40,7 @@ class FakeEmbedder(FakeTriton):
         assert (request.model_name, request.model_version) == (EMBEDDER, "1")
         assert [each.name for each in request.outputs] == ["embedding", "num_input_tokens"]
         inputs = _inputs(request)
-        level = request.parameters["priority"].uint64_param
-        self.embeddings.append(Embedding(inputs, level))
+        self.embeddings.append(Embedding(inputs))
         finished = self._begin(str(inputs), context)
         try:
             for at, each in enumerate(inputs):

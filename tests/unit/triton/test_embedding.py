@@ -241,26 +241,3 @@ async def test_a_worker_that_goes_down_is_lost(
     await triton.__aexit__(None, None, None)
 
     assert isinstance(await asking, EngineLost)
-
-
-@pytest.mark.parametrize(("priority", "level"), [(-7, 1), (-1, 1), (0, 2), (1, 3), (5, 3)])
-async def test_urgent_requests_say_so_on_tritons_scale(
-    engine: TritonEngine,
-    triton: FakeEmbedder,
-    embedder: ModelSpec,
-    pool: Pool,
-    priority: int,
-    level: int,
-) -> None:
-    await outcome(engine, embedder, pool, ask("a", priority=priority))
-
-    assert [call.level for call in triton.embeddings] == [level]
-
-
-async def test_a_request_of_many_calls_lets_single_ones_pass(
-    engine: TritonEngine, triton: FakeEmbedder, embedder: ModelSpec, pool: Pool
-) -> None:
-    await outcome(engine, embedder, pool, ask(*["a"] * 2 * PER_CALL))
-    await outcome(engine, embedder, pool, ask(*["a"] * 2 * PER_CALL, priority=-1))
-
-    assert [call.level for call in triton.embeddings] == [3, 3, 2, 2]

@@ -39,11 +39,8 @@ BYTES_PER_TOKEN = 4
 BYTES_PER_FLOAT = 4
 
 CALLS_AT_ONCE = 2
-"""Of one request: the next one is to lie ready when the engine is done with the one before."""
-
-PRIORITY_LEVELS = 3
-ORDINARY_LEVEL = 2
-"""Triton's levels start with 1, the most urgent (dynamic_batching in the model's config.pbtxt)."""
+"""Of one request: the next one is to lie ready when the engine is done with the one before, and
+somebody else's single sentence is to wait behind no more of them."""
 
 FAULT = re.compile(r"invalid request: input\.(\d+): ")
 
@@ -73,11 +70,10 @@ async def embed(
     tokens = 0
     slots = asyncio.Semaphore(CALLS_AT_ONCE)
     parts = list(_parts(inputs, place.model))
-    level = _level(request.priority, len(parts))
 
     async def call(part: _Part) -> int:
         async with slots:
-            message = _message(place.model, request.id, level, part)
+            message = _message(place.model, request.id, part)
             found, count = await _call(connection, place, message, part, deadline_at)
         for at, vector in zip(part.places, found, strict=True):
             vectors[at] = vector
@@ -163,21 +159,11 @@ def _located(failure: EngineError, details: str, part: _Part) -> EngineError:
     return type(failure)(f"{name}: {FAULT.sub('', failure.message)}", param=name)
 
 
-def _level(priority: int, calls: int) -> int:
-    """How urgent the calls of a request are. Many of them come after what is asked beside them.
-
-    They do not starve: a batch takes what there is of the urgent ones and is filled up with them.
-    """
-    patience = 1 if calls > 1 else 0
-    return min(PRIORITY_LEVELS, max(1, ORDINARY_LEVEL + priority + patience))
-
-
-def _message(model: ModelSpec, request_id: str, level: int, part: _Part) -> Any:
+def _message(model: ModelSpec, request_id: str, part: _Part) -> Any:
     is_text = isinstance(part.inputs[0], str)
     message = messages.ModelInferRequest()
     message.CopyFrom(_frame(model.name, model.version, is_text))
     message.id = request_id
-    message.parameters["priority"].uint64_param = level
     if is_text:
         texts = [_encoded(part, at) for at in range(len(part.inputs))]
         shape, raw = [len(texts), 1], encode_texts(texts)
