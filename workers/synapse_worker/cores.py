@@ -15,3 +15,8 @@ def usable_cores() -> int:
         return cores if quota == "max" else min(cores, max(1, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):
         return cores
+
+
+def cores_each(instances: int) -> int:
+    """The cores of each of so many instances of a model beside each other; at least one."""
+    return max(1, usable_cores() // instances)

@@ -20,7 +20,6 @@ from tokenizers import Tokenizer
 
 from synapse_worker.backends.parameters import numbers, package_folders
 from synapse_worker.bert import EMBEDDING, INPUT_IDS, LENGTHS, WEIGHTS, BertConfig, sentence_encoder
-from synapse_worker.cores import usable_cores
 from synapse_worker.errors import InvalidRequest, WorkerError
 from synapse_worker.runs import runs
 
@@ -66,7 +65,7 @@ def _find_folder(parameters: Mapping[str, str]) -> Path:
 class Embedder:
     """One model in memory. Calls may come from several threads."""
 
-    def __init__(self, settings: EmbedderSettings) -> None:
+    def __init__(self, settings: EmbedderSettings, threads: int) -> None:
         """Load the model and run it once: a model that is not warm is not ready."""
         config = BertConfig.read(settings.folder)
         self._settings = settings
@@ -77,9 +76,7 @@ class Embedder:
         self._tokenizer.no_padding()
         # What the tokeniser puts around every text.
         self._start, self._end = self._tokenizer.encode("").ids
-        self._session = _session(
-            sentence_encoder(settings.folder, config), settings.threads or usable_cores()
-        )
+        self._session = _session(sentence_encoder(settings.folder, config), threads)
         self.dimensions = config.hidden
         self.embed(self.read_texts(["warm"]))
 

@@ -13,6 +13,7 @@ import triton_python_backend_utils as pb_utils
 
 from synapse_worker.backends.lifeline import die_with_parent
 from synapse_worker.backends.parameters import model_parameters
+from synapse_worker.cores import cores_each
 from synapse_worker.embedder import Embedder, EmbedderSettings, Tokens
 from synapse_worker.errors import InvalidRequest
 
@@ -25,7 +26,8 @@ class TritonPythonModel:
         die_with_parent()
         config = json.loads(args["model_config"])
         settings = EmbedderSettings.from_parameters(model_parameters(config))
-        self._embedder = Embedder(settings)
+        instances = sum(group["count"] for group in config["instance_group"])
+        self._embedder = Embedder(settings, settings.threads or cores_each(instances))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request, in order."""
