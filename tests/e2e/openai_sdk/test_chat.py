@@ -48,7 +48,10 @@ def test_logprobs_and_refusal_are_there_even_if_null(client: OpenAI) -> None:
 
 def test_the_length_ends_an_answer(client: OpenAI) -> None:
     answer = client.chat.completions.create(
-        model=LLM, messages=[{"role": "user", "content": "Tell a story."}], max_completion_tokens=3
+        model=LLM,
+        messages=[{"role": "user", "content": "Tell a story."}],
+        max_completion_tokens=3,
+        extra_body={"ignore_eos": True},
     )
 
     assert answer.choices[0].finish_reason == "length"
