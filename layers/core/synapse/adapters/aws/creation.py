@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code, unavailable
-from synapse.adapters.aws.items import attribute, attributes, plain
+from synapse.adapters.aws.items import attributes, read_item
 from synapse.adapters.records import Record
 from synapse.domain.job import JobId
 from synapse.domain.retry import RetryPolicy
@@ -122,14 +122,7 @@ class Creation:
         return KeyHolder(JobId(record["job_id"]), record["fingerprint"]) if record else None
 
     async def _read(self, key: str) -> dict[str, Any] | None:
-        answer = await call(
-            self.client.get_item,
-            TableName=self.table,
-            Key={"pk": attribute(key)},
-            ConsistentRead=True,
-        )
-        item = answer.get("Item")
-        return plain(item) if item else None
+        return await read_item(self.client, self.table, {"pk": key})
 
 
 _REFUSED = "ConditionalCheckFailed"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code, unavailable
-from synapse.adapters.aws.items import Update, attributes, plain
+from synapse.adapters.aws.items import Update, attributes, plain, read_item
 from synapse.adapters.file_batch_records import file_batch_from_json, file_batch_to_json
 from synapse.domain.file_batch import RETENTION_S, FileBatch, FileBatchId
 
@@ -53,14 +53,9 @@ class DynamoFileBatchStore:
 
     async def get(self, tenant: str, batch_id: FileBatchId) -> FileBatch | None:
         """See the port."""
-        answer = await call(
-            self._client.get_item,
-            TableName=self._table,
-            Key=attributes({"pk": _batches(tenant), "sk": batch_id}),
-            ConsistentRead=True,
-        )
-        item = answer.get("Item")
-        return _batch(item) if item else None
+        key = {"pk": _batches(tenant), "sk": batch_id}
+        record = await read_item(self._client, self._table, key)
+        return file_batch_from_json(record["doc"]) if record else None
 
     async def save(self, batch: FileBatch) -> bool:
         """See the port."""

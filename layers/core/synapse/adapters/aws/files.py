@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
-from synapse.adapters.aws.items import attributes, plain
+from synapse.adapters.aws.items import attributes, plain, read_item
 from synapse.adapters.file_records import (
     file_from_record,
     file_to_record,
@@ -68,17 +68,14 @@ class DynamoFileStore:
 
     async def get(self, tenant: str, file_id: FileId) -> StoredFile | None:
         """See the port."""
-        key = attributes({"pk": _files(tenant), "sk": file_id})
-        answer = await call(
-            self._client.get_item, TableName=self._table, Key=key, ConsistentRead=True
-        )
-        return self._unless_expired(answer.get("Item"))
+        key = {"pk": _files(tenant), "sk": file_id}
+        return self._unless_expired(await read_item(self._client, self._table, key))
 
     async def page(self, tenant: str, query: FileQuery) -> Sequence[StoredFile]:
         """See the port."""
         found: list[StoredFile] = []
         async for item in self._items(tenant, query):
-            file = self._unless_expired(item)
+            file = self._unless_expired(plain(item))
             if file is not None and query.purpose in (None, file.purpose):
                 found.append(file)
             if len(found) == query.limit:
@@ -116,12 +113,12 @@ class DynamoFileStore:
             Key=attributes({"pk": _files(tenant), "sk": file_id}),
             ReturnValues="ALL_OLD",
         )
-        return self._unless_expired(answer.get("Attributes"))
+        return self._unless_expired(plain(answer.get("Attributes", {})))
 
-    def _unless_expired(self, item: Any) -> StoredFile | None:
-        if not item:
+    def _unless_expired(self, record: dict[str, Any] | None) -> StoredFile | None:
+        if not record:
             return None
-        file = file_from_record(plain(item))
+        file = file_from_record(record)
         return None if file.is_expired(self._clock()) else file
 
 
@@ -138,14 +135,9 @@ class DynamoUploadStore:
 
     async def get(self, tenant: str, upload_id: UploadId) -> Upload | None:
         """See the port."""
-        answer = await call(
-            self._client.get_item,
-            TableName=self._table,
-            Key=attributes({"pk": _uploads(tenant), "sk": upload_id}),
-            ConsistentRead=True,
-        )
-        item = answer.get("Item")
-        return upload_from_record(plain(item)) if item else None
+        key = {"pk": _uploads(tenant), "sk": upload_id}
+        record = await read_item(self._client, self._table, key)
+        return upload_from_record(record) if record else None
 
     async def add_part(self, upload: Upload, part: UploadPart) -> None:
         """See the port."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
-from synapse.adapters.aws.items import attribute, attributes, plain
+from synapse.adapters.aws.items import attributes, plain, read_item
 from synapse.domain.errors import Unavailable
 from synapse.ids import new_id
 from synapse.ports import Clock, Entry
@@ -69,7 +69,7 @@ class DynamoInFlight:
             await call(
                 self._client.update_item,
                 TableName=self._table,
-                Key=_key(entry.model),
+                Key=attributes(_key(entry.model)),
                 UpdateExpression="ADD #total :less, #minute :less",
                 # Gone with its minute: then it is off the total already.
                 ConditionExpression="#minute >= :items",
@@ -97,7 +97,7 @@ class DynamoInFlight:
             answer = await call(
                 self._client.update_item,
                 TableName=self._table,
-                Key=_key(model),
+                Key=attributes(_key(model)),
                 UpdateExpression="SET #ttl = :ttl ADD #total :items, #minute :items",
                 ConditionExpression="attribute_not_exists(#total) OR #total <= :room",
                 ExpressionAttributeNames={
@@ -121,10 +121,7 @@ class DynamoInFlight:
         return plain(answer["Attributes"])
 
     async def _read(self, model: str) -> dict[str, Any]:
-        answer = await call(
-            self._client.get_item, TableName=self._table, Key=_key(model), ConsistentRead=True
-        )
-        return plain(answer.get("Item", {}))
+        return await read_item(self._client, self._table, _key(model)) or {}
 
     async def _drop_passed(self, model: str, item: Mapping[str, Any]) -> bool:
         """Take the minutes that have passed off the total; whether there were any items in them.
@@ -141,7 +138,7 @@ class DynamoInFlight:
             await call(
                 self._client.update_item,
                 TableName=self._table,
-                Key=_key(model),
+                Key=attributes(_key(model)),
                 UpdateExpression=f"ADD #total :less REMOVE {', '.join(names)}",
                 ConditionExpression=" AND ".join(same),
                 ExpressionAttributeNames={"#total": "total", **names},
@@ -169,8 +166,8 @@ class DynamoInFlight:
         }
 
 
-def _key(model: str) -> dict[str, Any]:
-    return {"pk": attribute(f"in-flight#{model}"), "sk": attribute("total")}
+def _key(model: str) -> dict[str, str]:
+    return {"pk": f"in-flight#{model}", "sk": "total"}
 
 
 def _attribute(minute: int) -> str:

@@ -1,11 +1,14 @@
-"""DynamoDB's typed attributes, and the expressions of one UpdateItem."""
+"""DynamoDB's typed attributes, reading one item, and the expressions of one UpdateItem."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from synapse.adapters.aws.calls import call
+
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 
@@ -29,6 +32,19 @@ def attributes(values: Mapping[str, object]) -> dict[str, AttributeValueTypeDef]
 def plain(item: Mapping[str, Any]) -> dict[str, Any]:
     """The values of an item; numbers are ints where they are whole."""
     return {key: _plain(value) for key, value in item.items()}
+
+
+async def read_item(
+    client: DynamoDBClient, table: str, key: Mapping[str, object]
+) -> dict[str, Any] | None:
+    """The item under `key` as all writes so far have left it, or None.
+
+    Raises:
+        Unavailable: DynamoDB cannot be reached.
+    """
+    answer = await call(client.get_item, TableName=table, Key=attributes(key), ConsistentRead=True)
+    item = answer.get("Item")
+    return plain(item) if item else None
 
 
 def _plain(value: Mapping[str, str]) -> str | int | float:

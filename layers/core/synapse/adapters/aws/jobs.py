@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
 from synapse.adapters.aws.creation import Creation
-from synapse.adapters.aws.items import Update, attribute, attributes, plain
+from synapse.adapters.aws.items import Update, attribute, attributes, plain, read_item
 from synapse.adapters.aws.job_items import (
     ENDED,
     OPEN_INDEX,
@@ -234,14 +234,7 @@ class DynamoJobStore:
         await asyncio.sleep(min(pause_s, timeout_s))
 
     async def _item(self, job_id: JobId) -> Record | None:
-        answer = await call(
-            self._client.get_item,
-            TableName=self._table,
-            Key={"pk": attribute(pk(job_id))},
-            ConsistentRead=True,
-        )
-        item = answer.get("Item")
-        return plain(item) if item else None
+        return await read_item(self._client, self._table, {"pk": pk(job_id)})
 
     async def _job_if_written(self, job_id: JobId, update: Update) -> Job | None:
         written = await self._write(job_id, update)
