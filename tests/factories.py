@@ -10,7 +10,8 @@ from typing import Any
 from synapse.domain.batching import Batch, BatchPolicy, JobMessage
 from synapse.domain.file_batch import FileBatch, FileBatchId
 from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, Priority, SlaTier
-from synapse.domain.model import ModelSpec, Pool, ServiceSample, Task, WorkerHealth
+from synapse.domain.model import ModelSpec, ServiceSample, Task, WorkerHealth
+from synapse.domain.pool import Pool
 from synapse.ports import BatchOrder
 
 NOW = 1_700_000_000.25

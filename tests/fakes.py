@@ -31,7 +31,8 @@ from synapse.domain.job import (
     require_final,
     sources,
 )
-from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
+from synapse.domain.model import ModelSpec, ServiceSample, WorkerHealth
+from synapse.domain.pool import Pool
 from synapse.ports import BatchOrder, Clock, Created, Idempotency, InferenceRequest
 from tests.factories import NOW
 

@@ -39,7 +39,8 @@ from synapse.application.submit import Submitter, message_of
 from synapse.application.sweep import Sweeper
 from synapse.domain.admission import Load
 from synapse.domain.job import JobId, Priority
-from synapse.domain.model import ModelSpec, Pool, Task
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 from synapse.domain.sweep import SweepPolicy
 from synapse.ids import new_id

@@ -28,7 +28,8 @@ from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.registry import LocalRegistry
 from synapse.adapters.local.slots import SlotLedger
 from synapse.domain.batching import JobMessage
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from synapse.ports import (
     BatchOrder,
     BatchStarter,

@@ -52,7 +52,7 @@ from synapse.application.uploads import Uploads
 from synapse.domain.admission import Load
 from synapse.domain.file_batch import Pace
 from synapse.domain.job import JobId
-from synapse.domain.model import Pool
+from synapse.domain.pool import Pool
 from synapse.ids import new_id
 from synapse.settings import Settings
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from synapse.domain.job import Priority
-from synapse.domain.model import Pool
+from synapse.domain.pool import Pool
 
 
 class SettingsError(Exception):

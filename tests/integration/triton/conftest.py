@@ -8,7 +8,8 @@ import pytest
 
 from synapse.adapters.catalogue import load_catalogue
 from synapse.adapters.triton.engine import TritonEngine
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from tests.e2e.worker import Worker, worker
 from tests.factories import a_pool
 

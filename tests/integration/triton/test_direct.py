@@ -13,7 +13,8 @@ from synapse.adapters.triton.engine import TritonEngine
 from synapse.application.direct import DirectLane, DirectRequest
 from synapse.domain.errors import EngineError, EngineLost
 from synapse.domain.inference import Completion, ModelInput
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from tests.e2e.worker import Worker
 from tests.fakes import MemoryRegistry, RecordingTelemetry
 

@@ -13,7 +13,8 @@ from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.errors import ContextLengthExceeded, EngineError, EngineTimeout, InvalidInput
 from synapse.domain.inference import Embeddings, ModelInput, TextOrTokens
 from synapse.domain.job import JobId
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.unit.triton.asking import outcome, outcomes
 

@@ -17,7 +17,8 @@ from synapse.domain.errors import (
 )
 from synapse.domain.inference import ChatMessage, Completion
 from synapse.domain.job import JobId
-from synapse.domain.model import ModelSpec, Pool, Task
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.pool import Pool
 from tests.e2e.worker import Worker
 from tests.unit.triton.asking import ask, ask_all, outcome, outcomes
 

@@ -10,7 +10,8 @@ import pytest
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.errors import InvalidInput
 from synapse.domain.inference import Completion
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.unit.triton.asking import ask, outcome
 

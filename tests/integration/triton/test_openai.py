@@ -11,7 +11,8 @@ import pytest
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.api.openai.bodies import ChatCompletion, TextCompletion
 from synapse.api.resolver import Api
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from tests.fakes import MemoryRegistry
 from tests.unit.api.calls import api_of, call
 from tests.unit.api.streams import events, opened, texts

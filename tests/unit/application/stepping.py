@@ -13,7 +13,8 @@ from synapse.domain.errors import (
     EngineError,
 )
 from synapse.domain.inference import Delta, ModelInput
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.fakes import ScriptedEngine
 from tests.unit.application.world import CHAT, World

@@ -14,7 +14,7 @@ from synapse.domain.errors import (
 )
 from synapse.domain.inference import Completion
 from synapse.domain.job import Usage
-from synapse.domain.model import Pool
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.fakes import ScriptedEngine
 from tests.unit.application.stepping import (

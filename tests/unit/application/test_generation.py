@@ -17,7 +17,8 @@ from synapse.domain.errors import (
 )
 from synapse.domain.inference import Delta, ModelInput
 from synapse.domain.job import Usage
-from synapse.domain.model import Pool, Task
+from synapse.domain.model import Task
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.factories import a_model, a_pool
 from tests.fakes import MemoryRegistry

@@ -17,7 +17,8 @@ from synapse.domain.errors import (
 )
 from synapse.domain.inference import ChatMessage, Completion, ModelInput
 from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, Usage
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.factories import a_batch, a_pool
 from tests.fakes import Answer, ScriptedEngine

@@ -10,7 +10,8 @@ from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.errors import EngineError
 from synapse.domain.inference import ModelInput, Result, TextOrTokens
 from synapse.domain.job import JobId
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 
 Outcomes = dict[JobId, Result | EngineError]

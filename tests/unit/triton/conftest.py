@@ -10,7 +10,8 @@ import pytest
 
 from synapse.adapters.triton.connection import ConnectionSettings
 from synapse.adapters.triton.engine import TritonEngine
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from tests.factories import a_chat_model, a_model, a_pool
 from tests.unit.triton.fake_triton import GENERATOR, TEXTS, FakeTriton
 from tests.unit.triton.wire import Wire, wire

@@ -14,7 +14,8 @@ from synapse.adapters.triton.connection import Connections, ConnectionSettings
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.errors import EngineUnavailable
 from synapse.domain.inference import Completion
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from tests.factories import a_model, a_pool
 from tests.unit.triton.asking import ask, eventually, outcome
 from tests.unit.triton.fake_triton import FakeTriton

@@ -23,7 +23,8 @@ from synapse.domain.errors import (
 )
 from synapse.domain.inference import Embeddings, ModelInput
 from synapse.domain.job import JobId
-from synapse.domain.model import ModelSpec, Pool, Task
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.factories import a_model, a_pool
 from tests.unit.triton.asking import eventually, outcome, outcomes

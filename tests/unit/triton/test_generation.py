@@ -19,7 +19,8 @@ from synapse.domain.errors import (
 )
 from synapse.domain.inference import ChatMessage, Completion, Delta
 from synapse.domain.job import Usage
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from tests.factories import a_pool
 from tests.unit.triton.asking import ask, ask_all, eventually, outcome, outcomes
 from tests.unit.triton.fake_triton import FakeTriton

@@ -10,7 +10,8 @@ from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.errors import EngineTimeout, InvalidInput
 from synapse.domain.inference import Choice, Completion, Delta, TokenLogprob
 from synapse.domain.job import Usage
-from synapse.domain.model import Extension, ModelSpec, Pool
+from synapse.domain.model import Extension, ModelSpec
+from synapse.domain.pool import Pool
 from tests.unit.triton.asking import ask, ask_all, eventually, outcome, outcomes
 from tests.unit.triton.fake_triton import FakeTriton
 

@@ -23,7 +23,8 @@ from synapse.domain.errors import (
 )
 from synapse.domain.inference import ChatMessage, Completion
 from synapse.domain.job import JobId, Usage
-from synapse.domain.model import ModelSpec, Pool, Task
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.pool import Pool
 from tests.factories import a_pool
 from tests.unit.triton.asking import ask, ask_all, eventually, outcome, outcomes
 from tests.unit.triton.fake_triton import GENERATOR, FakeTriton

@@ -22,8 +22,8 @@ from synapse.adapters.records import (
 )
 from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.file_batch import FileBatchId
-from synapse.domain.job import Failure, JobId, Priority
-from synapse.domain.model import Pool
+from synapse.domain.job import Failure, JobId, Priority, SlaTier
+from synapse.domain.pool import Pool
 from synapse.ports import BatchOrder
 
 __all__ = [
@@ -58,6 +58,7 @@ def message_to_json(message: JobMessage) -> str:
             "sentAt": message.sent_at,
             "deadlineAt": message.deadline_at,
             "losses": message.losses,
+            "sla": message.sla,
         }
     )
 
@@ -81,6 +82,7 @@ def message_from_json(text: str | bytes) -> JobMessage:
         sent_at=_number(body, "sentAt"),
         deadline_at=_number(body, "deadlineAt"),
         losses=int(_number(body, "losses")) if "losses" in body else 0,
+        sla=_sla(body),
     )
 
 
@@ -93,6 +95,8 @@ def order_to_event(order: BatchOrder) -> dict[str, Any]:
         "version": batch.version,
         "jobIds": list(batch.job_ids),
         "tokens": batch.tokens,
+        "sla": batch.sla,
+        "fallback": batch.fallback,
         "pools": [{"name": pool.name, "runnerArn": pool.runner} for pool in order.pools],
     }
 
@@ -202,7 +206,17 @@ def _error_message(cause: object) -> str:
 def _batch(body: Mapping[str, Any]) -> Batch:
     tokens = int(_number(body, "tokens")) if "tokens" in body else 0
     model, version = _text(body, "model"), _text(body, "version")
-    return Batch(_text(body, "batchId"), model, version, _job_ids(body), tokens)
+    fallback = _text(body, "fallback") if body.get("fallback") else ""
+    batch_id, job_ids = _text(body, "batchId"), _job_ids(body)
+    return Batch(batch_id, model, version, job_ids, tokens, _sla(body), fallback)
+
+
+def _sla(body: Mapping[str, Any]) -> SlaTier:
+    """The tier; messages and batches from before there were any are bronze, as jobs are."""
+    sla = _text(body, "sla") if "sla" in body else SlaTier.BRONZE
+    if sla not in set(SlaTier):
+        raise ValueError(f"sla: must be one of {', '.join(SlaTier)}")
+    return SlaTier(sla)
 
 
 def _job_ids(body: Mapping[str, Any]) -> tuple[JobId, ...]:

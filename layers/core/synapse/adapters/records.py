@@ -85,6 +85,10 @@ def _put_ending(record: Record, end: Job | Outcome) -> None:
         record["served_pool"] = end.served.pool
         record["served_accelerator"] = end.served.accelerator
         record["served_batch_size"] = end.served.batch_size
+        if end.served.worker:
+            record["served_worker"] = end.served.worker
+        if end.served.fallback:
+            record["served_fallback"] = end.served.fallback
 
 
 def job_from_record(record: Mapping[str, Any]) -> Job:
@@ -144,7 +148,13 @@ def _served(record: Mapping[str, Any]) -> Served | None:
     pool = record.get("served_pool")
     if pool is None:
         return None
-    return Served(pool, record["served_accelerator"], int(record["served_batch_size"]))
+    return Served(
+        pool,
+        record["served_accelerator"],
+        int(record["served_batch_size"]),
+        record.get("served_worker", ""),
+        record.get("served_fallback", ""),
+    )
 
 
 def job_to_json(job: Job) -> str:

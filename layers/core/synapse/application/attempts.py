@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from synapse.domain.errors import EngineUnavailable, Unavailable
-from synapse.domain.model import Pool
+from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 
 RETRY_AFTER_S = 5

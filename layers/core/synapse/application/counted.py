@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from synapse.domain.errors import EngineError, Unavailable
 from synapse.domain.inference import Result
 from synapse.domain.job import JobId
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from synapse.ports import Clock, Entry, InferenceEngine, InferenceRequest, InFlight
 
 logger = logging.getLogger(__name__)

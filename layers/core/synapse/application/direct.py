@@ -22,8 +22,9 @@ from synapse.domain.answer import Answered, Timings
 from synapse.domain.errors import InvalidRequest, Overloaded, Unavailable
 from synapse.domain.inference import ModelInput, Result
 from synapse.domain.job import SlaTier
-from synapse.domain.model import ModelSpec, Pool, ServiceSample
+from synapse.domain.model import ModelSpec, ServiceSample
 from synapse.domain.pace import Pacemaker
+from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 from synapse.ports import Clock, Entry, InFlight, Registry, StreamingEngine, Telemetry
 

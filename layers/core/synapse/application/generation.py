@@ -15,7 +15,8 @@ from synapse.domain.answer import Timings
 from synapse.domain.errors import EngineError, InvalidRequest, SynapseError
 from synapse.domain.inference import Completion, Delta, ModelInput, Result
 from synapse.domain.job import JobId, Usage
-from synapse.domain.model import ModelSpec, Pool, Task
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest, StreamingEngine
 
 logger = logging.getLogger(__name__)

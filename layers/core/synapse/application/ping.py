@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from synapse.domain.errors import EngineError
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, Priority
-from synapse.domain.model import ModelSpec, Pool, ServiceSample, Task, WorkerHealth
+from synapse.domain.model import ModelSpec, ServiceSample, Task, WorkerHealth
+from synapse.domain.pool import Pool
 from synapse.ports import Clock, InferenceEngine, InferenceRequest, JobQueue, Registry, Telemetry
 
 

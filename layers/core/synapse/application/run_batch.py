@@ -20,7 +20,8 @@ from synapse.domain.job import (
     Priority,
     Served,
 )
-from synapse.domain.model import ModelSpec, Pool, ServiceSample, Task
+from synapse.domain.model import ModelSpec, ServiceSample, Task
+from synapse.domain.pool import Pool
 from synapse.domain.sweep import EXPIRED
 from synapse.ports import (
     BlobStore,

@@ -171,6 +171,7 @@ def message_of(job: Job) -> JobMessage:
         sent_at=job.sent_at,
         deadline_at=job.deadline_at,
         losses=job.losses,
+        sla=job.sla,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from synapse.domain.job import JobId, Priority
+from synapse.domain.job import JobId, Priority, SlaTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class JobMessage:
     sent_at: float
     deadline_at: float
     losses: int = 0
+    sla: SlaTier = SlaTier.BRONZE
 
     @property
     def is_suspect(self) -> bool:
@@ -47,13 +48,18 @@ class JobMessage:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Jobs of one model and version that travel together."""
+    """Jobs of one model, version and tier that travel together.
+
+    `fallback` says why no pool meets the tier, where none does (`domain.routing`).
+    """
 
     id: str
     model: str
     version: str
     job_ids: tuple[JobId, ...]
     tokens: int
+    sla: SlaTier = SlaTier.BRONZE
+    fallback: str = ""
 
 
 def plan_batches(
@@ -70,15 +76,23 @@ def plan_batches(
     """
     # Of a job named twice the later message counts, which knows of every loss.
     latest = {m.job_id: m for m in sorted(messages, key=lambda m: (m.losses, m.sent_at))}
-    ordered = sorted(latest.values(), key=lambda m: (m.model, m.version, *_turn(m)))
-    batches: list[Batch] = []
-    for (model, version), group in groupby(ordered, key=lambda m: (m.model, m.version)):
-        parts = sorted(_split(list(group), policy_of(model)), key=lambda part: _turn(part[0]))
-        batches.extend(
-            Batch(new_id(), model, version, tuple(m.job_id for m in part), _tokens(part))
-            for part in parts
+    ordered = sorted(latest.values(), key=lambda m: (*_kind(m), *_turn(m)))
+    planned: list[tuple[tuple[int, float], Batch]] = []
+    for (model, version, sla), group in groupby(ordered, key=_kind):
+        planned.extend(
+            (
+                _turn(part[0]),
+                Batch(new_id(), model, version, tuple(m.job_id for m in part), _tokens(part), sla),
+            )
+            for part in _split(list(group), policy_of(model))
         )
-    return batches
+    planned.sort(key=lambda each: (each[1].model, each[1].version, each[0]))
+    return [batch for _, batch in planned]
+
+
+def _kind(message: JobMessage) -> tuple[str, str, SlaTier]:
+    """What rides together: a batch goes to one pool, which is chosen by tier."""
+    return message.model, message.version, message.sla
 
 
 def _turn(message: JobMessage) -> tuple[int, float]:

@@ -137,11 +137,17 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where a job ran: the pool, its kind of accelerator, and how many rode in its batch."""
+    """Where a job ran: the pool, its kind of accelerator, and how many rode in its batch.
+
+    `worker` is the id of the one of the pool's workers, empty where the pool has just one;
+    `fallback` says why no pool met the job's tier, empty where this one did.
+    """
 
     pool: str
     accelerator: str
     batch_size: int
+    worker: str = ""
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is served, and by what: models and the pools of workers that run them."""
+"""What is served: models, and what was seen of them at work."""
 
 from __future__ import annotations
 
@@ -54,21 +54,6 @@ class ModelSpec:
     dimensions: int = 0
     extensions: frozenset[Extension] = frozenset()
     tool_parser: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """A set of like workers: how to reach their runner and what they cost.
-
-    `runner` is the ARN of the pool's runner function on AWS and empty on one machine; `endpoint`
-    is host:port of the engine's gRPC service; `price_per_hour_usd` is one worker's price.
-    """
-
-    name: str
-    accelerator: str
-    endpoint: str
-    runner: str = ""
-    price_per_hour_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,16 @@ from synapse.ports.engine import InferenceEngine, InferenceRequest, StreamingEng
 from synapse.ports.files import FileQuery, FileStore, UploadStore
 from synapse.ports.in_flight import Entry, InFlight
 from synapse.ports.jobs import Created, Idempotency, JobQueue, JobStore
+from synapse.ports.profiles import ProfileStore
 from synapse.ports.registry import Registry
 from synapse.ports.telemetry import Telemetry
+from synapse.ports.workers import Capacity, PoolSize, WorkerRegistry
 
 __all__ = [
     "BatchOrder",
     "BatchStarter",
     "BlobStore",
+    "Capacity",
     "Clock",
     "Created",
     "Entry",
@@ -29,8 +32,11 @@ __all__ = [
     "InferenceRequest",
     "JobQueue",
     "JobStore",
+    "PoolSize",
+    "ProfileStore",
     "Registry",
     "StreamingEngine",
     "Telemetry",
     "UploadStore",
+    "WorkerRegistry",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from synapse.domain.batching import Batch
-from synapse.domain.model import Pool
+from synapse.domain.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)

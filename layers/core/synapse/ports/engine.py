@@ -9,7 +9,8 @@ from typing import Protocol
 from synapse.domain.errors import EngineError
 from synapse.domain.inference import Delta, ModelInput, Result
 from synapse.domain.job import JobId
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from synapse.domain.estimate import ServiceRate
-from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
+from synapse.domain.model import ModelSpec, ServiceSample, WorkerHealth
+from synapse.domain.pool import Pool
 
 
 class Registry(Protocol):

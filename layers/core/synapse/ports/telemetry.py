@@ -9,7 +9,8 @@ from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, Priority
-from synapse.domain.model import Pool, WorkerHealth
+from synapse.domain.model import WorkerHealth
+from synapse.domain.pool import Pool
 
 
 class Telemetry(Protocol):

@@ -18,7 +18,8 @@ from synapse.adapters.aws.calls import call
 from synapse.adapters.aws.items import attribute, attributes, plain
 from synapse.domain.errors import Unavailable
 from synapse.domain.estimate import ServiceRate
-from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
+from synapse.domain.model import ModelSpec, ServiceSample, WorkerHealth
+from synapse.domain.pool import Pool
 from synapse.ports import Clock
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from synapse.adapters.local.database import Database
 from synapse.domain.errors import Unavailable
 from synapse.domain.estimate import ServiceRate
-from synapse.domain.model import ModelSpec, Pool, ServiceSample, WorkerHealth
+from synapse.domain.model import ModelSpec, ServiceSample, WorkerHealth
+from synapse.domain.pool import Pool
 
 logger = logging.getLogger(__name__)
 

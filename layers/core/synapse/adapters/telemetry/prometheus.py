@@ -10,7 +10,8 @@ from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, Priority
-from synapse.domain.model import Pool, WorkerHealth
+from synapse.domain.model import WorkerHealth
+from synapse.domain.pool import Pool
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

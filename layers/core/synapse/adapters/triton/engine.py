@@ -26,7 +26,8 @@ from synapse.adapters.triton.text_batch import TextBatch, TextItem
 from synapse.domain.errors import EngineError, InvalidInput
 from synapse.domain.inference import Completion, Delta, Embeddings, Result
 from synapse.domain.job import JobId
-from synapse.domain.model import ModelSpec, Pool, Task
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 
 Outcome = tuple[JobId, Result | EngineError]

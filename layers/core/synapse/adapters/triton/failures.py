@@ -23,7 +23,8 @@ from synapse.domain.errors import (
     EngineUnavailable,
     InvalidInput,
 )
-from synapse.domain.model import ModelSpec, Pool
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 
 MAX_MESSAGE_CHARS = 300
 LEAK_CHARS = 16

@@ -1,0 +1,76 @@
+"""Pools of like workers: what they run on, what they cost, and how many of them there may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Accelerator(StrEnum):
+    """What a worker's models run on."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    NEURON = "neuron"
+
+
+FALLBACK_ORDER = (Accelerator.GPU, Accelerator.NEURON, Accelerator.CPU)
+"""Where a request goes that no pool can answer in its time: the fastest kind first."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmWindow:
+    """`workers` of a pool are kept up for `model` at these times, work or no work.
+
+    `days` are those of the week, 0 being Monday; `from_minute` to `until_minute` (exclusive) are
+    minutes of the day in `timezone`. Data, not code: nothing else says what is to be warm.
+    """
+
+    model: str
+    workers: int = 1
+    days: frozenset[int] = frozenset(range(7))
+    from_minute: int = 0
+    until_minute: int = 24 * 60
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A set of like workers: how to reach them, what they cost, how many there may be.
+
+    `runner` is the ARN of the pool's runner function on AWS and empty on one machine.
+    `endpoint` is host:port of an engine's gRPC service: that of the pool's only worker where it
+    is given with the pool, else that of the one of its workers that was chosen, whose id is
+    `worker` then. `price_per_hour_usd` is one worker's price. `models` are those it may serve, all
+    if empty. A worker takes about `startup_s` from nothing to its first answer; a pool without
+    work for `idle_after_s` goes down to `min_workers`.
+    """
+
+    name: str
+    accelerator: str
+    endpoint: str = ""
+    runner: str = ""
+    price_per_hour_usd: float = 0.0
+    models: frozenset[str] = frozenset()
+    min_workers: int = 1
+    max_workers: int = 1
+    idle_after_s: float = 300.0
+    startup_s: float = 5.0
+    warm: tuple[WarmWindow, ...] = ()
+    worker: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_workers <= self.max_workers:
+            raise ValueError(
+                f"pool {self.name!r}: min_workers and max_workers must be 0 ≤ "
+                f"{self.min_workers} ≤ {self.max_workers}"
+            )
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether its one worker runs elsewhere, so that nobody here starts or stops it."""
+        return bool(self.endpoint) and not self.worker
+
+    def serves(self, model: str) -> bool:
+        """Whether its workers may run the model."""
+        return not self.models or model in self.models

@@ -1,0 +1,69 @@
+"""Which workers are alive, and how many of each pool there should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from synapse.domain.pool import Pool
+from synapse.domain.worker import Worker
+
+
+class WorkerRegistry(Protocol):
+    """Who beats, lives: a worker is known until its lease ends."""
+
+    async def beat(self, worker: Worker) -> None:
+        """Write down a heartbeat; an older one than is known is ignored.
+
+        Raises:
+            Unavailable: it could not be written; the next one comes soon.
+        """
+        ...
+
+    async def workers(self, now: float) -> Sequence[Worker]:
+        """Those whose lease runs at `now`, by pool and id; may be a few seconds old.
+
+        Raises:
+            Unavailable: they could not be read.
+        """
+        ...
+
+    async def expire(self, now: float) -> Sequence[Worker]:
+        """Forget those whose lease has ended, and return each once over all who ask."""
+        ...
+
+    async def forget(self, worker_id: str) -> None:
+        """Forget a worker that has gone down in good order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """How many workers of a pool are wanted, and how many of those answer or are on their way."""
+
+    desired: int
+    ready: int
+    starting: int
+
+
+class Capacity(Protocol):
+    """The number of workers of each pool. Only the autoscaler writes it."""
+
+    async def size(self, pool: Pool) -> PoolSize:
+        """The present size.
+
+        Raises:
+            Unavailable: it could not be read.
+        """
+        ...
+
+    async def resize(self, pool: Pool, desired: int) -> None:
+        """Ask for so many workers; return at once, they come and go in their own time.
+
+        Whoever is taken away is drained first: it ends what it has.
+
+        Raises:
+            Unavailable: it could not be asked for.
+        """
+        ...
