@@ -12,6 +12,7 @@ from synapse.domain.file_batch import FileBatch, FileBatchId
 from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, Priority, SlaTier
 from synapse.domain.model import ModelSpec, ServiceSample, Task, WorkerHealth
 from synapse.domain.pool import Pool
+from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
 from synapse.ports import BatchOrder
 
 NOW = 1_700_000_000.25
@@ -109,6 +110,20 @@ def a_pool(name: str = "cpu", **changes: Any) -> Pool:
         "price_per_hour_usd": 0.1,
     }
     return Pool(name, **{**fields, **changes})
+
+
+def a_worker(worker_id: str = "w-1", pool: str = "cpu", **changes: Any) -> Worker:
+    """A worker that has echo, beat at NOW and lives for 15 s from then."""
+    fields: dict[str, Any] = {
+        "accelerator": "cpu",
+        "state": WorkerState.READY,
+        "endpoint": "127.0.0.1:8001",
+        "models": (WorkerModel("echo", "1", CacheLevel.GPU_RESIDENT),),
+        "started_at": NOW - 60.0,
+        "beat_at": NOW,
+        "lease_until": NOW + 15.0,
+    }
+    return Worker(worker_id, pool, **{**fields, **changes})
 
 
 def a_batch(*job_ids: str, **changes: Any) -> Batch:

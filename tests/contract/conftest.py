@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synapse.ports import BlobStore, InFlight, JobStore, Registry
+from synapse.ports import BlobStore, InFlight, JobStore, Registry, WorkerRegistry
 from tests.contract.openers import (
     BATCH_STARTERS,
     BLOB_STORES,
@@ -15,6 +15,7 @@ from tests.contract.openers import (
     JOB_QUEUES,
     JOB_STORES,
     REGISTRIES,
+    WORKER_REGISTRIES,
     QueueCase,
     StarterCase,
 )
@@ -71,4 +72,12 @@ async def in_flight(
     request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
 ) -> AsyncIterator[InFlight]:
     async with IN_FLIGHT[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=WORKER_REGISTRIES)
+async def worker_registry(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[WorkerRegistry]:
+    async with WORKER_REGISTRIES[request.param](clock, tmp_path) as opened:
         yield opened

@@ -27,6 +27,7 @@ from synapse.adapters.local.job_store import SqliteJobStore
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.registry import LocalRegistry
 from synapse.adapters.local.slots import SlotLedger
+from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.domain.batching import JobMessage
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
@@ -38,6 +39,7 @@ from synapse.ports import (
     JobQueue,
     JobStore,
     Registry,
+    WorkerRegistry,
 )
 from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import a_chat_model, a_model, a_pool
@@ -147,6 +149,11 @@ async def local_registry(clock: FakeClock, folder: Path) -> AsyncIterator[Regist
 @asynccontextmanager
 async def slot_ledger(clock: FakeClock, folder: Path) -> AsyncIterator[InFlight]:
     yield SlotLedger(clock)
+
+
+@asynccontextmanager
+async def local_worker_registry(clock: FakeClock, folder: Path) -> AsyncIterator[WorkerRegistry]:
+    yield LocalWorkerRegistry()
 
 
 @asynccontextmanager
@@ -262,4 +269,7 @@ BATCH_STARTERS: dict[str, Opener[StarterCase]] = {
 IN_FLIGHT: dict[str, Opener[InFlight]] = {
     "ledger": slot_ledger,
     "dynamodb": dynamo_in_flight,
+}
+WORKER_REGISTRIES: dict[str, Opener[WorkerRegistry]] = {
+    "local": local_worker_registry,
 }
