@@ -1,0 +1,62 @@
+"""Who uses which model: locks that the kernel lets go of when their process dies."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Lease:
+    """A model that may be used: while this is held, no process evicts it.
+
+    `path` is the model's folder, complete and checked. Release it, or leave its `with` block.
+    """
+
+    def __init__(self, name: str, version: str, path: Path, memory_bytes: int, lock: int) -> None:
+        """Made by `ModelCache.lease`; `lock` is a descriptor with a shared lock, owned from now."""
+        self.name = name
+        self.version = version
+        self.path = path
+        self.memory_bytes = memory_bytes
+        self._lock = lock
+
+    def release(self) -> None:
+        """Give it back; a second time does nothing."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def lock_shared(path: Path) -> int:
+    """A descriptor with a shared lock on `path`, made if it is not there; waits for it."""
+    descriptor = _open(path)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def try_lock(path: Path) -> int | None:
+    """A descriptor with the only lock on `path`, or None where anybody else holds one."""
+    descriptor = _open(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
