@@ -19,6 +19,7 @@ from synapse.adapters.aws.jobs import DynamoJobStore
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
+from synapse.adapters.aws.workers import DynamoWorkerRegistry
 from synapse.adapters.codec import message_from_json, order_from_event
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.blobs import FolderBlobStore
@@ -157,6 +158,12 @@ async def local_worker_registry(clock: FakeClock, folder: Path) -> AsyncIterator
 
 
 @asynccontextmanager
+async def dynamo_worker_registry(clock: FakeClock, folder: Path) -> AsyncIterator[WorkerRegistry]:
+    with aws() as clients:
+        yield DynamoWorkerRegistry(clients.dynamodb, clients.registry_table)
+
+
+@asynccontextmanager
 async def dynamo_in_flight(clock: FakeClock, folder: Path) -> AsyncIterator[InFlight]:
     with aws() as clients:
         yield DynamoInFlight(clients.dynamodb, clients.registry_table, clock=clock)
@@ -272,4 +279,5 @@ IN_FLIGHT: dict[str, Opener[InFlight]] = {
 }
 WORKER_REGISTRIES: dict[str, Opener[WorkerRegistry]] = {
     "local": local_worker_registry,
+    "dynamodb": dynamo_worker_registry,
 }
