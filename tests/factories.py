@@ -144,9 +144,11 @@ def an_order(*job_ids: str, pools: tuple[Pool, ...] = (), **changes: Any) -> Bat
     return BatchOrder(a_batch(*job_ids, **changes), pools or (a_pool(),))
 
 
-def a_sample(items: int = 10, busy_s: float = 2.0, model: str = "echo") -> ServiceSample:
+def a_sample(
+    items: int = 10, busy_s: float = 2.0, model: str = "echo", pool: str = "cpu"
+) -> ServiceSample:
     """Ten items in two seconds."""
-    return ServiceSample(model, items, busy_s)
+    return ServiceSample(model, pool, items, busy_s)
 
 
 def a_health(pool: str = "cpu", model: str = "echo", **changes: Any) -> WorkerHealth:

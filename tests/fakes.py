@@ -209,7 +209,7 @@ class MemoryRegistry:
     def __init__(self, models: Sequence[ModelSpec] = (), pools: Sequence[Pool] = ()) -> None:
         self._models = {model.name: model for model in models}
         self._pools = tuple(pools)
-        self._minutes: dict[str, dict[int, ServiceRate]] = defaultdict(dict)
+        self._minutes: dict[tuple[str, str], dict[int, ServiceRate]] = defaultdict(dict)
         self._health: dict[tuple[str, str], WorkerHealth] = {}
 
     async def models(self) -> Sequence[ModelSpec]:
@@ -222,12 +222,15 @@ class MemoryRegistry:
         return self._pools if model in self._models else ()
 
     async def record_service(self, sample: ServiceSample, now: float) -> None:
-        minutes, minute = self._minutes[sample.model], int(now // 60)
-        so_far = minutes.get(minute, ServiceRate(0, 0.0))
-        minutes[minute] = ServiceRate(so_far.items + sample.items, so_far.busy_s + sample.busy_s)
+        minute = int(now // 60)
+        for pool in (sample.pool, ""):
+            minutes = self._minutes[sample.model, pool]
+            so_far = minutes.get(minute, ServiceRate(0, 0.0))
+            busy_s = so_far.busy_s + sample.busy_s
+            minutes[minute] = ServiceRate(so_far.items + sample.items, busy_s)
 
-    async def service_rate(self, model: str, now: float) -> ServiceRate:
-        minutes = self._minutes[model]
+    async def service_rate(self, model: str, now: float, pool: str = "") -> ServiceRate:
+        minutes = self._minutes[model, pool]
         latest = [minutes[minute] for minute in sorted(minutes)[-self.RATE_MINUTES :]]
         return ServiceRate(sum(r.items for r in latest), sum(r.busy_s for r in latest))
 

@@ -16,7 +16,7 @@ from synapse.application.dispatch import Dispatcher
 from synapse.domain.batching import JobMessage, gather_for_s
 from synapse.domain.errors import Unavailable
 from synapse.domain.model import ModelSpec
-from synapse.ports import Clock
+from synapse.ports import BatchOrder, Clock
 
 logger = logging.getLogger(__name__)
 
@@ -121,10 +121,9 @@ class DispatchLoop:
             self._suspect_waits.clear()
 
     async def _run_suspect(self, message: JobMessage) -> None:
-        self.slots.occupy(message.model, 1)
         try:
             for order in await self.dispatcher.plan([message]):
-                await self.batcher.run(order)
+                await self._run_alone(order)
         except Unavailable as error:
             logger.warning("suspect not run: %s", error.message)
             await asyncio.sleep(PAUSE_S)
@@ -133,5 +132,11 @@ class DispatchLoop:
             # Its record stands; the sweeper sends it again.
             logger.exception("suspect not run", extra={"job": message.job_id})
             await asyncio.sleep(PAUSE_S)
+
+    async def _run_alone(self, order: BatchOrder) -> None:
+        place = order.batch.model, order.pools[0].name
+        self.slots.occupy(*place, 1)
+        try:
+            await self.batcher.run(order)
         finally:
-            self.slots.free(message.model, 1)
+            self.slots.free(*place, 1)

@@ -144,7 +144,14 @@ class _Parts:
         self._runner = BatchRunner(store, blobs, registry, triton, self._telemetry, clock)
         self._runner.item_left = lambda batch: self._starter.release(batch.id)
         give_back = GiveBack(store, queue, self._telemetry, clock)
-        self._batcher = Batcher(self._runner, give_back, RETRY, asyncio.sleep, random.random)
+        self._batcher = Batcher(
+            self._runner,
+            give_back,
+            RETRY,
+            asyncio.sleep,
+            random.random,
+            moved=lambda batch, pool: self._starter.moved(batch.id, pool.name),
+        )
         self._slots = SlotLedger(clock)
         self._starter = InProcessBatchStarter(self._batcher.run, self._slots)
         self._dispatcher = Dispatcher(

@@ -71,6 +71,26 @@ async def test_models_are_measured_apart(registry: Registry) -> None:
     assert smollm2.seconds_per_item == pytest.approx(3.0)
 
 
+async def test_the_pools_of_a_model_are_measured_apart_and_together(registry: Registry) -> None:
+    await registry.record_service(a_sample(10, 2.0, pool="cpu"), NOW)
+    await registry.record_service(a_sample(10, 6.0, pool="gpu"), NOW)
+
+    assert (await registry.service_rate("echo", NOW, "cpu")) == ServiceRate(10, 2.0)
+    assert (await registry.service_rate("echo", NOW, "gpu")) == ServiceRate(10, 6.0)
+    assert (await registry.service_rate("echo", NOW, "neuron")) == ServiceRate(0, 0.0)
+    assert (await registry.service_rate("echo", NOW)) == ServiceRate(20, 8.0)
+
+
+async def test_a_pool_keeps_its_rate_while_others_work(registry: Registry) -> None:
+    await registry.record_service(a_sample(10, 2.0, pool="gpu"), NOW)
+    for minute in range(1, 11):
+        await registry.record_service(a_sample(10, 1.0, pool="cpu"), NOW + minute * MINUTE_S)
+
+    rate = await registry.service_rate("echo", NOW + 10 * MINUTE_S, "gpu")
+
+    assert rate.seconds_per_item == pytest.approx(0.2)
+
+
 async def test_a_pause_does_not_forget_the_rate(registry: Registry) -> None:
     await registry.record_service(a_sample(10, 2.0), NOW)
 

@@ -273,11 +273,16 @@ class Target:
 
     async def _metrics(self) -> str:
         depth = await self._queue.depth("")
-        loads = {
-            spec.name: Load.of(await self._in_flight.count(spec.name), spec.slots)
-            for spec in await self._registry.models()
-        }
+        loads = {spec.name: await self._load(spec) for spec in await self._registry.models()}
         return exposition(await self._registry.health(), depth, loads)
+
+    async def _load(self, spec: ModelSpec) -> Load:
+        running = waiting = 0
+        for pool in await self._registry.pools(spec.name):
+            in_flight = await self._in_flight.count(spec.name, pool.name)
+            load = Load.of(in_flight, pool.slots_of(spec))
+            running, waiting = running + load.running, waiting + load.waiting
+        return Load(running, waiting)
 
 
 class _EngineOnDemand:

@@ -35,7 +35,7 @@ def counter(cloud: Aws, clock: FakeClock) -> DynamoInFlight:
 
 
 def stored(cloud: Aws, model: str = "m") -> dict[str, Any]:
-    key = {"pk": {"S": f"in-flight#{model}"}, "sk": {"S": "total"}}
+    key = {"pk": {"S": f"in-flight#{model}#cpu"}, "sk": {"S": "total"}}
     return cloud.dynamodb.get_item(TableName=cloud.registry_table, Key=key).get("Item", {})
 
 
@@ -50,13 +50,13 @@ async def test_a_thousand_at_once_and_exactly_the_limit_come_in(
     counters = [counter(cloud, clock) for _ in range(10)]
 
     entries = await asyncio.gather(
-        *(counters[n % 10].enter("m", 1, 100, clock.now + 60) for n in range(1000))
+        *(counters[n % 10].enter("m", "cpu", 1, 100, clock.now + 60) for n in range(1000))
     )
 
     admitted = [entry for entry in entries if entry is not None]
     assert len(admitted) == 100
     assert sorted(entry.ahead for entry in admitted) == list(range(100))
-    assert await counters[0].count("m") == 100
+    assert await counters[0].count("m", "cpu") == 100
 
 
 async def test_entering_is_one_write_and_leaving_another(cloud: Aws, clock: FakeClock) -> None:
@@ -74,7 +74,7 @@ async def test_entering_is_one_write_and_leaving_another(cloud: Aws, clock: Fake
 
 async def counter_with(cloud: Aws, clock: FakeClock) -> Entry:
     in_flight = counter(cloud, clock)
-    entry = await in_flight.enter("m", 1, 5, clock.now + 60)
+    entry = await in_flight.enter("m", "cpu", 1, 5, clock.now + 60)
     assert entry is not None
     await in_flight.leave(entry)
     return entry
@@ -84,16 +84,16 @@ async def test_what_crashed_holders_had_is_given_to_whoever_is_refused(
     cloud: Aws, clock: FakeClock
 ) -> None:
     crashed = counter(cloud, clock)
-    assert await crashed.enter("m", 5, 5, clock.now + 90)
+    assert await crashed.enter("m", "cpu", 5, 5, clock.now + 90)
     others = counter(cloud, clock)
-    assert await others.enter("m", 1, 5, clock.now + 600) is None
+    assert await others.enter("m", "cpu", 1, 5, clock.now + 600) is None
 
     clock.now += 120
 
-    entry = await others.enter("m", 5, 5, clock.now + 600)
+    entry = await others.enter("m", "cpu", 5, 5, clock.now + 600)
     assert entry is not None
     assert entry.ahead == 0
-    assert await others.count("m") == 5
+    assert await others.count("m", "cpu") == 5
 
 
 async def test_a_day_of_traffic_leaves_an_item_as_small_as_its_open_minutes(
@@ -103,7 +103,7 @@ async def test_a_day_of_traffic_leaves_an_item_as_small_as_its_open_minutes(
 
     for _ in range(180):
         clock.now += 40
-        entry = await in_flight.enter("m", 1, 5, clock.now + 600)
+        entry = await in_flight.enter("m", "cpu", 1, 5, clock.now + 600)
         assert entry is not None
         await in_flight.leave(entry)
 
@@ -115,34 +115,34 @@ async def test_an_entry_that_is_left_after_its_minute_takes_nothing_from_the_oth
     cloud: Aws, clock: FakeClock
 ) -> None:
     in_flight = counter(cloud, clock)
-    late = await in_flight.enter("m", 2, 5, clock.now + 60)
+    late = await in_flight.enter("m", "cpu", 2, 5, clock.now + 60)
     assert late is not None
     clock.now += 60
-    assert await in_flight.enter("m", 1, 5, clock.now + 60)
+    assert await in_flight.enter("m", "cpu", 1, 5, clock.now + 60)
 
     await in_flight.leave(late)
 
-    assert await in_flight.count("m") == 1
+    assert await in_flight.count("m", "cpu") == 1
 
 
 async def test_an_outage_while_leaving_costs_the_caller_nothing(
     cloud: Aws, clock: FakeClock
 ) -> None:
     in_flight = counter(cloud, clock)
-    entry = await in_flight.enter("m", 1, 5, clock.now + 60)
+    entry = await in_flight.enter("m", "cpu", 1, 5, clock.now + 60)
     assert entry is not None
 
     with failing(cloud.dynamodb, OUTAGE):
         await in_flight.leave(entry)
 
-    assert await in_flight.count("m") == 1
+    assert await in_flight.count("m", "cpu") == 1
     clock.now += 60
-    assert await in_flight.count("m") == 0
+    assert await in_flight.count("m", "cpu") == 0
 
 
 async def test_an_outage_is_told_to_who_wants_in(cloud: Aws, clock: FakeClock) -> None:
     with failing(cloud.dynamodb, OUTAGE), pytest.raises(Unavailable):
-        await counter(cloud, clock).enter("m", 1, 5, clock.now + 60)
+        await counter(cloud, clock).enter("m", "cpu", 1, 5, clock.now + 60)
 
 
 STEPS = st.lists(
@@ -175,10 +175,10 @@ async def compare(cloud: Aws, steps: list[tuple[str, int, int]]) -> None:
             await model.leave(entries[number][1])
         elif step == "enter":
             expires_at = clock.now + 60 * lifetime
-            entered = await ours.enter("m", number, 8, expires_at)
-            expected = await model.enter("m", number, 8, expires_at)
+            entered = await ours.enter("m", "cpu", number, 8, expires_at)
+            expected = await model.enter("m", "cpu", number, 8, expires_at)
             assert (entered and entered.ahead) == (expected and expected.ahead)
             if entered and expected:
                 entries.append((entered, expected))
-        assert await ours.count("m") == await model.count("m")
+        assert await ours.count("m", "cpu") == await model.count("m", "cpu")
         assert sum(minutes(cloud).values()) == int(stored(cloud).get("total", {"N": "0"})["N"])

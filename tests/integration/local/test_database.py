@@ -32,7 +32,9 @@ def tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def insert(connection: sqlite3.Connection, model: str = "echo") -> None:
-    connection.execute("INSERT INTO service_rates VALUES (?, 1, 1.0)", (model,))
+    connection.execute(
+        "INSERT INTO service_rates (model, items, busy_s) VALUES (?, 1, 1.0)", (model,)
+    )
 
 
 def refusal(path: Path) -> str:

@@ -26,7 +26,7 @@ def api_of(world: World) -> Api:
     """The API over a world of fakes."""
 
     async def metrics() -> str:
-        loads = {"echo": Load.of(await world.slots.count("echo"), slots=8)}
+        loads = {"echo": Load.of(world.slots.in_flight("echo"), slots=8)}
         depth = await world.queue.depth("echo")
         return exposition(await world.registry.health(), depth, loads)
 

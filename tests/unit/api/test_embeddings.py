@@ -167,5 +167,5 @@ async def test_nothing_stays_in_flight() -> None:
     await ask(answered, input="a")
     await ask(refused, input="a")
 
-    assert await answered.slots.count(EMBEDDER) == 0
-    assert await refused.slots.count(EMBEDDER) == 0
+    assert await answered.slots.count(EMBEDDER, "gpu") == 0
+    assert await refused.slots.count(EMBEDDER, "gpu") == 0

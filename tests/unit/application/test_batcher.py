@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from synapse.domain.errors import EngineLost, EngineUnavailable
 from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Usage
-from synapse.ports import InferenceRequest
+from synapse.ports import BatchOrder, InferenceRequest
+from tests.factories import a_batch, a_pool
 from tests.fakes import Answer, ScriptedEngine
 from tests.unit.application.world import World
 
@@ -35,6 +38,17 @@ async def test_a_pool_that_keeps_refusing_is_left_for_the_next() -> None:
     served = (await world.job(job.id)).served
     assert served is not None
     assert served.pool == "cpu"
+
+
+async def test_whoever_counts_slots_is_told_where_a_batch_is_tried() -> None:
+    world = World(engine=ScriptedEngine(lambda _: REFUSED))
+    job = await world.submit()
+    moves: list[tuple[str, str]] = []
+    batcher = replace(world.batcher, moved=lambda batch, pool: moves.append((batch.id, pool.name)))
+
+    await batcher.run(BatchOrder(a_batch(job.id, id="b"), (a_pool("gpu"), a_pool("cpu"))))
+
+    assert moves == [("b", "gpu"), ("b", "cpu")]
 
 
 async def test_a_job_that_no_pool_takes_goes_back_to_its_queue_and_costs_nothing() -> None:

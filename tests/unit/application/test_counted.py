@@ -35,22 +35,22 @@ async def test_a_batch_counts_with_all_its_samples_until_it_has_run(ledger: Slot
     during = []
 
     async for _ in counted(ledger).infer(MODEL, POOL, REQUESTS):
-        during.append(await ledger.count("echo"))
+        during.append(await ledger.count("echo", "cpu"))
 
     assert during == [4, 4]
-    assert await ledger.count("echo") == 0
+    assert await ledger.count("echo", "cpu") == 0
 
 
 async def test_a_batch_that_is_given_up_counts_no_more(ledger: SlotLedger) -> None:
     async with aclosing(counted(ledger).infer(MODEL, POOL, REQUESTS)) as outcomes:
         await anext(outcomes)
-        assert await ledger.count("echo") == 4
+        assert await ledger.count("echo", "cpu") == 4
 
-    assert await ledger.count("echo") == 0
+    assert await ledger.count("echo", "cpu") == 0
 
 
 async def test_jobs_are_let_in_however_many_there_are(ledger: SlotLedger) -> None:
-    assert await ledger.enter("echo", 10_000, 10_000, float("inf")) is not None
+    assert await ledger.enter("echo", "cpu", 10_000, 10_000, float("inf")) is not None
 
     outcomes = [outcome async for outcome in counted(ledger).infer(MODEL, POOL, REQUESTS)]
 
@@ -60,7 +60,9 @@ async def test_jobs_are_let_in_however_many_there_are(ledger: SlotLedger) -> Non
 class Unreachable(SlotLedger):
     """A count that cannot be had."""
 
-    async def enter(self, model: str, items: int, limit: int, expires_at: float) -> Entry | None:
+    async def enter(
+        self, model: str, pool: str, items: int, limit: int, expires_at: float
+    ) -> Entry | None:
         raise Unavailable("the count is away")
 
 

@@ -124,14 +124,14 @@ async def test_an_error_of_the_engine_is_the_callers_and_frees_the_slot(error: E
 
 
 async def measured(world: World, seconds_per_item: float) -> None:
-    sample = ServiceSample(CHAT, 10, 10 * seconds_per_item)
+    sample = ServiceSample(CHAT, "gpu", 10, 10 * seconds_per_item)
     await world.registry.record_service(sample, world.clock())
 
 
 async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
     world, engine = stepping(lambda pool, request: words("a"))
     await measured(world, 10.0)
-    world.slots.occupy(CHAT, 2 * SLOTS)
+    world.slots.occupy(CHAT, "gpu", 2 * SLOTS)
 
     with pytest.raises(Overloaded) as caught:
         await world.direct.begin(a_request(timeout_s=15.0))
@@ -146,11 +146,11 @@ async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
 
 async def test_company_that_would_make_an_answer_late_is_learned_from_the_last_ones() -> None:
     world, _ = stepping(lambda pool, request: words("a"))
-    pacemaker = world.direct.pacemakers[CHAT]
+    pacemaker = world.direct.pacemakers[CHAT, "gpu"]
     for crowd in range(1, 9):
         pacemaker.ended(world.clock(), crowd, 1.0 + 2.0 * crowd)
-    world.slots.occupy(CHAT, 3)
-    lane = replace(world.direct, pacemakers=defaultdict(Pacemaker, {CHAT: pacemaker}))
+    world.slots.occupy(CHAT, "gpu", 3)
+    lane = replace(world.direct, pacemakers=defaultdict(Pacemaker, {(CHAT, "gpu"): pacemaker}))
 
     # Among four in all an answer takes 9 s, though half of the slots are free.
     with pytest.raises(Overloaded) as caught:
@@ -167,7 +167,7 @@ async def test_each_answer_teaches_the_pace_of_its_model() -> None:
         async with await lane.begin(a_request()) as generation:
             await read(generation)
 
-    pace = lane.pacemakers[CHAT].pace(world.clock())
+    pace = lane.pacemakers[CHAT, "gpu"].pace(world.clock())
 
     assert pace is not None
     assert 0 <= pace.alone_s < 1
@@ -175,7 +175,7 @@ async def test_each_answer_teaches_the_pace_of_its_model() -> None:
 
 async def test_flex_takes_a_free_slot_and_waits_for_none() -> None:
     world, _ = stepping(lambda pool, request: words("a"))
-    world.slots.occupy(CHAT, SLOTS - 1)
+    world.slots.occupy(CHAT, "gpu", SLOTS - 1)
 
     async with await world.direct.begin(a_request(tier=SlaTier.BRONZE)):
         with pytest.raises(Overloaded):
@@ -225,7 +225,7 @@ async def test_an_answer_feeds_the_measured_speed_of_its_model() -> None:
 
 async def test_the_wait_behind_others_is_no_part_of_the_measured_speed() -> None:
     world, _ = stepping(lambda pool, request: words("a"))
-    world.slots.occupy(CHAT, 3 * SLOTS - 1)
+    world.slots.occupy(CHAT, "gpu", 3 * SLOTS - 1)
 
     async with await world.direct.begin(a_request()) as generation:
         await asyncio.sleep(0.01)

@@ -179,7 +179,7 @@ async def test_a_generation_that_nobody_reads_gives_its_slots_back() -> None:
 
 async def test_closing_twice_gives_slots_back_once() -> None:
     world, _ = stepping(lambda pool, request: words("a"))
-    world.slots.occupy(CHAT, 1)
+    world.slots.occupy(CHAT, "gpu", 1)
     generation = await world.direct.begin(a_request())
 
     await generation.aclose()

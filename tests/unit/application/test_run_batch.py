@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
+from synapse.domain.batching import Batch
 from synapse.domain.errors import (
     EngineError,
     EngineLost,
@@ -120,6 +121,8 @@ async def test_an_unreachable_engine_leaves_the_jobs_to_the_same_batch() -> None
     world = World(engine=ScriptedEngine(lambda _: EngineUnavailable("connection refused")))
     [job] = await _submitted(world, "hello")
     batch = a_batch(job.id)
+    left: list[Batch] = []
+    world.runner.item_left = left.append
 
     with pytest.raises(EngineUnavailable):
         await world.runner.run(batch, a_pool())
@@ -127,6 +130,7 @@ async def test_an_unreachable_engine_leaves_the_jobs_to_the_same_batch() -> None
     job = await world.job(job.id)
     assert job.is_held_by(batch.id)
     assert job.losses == 0
+    assert left == [], "the slot of a job that is tried again stays taken"
 
 
 async def test_the_same_batch_may_run_its_jobs_again() -> None:

@@ -146,7 +146,9 @@ async def test_a_keyed_job_that_could_not_be_queued_is_queued_by_the_repeat() ->
 
 async def test_the_position_counts_those_ahead_and_the_wait_comes_from_measured_speed() -> None:
     world = World()
-    await world.registry.record_service(ServiceSample("echo", items=10, busy_s=20.0), world.clock())
+    await world.registry.record_service(
+        ServiceSample("echo", "cpu", items=10, busy_s=20.0), world.clock()
+    )
     await world.submit(priority=Priority.LOW)
     await world.submit(priority=Priority.HIGH)
     command = SubmitJob("echo", ModelInput("hi"), Priority.NORMAL)

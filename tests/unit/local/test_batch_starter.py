@@ -13,7 +13,7 @@ from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.slots import SlotLedger
 from synapse.domain.errors import Unavailable
 from synapse.ports import BatchOrder
-from tests.factories import an_order
+from tests.factories import a_pool, an_order
 
 
 class Gate:
@@ -107,6 +107,24 @@ async def test_places_are_freed_item_by_item_before_the_batch_ends() -> None:
     starter.release(order.batch.id, items=99)
     starter.release("no-such-batch")
     assert slots.in_flight("echo") == 0
+    gate.open.set()
+    await settle()
+    assert slots.in_flight("echo") == 0
+
+
+async def test_a_batch_that_is_tried_elsewhere_takes_its_open_items_along() -> None:
+    gate = Gate()
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(gate.run, slots)
+    order = an_order("a", "b", "c", pools=(a_pool("fast"), a_pool("slow")))
+    await starter.start([order])
+    starter.release(order.batch.id)
+
+    for pool in ("fast", "slow", "slow"):
+        starter.moved(order.batch.id, pool)
+    starter.moved("no-such-batch", "slow")
+
+    assert (slots.in_flight("echo", "fast"), slots.in_flight("echo", "slow")) == (0, 2)
     gate.open.set()
     await settle()
     assert slots.in_flight("echo") == 0

@@ -191,7 +191,9 @@ async def test_nothing_starts_while_the_worker_is_away() -> None:
 async def test_a_job_never_starts_in_front_of_direct_requests_and_follows_when_they_leave() -> None:
     line = Line()
     slots, clock = line.world.slots, line.world.clock
-    entries = [await slots.enter("echo", 1, 10 * SLOTS, clock() + 60) for _ in range(SLOTS + 2)]
+    entries = [
+        await slots.enter("echo", "gpu", 1, 10 * SLOTS, clock() + 60) for _ in range(SLOTS + 2)
+    ]
 
     async with line.running():
         await line.world.submit()
@@ -210,12 +212,12 @@ async def test_direct_requests_that_come_while_a_batch_gathers_take_its_slots() 
     line = Line()
     patient = replace(ECHO, batch=BatchPolicy(max_items=2, max_tokens=1000, max_wait_ms=3.6e6))
     slots, clock = line.world.slots, line.world.clock
-    assert await slots.enter("echo", 1, SLOTS, clock() + 60) is not None
+    assert await slots.enter("echo", "gpu", 1, SLOTS, clock() + 60) is not None
 
     async with line.running([patient]):
         await line.world.submit()
         await asyncio.sleep(0.005)
-        late = await slots.enter("echo", 1, SLOTS, clock() + 60)
+        late = await slots.enter("echo", "gpu", 1, SLOTS, clock() + 60)
         assert late is not None
         await line.world.submit()  # now the batch is full, but its slot is taken
         await asyncio.sleep(0.02)
@@ -227,7 +229,7 @@ async def test_direct_requests_that_come_while_a_batch_gathers_take_its_slots() 
 async def test_jobs_progress_in_the_slots_that_direct_requests_leave() -> None:
     line = Line()
     slots, clock = line.world.slots, line.world.clock
-    assert await slots.enter("echo", SLOTS - 1, SLOTS, clock() + 3600) is not None
+    assert await slots.enter("echo", "gpu", SLOTS - 1, SLOTS, clock() + 3600) is not None
 
     async with line.running():
         for _ in range(10):

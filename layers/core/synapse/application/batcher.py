@@ -11,29 +11,40 @@ from dataclasses import dataclass
 
 from synapse.application.give_back import GiveBack
 from synapse.application.run_batch import BatchRunner
+from synapse.domain.batching import Batch
 from synapse.domain.errors import EngineLost, EngineUnavailable, SynapseError
 from synapse.domain.job import Failure
+from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 from synapse.ports import BatchOrder
 
 logger = logging.getLogger(__name__)
 
 
+def _ignore(batch: Batch, pool: Pool) -> None:
+    """Nobody counts the free slots."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batcher:
-    """Runs an order to its end: every job of it is settled or back in its queue."""
+    """Runs an order to its end: every job of it is settled or back in its queue.
+
+    `moved` is told of each pool in which a batch is tried, before it is.
+    """
 
     runner: BatchRunner
     give_back: GiveBack
     retry: RetryPolicy
     sleep: Callable[[float], Awaitable[None]]
     uniform: Callable[[], float]
+    moved: Callable[[Batch, Pool], None] = _ignore
 
     async def run(self, order: BatchOrder) -> None:
         """Try the pools in order, each up to the retry policy's limit. Raises nothing."""
         error: SynapseError | None = None
         try:
             for pool in order.pools:
+                self.moved(order.batch, pool)
                 for failures in range(1, self.retry.max_attempts + 1):
                     try:
                         await self.runner.run(order.batch, pool)

@@ -33,7 +33,7 @@ class CountedEngine(InferenceEngine):
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
     ) -> AsyncGenerator[tuple[JobId, Result | EngineError], None]:
         """See the port."""
-        entry = await self._enter(model, requests)
+        entry = await self._enter(model, pool, requests)
         try:
             async with aclosing(self.engine.infer(model, pool, requests)) as outcomes:
                 async for outcome in outcomes:
@@ -42,13 +42,15 @@ class CountedEngine(InferenceEngine):
             if entry is not None:
                 await self.in_flight.leave(entry)
 
-    async def _enter(self, model: ModelSpec, requests: Sequence[InferenceRequest]) -> Entry | None:
+    async def _enter(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> Entry | None:
         if not requests:
             return None
         items = sum(request.input.samples for request in requests)
         expires_at = self.clock() + max(request.timeout_s for request in requests)
         try:
-            return await self.in_flight.enter(model.name, items, NO_LIMIT, expires_at)
+            return await self.in_flight.enter(model.name, pool.name, items, NO_LIMIT, expires_at)
         except Unavailable as error:
             logger.warning("batch not counted: %s", error.message)
             return None

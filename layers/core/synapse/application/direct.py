@@ -74,13 +74,13 @@ class Answer:
     timings: Timings
 
 
-def _pacemakers() -> defaultdict[str, Pacemaker]:
+def _pacemakers() -> defaultdict[tuple[str, str], Pacemaker]:
     return defaultdict(Pacemaker)
 
 
 @dataclass(frozen=True, slots=True)
 class DirectLane:
-    """The use case behind every synchronous route; `pacemakers` are by model."""
+    """The use case behind every synchronous route; `pacemakers` are by model and pool."""
 
     registry: Registry
     engine: StreamingEngine
@@ -88,7 +88,7 @@ class DirectLane:
     telemetry: Telemetry
     clock: Clock
     policy: AdmissionPolicy = field(default_factory=AdmissionPolicy)
-    pacemakers: defaultdict[str, Pacemaker] = field(default_factory=_pacemakers)
+    pacemakers: defaultdict[tuple[str, str], Pacemaker] = field(default_factory=_pacemakers)
     max_input_bytes: int = MAX_INPUT_BYTES
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     uniform: Callable[[], float] = random.random
@@ -112,7 +112,7 @@ class DirectLane:
         if not pools:
             raise Unavailable(f"no pool serves model {spec.name!r}")
         now = asyncio.get_running_loop().time()
-        entry = await self._enter(request, spec)
+        entry = await self._enter(request, spec, pools[0])
         admitted = Admitted(
             request.id,
             spec,
@@ -134,14 +134,16 @@ class DirectLane:
             result = await generation.result()
         return Answer(generation.spec, generation.pool, result, generation.timings)
 
-    async def _enter(self, request: DirectRequest, spec: ModelSpec) -> Entry:
+    async def _enter(self, request: DirectRequest, spec: ModelSpec, pool: Pool) -> Entry:
         now = self.clock()
-        rate = await self.registry.service_rate(spec.name, now)
-        speed = Speed(spec.slots, rate, self.pacemakers[spec.name].pace(now))
+        rate = await self.registry.service_rate(spec.name, now, pool.name)
+        pace = self.pacemakers[spec.name, pool.name].pace(now)
+        speed = Speed(pool.slots_of(spec), rate, pace)
         is_stream = request.stream_s is not None
         demand = Demand(request.input.samples, request.timeout_s, request.tier, is_stream)
         entry = await self.in_flight.enter(
             spec.name,
+            pool.name,
             demand.items,
             self.policy.limit(demand, speed),
             now + request.whole_s + ENTRY_GRACE_S,
@@ -149,7 +151,7 @@ class DirectLane:
         if entry is not None:
             return entry
         self.telemetry.answered(Answered(spec.name, "", "refused", False, Timings()))
-        in_flight = await self.in_flight.count(spec.name)
+        in_flight = await self.in_flight.count(spec.name, pool.name)
         raise Overloaded(
             f"model {spec.name!r} has {in_flight} requests under way, too many to answer another "
             f"within {request.timeout_s:g} s; try again later",
@@ -173,14 +175,17 @@ class DirectLane:
             await self._measure(entry, generation)
 
     async def _measure(self, entry: Entry, generation: Generation) -> None:
-        timings, slots, now = generation.timings, generation.spec.slots, self.clock()
+        if generation.pool.name != entry.pool:
+            return  # Its company was that of another pool.
+        timings, now = generation.timings, self.clock()
+        slots = generation.pool.slots_of(generation.spec)
         took_s = timings.total_s - timings.held_s
         each_s = slot_time_s(took_s, entry.ahead, entry.items, slots)
-        sample = ServiceSample(entry.model, entry.items, each_s * entry.items)
+        sample = ServiceSample(entry.model, entry.pool, entry.items, each_s * entry.items)
         try:
             await self.registry.record_service(sample, now)
-            others = (entry.ahead + await self.in_flight.count(entry.model)) / 2
+            others = (entry.ahead + await self.in_flight.count(entry.model, entry.pool)) / 2
         except Unavailable as error:
             logger.warning("service time not recorded: %s", error.message)
         else:
-            self.pacemakers[entry.model].ended(now, others + entry.items, took_s)
+            self.pacemakers[entry.model, entry.pool].ended(now, others + entry.items, took_s)

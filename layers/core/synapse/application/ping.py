@@ -50,10 +50,11 @@ class Pinger:
         [outcome] = [o async for _, o in self.engine.infer(spec, pool, [request])]
         elapsed_s = time.perf_counter() - started
         healthy = not isinstance(outcome, EngineError)
-        if healthy and not (await self.registry.service_rate(spec.name, self.clock())).items:
-            # The first thing known of a model's speed, until real work has been measured.
-            sample = ServiceSample(spec.name, 1, elapsed_s)
-            await self.registry.record_service(sample, self.clock())
+        now = self.clock()
+        if healthy and not (await self.registry.service_rate(spec.name, now, pool.name)).items:
+            # The first thing known of a model's speed there, until real work has been measured.
+            sample = ServiceSample(spec.name, pool.name, 1, elapsed_s)
+            await self.registry.record_service(sample, now)
         detail = outcome.message if isinstance(outcome, EngineError) else ""
         return WorkerHealth(spec.name, pool.name, healthy, elapsed_s * 1000, self.clock(), detail)
 

@@ -63,7 +63,8 @@ class BatchRunner:
     """The runner: the same on every pool and on both targets.
 
     `lease_s` is how long a claimed job is ours; `item_left` is told each time the engine is done
-    with an item of a batch, whatever came of it, so that its slot can be filled again.
+    with an item of a batch, whatever came of it, so that its slot can be filled again; an item
+    that no worker took keeps the slot in which it is tried again.
     """
 
     store: JobStore
@@ -168,7 +169,8 @@ class BatchRunner:
         await asyncio.gather(*writes)
 
     async def _record(self, run: _Run, job_id: JobId, outcome: Result | EngineError) -> None:
-        self.item_left(run.batch)
+        if not isinstance(outcome, EngineUnavailable):
+            self.item_left(run.batch)
         if not isinstance(outcome, EngineError):
             run.finished += 1
             run.busy_s += self.clock() - run.started_at
@@ -205,7 +207,7 @@ class BatchRunner:
         now = self.clock()
         self.telemetry.batch_ran(run.batch, run.pool, now - run.started_at, run.errors)
         if run.finished:
-            sample = ServiceSample(run.spec.name, run.finished, run.busy_s)
+            sample = ServiceSample(run.spec.name, run.pool.name, run.finished, run.busy_s)
             await self.registry.record_service(sample, now)
 
 

@@ -70,8 +70,9 @@ class WorkerHealth:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSample:
-    """`items` finished, which took `busy_s` seconds of slot time between them."""
+    """`items` finished in a pool, which took `busy_s` seconds of slot time between them."""
 
     model: str
+    pool: str
     items: int
     busy_s: float

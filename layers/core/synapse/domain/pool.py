@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from synapse.domain.model import ModelSpec
 
 
 class Accelerator(StrEnum):
@@ -43,7 +46,8 @@ class Pool:
     is given with the pool, else that of the one of its workers that was chosen, whose id is
     `worker` then. `price_per_hour_usd` is one worker's price. `models` are those it may serve, all
     if empty. A worker takes about `startup_s` from nothing to its first answer; a pool without
-    work for `idle_after_s` goes down to `min_workers`.
+    work for `idle_after_s` goes down to `min_workers`. `slots` says, by model, how many items one
+    of its workers takes at once where that is not what the catalogue says.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Pool:
     startup_s: float = 5.0
     warm: tuple[WarmWindow, ...] = ()
     worker: str = ""
+    slots: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_workers <= self.max_workers:
@@ -70,6 +75,10 @@ class Pool:
     def is_fixed(self) -> bool:
         """Whether its one worker runs elsewhere, so that nobody here starts or stops it."""
         return bool(self.endpoint) and not self.worker
+
+    def slots_of(self, model: ModelSpec) -> int:
+        """How many items of the model one of its workers takes at once."""
+        return self.slots.get(model.name, model.slots)
 
     def serves(self, model: str) -> bool:
         """Whether its workers may run the model."""

@@ -1,4 +1,4 @@
-"""How much of a model is under way for callers who wait on the line."""
+"""How much of a model is under way in each pool, for callers on the line and for jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Items of one request under way, and how many were in flight when it came.
+    """Items of one request under way in a pool, and how many were in flight when it came.
 
     It counts until it is left, and in no case beyond `expires_at` (seconds since the epoch; what
     was asked for, or up to a minute later), so that what a crashed holder had comes back.
@@ -16,16 +16,19 @@ class Entry:
 
     id: str
     model: str
+    pool: str
     items: int
     ahead: int
     expires_at: float
 
 
 class InFlight(Protocol):
-    """Counts the items in flight of each model, over all who serve it."""
+    """Counts the items in flight of each model in each pool, over all who serve it."""
 
-    async def enter(self, model: str, items: int, limit: int, expires_at: float) -> Entry | None:
-        """Count `items` more, unless more than `limit` would then be in flight (None).
+    async def enter(
+        self, model: str, pool: str, items: int, limit: int, expires_at: float
+    ) -> Entry | None:
+        """Count `items` more, unless more than `limit` would then be in flight there (None).
 
         Raises:
             Unavailable: they could not be counted.
@@ -36,7 +39,7 @@ class InFlight(Protocol):
         """Count the entry no more; one that has left or expired is ignored. Raises nothing."""
         ...
 
-    async def count(self, model: str) -> int:
+    async def count(self, model: str, pool: str) -> int:
         """Items in flight now.
 
         Raises:

@@ -26,11 +26,14 @@ class Registry(Protocol):
         ...
 
     async def record_service(self, sample: ServiceSample, now: float) -> None:
-        """Add to what was measured of a model's speed."""
+        """Add to what was measured of a model's speed in a pool."""
         ...
 
-    async def service_rate(self, model: str, now: float) -> ServiceRate:
-        """What was measured of a model lately (the last few minutes with any work in them)."""
+    async def service_rate(self, model: str, now: float, pool: str = "") -> ServiceRate:
+        """What was measured of a model lately (the last few minutes with any work in them).
+
+        In one pool, or in all of them together where none is named.
+        """
         ...
 
     async def record_health(self, health: WorkerHealth) -> None:

@@ -1,4 +1,6 @@
-"""What is in flight, counted in DynamoDB: one item a model, one write to enter, one to leave.
+"""What is in flight, counted in DynamoDB.
+
+One item a model and pool, one write to enter, one to leave.
 
 The item holds a total, and for each minute in which entries expire the sum of theirs. A minute
 that has passed is what crashed holders have left behind: whoever comes by takes it off the total.
@@ -29,7 +31,10 @@ logger = logging.getLogger(__name__)
 MINUTE_S = 60.0
 MINUTE_PREFIX = "until_"
 RETENTION_S = 86_400.0
-"""The item of a model that nobody has asked for so long is dropped."""
+"""The item of a model and pool that nobody has asked for so long is dropped."""
+
+
+_Key = Mapping[str, str]
 
 
 class DynamoInFlight:
@@ -41,21 +46,23 @@ class DynamoInFlight:
         self._clock = clock
         self._held: set[str] = set()
 
-    async def enter(self, model: str, items: int, limit: int, expires_at: float) -> Entry | None:
+    async def enter(
+        self, model: str, pool: str, items: int, limit: int, expires_at: float
+    ) -> Entry | None:
         """See the port."""
+        key = _key(model, pool)
         minute = math.ceil(expires_at / MINUTE_S)
-        counted = await self._add(model, items, limit, minute)
+        counted = await self._add(key, items, limit, minute)
         if counted is None:
-            if not await self._drop_passed(model, await self._read(model)):
+            if not await self._drop_passed(key, await self._read(key)):
                 return None
-            counted = await self._add(model, items, limit, minute)
+            counted = await self._add(key, items, limit, minute)
             if counted is None:
                 return None
         else:
-            await self._drop_passed(model, counted)
-        entry = Entry(
-            new_id(), model, items, self._live(counted) - items, expires_at=minute * MINUTE_S
-        )
+            await self._drop_passed(key, counted)
+        ahead = self._live(counted) - items
+        entry = Entry(new_id(), model, pool, items, ahead, expires_at=minute * MINUTE_S)
         self._held.add(entry.id)
         return entry
 
@@ -69,7 +76,7 @@ class DynamoInFlight:
             await call(
                 self._client.update_item,
                 TableName=self._table,
-                Key=attributes(_key(entry.model)),
+                Key=attributes(_key(entry.model, entry.pool)),
                 UpdateExpression="ADD #total :less, #minute :less",
                 # Gone with its minute: then it is off the total already.
                 ConditionExpression="#minute >= :items",
@@ -84,11 +91,11 @@ class DynamoInFlight:
         except Unavailable:
             logger.warning("entry not left; it counts until it expires", exc_info=True)
 
-    async def count(self, model: str) -> int:
+    async def count(self, model: str, pool: str) -> int:
         """See the port."""
-        return self._live(await self._read(model))
+        return self._live(await self._read(_key(model, pool)))
 
-    async def _add(self, model: str, items: int, limit: int, minute: int) -> dict[str, Any] | None:
+    async def _add(self, key: _Key, items: int, limit: int, minute: int) -> dict[str, Any] | None:
         """The item with `items` more in it; None if that would be beyond `limit`."""
         if items > limit:
             return None
@@ -97,7 +104,7 @@ class DynamoInFlight:
             answer = await call(
                 self._client.update_item,
                 TableName=self._table,
-                Key=attributes(_key(model)),
+                Key=attributes(key),
                 UpdateExpression="SET #ttl = :ttl ADD #total :items, #minute :items",
                 ConditionExpression="attribute_not_exists(#total) OR #total <= :room",
                 ExpressionAttributeNames={
@@ -120,10 +127,10 @@ class DynamoInFlight:
             raise
         return plain(answer["Attributes"])
 
-    async def _read(self, model: str) -> dict[str, Any]:
-        return await read_item(self._client, self._table, _key(model)) or {}
+    async def _read(self, key: _Key) -> dict[str, Any]:
+        return await read_item(self._client, self._table, key) or {}
 
-    async def _drop_passed(self, model: str, item: Mapping[str, Any]) -> bool:
+    async def _drop_passed(self, key: _Key, item: Mapping[str, Any]) -> bool:
         """Take the minutes that have passed off the total; whether there were any items in them.
 
         Exactly once: only while each of them still holds what was read.
@@ -138,7 +145,7 @@ class DynamoInFlight:
             await call(
                 self._client.update_item,
                 TableName=self._table,
-                Key=attributes(_key(model)),
+                Key=attributes(key),
                 UpdateExpression=f"ADD #total :less REMOVE {', '.join(names)}",
                 ConditionExpression=" AND ".join(same),
                 ExpressionAttributeNames={"#total": "total", **names},
@@ -166,8 +173,8 @@ class DynamoInFlight:
         }
 
 
-def _key(model: str) -> dict[str, str]:
-    return {"pk": f"in-flight#{model}", "sk": "total"}
+def _key(model: str, pool: str) -> _Key:
+    return {"pk": f"in-flight#{model}#{pool}", "sk": "total"}
 
 
 def _attribute(minute: int) -> str:

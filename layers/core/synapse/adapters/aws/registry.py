@@ -1,6 +1,7 @@
 """Catalogue and pools as configured; rates and health in DynamoDB.
 
-- `rate#<model>` / `<minute>`: items finished and milliseconds they took, added up atomically.
+- `rate#<model>` / `<minute>`: items finished and milliseconds they took, added up atomically, of
+  all pools and of each.
 - `health` / `<model>#<pool>`: what the pinger saw last.
 """
 
@@ -12,7 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synapse.adapters.aws.calls import call
 from synapse.adapters.aws.items import attribute, attributes, plain
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 RATE_MINUTES = 5
 """How many of the latest minutes with work in them make the rate."""
+
+READ_MINUTES = 30
+"""How many are read, among which each pool's own latest ones are looked for."""
 
 RATE_VALID_S = 5.0
 RATE_RETENTION_S = 86_400.0
@@ -52,7 +56,7 @@ class DynamoRegistry:
         self._models = {model.name: model for model in sorted(models, key=lambda m: m.name)}
         self._pools = tuple(pools)
         self._clock = clock
-        self._rates: dict[str, tuple[float, ServiceRate]] = {}
+        self._minutes: dict[str, tuple[float, list[dict[str, Any]]]] = {}
 
     async def models(self) -> Sequence[ModelSpec]:
         """See the port."""
@@ -72,49 +76,64 @@ class DynamoRegistry:
             self._client.update_item,
             TableName=self._table,
             Key=attributes({"pk": _rate_pk(sample.model), "sk": f"{int(now // 60):010d}"}),
-            UpdateExpression="SET #ttl = :ttl ADD #items :items, busy_ms :busy_ms",
-            ExpressionAttributeNames={"#ttl": "ttl", "#items": "items"},
+            UpdateExpression=(
+                "SET #ttl = :ttl "
+                "ADD #items :items, #busy :busy, #pool_items :items, #pool_busy :busy"
+            ),
+            ExpressionAttributeNames={
+                "#ttl": "ttl",
+                "#items": _items(),
+                "#busy": _busy_ms(),
+                "#pool_items": _items(sample.pool),
+                "#pool_busy": _busy_ms(sample.pool),
+            },
             ExpressionAttributeValues=attributes(
                 {
                     ":ttl": math.ceil(now + RATE_RETENTION_S),
                     ":items": sample.items,
                     # Whole microseconds: DynamoDB adds decimals, not our binary fractions.
-                    ":busy_ms": round(sample.busy_s * 1000, 3),
+                    ":busy": round(sample.busy_s * 1000, 3),
                 }
             ),
         )
-        known = self._rates.get(sample.model)
+        known = self._minutes.get(sample.model)
         if known is not None:
-            self._rates[sample.model] = (float("-inf"), known[1])
+            self._minutes[sample.model] = (float("-inf"), known[1])
 
-    async def service_rate(self, model: str, now: float) -> ServiceRate:
+    async def service_rate(self, model: str, now: float, pool: str = "") -> ServiceRate:
         """See the port. Read once in five seconds, less often if DynamoDB does not answer."""
-        known = self._rates.get(model)
+        minutes = await self._latest_minutes(model, now)
+        items, busy_ms = _items(pool), _busy_ms(pool)
+        worked = [minute for minute in minutes if items in minute][:RATE_MINUTES]
+        busy_s = sum(minute[busy_ms] for minute in worked) / 1000
+        return ServiceRate(sum(minute[items] for minute in worked), busy_s)
+
+    async def _latest_minutes(self, model: str, now: float) -> list[dict[str, Any]]:
+        """Those with any work in them, the latest first."""
+        known = self._minutes.get(model)
         if known is not None and 0 <= now - known[0] < RATE_VALID_S:
             return known[1]
         try:
-            rate = await self._read_rate(model)
+            minutes = await self._read_minutes(model)
         except Unavailable:
             if known is None:
                 raise
             logger.warning("service rate not read", extra={"model": model}, exc_info=True)
-            rate = known[1]
-        self._rates[model] = (now, rate)
-        return rate
+            minutes = known[1]
+        self._minutes[model] = (now, minutes)
+        return minutes
 
-    async def _read_rate(self, model: str) -> ServiceRate:
+    async def _read_minutes(self, model: str) -> list[dict[str, Any]]:
         page = await call(
             self._client.query,
             TableName=self._table,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": attribute(_rate_pk(model))},
             ScanIndexForward=False,
-            Limit=RATE_MINUTES,
+            Limit=READ_MINUTES,
         )
         # DynamoDB drops what is past its time late; until then it is as good as nothing better.
-        minutes = [plain(item) for item in page["Items"]]
-        busy_s = sum(minute["busy_ms"] for minute in minutes) / 1000
-        return ServiceRate(sum(minute["items"] for minute in minutes), busy_s)
+        return [plain(item) for item in page["Items"]]
 
     async def record_health(self, health: WorkerHealth) -> None:
         """See the port."""
@@ -142,6 +161,14 @@ class DynamoRegistry:
             for item in items
             if item["ttl"] > self._clock()
         ]
+
+
+def _items(pool: str = "") -> str:
+    return f"items#{pool}" if pool else "items"
+
+
+def _busy_ms(pool: str = "") -> str:
+    return f"busy_ms#{pool}" if pool else "busy_ms"
 
 
 def _rate_pk(model: str) -> str:

@@ -22,7 +22,7 @@ class InProcessBatchStarter:
         self._slots = slots
         self._tasks: set[asyncio.Task[None]] = set()
         self._open_items: dict[str, int] = {}
-        self._model_of: dict[str, str] = {}
+        self._place_of: dict[str, tuple[str, str]] = {}
         self._closing = False
 
     async def start(self, orders: Sequence[BatchOrder]) -> None:
@@ -35,9 +35,10 @@ class InProcessBatchStarter:
             raise Unavailable("the server is stopping")
         for order in orders:
             batch = order.batch
-            self._slots.occupy(batch.model, len(batch.job_ids))
+            place = (batch.model, order.pools[0].name)
+            self._slots.occupy(*place, len(batch.job_ids))
             self._open_items[batch.id] = len(batch.job_ids)
-            self._model_of[batch.id] = batch.model
+            self._place_of[batch.id] = place
             task = asyncio.create_task(self._run_one(order), name=f"batch-{batch.id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -47,7 +48,17 @@ class InProcessBatchStarter:
         freed = min(items, self._open_items.get(batch_id, 0))
         if freed:
             self._open_items[batch_id] -= freed
-            self._slots.free(self._model_of[batch_id], freed)
+            self._slots.free(*self._place_of[batch_id], freed)
+
+    def moved(self, batch_id: str, pool: str) -> None:
+        """Note that what is left of a batch is tried in that pool now."""
+        place = self._place_of.get(batch_id)
+        if place is not None and place[1] != pool:
+            model, before = place
+            items = self._open_items[batch_id]
+            self._place_of[batch_id] = (model, pool)
+            self._slots.occupy(model, pool, items)
+            self._slots.free(model, before, items)
 
     async def close(self, drain_s: float) -> None:
         """Take no more orders, wait for those that run, then cancel what is left of them."""
@@ -67,5 +78,5 @@ class InProcessBatchStarter:
         except Exception:
             logger.exception("batch failed", extra={"batch": batch.id, "model": batch.model})
         finally:
-            del self._model_of[batch.id]
-            self._slots.free(batch.model, self._open_items.pop(batch.id))
+            place = self._place_of.pop(batch.id)
+            self._slots.free(*place, self._open_items.pop(batch.id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 
 from synapse.adapters.local.database import Database
@@ -34,10 +34,11 @@ class LocalRegistry:
         self._models = {model.name: model for model in sorted(models, key=lambda m: m.name)}
         self._pools = {name: tuple(choice) for name, choice in pools.items()}
         self._database = database
-        # Of each model the last minutes with any work in them: (minute, what was measured).
-        self._minutes: dict[str, deque[tuple[int, ServiceRate]]] = {
-            name: deque(maxlen=RATE_MINUTES) for name in self._models
-        }
+        # Of each model and pool the last minutes with any work in them: (minute, what was
+        # measured). No pool's name stands for all of them together.
+        self._minutes: defaultdict[tuple[str, str], deque[tuple[int, ServiceRate]]] = defaultdict(
+            lambda: deque(maxlen=RATE_MINUTES)
+        )
         self._health: dict[tuple[str, str], WorkerHealth] = {}
 
     async def models(self) -> Sequence[ModelSpec]:
@@ -54,18 +55,13 @@ class LocalRegistry:
 
     async def record_service(self, sample: ServiceSample, now: float) -> None:
         """Add to what was measured of a model's speed."""
-        minutes = self._minutes.get(sample.model)
-        if minutes is None:
-            return
-        minute, so_far = int(now // 60), ServiceRate(0, 0.0)
-        if minutes and minutes[-1][0] == minute:
-            so_far = minutes.pop()[1]
-        rate = ServiceRate(so_far.items + sample.items, so_far.busy_s + sample.busy_s)
-        minutes.append((minute, rate))
+        if sample.model in self._models:
+            for pool in (sample.pool, ""):
+                _add(self._minutes[sample.model, pool], sample, int(now // 60))
 
-    async def service_rate(self, model: str, now: float) -> ServiceRate:
+    async def service_rate(self, model: str, now: float, pool: str = "") -> ServiceRate:
         """What was measured of a model lately (the last few minutes with any work in them)."""
-        rates = [rate for _, rate in self._minutes.get(model, ())]
+        rates = [rate for _, rate in self._minutes.get((model, pool), ())]
         return ServiceRate(sum(rate.items for rate in rates), sum(rate.busy_s for rate in rates))
 
     async def record_health(self, health: WorkerHealth) -> None:
@@ -78,18 +74,17 @@ class LocalRegistry:
 
     async def load(self) -> None:
         """Start from the rates that the last process saved."""
-        for name, items, busy_s in await self._database.read(_select_rates):
-            minutes = self._minutes.get(name)
-            if minutes is not None and not minutes:
-                minutes.append((-1, ServiceRate(items, busy_s)))
+        for model, pool, items, busy_s in await self._database.read(_select_rates):
+            if model in self._models and not self._minutes[model, pool]:
+                self._minutes[model, pool].append((-1, ServiceRate(items, busy_s)))
 
     async def save(self, now: float) -> None:
         """Write the rates down; call it now and then. A failure is logged: it loses an estimate."""
-        rates = {name: await self.service_rate(name, now) for name in self._models}
-        rows = [(name, rate.items, rate.busy_s) for name, rate in rates.items() if rate.items]
+        rates = {key: await self.service_rate(key[0], now, key[1]) for key in self._minutes}
+        rows = [(*key, rate.items, rate.busy_s) for key, rate in rates.items() if rate.items]
 
         def replace(connection: sqlite3.Connection) -> None:
-            connection.executemany("INSERT OR REPLACE INTO service_rates VALUES (?,?,?)", rows)
+            connection.executemany("INSERT OR REPLACE INTO service_rates VALUES (?,?,?,?)", rows)
 
         try:
             if rows:
@@ -98,5 +93,13 @@ class LocalRegistry:
             logger.warning("service rates not saved: %s", error.message)
 
 
-def _select_rates(connection: sqlite3.Connection) -> list[tuple[str, int, float]]:
-    return connection.execute("SELECT model, items, busy_s FROM service_rates").fetchall()
+def _select_rates(connection: sqlite3.Connection) -> list[tuple[str, str, int, float]]:
+    return connection.execute("SELECT model, pool, items, busy_s FROM service_rates").fetchall()
+
+
+def _add(minutes: deque[tuple[int, ServiceRate]], sample: ServiceSample, minute: int) -> None:
+    so_far = ServiceRate(0, 0.0)
+    if minutes and minutes[-1][0] == minute:
+        so_far = minutes.pop()[1]
+    rate = ServiceRate(so_far.items + sample.items, so_far.busy_s + sample.busy_s)
+    minutes.append((minute, rate))

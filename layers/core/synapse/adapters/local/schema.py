@@ -94,7 +94,26 @@ _FILE_BATCHES = (
     "CREATE INDEX file_batches_by_expiry ON file_batches (expires_at)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FILES, _FILE_BATCHES)
+# No pool's name stands for all pools together, as what was measured before they were told apart.
+_RATES_BY_POOL = (
+    "ALTER TABLE service_rates RENAME TO rates_of_models",
+    """
+    CREATE TABLE service_rates (
+        model TEXT NOT NULL,
+        pool TEXT NOT NULL DEFAULT '',
+        items INTEGER NOT NULL,
+        busy_s REAL NOT NULL,
+        PRIMARY KEY (model, pool)
+    ) WITHOUT ROWID
+    """,
+    """
+    INSERT INTO service_rates (model, items, busy_s)
+        SELECT model, items, busy_s FROM rates_of_models
+    """,
+    "DROP TABLE rates_of_models",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FILES, _FILE_BATCHES, _RATES_BY_POOL)
 """Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
 
 
