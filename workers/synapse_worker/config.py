@@ -19,19 +19,29 @@ def default_state_dir() -> Path:
     return Path(cache) / "synapse" / "worker"
 
 
+def check_model_name(name: str) -> None:
+    """Refuse one that is not plain: it becomes a path and a command line argument."""
+    if not MODEL_NAME.fullmatch(name):
+        raise WorkerError(
+            f"{name!r} is not a model name", "Use letters, digits, dot, dash, underscore"
+        )
+
+
 @dataclass(frozen=True)
 class WorkerConfig:
     """One Triton process: which models, from where, on which ports.
 
     `venv` is the worker's virtual environment; None runs the Triton of an NVIDIA container.
     A port of 0 is chosen at the first start and kept over restarts. `model_parameters` overlays
-    the `parameters` of a model's config.pbtxt, by model name.
+    the `parameters` of a model's config.pbtxt, by model name. `model_folder` is for who wants more
+    models later: Triton's repository, in which its owner puts `models` and whatever follows.
     """
 
     models: tuple[str, ...]
     venv: Path | None
     model_repositories: tuple[Path, ...] = (BUNDLED_MODELS,)
     state_dir: Path = field(default_factory=default_state_dir)
+    model_folder: Path | None = None
     log_file: Path | None = None
     host: str = "127.0.0.1"
     http_port: int = 0
@@ -46,12 +56,9 @@ class WorkerConfig:
     extra_arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse names that are not plain: they become paths and command line arguments."""
+        """Refuse names that are not plain."""
         for model in self.models:
-            if not MODEL_NAME.fullmatch(model):
-                raise WorkerError(
-                    f"{model!r} is not a model name", "Use letters, digits, dot, dash, underscore"
-                )
+            check_model_name(model)
 
     def model_dir(self, model: str) -> Path:
         """The first repository that has the model wins."""

@@ -28,6 +28,7 @@ class Stage:
     """Where Triton finds its backends, its models, and the Python package of those models."""
 
     root: Path
+    model_folder: Path | None = None
 
     @property
     def backends(self) -> Path:
@@ -37,7 +38,7 @@ class Stage:
     @property
     def models(self) -> Path:
         """For `--model-repository`: exactly the models asked for."""
-        return self.root / "models"
+        return self.model_folder or self.root / "models"
 
     @property
     def python_path(self) -> Path:
@@ -50,7 +51,8 @@ def build_stage(config: WorkerConfig, runtime: TritonRuntime | None) -> Stage:
     links = _links(config, runtime)
     digest = hashlib.sha256(repr(sorted(links.items())).encode()).hexdigest()[:16]
     try:
-        return Stage(_publish(_safe_folder(config.state_dir) / f"stage-{digest}", links))
+        root = _publish(safe_folder(config.state_dir) / f"stage-{digest}", links)
+        return Stage(root, config.model_folder)
     except OSError as error:
         raise WorkerError(
             f"Cannot write {config.state_dir}: {error.strerror or error}",
@@ -59,8 +61,9 @@ def build_stage(config: WorkerConfig, runtime: TritonRuntime | None) -> Stage:
 
 
 def _links(config: WorkerConfig, runtime: TritonRuntime | None) -> dict[str, Path]:
-    links = {f"models/{model}": config.model_dir(model) for model in config.models}
-    links["python/synapse_worker"] = PACKAGE
+    links = {"python/synapse_worker": PACKAGE}
+    if config.model_folder is None:
+        links |= {f"models/{model}": config.model_dir(model) for model in config.models}
     if runtime is not None:
         for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
             links[f"backends/python/{name}"] = runtime.python_backend / name
@@ -70,7 +73,8 @@ def _links(config: WorkerConfig, runtime: TritonRuntime | None) -> dict[str, Pat
     return links
 
 
-def _safe_folder(wanted: Path) -> Path:
+def safe_folder(wanted: Path) -> Path:
+    """The folder, made if need be, or one of this user's whose name no shell would misread."""
     wanted = wanted.absolute()
     if SHELL_SAFE.fullmatch(str(wanted)):
         wanted.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ Stubs = Mapping[int, str]
 def live_stubs(triton_pid: int, proc: Path = PROC) -> dict[int, str]:
     """Process id → model name, of every backend stub that Triton has running."""
     stubs = {}
-    for pid in _children(triton_pid, proc):
+    for pid in children(triton_pid, proc):
         try:
             arguments = (proc / str(pid) / "cmdline").read_bytes().split(b"\0")
         except OSError:
@@ -27,14 +27,15 @@ def live_stubs(triton_pid: int, proc: Path = PROC) -> dict[int, str]:
     return stubs
 
 
-def _children(pid: int, proc: Path) -> list[int]:
-    children: list[int] = []
+def children(pid: int, proc: Path = PROC) -> list[int]:
+    """The processes that a process has started, through any of its threads."""
+    found: list[int] = []
     for listing in (proc / str(pid) / "task").glob("*/children"):
         try:
-            children += map(int, listing.read_text().split())
+            found += map(int, listing.read_text().split())
         except OSError:  # the thread ended meanwhile
             continue
-    return children
+    return found
 
 
 def lost_models(before: Stubs, now: Stubs) -> set[str]:

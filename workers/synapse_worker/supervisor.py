@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
@@ -103,14 +103,20 @@ class Supervisor:
         try:
             self._program = await asyncio.to_thread(prepare, self._config)
             self._ports = self._choose_ports()
-            self._process = await self._run_until_ready(self._program)
+            self._process = await self._run_until_ready()
         except WorkerError as error:
             self._fail(error)
             raise
         except BaseException:
             self._set(WorkerStatus(WorkerState.STOPPED))
             raise
-        self._watcher = asyncio.create_task(self._watch(self._program), name="triton-supervisor")
+        self._watcher = asyncio.create_task(self._watch(), name="triton-supervisor")
+
+    def keep(self, models: Iterable[str]) -> None:
+        """Load these, and no others, when Triton has to be started again."""
+        if self._program is not None:
+            config = replace(self._program.config, models=tuple(models))
+            self._program = replace(self._program, config=config)
 
     async def stop(self) -> None:
         """Let running requests finish within `stop_timeout_s`, then end all of Triton."""
@@ -150,9 +156,10 @@ class Supervisor:
             check_port_is_free(host, port)
         return chosen
 
-    async def _run_until_ready(self, program: TritonProgram) -> TritonProcess:
+    async def _run_until_ready(self) -> TritonProcess:
+        assert self._program is not None
         try:
-            process = await TritonProcess.spawn(program, self._ports, self._log_file)
+            process = await TritonProcess.spawn(self._program, self._ports, self._log_file)
         except OSError as error:
             raise WorkerError(
                 f"Triton cannot be started: {error.strerror or error}".rstrip("."),
@@ -182,7 +189,7 @@ class Supervisor:
     async def _http(self, path: str) -> int | None:
         return await http_status(self._config.host, self._ports.http, path, HEALTH_TIMEOUT_S)
 
-    async def _watch(self, program: TritonProgram) -> None:
+    async def _watch(self) -> None:
         """Restart Triton whenever it dies, until the restart budget is spent."""
         budget = RestartBudget(self._config.restart)
         while self._process is not None:
@@ -197,7 +204,7 @@ class Supervisor:
                     return
                 await asyncio.sleep(delay_s)
                 try:
-                    self._process = await self._run_until_ready(program)
+                    self._process = await self._run_until_ready()
                 except WorkerError as error:
                     trouble = error
                     delay_s = self._plan_restart(budget, trouble)
@@ -231,8 +238,10 @@ class Supervisor:
             await asyncio.sleep(self._config.health_interval_s)
             now = live_stubs(process.pid)
             for model in lost_models(stubs, now):
-                # One that was unloaded through Triton's API is no longer ready, and no loss.
-                if await self._http(f"/v2/models/{model}/ready") == 200:
+                # One that was unloaded through Triton's API is no longer ready, and no loss; it
+                # may be back by now.
+                is_ready = await self._http(f"/v2/models/{model}/ready") == 200
+                if is_ready and model in lost_models(stubs, live_stubs(process.pid)):
                     return WorkerError(f"The backend of {model} died", f"See {self._log_file}")
             stubs = now
             if await self._http("/v2/health/live") == 200:
