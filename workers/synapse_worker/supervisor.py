@@ -71,6 +71,8 @@ class Supervisor:
         self._process: TritonProcess | None = None
         self._program: TritonProgram | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self.answered_at = 0.0
+        """When Triton last said that it is well, in seconds since the epoch."""
 
     @property
     def status(self) -> WorkerStatus:
@@ -177,6 +179,7 @@ class Supervisor:
         except BaseException:
             await process.kill()
             raise
+        self.answered_at = time.time()
         self._set(replace(self._status, state=WorkerState.READY, pid=process.pid))
         return process
 
@@ -246,6 +249,7 @@ class Supervisor:
             stubs = now
             if await self._http("/v2/health/live") == 200:
                 last_answer_s = time.monotonic()
+                self.answered_at = time.time()
             elif time.monotonic() - last_answer_s > self._config.hang_timeout_s:
                 return WorkerError("Triton no longer answers", f"See {self._log_file}")
 

@@ -86,6 +86,8 @@ class Agent:
             models=tuple(self._models(status)),
             at=time.time(),
             started_at=self._started_at,
+            answered_at=self._supervisor.answered_at,
+            has_failed=status.state is WorkerState.FAILED,
             detail="draining" if self._is_draining else status.cause,
             restarts=status.restarts,
         )

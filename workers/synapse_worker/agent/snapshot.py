@@ -58,7 +58,9 @@ class Snapshot:
     `queue_length` counts requests that wait in Triton or its engines, `running` those that are
     known to be worked on. Utilisation, use and hit rate are 0 to 1. `free_memory_bytes` is the
     accelerator's; on a CPU, what this machine or container could still take.
-    `memory_bytes` is what Triton and its backends hold.
+    `memory_bytes` is what Triton and its backends hold. `answered_at` is when Triton last said that
+    it is well: an agent that lives proves nothing of an engine that hangs. With `has_failed` it has
+    died too often to be started again.
     """
 
     id: str
@@ -68,6 +70,8 @@ class Snapshot:
     models: tuple[ModelStatus, ...]
     at: float
     started_at: float
+    answered_at: float = 0.0
+    has_failed: bool = False
     detail: str = ""
     restarts: int = 0
     queue_length: int = 0
