@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from synapse import __version__
-from synapse_server.config import ServerConfig, StartError
+from synapse_server.config import FleetConfig, ServerConfig, StartError
+from synapse_server.pools_file import one_pool, read_pools
 
 MODELS = "smollm2-135m-instruct,all-minilm-l6-v2,echo"
 
@@ -55,16 +56,19 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         epilog="Every option can also be given as SYNAPSE_<OPTION>, e.g. SYNAPSE_DATA_DIR.",
     )
 
-    def option(name: str, default: str, text: str, kind: type = str) -> None:
-        variable = "SYNAPSE_" + name.upper().replace("-", "_")
+    def option(
+        name: str, default: str, text: str, kind: type = str, variable: str | None = None
+    ) -> None:
+        variable = variable or "SYNAPSE_" + name.upper().replace("-", "_")
         value = environ.get(variable, default)
         serve.add_argument(f"--{name}", default=value, type=kind, help=text)
 
     option("host", "127.0.0.1", "address to listen on")
     option("port", "8080", "port to listen on", int)
     option("data-dir", ".synapse", "records, payloads, worker state and logs", Path)
-    option("models", MODELS, "models to load, comma-separated")
+    option("models", "", f"models to load, comma-separated; {MODELS} if no pool names others")
     option("models-dir", "", "folder with more catalogue entries and Triton models")
+    option("pools", "", "file that declares pools of workers", variable="SYNAPSE_POOLS_FILE")
     option("engine-url", "", "host:port of a running Triton's gRPC (starts none)")
     option("worker-venv", ".venv-worker", "virtual environment with Triton", Path)
     option("max-queued", "100000", "jobs waiting before submissions are refused", int)
@@ -73,16 +77,36 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _config(arguments: argparse.Namespace) -> ServerConfig:
-    models = tuple(name.strip() for name in arguments.models.split(",") if name.strip())
-    if not models:
-        raise StartError("--models names no model; give at least one")
+    fleet = _fleet(arguments)
     return ServerConfig(
         host=arguments.host,
         port=arguments.port,
         data_dir=arguments.data_dir,
-        models=models,
+        models=_models(arguments.models, fleet),
         worker_venv=arguments.worker_venv,
+        fleet=fleet,
         engine_url=arguments.engine_url or None,
         models_dir=Path(arguments.models_dir) if arguments.models_dir else None,
         max_queued=arguments.max_queued,
     )
+
+
+def _fleet(arguments: argparse.Namespace) -> FleetConfig:
+    if arguments.pools and arguments.engine_url:
+        raise StartError("--pools and --engine-url: give one; a pool may have an engine_url too")
+    if arguments.pools:
+        return read_pools(Path(arguments.pools))
+    return one_pool(arguments.engine_url or None)
+
+
+def _models(wanted: str, fleet: FleetConfig) -> tuple[str, ...]:
+    """Those asked for; failing that, those the pools name, and ours for pools that name none."""
+    models = tuple(name.strip() for name in wanted.split(",") if name.strip())
+    if wanted and not models:
+        raise StartError("--models names no model; give at least one")
+    if models:
+        return models
+    pools = [local.pool for local in fleet.pools]
+    named = sorted({model for pool in pools for model in pool.models})
+    ours = MODELS.split(",") if any(not pool.models for pool in pools) else []
+    return tuple(dict.fromkeys([*ours, *named]))

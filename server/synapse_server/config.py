@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from synapse.domain.pool import Pool
 
 
 class StartError(Exception):
@@ -11,18 +14,47 @@ class StartError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ServerConfig:
-    """Settings of one server.
+class LocalPool:
+    """A pool of this machine, and how its workers are set up.
 
-    `models` are loaded at start; `engine_url` (host:port) points to a Triton that runs already,
-    in which case none is started. Windows and periods are in seconds.
+    `model_parameters` overlays the `parameters` of a model's config.pbtxt, by model name.
     """
+
+    pool: Pool
+    model_parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetTimes:
+    """The clocks of the fleet, in seconds.
+
+    A worker that has proved no life for `lease_s` is dead: its engine is asked every
+    `beat_every_s`, and ended and started again when it has not answered for `hang_timeout_s`.
+    """
+
+    beat_every_s: float = 2.0
+    lease_s: float = 15.0
+    hang_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetConfig:
+    """The pools of this machine, the first choice first, and the fleet's clocks."""
+
+    pools: tuple[LocalPool, ...]
+    times: FleetTimes = field(default_factory=FleetTimes)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Settings of one server: `models` are served by the pools of `fleet`. Periods in seconds."""
 
     host: str
     port: int
     data_dir: Path
     models: tuple[str, ...]
     worker_venv: Path
+    fleet: FleetConfig
     engine_url: str | None = None
     models_dir: Path | None = None
     max_queued: int = 100_000

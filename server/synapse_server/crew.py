@@ -1,0 +1,227 @@
+"""The workers of one pool: as many as are wanted, started and stopped in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from synapse.domain.pool import Pool
+from synapse.domain.retry import RetryPolicy
+from synapse.ports import Clock, PoolSize
+from synapse_worker.errors import WorkerError
+
+logger = logging.getLogger(__name__)
+
+REPLACE = RetryPolicy(base_s=2.0, max_s=300.0)
+"""The pauses before the place of a worker that failed is filled again."""
+
+STABLE_S = 300.0
+"""A worker that lived for so long is no part of a crash loop: the pauses begin anew."""
+
+
+class CrewMember(Protocol):
+    """A worker as its crew sees it; `LocalWorker` says what its methods do."""
+
+    id: str
+
+    @property
+    def detail(self) -> str: ...
+
+    @property
+    def is_busy(self) -> bool: ...
+
+    async def start(self) -> None: ...
+
+    async def wait_failed(self) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+MakeWorker = Callable[[str, int], CrewMember]
+"""Makes a worker from its id and its place in the pool (from 0; it has a folder of its own)."""
+
+
+@dataclass(slots=True)
+class _Member:
+    worker: CrewMember
+    number: int
+    place: int
+    is_up: bool = False
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Crew:
+    """Keeps `desired` workers of a pool up, never more than its most, until it is closed.
+
+    A worker that fails for good is taken out at once and its place filled after a pause, which
+    doubles with every failure; one that is no longer wanted is drained before it is stopped.
+    """
+
+    def __init__(
+        self, pool: Pool, make: MakeWorker, clock: Clock, replace: RetryPolicy = REPLACE
+    ) -> None:
+        """Nobody is started before `open`."""
+        self.pool = pool
+        self._make = make
+        self._clock = clock
+        self._replace = replace
+        self._desired = pool.min_workers
+        self._members: list[_Member] = []
+        self._lives: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._numbers = 0
+        self._failures = 0
+        self._not_before = 0.0
+        self._first_error: WorkerError | None = None
+        self.trouble = ""
+        """Why the last worker failed; empty once one is up again."""
+
+    def size(self) -> PoolSize:
+        """How many are wanted, how many answer, how many are on their way."""
+        staying = [member for member in self._members if not member.leave.is_set()]
+        ready = sum(member.is_up for member in staying)
+        return PoolSize(self._desired, ready, len(staying) - ready)
+
+    def resize(self, desired: int) -> None:
+        """Want so many from now on, as far as the pool may have them; returns at once."""
+        self._desired = max(0, min(desired, self.pool.max_workers))
+        self._changed.set()
+
+    async def open(self) -> None:
+        """Return once the pool's least number of workers is up.
+
+        Raises:
+            WorkerError: one of them could not be started; `close` ends the others.
+        """
+        self._keeper = asyncio.create_task(self._keep(), name=f"crew-{self.pool.name}")
+        while self.size().ready < self.pool.min_workers:
+            if self._first_error is not None:
+                raise self._first_error
+            await self._next_change()
+
+    async def close(self) -> None:
+        """Stop all, side by side, with what they still have."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        for life in self._lives:
+            life.cancel()
+        await asyncio.gather(*self._lives, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        while True:
+            self._fit()
+            pause_s = self._not_before - self._clock()
+            await self._next_change(pause_s if pause_s > 0 else None)
+
+    async def _next_change(self, timeout_s: float | None = None) -> None:
+        # A new event for the next change: several may wait for this one.
+        changed = self._changed
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await changed.wait()
+        if self._changed is changed:
+            self._changed = asyncio.Event()
+
+    def _fit(self) -> None:
+        """Start who is missing and let go who is too many."""
+        staying = [member for member in self._members if not member.leave.is_set()]
+        # First who is not up yet, then who has nothing to do, and of those the last that came.
+        spare = sorted(staying, key=lambda m: (m.is_up, m.worker.is_busy, -m.number))
+        for member in spare[: max(0, len(staying) - self._desired)]:
+            member.leave.set()
+        room = self.pool.max_workers - len(self._members)
+        missing = min(self._desired - len(staying), room)
+        if missing > 0 and self._clock() >= self._not_before:
+            for _ in range(missing):
+                self._add()
+
+    def _add(self) -> None:
+        taken = {member.place for member in self._members}
+        place = next(n for n in range(self.pool.max_workers) if n not in taken)
+        self._numbers += 1
+        worker_id = f"{self.pool.name}-{self._numbers}"
+        try:
+            member = _Member(self._make(worker_id, place), self._numbers, place)
+        except WorkerError as error:
+            self._note_failure(worker_id, error)
+            return
+        self._members.append(member)
+        life = asyncio.create_task(self._live(member), name=f"worker-{worker_id}")
+        self._lives.add(life)
+        life.add_done_callback(self._lives.discard)
+
+    async def _live(self, member: _Member) -> None:
+        """The whole life of one worker, from its start until nothing of it is left."""
+        worker, started_at = member.worker, self._clock()
+        try:
+            await self._serve(member)
+        except WorkerError as error:
+            if self._clock() - started_at > STABLE_S:
+                self._failures = 0
+            # It is out before it is cleared away, which may take seconds.
+            self._note_failure(worker.id, error)
+        except Exception as error:
+            logger.exception("worker %s broke off", worker.id)
+            self._note_failure(worker.id, WorkerError(f"{error}", "See the log"))
+        finally:
+            member.is_up = False
+            member.leave.set()
+            try:
+                await worker.stop()
+            finally:
+                self._members.remove(member)
+                self._changed.set()
+
+    async def _serve(self, member: _Member) -> None:
+        if not await _before(member.leave, member.worker.start()):
+            return
+        member.is_up, self.trouble = True, ""
+        self._changed.set()
+        if await _before(member.leave, member.worker.wait_failed()):
+            raise WorkerError(member.worker.detail or "it failed", "See its log")
+        member.is_up = False
+        await member.worker.drain()
+
+    def _note_failure(self, worker_id: str, error: WorkerError) -> None:
+        if self._first_error is None:
+            self._first_error = error
+        self._failures += 1
+        # The whole of it: there is nobody to be out of step with, and no pause would be a loop.
+        pause_s = self._replace.delay_s(self._failures, 1.0)
+        self._not_before = self._clock() + pause_s
+        self.trouble = str(error)
+        self._changed.set()
+        logger.error(
+            "worker %s is taken out: %s (another in %.0f s, if it is wanted)",
+            worker_id,
+            error,
+            pause_s,
+        )
+
+
+async def _before(end: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether `work` was done before `end` came; it is cancelled if not.
+
+    Raises:
+        Exception: what `work` raises.
+    """
+    doing, ending = asyncio.create_task(work), asyncio.create_task(end.wait())
+    try:
+        await asyncio.wait({doing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            return False
+        doing.result()
+        return True
+    finally:
+        doing.cancel()
+        ending.cancel()
+        await asyncio.gather(doing, ending, return_exceptions=True)

@@ -1,0 +1,131 @@
+"""All pools of one machine: who works in them, and how many of each there are."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping, Sequence
+
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.ports import Clock, PoolSize, WorkerRegistry
+from synapse_server.config import LocalPool, ServerConfig, StartError
+from synapse_server.crew import Crew
+from synapse_server.local_worker import LocalWorker, WorkerSetup
+from synapse_worker.config import BUNDLED_MODELS
+from synapse_worker.errors import WorkerError
+
+FIXED_SIZE = PoolSize(desired=1, ready=1, starting=0)
+
+
+class Fleet:
+    """The `Capacity` of this machine: a crew for each pool that is started here.
+
+    `ready` has an event for each model, set while a worker answers for it.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        specs: Sequence[ModelSpec],
+        registry: WorkerRegistry,
+        clock: Clock,
+    ) -> None:
+        """Check that every model has a pool, and every pool known models; start nothing.
+
+        Raises:
+            StartError: one has not.
+        """
+        _check_models(config, [spec.name for spec in specs])
+        self.pools: Sequence[Pool] = [local.pool for local in config.fleet.pools]
+        self.ready: Mapping[str, asyncio.Event] = {spec.name: asyncio.Event() for spec in specs}
+        self._config = config
+        self._specs = specs
+        self._registry = registry
+        self._clock = clock
+        self._crews = {
+            local.pool.name: Crew(local.pool, functools.partial(self._new_worker, local), clock)
+            for local in config.fleet.pools
+            if not local.pool.is_fixed
+        }
+
+    def pools_of(self, model: str) -> list[Pool]:
+        """Those that may serve the model, in the order of the configuration."""
+        return [pool for pool in self.pools if pool.serves(model)]
+
+    async def open(self) -> None:
+        """Return once every pool has its least number of workers up.
+
+        Raises:
+            StartError: one has not, and the reason; `close` ends the others.
+        """
+        await self._note_ready()
+        await asyncio.gather(*(self._open(crew) for crew in self._crews.values()))
+
+    async def close(self) -> None:
+        """Stop every worker."""
+        await asyncio.gather(*(crew.close() for crew in self._crews.values()))
+
+    async def size(self, pool: Pool) -> PoolSize:
+        """See the port."""
+        crew = self._crews.get(pool.name)
+        return FIXED_SIZE if crew is None else crew.size()
+
+    async def resize(self, pool: Pool, desired: int) -> None:
+        """See the port."""
+        crew = self._crews.get(pool.name)
+        if crew is not None:
+            crew.resize(desired)
+
+    def troubles(self) -> Mapping[str, str]:
+        """Why the last worker of a pool failed, of those where none has come up since."""
+        return {name: crew.trouble for name, crew in self._crews.items() if crew.trouble}
+
+    async def _open(self, crew: Crew) -> None:
+        try:
+            await crew.open()
+        except WorkerError as error:
+            where = f"pool {crew.pool.name!r}: " if len(self.pools) > 1 else ""
+            raise StartError(f"{where}{error}") from error
+
+    def _new_worker(self, local: LocalPool, worker_id: str, place: int) -> LocalWorker:
+        config = self._config
+        own = (config.models_dir,) if config.models_dir is not None else ()
+        setup = WorkerSetup(
+            id=worker_id,
+            pool=local.pool,
+            models=tuple(spec.name for spec in self._specs if local.pool.serves(spec.name)),
+            model_parameters=local.model_parameters,
+            model_repositories=(*own, BUNDLED_MODELS),
+            venv=config.worker_venv,
+            state_dir=config.data_dir / "worker" / f"{local.pool.name}-{place}",
+            times=config.fleet.times,
+        )
+        return LocalWorker(setup, self._registry, self._clock, self._note_ready)
+
+    async def _note_ready(self) -> None:
+        workers = await self._registry.workers(self._clock())
+        for model, event in self.ready.items():
+            fixed = any(pool.is_fixed for pool in self.pools_of(model))
+            if fixed or any(worker.has(model) for worker in workers):
+                event.set()
+            else:
+                event.clear()
+
+
+def _check_models(config: ServerConfig, served: Sequence[str]) -> None:
+    pools = [local.pool for local in config.fleet.pools]
+    for pool in pools:
+        for model in sorted(pool.models):
+            if model not in served:
+                raise StartError(
+                    f"pool {pool.name!r}: models: {model!r} is not served here; add it to --models"
+                )
+    for local in config.fleet.pools:
+        named = {*local.model_parameters, *(window.model for window in local.pool.warm)}
+        for model in sorted(named):
+            if model not in served:
+                raise StartError(f"pool {local.pool.name!r}: {model!r} is not served here")
+    for model in served:
+        if not any(pool.serves(model) for pool in pools):
+            raise StartError(f"no pool serves {model!r}: add it to the models of one")

@@ -1,0 +1,177 @@
+"""A worker of this machine: its agent in this process, and the heartbeats that tell of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from synapse.domain.pool import Pool
+from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
+from synapse.ports import Clock, WorkerRegistry
+from synapse_server.config import FleetTimes
+from synapse_worker.agent import Agent, AgentConfig, AgentState, Snapshot
+from synapse_worker.config import WorkerConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """How one worker of a pool is started; `models` are loaded before it is up."""
+
+    id: str
+    pool: Pool
+    models: tuple[str, ...]
+    model_parameters: Mapping[str, Mapping[str, str]]
+    model_repositories: tuple[Path, ...]
+    venv: Path
+    state_dir: Path
+    times: FleetTimes = field(default_factory=FleetTimes)
+
+    def agent_config(self) -> AgentConfig:
+        """The same in the agent's words.
+
+        Raises:
+            WorkerError: there cannot be such a worker.
+        """
+        worker = WorkerConfig(
+            models=self.models,
+            venv=self.venv,
+            model_repositories=self.model_repositories,
+            state_dir=self.state_dir,
+            hang_timeout_s=self.times.hang_timeout_s,
+            model_parameters=self.model_parameters,
+        )
+        return AgentConfig(worker, accelerator=self.pool.accelerator, id=self.id)
+
+
+class LocalWorker:
+    """Start it, wait until it has failed, drain it, stop it; it beats for as long as it lives."""
+
+    def __init__(
+        self,
+        setup: WorkerSetup,
+        registry: WorkerRegistry,
+        clock: Clock,
+        on_beat: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Nothing is started; `on_beat` is told whenever the registry has news of it.
+
+        Raises:
+            WorkerError: there cannot be such a worker.
+        """
+        self.id = setup.id
+        self._setup = setup
+        self._registry = registry
+        self._clock = clock
+        self._on_beat = on_beat
+        self._changed = asyncio.Event()
+        self._failed = asyncio.Event()
+        self._told = ""
+        self._was_up = False
+        self._agent = Agent(setup.agent_config(), on_change=self._agent_changed)
+        self._heart: asyncio.Task[None] | None = None
+
+    @property
+    def detail(self) -> str:
+        """What is the matter with it; empty if nothing is."""
+        return self._agent.snapshot().detail
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something waits or is worked on in its engine."""
+        snapshot = self._agent.snapshot()
+        return snapshot.state is AgentState.INFERRING or snapshot.queue_length > 0
+
+    async def start(self) -> None:
+        """Return once it answers for its models.
+
+        Raises:
+            WorkerError: it does not; nothing of it is left running.
+        """
+        self._heart = asyncio.create_task(self._beat_on(), name=f"beat-{self.id}")
+        await self._agent.start()
+        self._was_up = True
+        await self._beat()
+
+    async def wait_failed(self) -> None:
+        """Return when its engine has died too often to be started again."""
+        await self._failed.wait()
+
+    async def drain(self) -> None:
+        """Take nothing new; return when nothing is under way any more."""
+        self._was_up = False  # What is said of it from here on is no news.
+        drained = asyncio.create_task(self._agent.drain())
+        await asyncio.sleep(0)
+        await self._beat()
+        await drained
+
+    async def stop(self) -> None:
+        """End it, with what it still has; it has left then, and is not missed."""
+        if self._heart is not None:
+            self._heart.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._heart
+        await self._registry.forget(self.id)
+        await self._on_beat()
+        await self._agent.stop()
+
+    def _agent_changed(self, snapshot: Snapshot) -> None:
+        self._changed.set()
+        if snapshot.has_failed:
+            self._failed.set()
+        trouble = snapshot.detail if snapshot.state is AgentState.DEGRADED else ""
+        if trouble and trouble != self._told and self._was_up and not snapshot.has_failed:
+            logger.warning("worker %s: %s", self.id, trouble)
+        self._told = trouble
+
+    async def _beat_on(self) -> None:
+        while True:
+            await self._beat()
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._setup.times.beat_every_s):
+                    await self._changed.wait()
+
+    async def _beat(self) -> None:
+        worker = worker_of(
+            self._agent.snapshot(), self._setup.pool, self._clock(), self._setup.times.lease_s
+        )
+        # One without a proof of life is not to be brought back by its own agent's.
+        if worker.is_alive(worker.beat_at):
+            await self._registry.beat(worker)
+        await self._on_beat()
+
+
+def worker_of(snapshot: Snapshot, pool: Pool, now: float, lease_s: float) -> Worker:
+    """An agent's snapshot as a heartbeat.
+
+    While the engine is said to be up, the lease runs from its last answer: an agent that lives
+    proves nothing of an engine that hangs. While it is being started, the agent's word counts.
+    """
+    is_up = snapshot.state in (AgentState.READY, AgentState.INFERRING, AgentState.IDLE)
+    proof_at = snapshot.answered_at if is_up else now
+    return Worker(
+        id=snapshot.id,
+        pool=pool.name,
+        accelerator=pool.accelerator,
+        state=WorkerState(snapshot.state),
+        endpoint=snapshot.endpoint,
+        models=tuple(
+            WorkerModel(model.name, model.version, CacheLevel(model.level))
+            for model in snapshot.models
+        ),
+        started_at=snapshot.started_at,
+        beat_at=now,
+        lease_until=proof_at + lease_s,
+        queue_length=snapshot.queue_length,
+        gpu_utilisation=snapshot.gpu_utilisation,
+        free_memory_bytes=snapshot.free_memory_bytes,
+        kv_cache_use=snapshot.kv_cache_use,
+        kv_cache_hit_rate=snapshot.kv_cache_hit_rate,
+        detail=snapshot.detail,
+    )

@@ -1,0 +1,79 @@
+"""What a worker's heartbeats say: the agent's word while it starts, the engine's proof after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from synapse.domain.pool import Pool
+from synapse.domain.worker import CacheLevel, WorkerModel, WorkerState
+from synapse_server.local_worker import worker_of
+from synapse_worker.agent import AgentState, ModelStatus, Snapshot
+from synapse_worker.agent import CacheLevel as AgentCacheLevel
+from tests.factories import NOW
+
+POOL = Pool("fast", "gpu")
+LEASE_S = 15.0
+
+
+def a_snapshot(**changes: Any) -> Snapshot:
+    fields: dict[str, Any] = {
+        "id": "fast-1",
+        "state": AgentState.READY,
+        "accelerator": "gpu",
+        "endpoint": "127.0.0.1:8001",
+        "models": (ModelStatus("echo", "1", AgentCacheLevel.GPU_RESIDENT, "127.0.0.1:8001"),),
+        "at": NOW,
+        "started_at": NOW - 60,
+        "answered_at": NOW - 1,
+    }
+    return Snapshot(**{**fields, **changes})
+
+
+def test_the_words_of_agent_and_domain_are_the_same() -> None:
+    assert {state.value for state in AgentState} == {state.value for state in WorkerState}
+    assert {level.value for level in AgentCacheLevel} == {level.value for level in CacheLevel}
+
+
+def test_a_snapshot_is_told_as_it_is() -> None:
+    snapshot = a_snapshot(
+        state=AgentState.INFERRING,
+        queue_length=3,
+        gpu_utilisation=0.5,
+        free_memory_bytes=1000,
+        kv_cache_use=0.25,
+        kv_cache_hit_rate=0.75,
+        detail="well",
+    )
+
+    worker = worker_of(snapshot, POOL, NOW, LEASE_S)
+
+    assert (worker.id, worker.pool, worker.accelerator) == ("fast-1", "fast", "gpu")
+    assert worker.state is WorkerState.INFERRING
+    assert worker.endpoint == "127.0.0.1:8001"
+    assert worker.models == (WorkerModel("echo", "1", CacheLevel.GPU_RESIDENT),)
+    assert worker.has("echo")
+    assert (worker.started_at, worker.beat_at) == (NOW - 60, NOW)
+    assert (worker.queue_length, worker.gpu_utilisation, worker.free_memory_bytes) == (3, 0.5, 1000)
+    assert (worker.kv_cache_use, worker.kv_cache_hit_rate, worker.detail) == (0.25, 0.75, "well")
+
+
+@pytest.mark.parametrize("state", [AgentState.READY, AgentState.INFERRING, AgentState.IDLE])
+def test_the_lease_of_an_engine_that_is_up_runs_from_its_last_answer(state: AgentState) -> None:
+    worker = worker_of(a_snapshot(state=state, answered_at=NOW - 4), POOL, NOW, LEASE_S)
+
+    assert worker.lease_until == NOW - 4 + LEASE_S
+
+
+def test_an_engine_that_has_been_silent_for_the_lease_is_dead() -> None:
+    worker = worker_of(a_snapshot(answered_at=NOW - LEASE_S), POOL, NOW, LEASE_S)
+
+    assert not worker.is_alive(NOW)
+
+
+@pytest.mark.parametrize("state", [AgentState.LOADING, AgentState.DOWNLOADING, AgentState.DEGRADED])
+def test_while_an_engine_is_brought_up_its_agents_word_counts(state: AgentState) -> None:
+    worker = worker_of(a_snapshot(state=state, answered_at=0.0), POOL, NOW, LEASE_S)
+
+    assert worker.lease_until == NOW + LEASE_S
