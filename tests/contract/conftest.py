@@ -7,13 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from synapse.ports import BlobStore, InFlight, JobStore, Registry, WorkerRegistry
+from synapse.ports import (
+    BlobStore,
+    InFlight,
+    JobStore,
+    ProfileStore,
+    Registry,
+    WorkerRegistry,
+)
 from tests.contract.openers import (
     BATCH_STARTERS,
     BLOB_STORES,
     IN_FLIGHT,
     JOB_QUEUES,
     JOB_STORES,
+    PROFILE_STORES,
     REGISTRIES,
     WORKER_REGISTRIES,
     QueueCase,
@@ -80,4 +88,12 @@ async def worker_registry(
     request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
 ) -> AsyncIterator[WorkerRegistry]:
     async with WORKER_REGISTRIES[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=PROFILE_STORES)
+async def profile_store(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[ProfileStore]:
+    async with PROFILE_STORES[request.param](clock, tmp_path) as opened:
         yield opened

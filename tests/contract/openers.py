@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from synapse.adapters.aws.blobs import S3BlobStore
 from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
+from synapse.adapters.aws.profiles import DynamoProfileStore
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
@@ -25,6 +26,7 @@ from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.blobs import FolderBlobStore
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
+from synapse.adapters.local.profiles import SqliteProfileStore
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.registry import LocalRegistry
 from synapse.adapters.local.slots import SlotLedger
@@ -39,11 +41,13 @@ from synapse.ports import (
     InFlight,
     JobQueue,
     JobStore,
+    ProfileStore,
     Registry,
     WorkerRegistry,
 )
 from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import a_chat_model, a_model, a_pool
+from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import (
     FakeClock,
     MemoryBlobStore,
@@ -164,6 +168,24 @@ async def dynamo_worker_registry(clock: FakeClock, folder: Path) -> AsyncIterato
 
 
 @asynccontextmanager
+async def memory_profile_store(clock: FakeClock, folder: Path) -> AsyncIterator[ProfileStore]:
+    yield MemoryProfileStore()
+
+
+@asynccontextmanager
+async def sqlite_profile_store(clock: FakeClock, folder: Path) -> AsyncIterator[ProfileStore]:
+    database = Database.open(folder / "jobs.db")
+    yield await SqliteProfileStore.open(database)
+    await database.close()
+
+
+@asynccontextmanager
+async def dynamo_profile_store(clock: FakeClock, folder: Path) -> AsyncIterator[ProfileStore]:
+    with aws() as clients:
+        yield DynamoProfileStore(clients.dynamodb, clients.registry_table, clock=clock)
+
+
+@asynccontextmanager
 async def dynamo_in_flight(clock: FakeClock, folder: Path) -> AsyncIterator[InFlight]:
     with aws() as clients:
         yield DynamoInFlight(clients.dynamodb, clients.registry_table, clock=clock)
@@ -280,4 +302,9 @@ IN_FLIGHT: dict[str, Opener[InFlight]] = {
 WORKER_REGISTRIES: dict[str, Opener[WorkerRegistry]] = {
     "local": local_worker_registry,
     "dynamodb": dynamo_worker_registry,
+}
+PROFILE_STORES: dict[str, Opener[ProfileStore]] = {
+    "memory": memory_profile_store,
+    "sqlite": sqlite_profile_store,
+    "dynamodb": dynamo_profile_store,
 }

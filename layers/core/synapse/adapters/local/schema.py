@@ -113,7 +113,26 @@ _RATES_BY_POOL = (
     "DROP TABLE rates_of_models",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _FILES, _FILE_BATCHES, _RATES_BY_POOL)
+# `doc` is the profile as JSON.
+_PROFILES = (
+    """
+    CREATE TABLE profiles (
+        model TEXT NOT NULL,
+        version TEXT NOT NULL,
+        pool TEXT NOT NULL,
+        doc TEXT NOT NULL,
+        PRIMARY KEY (model, version, pool)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _FILES,
+    _FILE_BATCHES,
+    _RATES_BY_POOL,
+    _PROFILES,
+)
 """Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
 
 
