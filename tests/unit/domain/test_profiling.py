@@ -52,6 +52,15 @@ def test_company_in_which_items_fail_is_the_last_that_is_tried() -> None:
     assert cell.prompt_tokens == 1024
 
 
+def test_once_the_budget_is_spent_only_items_alone_are_measured() -> None:
+    plan, machine, chance = plan_for(TEXT), Machine(10.0), random.Random(1)
+    done = list[Measurement]()
+    while (cell := next_cell(plan, done, budget_s=2.0)) is not None:
+        done.append(machine.measured(cell, chance))
+
+    assert [each.cell for each in done] == list(plan.alone)
+
+
 def test_no_cell_is_measured_twice_though_it_brought_nothing() -> None:
     plan, done = plan_for(TEXT), list[Measurement]()
     while (cell := next_cell(plan, done)) is not None:

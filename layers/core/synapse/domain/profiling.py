@@ -127,16 +127,18 @@ def _fitting(sizes: Sequence[int], most: int) -> list[int]:
     return list(sizes) if largest <= most else [max(1, size * most // largest) for size in sizes]
 
 
-def next_cell(plan: Plan, done: Sequence[Measurement]) -> Cell | None:
-    """What to measure next; None once there is enough.
+def next_cell(plan: Plan, done: Sequence[Measurement], budget_s: float = math.inf) -> Cell | None:
+    """What to measure next; None once there is enough, or the budget is spent.
 
     No larger company is tried once two steps in a row brought no more throughput, or one in which
-    items failed.
+    items failed. Items alone are measured whatever it takes: without them there is no profile.
     """
     known = {each.cell for each in done}
     for cell in plan.alone:
         if cell not in known:
             return cell
+    if sum(each.took_s for each in done) >= budget_s:
+        return None
     for cell in plan.crowds:
         if cell not in known and not _is_saturated(plan, done):
             return cell

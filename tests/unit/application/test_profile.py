@@ -1,0 +1,115 @@
+"""The profiler: what lacks a profile, what is measured of it, what is said of problems."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from synapse.application.profile import Profiler, Progress, Target
+from synapse.domain.errors import EngineUnavailable
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.domain.profile import Profile
+from synapse.domain.profiling import ProfilingError
+from tests.factories import NOW, a_model, a_pool
+from tests.fake_profiles import MemoryProfileStore
+from tests.fakes import FakeClock, MemoryRegistry
+from tests.unit.application.test_measure import TimedEngine
+
+MODEL = replace(a_model("echo"), slots=8)
+FAST, SLOW = a_pool("fast", price_per_hour_usd=3.6), a_pool("slow")
+KNOWN = Profile("echo", "1", "fast", "cpu", base_ms=1.0, measured_at=NOW - 60)
+
+
+class World:
+    """A profiler over fakes; `place` and `busy` are as the test leaves them."""
+
+    def __init__(self, *known: Profile, engine: TimedEngine | None = None) -> None:
+        self.store = MemoryProfileStore(*known)
+        self.busy_items = 0
+        self.worker = "w-1"
+        self.asked: list[tuple[str, str]] = []
+        self.profiler = Profiler(
+            registry=MemoryRegistry([MODEL], [FAST, SLOW]),
+            engine=engine or TimedEngine(item_s=0.002, slots=4),
+            store=self.store,
+            place=self.place,
+            busy=self.busy,
+            clock=FakeClock(),
+        )
+
+    async def place(self, spec: ModelSpec, pool: Pool) -> Pool:
+        self.asked.append((spec.name, pool.name))
+        if not self.worker:
+            raise EngineUnavailable(f"pool {pool.name!r} has no worker")
+        return replace(pool, worker=self.worker)
+
+    async def busy(self, pool: Pool) -> int:
+        return self.busy_items
+
+
+async def test_what_has_no_profile_of_its_version_is_missing() -> None:
+    stale = replace(KNOWN, pool="slow", version="0")
+    missing = await World(KNOWN, stale).profiler.missing()
+
+    assert [(each.spec.name, each.pool.name) for each in missing] == [("echo", "slow")]
+
+
+async def test_targets_are_all_or_those_asked_for_with_the_profile_known() -> None:
+    profiler = World(KNOWN).profiler
+
+    assert list(await profiler.targets()) == [Target(MODEL, FAST, KNOWN), Target(MODEL, SLOW)]
+    assert list(await profiler.targets("echo", "slow")) == [Target(MODEL, SLOW)]
+
+
+@pytest.mark.parametrize(
+    ("model", "pool", "said"),
+    [
+        ("nobody", "", "model 'nobody'"),
+        ("", "nowhere", "pool 'nowhere'"),
+        ("echo", "nowhere", "model 'echo' and pool 'nowhere'"),
+    ],
+)
+async def test_what_is_not_served_cannot_be_profiled(model: str, pool: str, said: str) -> None:
+    with pytest.raises(ProfilingError, match=said):
+        await World().profiler.targets(model, pool)
+
+
+async def test_a_profile_is_measured_on_the_placed_worker_and_kept() -> None:
+    world, seen = World(), list[Progress]()
+    [report] = [each async for each in world.profiler.run([Target(MODEL, FAST)], 1.0, seen.append)]
+
+    profile = report.profile
+    assert profile is not None
+    assert await world.store.profile("echo", "1", "fast") == profile
+    assert profile.base_ms == pytest.approx(2.0, rel=0.6)
+    assert profile.items_per_s > 700
+    assert profile.best_batch in (4, 8)
+    assert profile.usd_per_1k_items == pytest.approx(1.0 / profile.items_per_s)
+    assert profile.was_idle
+    assert profile.measured_at == NOW
+    assert set(world.asked) == {("echo", "fast")}
+    assert [each.number for each in seen] == list(range(1, len(seen) + 1))
+    assert len(seen) >= 6
+
+
+async def test_a_pool_that_has_other_work_is_measured_and_it_is_said() -> None:
+    world = World()
+    world.busy_items = 1
+    [report] = [each async for each in world.profiler.run([Target(MODEL, FAST)], 0.1)]
+
+    assert report.profile is not None
+    assert not report.profile.was_idle
+
+
+async def test_a_pool_without_a_worker_is_a_problem_of_its_own() -> None:
+    world = World()
+    world.worker = ""
+    reports = [
+        each async for each in world.profiler.run([Target(MODEL, FAST), Target(MODEL, SLOW)])
+    ]
+
+    assert [report.profile for report in reports] == [None, None]
+    assert "no worker" in reports[0].problem
+    assert list(await world.store.profiles()) == []
