@@ -1,0 +1,33 @@
+"""What `/metrics` shows of the moment, beside what telemetry has counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.slots import SlotLedger
+from synapse.adapters.telemetry.exposition import exposition
+from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
+from synapse.domain.admission import Load
+from synapse.domain.job import Priority
+from synapse.ports import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Renders the whole page."""
+
+    registry: Registry
+    queue: LocalJobQueue
+    slots: SlotLedger
+    telemetry: PrometheusTelemetry
+
+    async def text(self) -> str:
+        """Prometheus' exposition."""
+        specs = await self.registry.models()
+        depth = dict.fromkeys(Priority, 0)
+        for spec in specs:
+            for priority, waiting in (await self.queue.depth(spec.name)).items():
+                depth[priority] += waiting
+        loads = {spec.name: Load.of(self.slots.in_flight(spec.name), spec.slots) for spec in specs}
+        return self.telemetry.render() + exposition(await self.registry.health(), depth, loads)

@@ -1,0 +1,86 @@
+"""What one machine writes down: jobs, their payloads, files, what was measured."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Self
+
+from synapse.adapters.local.blobs import FolderBlobStore
+from synapse.adapters.local.database import Database
+from synapse.adapters.local.job_store import SqliteJobStore
+from synapse.adapters.local.registry import LocalRegistry
+from synapse.application.response_cache import MAX_AGE_S
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse_server.config import ServerConfig
+from synapse_server.file_parts import FileParts
+
+ORPHANED_AFTER_S = 2 * 86_400.0
+"""Beyond retention: twice the longest timeout of a job."""
+
+
+class Records:
+    """The stores over one data folder; `open` is how to get them."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        specs: Sequence[ModelSpec],
+        pools: Sequence[Pool],
+        database: Database,
+    ) -> None:
+        """Made by `open`."""
+        self._retention_s = config.retention_s
+        self.database = database
+        self.jobs = SqliteJobStore(database, time.time, retention_s=config.retention_s)
+        self.blobs = FolderBlobStore(config.data_dir / "blobs")
+        # A folder of its own: kept answers are forgotten by age, what belongs to a job is not.
+        self.kept = FolderBlobStore(config.data_dir / "cache")
+        self.files = FileParts(database, config.data_dir / "files")
+        of_model = {spec.name: [p for p in pools if p.serves(spec.name)] for spec in specs}
+        self.registry = LocalRegistry(specs, of_model, database)
+
+    @classmethod
+    async def open(
+        cls,
+        config: ServerConfig,
+        specs: Sequence[ModelSpec],
+        pools: Sequence[Pool],
+        stack: contextlib.AsyncExitStack,
+    ) -> Self:
+        """Everything opened and ready; `stack` closes it.
+
+        Raises:
+            StorageError: something cannot be opened.
+        """
+        database = Database.open(config.data_dir / "jobs.db")
+        stack.push_async_callback(database.close)
+        records = cls(config, specs, pools, database)
+        stack.push_async_callback(records.jobs.aclose)
+        await records.files.recover()
+        await records.registry.load()
+        return records
+
+    async def save(self) -> None:
+        """Write down what was measured."""
+        await self.registry.save(time.time())
+
+    async def release(self) -> None:
+        """Put back what was running, and write down what was measured: the last thing done."""
+        await self.jobs.release(time.time())
+        await self.save()
+
+    async def purge(self) -> None:
+        """Forget jobs, payloads, answers and files whose time has passed."""
+
+        async def delete(keys: Sequence[str]) -> None:
+            for key in keys:
+                await self.blobs.delete(key)
+
+        await self.jobs.purge(delete)
+        # What no record names any more: the results of refused late duplicates.
+        await self.blobs.prune(time.time() - self._retention_s - ORPHANED_AFTER_S)
+        await self.kept.prune(time.time() - MAX_AGE_S)
+        await self.files.purge()

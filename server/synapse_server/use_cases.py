@@ -1,0 +1,130 @@
+"""The use cases of one machine over its records and its engines."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from synapse.adapters.local.batch_starter import InProcessBatchStarter
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.slots import SlotLedger
+from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
+from synapse.api.openai.lines import OpenAiLines
+from synapse.api.services import Services
+from synapse.application.batcher import Batcher
+from synapse.application.direct import DirectLane
+from synapse.application.dispatch import Dispatcher
+from synapse.application.give_back import GiveBack
+from synapse.application.line_tools import LineTools
+from synapse.application.response_cache import ResponseCache
+from synapse.application.results import Results
+from synapse.application.run_batch import BatchRunner
+from synapse.application.submit import Submitter, message_of
+from synapse.application.sweep import Sweeper
+from synapse.domain.job import JobId
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.retry import RetryPolicy
+from synapse.ids import new_id
+from synapse.ports import StreamingEngine
+from synapse_server.batch_parts import BatchParts
+from synapse_server.records import Records
+
+MAX_WAIT_S = 300.0
+"""The longest a request is held by `?wait=`."""
+
+REFILL_PAGE = 500
+REFILL_PAUSE_S = 0.5
+RETRY = RetryPolicy(max_attempts=4, base_s=0.2, max_s=3.0)
+
+
+class UseCases:
+    """Everything that is done with jobs and requests; nothing runs by itself."""
+
+    def __init__(
+        self,
+        records: Records,
+        queue: LocalJobQueue,
+        slots: SlotLedger,
+        engine: StreamingEngine,
+        telemetry: PrometheusTelemetry,
+    ) -> None:
+        """Wire the use cases; nothing is awaited or started."""
+        clock, jobs, registry = time.time, records.jobs, records.registry
+        self._records, self._queue, self._telemetry = records, queue, telemetry
+        self._runner = BatchRunner(jobs, records.blobs, registry, engine, telemetry, clock)
+        self._runner.item_left = lambda batch: self.starter.release(batch.id)
+        self.batcher = Batcher(
+            self._runner,
+            GiveBack(jobs, queue, telemetry, clock),
+            RETRY,
+            asyncio.sleep,
+            random.random,
+            moved=lambda batch, pool: self.starter.moved(batch.id, pool.name),
+        )
+        self.starter = InProcessBatchStarter(self.batcher.run, slots)
+        self.dispatcher = Dispatcher(jobs, registry, self.starter, telemetry, clock, new_id)
+        self.sweeper = Sweeper(jobs, queue, telemetry, clock)
+        self._direct = DirectLane(registry, engine, slots, telemetry, clock)
+        self.batches = BatchParts(records.database, records.files.files, self._line_tools())
+
+    def services(
+        self, specs: Sequence[ModelSpec], metrics: Callable[[], Awaitable[str]]
+    ) -> Services:
+        """What the routes need."""
+        records, clock = self._records, time.time
+        return Services(
+            submitter=Submitter(
+                records.jobs,
+                self._queue,
+                records.blobs,
+                records.registry,
+                self._telemetry,
+                clock,
+                new_id,
+            ),
+            direct=self._direct,
+            cache=ResponseCache(records.kept, records.registry, clock),
+            results=Results(records.jobs, records.blobs, self._telemetry, clock),
+            registry=records.registry,
+            files=records.files.files,
+            uploads=records.files.uploads,
+            batches=self.batches.batches,
+            file_link=records.files.link,
+            default_model=next((s.name for s in specs if s.task is Task.GENERATE), specs[0].name),
+            max_wait_s=MAX_WAIT_S,
+            abort=self._abort,
+            metrics=metrics,
+        )
+
+    async def refill(self) -> None:
+        """Queue what the last process left, as room is made for it."""
+        async for page in self._records.jobs.queued(REFILL_PAGE):
+            while len(page) > self._queue.room():
+                await asyncio.sleep(REFILL_PAUSE_S)
+            await self._queue.send([message_of(job) for job in page])
+
+    async def purge(self) -> None:
+        """Forget what has had its time."""
+        await self._records.purge()
+        await self.batches.purge()
+
+    def _line_tools(self) -> LineTools:
+        records = self._records
+        return LineTools(
+            store=records.jobs,
+            queue=self._queue,
+            blobs=records.blobs,
+            file_blobs=records.files.blobs,
+            registry=records.registry,
+            codec=OpenAiLines(records.registry),
+            telemetry=self._telemetry,
+            clock=time.time,
+            new_id=new_id,
+            abort=self._abort,
+        )
+
+    def _abort(self, job_id: JobId) -> None:
+        self._queue.discard(job_id)
+        self._runner.abort(job_id)
