@@ -1,17 +1,23 @@
 """Which pool a request goes to: the cheapest whose predicted p99 fits its tier and its deadline.
 
-Where none fits, the fallback order decides: the fastest kind of accelerator first. Everything
-that the choice was made from stands in the decision, so that it can be explained.
+Where none fits, the fallback order decides: who is well and up first, then the fastest kind of
+accelerator. Everything that the choice was made from stands in the decision, so that it can be
+explained.
+
+What an item costs is what it adds to the bill. A worker that is kept up in any case costs nothing
+more when it works; one that is started costs its start and its idle time afterwards, shared by all
+who wait for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synapse.domain.job import SlaTier
 from synapse.domain.pool import FALLBACK_ORDER, Pool
+from synapse.domain.prediction import NOTHING_LIVE, Live, Prediction, predicted, slot_ms
 from synapse.domain.profile import Profile
 
 TIER_P99_MS = {SlaTier.GOLD: 50.0, SlaTier.SILVER: 150.0, SlaTier.BRONZE: math.inf}
@@ -40,37 +46,54 @@ class Need:
 class PoolView:
     """A pool as it stands when the choice is made.
 
-    `ready` workers answer for the model, `starting` ones soon will; each takes `slots` items at
-    once. `in_flight` items are under way in the pool, `queued` ones wait before the newcomer.
-    `seconds_per_item` is the slot time measured lately, None where nothing was; `p95_ms` what
-    answers took lately. `is_open` says that its circuit breaker lets nothing through.
+    `ready` workers answer for the model, `starting` ones soon will, the first in `starts_in_s`
+    (None: the pool's `startup_s`); each takes `slots` items at once. `kept` workers are up
+    whether there is work or not. `in_flight` items are under way in the pool, `queued` ones wait
+    before the newcomer. `seconds_per_item` is the slot time measured lately, None where nothing
+    was, and `live` what calls took lately. `is_open` says that its circuit breaker lets nothing
+    through. `room` is how many bronze items may enter beside better ones, None if any number.
     """
 
     pool: Pool
     slots: int
     ready: int
     starting: int = 0
+    starts_in_s: float | None = None
+    kept: int = 0
     in_flight: int = 0
     queued: int = 0
     profile: Profile | None = None
     seconds_per_item: float | None = None
-    p95_ms: float | None = None
+    live: Live = NOTHING_LIVE
     is_open: bool = False
+    room: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A pool as the router judged it: its prediction, its price, and why it was (not) taken.
 
-    None for a prediction that nothing was measured for.
+    None for a prediction or a price that nothing was measured for. `usd_per_item` is what an item
+    adds to the bill now, `busy_usd_per_item` what it costs on a worker that is kept busy. `slots`
+    are those of all its workers that are up, of one where none is.
     """
 
     pool: Pool
-    p99_ms: float | None
+    slots: int
+    prediction: Prediction | None
     usd_per_item: float | None
+    busy_usd_per_item: float | None
     is_cold: bool
+    is_open: bool
     fits: bool
+    meets_deadline: bool
+    must_yield: bool
     reason: str
+
+    @property
+    def p99_ms(self) -> float | None:
+        """The predicted 99th percentile of the whole answer's time."""
+        return None if self.prediction is None else self.prediction.whole_p99_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,93 +110,162 @@ class Decision:
     @property
     def is_cold(self) -> bool:
         """Whether the first choice has no worker up."""
-        return bool(self.pools) and next(
-            c.is_cold for c in self.candidates if c.pool.name == self.pools[0].name
-        )
+        return bool(self.pools) and self.of(self.pools[0].name).is_cold
+
+    def of(self, pool: str) -> Candidate:
+        """The candidate of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for candidate in self.candidates:
+            if candidate.pool.name == pool:
+                return candidate
+        raise KeyError(pool)
 
 
 def route(need: Need, views: Sequence[PoolView]) -> Decision:
     """Judge every pool and put them in the order in which they are to be tried.
 
-    Those that fit come first, the cheapest in front, and of those that cost the same the quicker;
-    the others follow in the fallback order, closed breakers before open ones.
+    Those that fit come first, the cheapest in front, of those that cost the same now the one that
+    is cheaper when busy, and of those the quicker; but bronze goes last where it would have to
+    yield to better tiers. The others follow in the fallback order.
     """
-    candidates = tuple(_judged(need, view) for view in views)
-    fitting = sorted((c for c in candidates if c.fits), key=_by_price)
-    others = sorted((c for c in candidates if not c.fits), key=_by_fallback(views))
-    fallback = "" if fitting or not views else _why_none(need, candidates)
-    return Decision(candidates, tuple(c.pool for c in (*fitting, *others)), fallback)
+    candidates = [_judged(need, view) for view in views]
+    ordered = candidates if len(candidates) == 1 else _ordered(candidates)
+    fallback = "" if not ordered or ordered[0].fits else _why_none(need, candidates)
+    return Decision(tuple(candidates), tuple([c.pool for c in ordered]), fallback)
+
+
+def _ordered(candidates: Sequence[Candidate]) -> list[Candidate]:
+    fitting = sorted([c for c in candidates if c.fits], key=_by_price)
+    return fitting + sorted([c for c in candidates if not c.fits], key=_by_fallback)
 
 
 def _judged(need: Need, view: PoolView) -> Candidate:
-    usd, is_cold = _usd_per_item(view), view.ready == 0
-    p99_ms = predicted_p99_ms(need, view)
+    prediction = predicted_of(need, view)
+    busy_usd = _busy_usd(need, view)
+    usd = _usd(need, view, busy_usd)
+    is_cold = view.ready == 0
+    meets_deadline = _meets_deadline(need, prediction)
+    must_yield = (
+        need.tier is SlaTier.BRONZE and view.room is not None and need.items > max(0, view.room)
+    )
+    fits, reason = _verdict(need, view, prediction, meets_deadline)
+    if fits and must_yield:
+        reason += "; its free slots are kept for better tiers"
+    return Candidate(
+        view.pool,
+        max(1, view.ready) * view.slots,
+        prediction,
+        usd,
+        busy_usd,
+        is_cold,
+        view.is_open,
+        fits,
+        meets_deadline,
+        must_yield,
+        reason,
+    )
+
+
+def predicted_of(need: Need, view: PoolView) -> Prediction | None:
+    """What is to be expected of the pool; None if nothing is known of it."""
+    start_s = view.pool.startup_s if view.starts_in_s is None else view.starts_in_s
+    return predicted(
+        need.prompt_tokens,
+        need.output_tokens,
+        items=need.items,
+        ahead=view.in_flight + view.queued,
+        workers=view.ready,
+        slots=view.slots,
+        start_ms=0.0 if view.ready else start_s * 1000,
+        profile=view.profile,
+        seconds_per_item=view.seconds_per_item,
+        live=view.live,
+    )
+
+
+def _verdict(
+    need: Need, view: PoolView, prediction: Prediction | None, meets_deadline: bool
+) -> tuple[bool, str]:
     if view.is_open:
-        return Candidate(view.pool, p99_ms, usd, is_cold, False, "its circuit breaker is open")
-    if p99_ms is None:
+        return False, "its circuit breaker is open"
+    if view.ready == 0 and view.starting == 0 and view.pool.max_workers == 0:
+        return False, "it has no worker and may start none"
+    if prediction is None:
         # Nothing to say against it; who asks for nothing in particular may be the first to try.
-        fits = need.tier is SlaTier.BRONZE
-        return Candidate(view.pool, None, usd, is_cold, fits, "nothing was measured of it yet")
-    limit_ms = _limit_ms(need)
-    fits = p99_ms <= limit_ms
-    verdict = "fits" if fits else "is more than"
-    reason = f"predicted p99 {p99_ms:.0f} ms {verdict} {limit_ms:.0f} ms"
-    return Candidate(view.pool, p99_ms, usd, is_cold, fits, reason)
+        return need.tier is SlaTier.BRONZE, "nothing was measured of it yet"
+    if not meets_deadline:
+        whole_ms, deadline_ms = prediction.whole_p99_ms, (need.deadline_s or 0.0) * 1000
+        return (
+            False,
+            f"predicted p99 {whole_ms:.0f} ms is beyond the deadline, {deadline_ms:.0f} ms",
+        )
+    promise_ms = TIER_P99_MS[need.tier]
+    what = "of the first token " if need.first_token_only else ""
+    p99_ms = prediction.first_p99_ms if need.first_token_only else prediction.whole_p99_ms
+    if p99_ms > promise_ms:
+        return False, f"predicted p99 {what}{p99_ms:.0f} ms is more than {promise_ms:.0f} ms"
+    limit = "" if promise_ms == math.inf else f" fits {promise_ms:.0f} ms"
+    return True, f"predicted p99 {what}{p99_ms:.0f} ms{limit}"
 
 
-def predicted_p99_ms(need: Need, view: PoolView) -> float | None:
-    """The 99th percentile of the whole answer's time, waiting included; None if nothing is known.
-
-    Little's law for the wait: what is ahead of the newcomer beyond the free slots drains at
-    `ready × slots` items per slot time. At zero workers the time to start one comes on top.
-    """
-    profile, workers = view.profile, max(1, view.ready)
-    ahead = view.in_flight + view.queued
-    if profile is None and view.seconds_per_item is None:
-        return None
-    each = min(view.slots, math.ceil((ahead + need.items) / workers))
-    if profile is None:
-        assert view.seconds_per_item is not None
-        p50_ms = p99_ms = view.seconds_per_item * 1000
-    else:
-        p50_ms = profile.p50_ms(need.prompt_tokens, need.output_tokens, each)
-        p99_ms = profile.p99_ms(need.prompt_tokens, need.output_tokens, each)
-    if view.p95_ms is not None:
-        p99_ms = max(p99_ms, view.p95_ms)
-    slots = workers * view.slots
-    wait_ms = max(0, ahead + need.items - slots) * p50_ms / slots
-    start_ms = 0.0 if view.ready else view.pool.startup_s * 1000
-    return start_ms + wait_ms + p99_ms
+def _meets_deadline(need: Need, prediction: Prediction | None) -> bool:
+    if need.deadline_s is None or prediction is None:
+        return True
+    return prediction.whole_p99_ms <= need.deadline_s * 1000
 
 
-def _limit_ms(need: Need) -> float:
-    deadline_ms = math.inf if need.deadline_s is None else need.deadline_s * 1000
-    return min(TIER_P99_MS[need.tier], deadline_ms)
-
-
-def _usd_per_item(view: PoolView) -> float | None:
+def _busy_usd(need: Need, view: PoolView) -> float | None:
     """What an item costs on a worker that is kept busy."""
-    if view.profile is not None and view.profile.items_per_s > 0:
-        return view.pool.price_per_hour_usd / 3600 / view.profile.items_per_s
-    if view.seconds_per_item is None:
-        return None
-    return view.pool.price_per_hour_usd / 3600 * view.seconds_per_item / view.slots
+    usd_per_s = view.pool.price_per_hour_usd / 3600
+    if usd_per_s == 0:
+        return 0.0
+    if view.profile is not None:
+        side_by_side = max(1, view.profile.best_batch)
+        took_ms = view.profile.p50_ms(need.prompt_tokens, need.output_tokens, side_by_side)
+        return usd_per_s * took_ms / 1000 / side_by_side
+    took = slot_ms(view.seconds_per_item)
+    return None if took is None else usd_per_s * took / 1000 / view.slots
 
 
-def _by_price(candidate: Candidate) -> tuple[float, float]:
-    usd, p99_ms = candidate.usd_per_item, candidate.p99_ms
-    return (math.inf if usd is None else usd, math.inf if p99_ms is None else p99_ms)
+def _usd(need: Need, view: PoolView, busy_usd: float | None) -> float | None:
+    """What an item adds to the bill as things stand."""
+    under_way = view.in_flight + view.queued + need.items
+    if under_way <= min(view.kept, view.ready) * view.slots:
+        return 0.0
+    if view.ready or view.starting or busy_usd is None:
+        return busy_usd
+    up_s = view.pool.startup_s + view.pool.idle_after_s
+    return busy_usd + view.pool.price_per_hour_usd / 3600 * up_s / under_way
 
 
-def _by_fallback(views: Sequence[PoolView]) -> Callable[[Candidate], tuple[bool, int]]:
-    open_pools = {view.pool.name for view in views if view.is_open}
-    order = {kind.value: place for place, kind in enumerate(FALLBACK_ORDER)}
+def _by_price(candidate: Candidate) -> tuple[bool, float, float, float]:
+    return (
+        candidate.must_yield,
+        _or_most(candidate.usd_per_item),
+        _or_most(candidate.busy_usd_per_item),
+        _or_most(candidate.p99_ms),
+    )
 
-    def key(candidate: Candidate) -> tuple[bool, int]:
-        kind = order.get(candidate.pool.accelerator, len(order))
-        return candidate.pool.name in open_pools, kind
 
-    return key
+def _by_fallback(candidate: Candidate) -> tuple[bool, bool, bool, int, float]:
+    cannot = candidate.is_open or (candidate.is_cold and candidate.pool.max_workers == 0)
+    return (
+        cannot,
+        not candidate.meets_deadline,
+        candidate.is_cold,
+        _KINDS.get(candidate.pool.accelerator, len(_KINDS)),
+        _or_most(candidate.p99_ms),
+    )
+
+
+_KINDS = {kind.value: place for place, kind in enumerate(FALLBACK_ORDER)}
+
+
+def _or_most(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def _why_none(need: Need, candidates: Sequence[Candidate]) -> str:

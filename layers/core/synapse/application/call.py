@@ -1,0 +1,286 @@
+"""One call of a worker while it runs: how long it may take, and what becomes known by it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from synapse.application.submit import BYTES_PER_TOKEN
+from synapse.application.vitals import Vitals
+from synapse.domain.breaker import Breaker, BreakerState
+from synapse.domain.errors import EngineError, EngineLost, EngineTimeout, InvalidInput, Unavailable
+from synapse.domain.expectation import Work, first_ms, whole_ms
+from synapse.domain.inference import Completion, Delta, Result
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.pool import Pool
+from synapse.domain.profile import Profile
+from synapse.ports import InferenceRequest, ProfileStore
+
+logger = logging.getLogger(__name__)
+
+SLOW_TIMES_P99 = 3.0
+"""A call is slow that takes so many times the profile's p99 …"""
+
+SLOW_TIMES_P50 = 10.0
+"""… and so many times the median of the last minute."""
+
+MIN_SAMPLES = 8
+"""Fewer make no median."""
+
+MIN_SLOW_S = 0.05
+"""No answer that comes sooner is slow: that is noise."""
+
+MIN_LATE_S = 2.0
+"""No answer that may still come is given up sooner."""
+
+STALL_S = 0.5
+"""If this process itself was held up for so long, its workers are not to blame."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a call asks for: its items, and the work of one, with all the output it may have."""
+
+    items: int
+    work: Work
+
+    @classmethod
+    def of(cls, model: ModelSpec, requests: Sequence[InferenceRequest]) -> Self:
+        """That of requests that are sent together: the work is the mean, the output the most."""
+        items = sum([request.input.samples for request in requests])
+        size = sum([request.input.size_bytes for request in requests])
+        written = 0
+        if model.task is Task.GENERATE:
+            asked = [request.input.parameters.get("max_tokens") for request in requests]
+            most = model.max_output_tokens
+            written = max([each if isinstance(each, int) else most for each in asked])
+        return cls(items, Work(size // len(requests) // BYTES_PER_TOKEN + 1, written))
+
+
+class Calls:
+    """The calls of this process, by worker."""
+
+    def __init__(self, vitals: Vitals, profiles: ProfileStore) -> None:
+        self.vitals = vitals
+        self._profiles = profiles
+        self._open: defaultdict[tuple[str, str], set[Call]] = defaultdict(set)
+
+    async def begin(self, model: ModelSpec, pool: Pool, size: Size, *, streams: bool) -> Call:
+        """A call that is about to be made; it must be ended."""
+        try:
+            profile = await self._profiles.profile(model.name, model.version, pool.name)
+        except Unavailable as error:
+            logger.warning("profile not read: %s", error.message)
+            profile = None
+        place = (pool.name, pool.worker)
+        self.vitals.outstanding[place] += size.items
+        call = Call(self, model, pool, size, profile, streams=streams)
+        self._open[place].add(call)
+        return call
+
+    def ended(self, call: Call, items: int) -> None:
+        """Count a call no more."""
+        calls = self._open[call.place]
+        calls.discard(call)
+        self.vitals.outstanding[call.place] -= items
+        if not calls:
+            # Workers come and go: nothing is kept of those that nobody calls.
+            del self._open[call.place], self.vitals.outstanding[call.place]
+
+    def break_off(self, worker: str, why: str) -> int:
+        """End all calls of a worker; returns how many there were."""
+        found = [
+            call for place, calls in self._open.items() if place[1] == worker for call in calls
+        ]
+        for call in found:
+            call.break_off(why)
+        return len(found)
+
+    def break_off_late(self, place: tuple[str, str], breaker: Breaker) -> None:
+        """End the calls of a worker that does not answer: those that are late already."""
+        for call in tuple(self._open[place]):
+            if call.breaker is breaker and call.times_late:
+                call.break_off("does not answer any more")
+
+
+class Call:
+    """A call under way. What it was told decides, at its end, what it says of its worker."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        model: ModelSpec,
+        pool: Pool,
+        size: Size,
+        profile: Profile | None,
+        *,
+        streams: bool,
+    ) -> None:
+        vitals = calls.vitals
+        self.place = (pool.name, pool.worker)
+        self.breaker = vitals.breaker_of(model.name, pool)
+        self.times_late = 0
+        self._calls, self._clock = calls, vitals.clock
+        self._pool, self._slots, self._size = pool, pool.slots_of(model), size
+        self._profile, self._streams = profile, streams
+        self._vitals = vitals.pool(model.name, pool.name)
+        self._vitals.measure_by(profile)
+        self._in_flight = vitals.outstanding[self.place]
+        now = self._began_at = vitals.clock()
+        self._ticket = self.breaker.began(now)
+        self._pool_ticket = self._vitals.breaker.began(now)
+        self._first_at: float | None = None
+        self._written = 0
+        self._is_whole = False
+        self._error: EngineError | None = None
+        self._broken: EngineLost | None = None
+        self._limit: asyncio.Timeout | None = None
+        self._loop = asyncio.get_running_loop()
+        self._waits_since: float | None = None
+        self._factor = self._slow_factor(now)
+        self._late_s = MIN_LATE_S
+        self._due_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        if self._factor is not None:
+            expected_s = self._expected_ms(size.work, is_first=streams) / 1000
+            self._late_s = max(MIN_LATE_S, self._factor * expected_s)
+            self._watch()
+
+    async def next(self, parts: AsyncGenerator[T, None]) -> T:
+        """The next of the call's parts.
+
+        Raises:
+            StopAsyncIteration: there are no more.
+            EngineLost: the call was broken off.
+        """
+        self._raise_if_broken()
+        self._waits_since = self._loop.time()
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._limit = limit
+                try:
+                    return await anext(parts)
+                finally:
+                    self._limit = None
+        except TimeoutError:
+            if limit.expired():
+                self._raise_if_broken()
+            raise
+        finally:
+            self._waits_since = None
+
+    def _raise_if_broken(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    def note(self, outcome: Result | EngineError) -> None:
+        """An item has ended."""
+        if isinstance(outcome, EngineError):
+            if self._error is None or isinstance(self._error, InvalidInput):
+                self._error = outcome
+            return
+        self._is_whole = True
+        if isinstance(outcome, Completion):
+            self._written = max(self._written, outcome.usage.completion_tokens)
+
+    def note_delta(self, delta: Delta) -> None:
+        """A part of a generation has come."""
+        if self._first_at is None:
+            self._first_at = self._clock()
+        self._written += delta.completion_tokens
+        self._is_whole = self._is_whole or delta.finish_reason is not None
+
+    def break_off(self, why: str) -> None:
+        """End it where it stands: whoever waits for it gets an EngineLost."""
+        self._broken = EngineLost(f"the worker of pool {self._pool.name!r} {why}")
+        if self._limit is not None:
+            self._limit.reschedule(self._loop.time())
+
+    def end(self) -> None:
+        """Nothing more comes of it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._calls.ended(self, self._size.items)
+        now, error = self._clock(), self._error
+        if error is not None and not isinstance(error, InvalidInput | EngineTimeout):
+            self.breaker.failed(self._ticket, now)
+            self._vitals.breaker.failed(self._pool_ticket, now)
+        elif self.times_late or isinstance(error, EngineTimeout):
+            self._dropped()
+        elif error is not None:
+            self._went_well(now)
+        elif self._is_whole or self._first_at is not None:
+            self._measured(now)
+        else:
+            self._dropped()
+
+    def _measured(self, now: float) -> None:
+        """Note how long it took; too long counts against the worker, though not its pool."""
+        took_s = judged_s = now - self._began_at
+        size, vitals = self._size.work, self._vitals
+        work = Work(size.prompt_tokens, self._written)
+        if self._is_whole:
+            vitals.took_ms.note(now, took_s * 1000)
+            vitals.whole.note(now, took_s * 1000 / self._expected_ms(work, is_first=False))
+        if self._first_at is not None:
+            judged_s = self._first_at - self._began_at
+            vitals.first.note(now, judged_s * 1000 / self._expected_ms(work, is_first=True))
+        if self._factor is None or judged_s < MIN_SLOW_S:
+            self._went_well(now)
+            return
+        limit_s = self._factor * self._expected_ms(work, is_first=self._streams) / 1000
+        if judged_s < limit_s:
+            self._went_well(now)
+        else:
+            self.breaker.failed(self._ticket, now, slow=True)
+            self._vitals.breaker.dropped(self._pool_ticket)
+
+    def _went_well(self, now: float) -> None:
+        self.breaker.succeeded(self._ticket, now)
+        self._vitals.breaker.succeeded(self._pool_ticket, now)
+
+    def _dropped(self) -> None:
+        self.breaker.dropped(self._ticket)
+        self._vitals.breaker.dropped(self._pool_ticket)
+
+    def _expected_ms(self, work: Work, *, is_first: bool) -> float:
+        expected = first_ms if is_first else whole_ms
+        return max(1e-6, expected(self._profile, work, self._in_flight, self._slots))
+
+    def _slow_factor(self, now: float) -> float | None:
+        """From how many times what is expected on an answer is slow; None if nothing tells."""
+        latencies = self._vitals.first if self._streams else self._vitals.whole
+        live, profile = latencies.quantiles(now), self._profile
+        factor = None
+        if live is not None and live.count >= MIN_SAMPLES:
+            factor = SLOW_TIMES_P50 * live.p50
+        if profile is not None:
+            spread = (profile.first_spread if self._streams else None) or profile.spread
+            factor = max(factor or 0.0, SLOW_TIMES_P99 * spread)
+        return factor
+
+    def _watch(self) -> None:
+        waits_since = self._waits_since
+        now = self._loop.time()
+        self._due_at = (now if waits_since is None else max(waits_since, now)) + self._late_s
+        self._timer = self._loop.call_at(self._due_at, self._is_due)
+
+    def _is_due(self) -> None:
+        """It is late, unless it was heard of since, or nobody listened."""
+        now, waits_since = self._loop.time(), self._waits_since
+        waited_s = 0.0 if waits_since is None else now - waits_since
+        if now - self._due_at < STALL_S and waited_s >= self._late_s * 0.99:
+            self.times_late += 1
+            at = self._clock()
+            self.breaker.failed(self._ticket, at)
+            self._vitals.breaker.failed(self._pool_ticket, at)
+            if self.breaker.state(at) is not BreakerState.CLOSED:
+                self._calls.break_off_late(self.place, self.breaker)
+        self._watch()

@@ -1,0 +1,77 @@
+"""The engine as the fleet uses it: every call is watched, and what it shows is remembered.
+
+A call that was placed (`application.placement`) tells the breakers of its worker and its pool how
+it went, and the pool's latencies how long it took. One that hears nothing for much too long counts
+as failed while it still runs, again each time that as much time has passed; once the worker's
+breaker has opened it is broken off, so that whoever waits for it can turn to another worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from synapse.application.call import Calls, Size
+from synapse.domain.errors import EngineError, EngineLost
+from synapse.domain.inference import Delta, Result
+from synapse.domain.job import JobId
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.ports import InferenceRequest, StreamingEngine
+
+
+class FleetEngine(StreamingEngine):
+    """A StreamingEngine around another one; `pool` is always one that was placed."""
+
+    def __init__(self, engine: StreamingEngine, calls: Calls) -> None:
+        self._engine = engine
+        self._calls = calls
+
+    async def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[tuple[JobId, Result | EngineError], None]:
+        """See the port; what is broken off ends as EngineLost."""
+        if not requests:
+            return
+        call = await self._calls.begin(model, pool, Size.of(model, requests), streams=False)
+        left = {request.id for request in requests}
+        outcomes = self._engine.infer(model, pool, requests)
+        try:
+            async with aclosing(outcomes):
+                while left:
+                    job_id, outcome = await call.next(outcomes)
+                    left.discard(job_id)
+                    call.note(outcome)
+                    yield job_id, outcome
+        except StopAsyncIteration:
+            pass
+        except EngineLost as error:
+            call.note(error)
+            for job_id in left:
+                yield job_id, error
+        finally:
+            call.end()
+
+    async def stream(
+        self, model: ModelSpec, pool: Pool, request: InferenceRequest
+    ) -> AsyncGenerator[Delta, None]:
+        """See the port; what is broken off ends with EngineLost."""
+        call = await self._calls.begin(model, pool, Size.of(model, [request]), streams=True)
+        deltas = self._engine.stream(model, pool, request)
+        try:
+            async with aclosing(deltas):
+                while True:
+                    delta = await call.next(deltas)
+                    call.note_delta(delta)
+                    yield delta
+        except StopAsyncIteration:
+            pass
+        except EngineError as error:
+            call.note(error)
+            raise
+        finally:
+            call.end()
+
+    def break_off(self, worker: str, why: str) -> int:
+        """Break off what runs on a worker that is known to be dead; returns how many calls."""
+        return self._calls.break_off(worker, why)

@@ -1,0 +1,128 @@
+"""Which pool a request goes to, as things stand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from synapse.application.roster import Roster
+from synapse.application.submit import BYTES_PER_TOKEN
+from synapse.application.vitals import Vitals
+from synapse.domain.affinity import prefix_affinity
+from synapse.domain.inference import ModelInput
+from synapse.domain.job import SlaTier
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.pool import Pool
+from synapse.domain.routing import Decision, Need, PoolView, route
+from synapse.ports import Clock, InFlight, ProfileStore, Registry
+
+TYPICAL_OUTPUT_TOKENS = 256
+"""Of an answer whose length was not asked for."""
+
+Room = Callable[[ModelSpec, Pool, int], Awaitable[int | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Looks at every pool of a model and has the domain choose (`domain.routing`).
+
+    `room` tells how many bronze items may enter a pool with so many workers beside better ones.
+    """
+
+    registry: Registry
+    roster: Roster
+    profiles: ProfileStore
+    in_flight: InFlight
+    vitals: Vitals
+    clock: Clock
+    room: Room | None = None
+
+    async def decide(self, spec: ModelSpec, need: Need) -> Decision:
+        """The model's pools in the order in which they are to be tried; none if it has none.
+
+        Raises:
+            Unavailable: what is to be known of the pools could not be read.
+        """
+        return route(need, await self.views(spec, need.tier))
+
+    async def views(self, spec: ModelSpec, tier: SlaTier = SlaTier.SILVER) -> list[PoolView]:
+        """The model's pools as they stand, in the registry's order.
+
+        Raises:
+            Unavailable: what is to be known of them could not be read.
+        """
+        pools = await self.registry.pools(spec.name)
+        return [await self._view(spec, pool, tier) for pool in pools]
+
+    async def _view(self, spec: ModelSpec, pool: Pool, tier: SlaTier) -> PoolView:
+        now, tick = self.clock(), self.vitals.clock()
+        profile = await self.profiles.profile(spec.name, spec.version, pool.name)
+        rate = await self.registry.service_rate(spec.name, now, pool.name)
+        vitals = self.vitals.pool(spec.name, pool.name)
+        vitals.measure_by(profile)
+        ready, starting, starts_in_s, all_open = 1, 0, None, False
+        if pool.is_fixed:
+            all_open = self._is_open(spec, pool, "", tick)
+        else:
+            crew = await self.roster.crew(spec.name, pool.name)
+            ready, starting = len(crew.ready), crew.starting
+            starts_in_s = crew.starts_in_s(pool, now)
+            all_open = ready > 0 and all(self._is_open(spec, pool, w.id, tick) for w in crew.ready)
+        room = None
+        if self.room is not None and tier is SlaTier.BRONZE:
+            room = await self.room(spec, pool, ready)
+        return PoolView(
+            pool,
+            pool.slots_of(spec),
+            ready,
+            starting,
+            starts_in_s,
+            kept=pool.min_workers,
+            in_flight=await self.in_flight.count(spec.name, pool.name),
+            profile=profile,
+            seconds_per_item=rate.seconds_per_item,
+            live=vitals.live(tick),
+            is_open=all_open or not vitals.breaker.lets_through(tick),
+            room=room,
+        )
+
+    def _is_open(self, spec: ModelSpec, pool: Pool, worker: str, tick: float) -> bool:
+        return not self.vitals.breaker(spec.name, pool.name, worker).lets_through(tick)
+
+
+def need_of(
+    spec: ModelSpec,
+    value: ModelInput,
+    tier: SlaTier,
+    deadline_s: float | None = None,
+    affinity: str = "",
+) -> Need:
+    """What an input needs of a pool, its size estimated.
+
+    Generations that name no `affinity` have that of how they begin.
+    """
+    generates = spec.task is Task.GENERATE
+    return Need(
+        tier,
+        items=value.samples,
+        prompt_tokens=min(spec.context_tokens, value.size_bytes // BYTES_PER_TOKEN + 1),
+        output_tokens=output_tokens(spec, value) if generates else 0,
+        deadline_s=deadline_s,
+        first_token_only=generates,
+        affinity=affinity or (_affinity(value) if generates else ""),
+    )
+
+
+def output_tokens(spec: ModelSpec, value: ModelInput) -> int:
+    """What a generation is likely to write."""
+    asked = value.parameters.get("max_tokens")
+    return asked if isinstance(asked, int) else min(spec.max_output_tokens, TYPICAL_OUTPUT_TOKENS)
+
+
+def _affinity(value: ModelInput) -> str:
+    if value.messages:
+        return prefix_affinity(value.messages[0].content)
+    prompt = value.prompt
+    if isinstance(prompt, tuple):
+        return prefix_affinity(" ".join(map(str, prompt[:256])))
+    return prefix_affinity(prompt or "")

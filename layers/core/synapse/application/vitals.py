@@ -1,0 +1,82 @@
+"""What this process has seen of the workers it calls: who fails, how long calls take, how many run.
+
+In memory, and of this process alone: it is what decides the next call, not what is reported.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from synapse.domain.breaker import Breaker, BreakerPolicy
+from synapse.domain.latency import Latencies
+from synapse.domain.pool import Pool
+from synapse.domain.prediction import Live
+from synapse.domain.profile import Profile
+from synapse.ports import Clock
+
+POOL_POLICY = BreakerPolicy(in_a_row=10)
+"""A pool is not given up because one of its workers is: that one's own breaker opens before."""
+
+
+@dataclass(slots=True)
+class PoolVitals:
+    """Of a model in a pool: its breaker, and what calls took.
+
+    `whole` and `first` hold multiples of what was to be expected (`domain.expectation`) by the
+    profile measured at `profiled_at`, or without one (None).
+    """
+
+    breaker: Breaker = field(default_factory=lambda: Breaker(POOL_POLICY))
+    took_ms: Latencies = field(default_factory=Latencies)
+    whole: Latencies = field(default_factory=Latencies)
+    first: Latencies = field(default_factory=Latencies)
+    profiled_at: float | None = None
+
+    def measure_by(self, profile: Profile | None) -> None:
+        """Begin anew if what was to be expected is told otherwise from now on."""
+        profiled_at = None if profile is None else profile.measured_at
+        if profiled_at != self.profiled_at:
+            self.whole, self.first, self.profiled_at = Latencies(), Latencies(), profiled_at
+
+    def live(self, now: float) -> Live:
+        """What calls took lately."""
+        return Live(self.whole.quantiles(now), self.first.quantiles(now))
+
+
+class Vitals:
+    """Breakers of workers and pools, the times of their calls, and the items under way.
+
+    `clock` only has to go forward. A pool's only worker has no id and the pool's name.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
+        self.outstanding: Counter[tuple[str, str]] = Counter()
+        """Items that this process has under way, by pool and worker."""
+        self._pools: dict[tuple[str, str], PoolVitals] = {}
+        self._workers: dict[tuple[str, str, str], Breaker] = {}
+
+    def pool(self, model: str, pool: str) -> PoolVitals:
+        """Of a model in a pool."""
+        vitals = self._pools.get((model, pool))
+        if vitals is None:
+            vitals = self._pools[model, pool] = PoolVitals()
+        return vitals
+
+    def breaker(self, model: str, pool: str, worker: str) -> Breaker:
+        """Of a model on a worker: one that cannot answer for it may be well otherwise."""
+        breaker = self._workers.get((worker, pool, model))
+        if breaker is None:
+            breaker = self._workers[worker, pool, model] = Breaker()
+        return breaker
+
+    def breaker_of(self, model: str, pool: Pool) -> Breaker:
+        """Of a model on the worker that was chosen."""
+        return self.breaker(model, pool.name, pool.worker)
+
+    def renew(self, worker: str) -> None:
+        """Hold nothing against a worker any more: it came up again, or is no more."""
+        for key in [key for key in self._workers if key[0] == worker]:
+            del self._workers[key]

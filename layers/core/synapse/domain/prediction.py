@@ -1,0 +1,102 @@
+"""How long a request would take in a pool as it stands: its wait by Little's law, then its work.
+
+The profile says what is usual, the last minute what is the case; the more was seen in the last
+minute, the more it counts. Both are compared by size (`domain.expectation`), so that what was
+measured on short requests says something about long ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from synapse.domain.expectation import Work, first_ms, whole_ms
+from synapse.domain.latency import Quantiles
+from synapse.domain.profile import Profile
+
+PROFILE_WEIGHT = 20
+"""What a profile's spread counts beside the calls of the last minute, in calls."""
+
+UNKNOWN_SPREAD = 2.0
+"""p99 ÷ mean where only the mean was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What calls took lately, as multiples of what was to be expected (`domain.expectation`)."""
+
+    whole: Quantiles | None = None
+    first: Quantiles | None = None
+
+
+NOTHING_LIVE = Live()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Milliseconds: 99th percentiles of the whole and of the first token, both with the wait.
+
+    `wait_ms` of them pass before a slot is free, `start_ms` of those until a worker is up.
+    """
+
+    whole_p99_ms: float
+    first_p99_ms: float
+    wait_ms: float
+    start_ms: float
+
+
+def predicted(
+    prompt_tokens: int,
+    output_tokens: int,
+    *,
+    items: int,
+    ahead: int,
+    workers: int,
+    slots: int,
+    start_ms: float,
+    profile: Profile | None,
+    seconds_per_item: float | None,
+    live: Live,
+) -> Prediction | None:
+    """The prediction for `items` that join `ahead` others; None if nothing is known.
+
+    What is ahead of the newcomers beyond the free slots drains at `workers × slots` items a slot
+    time. With no worker up there is one, after `start_ms`.
+    """
+    workers = max(1, workers)
+    each = min(slots, math.ceil((ahead + items) / workers))
+    work = Work(prompt_tokens, output_tokens)
+    spread = None if profile is None else profile.spread
+    whole = _p99_ms(whole_ms(profile, work, each, slots), live.whole, spread)
+    mean_ms = slot_ms(seconds_per_item)
+    if whole is None:
+        if mean_ms is None:
+            return None
+        whole = UNKNOWN_SPREAD * mean_ms
+    if profile is not None and profile.first_spread is not None:
+        spread = profile.first_spread
+    first = _p99_ms(first_ms(profile, work, each, slots), live.first, spread)
+    drains_ms = mean_ms
+    if drains_ms is None:
+        drains_ms = whole_ms(profile, work, each, slots) if profile is not None else whole
+    all_slots = workers * slots
+    queue_ms = max(0, ahead + items - all_slots) * drains_ms / all_slots
+    wait_ms = start_ms + queue_ms
+    # The first token never comes after the last.
+    first = whole if first is None else min(first, whole)
+    return Prediction(wait_ms + whole, wait_ms + first, wait_ms, start_ms)
+
+
+def slot_ms(seconds_per_item: float | None) -> float | None:
+    """The mean slot time in milliseconds."""
+    return None if seconds_per_item is None else seconds_per_item * 1000
+
+
+def _p99_ms(expected_ms: float, live: Quantiles | None, spread: float | None) -> float | None:
+    """What was seen lately and what the profile says, weighed; None if there is neither."""
+    if spread is None:
+        return None if live is None else expected_ms * live.p99
+    if live is None:
+        return expected_ms * spread
+    weighed = live.count * live.p99 + PROFILE_WEIGHT * spread
+    return expected_ms * weighed / (live.count + PROFILE_WEIGHT)
