@@ -10,7 +10,8 @@ from synapse.domain.pool import Pool, WarmWindow
 from synapse_server.config import FleetConfig, FleetTimes, StartError
 from synapse_server.pools_file import one_pool, read_pools
 
-EXAMPLE = Path(__file__).parents[3] / "docs/examples/pools.toml"
+DOCS = Path(__file__).parents[3] / "docs"
+EXAMPLE = DOCS / "examples/pools.toml"
 
 
 def _read(tmp_path: Path, text: str) -> FleetConfig:
@@ -47,7 +48,13 @@ def test_the_example_in_the_documentation_is_read_as_it_says() -> None:
             ),
         ),
     )
-    assert burst.model_parameters == {"echo": {"instances": "16"}}
+    assert burst.model_parameters == {"echo": {"slots": "16", "delay_ms": "20"}}
+
+
+def test_the_documentation_shows_the_example_as_it_is() -> None:
+    shown = (DOCS / "operations.md").read_text(encoding="utf-8")
+
+    assert f"```toml\n{EXAMPLE.read_text(encoding='utf-8').strip()}\n```" in shown
 
 
 def test_the_example_names_the_default_clocks() -> None:

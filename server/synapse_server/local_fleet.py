@@ -18,7 +18,7 @@ from synapse_worker.errors import WorkerError
 FIXED_SIZE = PoolSize(desired=1, ready=1, starting=0)
 
 
-class Fleet:
+class LocalFleet:
     """The `Capacity` of this machine: a crew for each pool that is started here.
 
     `ready` has an event for each model, set while a worker answers for it.
