@@ -75,8 +75,8 @@ async def generate(
     return answer
 
 
-async def echo(client: InferenceServerClient, items: list[bytes]) -> list[bytes]:
+async def echo(client: InferenceServerClient, items: list[bytes], **parameters: int) -> list[bytes]:
     made = InferInput("text_input", [len(items), 1], "BYTES")
     made.set_data_from_numpy(np.array(items, dtype=object).reshape(-1, 1))
-    result = await client.infer("echo", [made])
+    result = await client.infer("echo", [made], parameters=parameters or None)
     return [bytes(item) for item in result.as_numpy("text_output").reshape(-1)]

@@ -18,6 +18,7 @@ from synapse.adapters.triton.tensors import (
     text_request,
 )
 from synapse.domain.inference import Delta
+from synapse.domain.model import Extension
 from tests.factories import a_model
 
 
@@ -60,6 +61,19 @@ def test_generations_share_no_state() -> None:
     assert [raw[0] for raw in second.raw_input_contents[2:]] == [0, 1, 1, 1, 1]
     # Lists, which gRPC parameters cannot hold, are in the tensor; nothing else is a parameter.
     assert list(first.parameters) == ["triton_enable_empty_final_response"]
+
+
+@pytest.mark.parametrize("priority", [-1, 1])
+def test_a_priority_goes_to_workers_that_know_it_and_to_no_others(priority: int) -> None:
+    knows = a_model("m", extensions=frozenset({Extension.PRIORITY}))
+
+    for request in (
+        text_request(knows, [b"a"], priority),
+        generation_request(knows, "1", b"a", {}, False, priority),
+    ):
+        assert request.parameters["request_priority"].int64_param == priority
+    assert "request_priority" not in text_request(a_model("m"), [b"a"], priority).parameters
+    assert "request_priority" not in text_request(knows, [b"a"]).parameters
 
 
 def test_the_vllm_backends_outputs_are_read_by_name() -> None:

@@ -110,6 +110,27 @@ def ended(caller: Waiting) -> Waiting:
     return caller
 
 
+def test_of_those_that_wait_for_a_slot_the_most_urgent_is_taken_first(
+    completions: Completions, engine: ScriptedEngine
+) -> None:
+    running = [start(completions, [None, *HELLO], name="running") for _ in range(2)]
+    for _ in running:
+        assert engine.waiting.acquire(timeout=PATIENCE_S)
+    waiting = []
+    for name, priority in [("bronze", 1), ("silver", 0), ("later silver", 0), ("gold", -1)]:
+        caller = Waiting()
+        request = {"pieces": HELLO, "name": name}
+        completions.start(Completion(request, caller, in_parts=False, priority=priority))
+        waiting.append(caller)
+
+    engine.go_on.set()
+    for caller in (*running, *waiting):
+        ended(caller)
+
+    assert engine.begun[2] == "gold"
+    assert engine.begun[-1] == "bronze"
+
+
 def test_whoever_wants_it_whole_gets_it_once(completions: Completions) -> None:
     caller = ended(start(completions, HELLO))
 

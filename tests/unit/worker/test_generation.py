@@ -30,6 +30,16 @@ def test_the_tensor_of_parameters_wins_over_the_requests() -> None:
     assert read_generation(PROMPT, '{"max_tokens": 9}').engine_request["max_tokens"] == 9
 
 
+def test_a_request_tells_its_priority_besides_its_sampling_parameters() -> None:
+    given = {**PROMPT, "sampling_parameters": b'{"max_tokens": 3}'}
+
+    assert read_generation(given, '{"request_priority": -1}').priority == -1
+    assert read_generation(PROMPT, '{"request_priority": 1, "max_tokens": 9}').priority == 1
+    assert read_generation(PROMPT, "").priority == 0
+    with pytest.raises(InvalidRequest, match="request_priority"):
+        read_generation(PROMPT, '{"request_priority": "gold"}')
+
+
 def test_a_cumulative_logprob_needs_logprobs_from_the_engine() -> None:
     given = {**PROMPT, "return_cumulative_logprob": True}
 

@@ -6,10 +6,11 @@ one completion goes out together, so that it never falls behind. One more asks f
 their callers are still there.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import PriorityQueue, SimpleQueue
 from typing import Any, Protocol
 
 from synapse_worker.deltas import Delta, DeltaReader, merge
@@ -49,10 +50,16 @@ Piece = str | Exception | None
 
 
 class Completion:
-    """What one caller waits for, `in_parts` as it is written or else whole."""
+    """What one caller waits for, `in_parts` as it is written or else whole.
 
-    def __init__(self, request: Mapping[str, Any], caller: Caller, *, in_parts: bool) -> None:
+    Of those that wait for a slot the one with the lowest `priority` is taken first.
+    """
+
+    def __init__(
+        self, request: Mapping[str, Any], caller: Caller, *, in_parts: bool, priority: int = 0
+    ) -> None:
         self.request = request
+        self.priority = priority
         self.caller = caller
         self.is_over = False
         self._is_cancelled = False
@@ -116,7 +123,10 @@ class Completion:
 
 
 class Completions:
-    """Runs as many completions at once as the engine has slots; more wait for their turn."""
+    """Runs as many completions at once as the engine has slots; more wait for their turn.
+
+    Turns are by priority, then by age.
+    """
 
     def __init__(
         self, engine: Engine, slots: int, report_running: Callable[[int], None] = lambda _: None
@@ -125,6 +135,8 @@ class Completions:
         self._engine = engine
         self._report_running = report_running
         self._slots = ThreadPoolExecutor(slots, thread_name_prefix="slot")
+        self._numbers = itertools.count()
+        self._waiting: PriorityQueue[tuple[int, int, Completion]] = PriorityQueue()
         self._running: dict[int, Completion] = {}
         self._pieces: SimpleQueue[tuple[Completion, Piece] | None] = SimpleQueue()
         self._closing = threading.Event()
@@ -137,7 +149,8 @@ class Completions:
 
     def start(self, completion: Completion) -> None:
         """Run it when there is a slot; its caller hears of it."""
-        self._slots.submit(self._run, completion)
+        self._waiting.put((completion.priority, next(self._numbers), completion))
+        self._slots.submit(self._run_next)
 
     def close(self) -> None:
         """Let what runs come to its end; what waits for a slot has no caller any more."""
@@ -147,8 +160,13 @@ class Completions:
         for thread in self._threads:
             thread.join()
 
+    def _run_next(self) -> None:
+        """In a slot's thread: there are as many calls as completions, but not for any one."""
+        _, _, completion = self._waiting.get_nowait()
+        self._run(completion)
+
     def _run(self, completion: Completion) -> None:
-        """In a slot's thread. Everything that costs time is without the interpreter's lock."""
+        """Everything that costs time is without the interpreter's lock."""
         pieces = self._pieces
         self._running[id(completion)] = completion
         end: Piece = END

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from synapse_worker.backends.parameters import REQUEST_PRIORITY, request_priority
 from synapse_worker.errors import InvalidRequest
 from synapse_worker.sampling import to_llamacpp
 
@@ -30,6 +31,7 @@ class Generation:
     wanted: frozenset[str]
     logprobs: int
     engine_request: Mapping[str, Any]
+    priority: int = 0
 
 
 def read_generation(tensors: Mapping[str, Any], parameters: str) -> Generation:
@@ -64,6 +66,7 @@ def read_generation(tensors: Mapping[str, Any], parameters: str) -> Generation:
             "return_progress": True,
             "timings_per_token": True,
         },
+        priority=request_priority(parameters),
     )
 
 
@@ -99,4 +102,6 @@ def _sampling_parameters(tensors: Mapping[str, Any], parameters: str) -> dict[st
         raise InvalidRequest(f"'sampling_parameters' is not JSON: {error}") from None
     if not isinstance(sampling, dict):
         raise InvalidRequest("'sampling_parameters' must be a JSON object")
+    if "sampling_parameters" not in tensors:
+        sampling.pop(REQUEST_PRIORITY, None)
     return sampling

@@ -51,8 +51,13 @@ class TritonPythonModel:
                 _send_error(sender, error)
             else:
                 caller = _Caller(generation, sender)
-                wanted = generation.engine_request
-                self._completions.start(Completion(wanted, caller, in_parts=generation.stream))
+                completion = Completion(
+                    generation.engine_request,
+                    caller,
+                    in_parts=generation.stream,
+                    priority=generation.priority,
+                )
+                self._completions.start(completion)
 
     def finalize(self) -> None:
         """Triton has waited for what was running."""

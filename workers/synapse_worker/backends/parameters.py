@@ -7,7 +7,11 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import InvalidRequest, WorkerError
+
+REQUEST_PRIORITY = "request_priority"
+"""A request's parameter, on vLLM's scale: lower runs first, 0 is ordinary. `priority` is Triton's
+own, which it shows no backend and whose queues oversleep."""
 
 MODEL_PARAMETERS_VARIABLE = "SYNAPSE_MODEL_PARAMETERS"
 
@@ -22,6 +26,18 @@ def model_parameters(
     overlay = json.loads(source.get(MODEL_PARAMETERS_VARIABLE) or "{}")
     parameters.update(overlay.get(model_config.get("name"), {}))
     return parameters
+
+
+def request_priority(parameters: str) -> int:
+    """Of the JSON of a request's parameters; 0 where it has none.
+
+    Raises:
+        InvalidRequest: it is no whole number.
+    """
+    priority = json.loads(parameters or "{}").get(REQUEST_PRIORITY, 0)
+    if not isinstance(priority, int):
+        raise InvalidRequest(f"'{REQUEST_PRIORITY}' must be a whole number")
+    return priority
 
 
 def numbers(

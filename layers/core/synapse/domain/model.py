@@ -27,6 +27,8 @@ class Extension(StrEnum):
     """It tells how many of a prompt's tokens were in its prefix cache."""
     PROMPT_TOKEN_IDS = "prompt_token_ids"
     """It takes a prompt as the ids of its tokens."""
+    PRIORITY = "priority"
+    """Of the requests that wait for one of its slots it takes the most urgent first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class TritonEngine:
             except EngineError as error:
                 yield request.id, error
             else:
-                items.append(TextItem(request.id, text, _deadline_at(request)))
+                items.append(TextItem(request.id, text, _deadline_at(request), request.priority))
         batch = TextBatch(self._connections.to(place.pool.endpoint), place, items)
         async with aclosing(batch.outcomes()) as outcomes:
             async for outcome in outcomes:
@@ -220,7 +220,9 @@ class TritonEngine:
         prompt = chat.prompt_of(place.model, request)
         encoded = _encoded(prompt) if isinstance(prompt, str) else prompt
         try:
-            message = generation_request(place.model, request.id, encoded, value.parameters, stream)
+            message = generation_request(
+                place.model, request.id, encoded, value.parameters, stream, request.priority
+            )
         except OverflowError as error:
             raise InvalidInput("prompt: it has ids that no token has", param="prompt") from error
         except (TypeError, ValueError) as error:

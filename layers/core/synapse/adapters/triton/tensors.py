@@ -34,6 +34,8 @@ LOGPROBS_FLAG = "return_logprobs"
 # And those that only workers with the extension take.
 CACHED_TOKENS_FLAG = "return_num_cached_tokens"
 TOKEN_IDS_INPUT = "prompt_token_ids"
+# A parameter of the request, since `priority` is Triton's own and reaches no backend.
+REQUEST_PRIORITY = "request_priority"
 # vLLM's backend wants this parameter as a text of its own, inside the text of all of them.
 JSON_IN_JSON = "structured_outputs"
 FINAL_RESPONSE = "triton_final_response"
@@ -69,16 +71,24 @@ def _elements(raw: bytes) -> Iterator[str]:
         yield raw[start:at].decode("utf-8", "replace")
 
 
-def text_request(model: ModelSpec, texts: Sequence[bytes]) -> Any:
+def text_request(model: ModelSpec, texts: Sequence[bytes], priority: int = 0) -> Any:
     """A whole batch for a text model: one tensor, a row for each text."""
     tensor = messages.ModelInferRequest.InferInputTensor
-    return messages.ModelInferRequest(
+    request = messages.ModelInferRequest(
         model_name=model.name,
         model_version=model.version,
         inputs=[tensor(name=TEXT_INPUT, datatype="BYTES", shape=[len(texts), 1])],
         outputs=[messages.ModelInferRequest.InferRequestedOutputTensor(name=TEXT_OUTPUT)],
         raw_input_contents=[encode_texts(texts)],
     )
+    _set_priority(request, model, priority)
+    return request
+
+
+def _set_priority(request: Any, model: ModelSpec, priority: int) -> None:
+    """On vLLM's scale: lower runs first, 0 is ordinary and goes without saying."""
+    if priority and Extension.PRIORITY in model.extensions:
+        request.parameters[REQUEST_PRIORITY].int64_param = priority
 
 
 def read_texts(response: Any, expected: int) -> list[str]:
@@ -102,6 +112,7 @@ def generation_request(
     prompt: bytes | Sequence[int],
     parameters: Mapping[str, object],
     stream: bool,
+    priority: int = 0,
 ) -> Any:
     """One generation, for the vLLM backend or what speaks like it; a prompt may be token ids.
 
@@ -119,6 +130,7 @@ def generation_request(
     request.CopyFrom(_generation_frame(model.name, model.version, is_text, flags))
     request.inputs[0].shape[0] = size
     request.id = request_id
+    _set_priority(request, model, priority)
     request.raw_input_contents.extend(
         (
             encode_texts([prompt]) if isinstance(prompt, bytes) else _token_ids(prompt),

@@ -28,6 +28,7 @@ class TextItem:
     id: JobId
     text: bytes
     deadline_at: float
+    priority: int = 0
 
 
 Outcome = tuple[JobId, Completion | EngineError]
@@ -99,7 +100,8 @@ class TextBatch:
         line: Line | None = None
         try:
             line = await self._connection.line()
-            request = text_request(place.model, [item.text for item in part])
+            urgency = min(item.priority for item in part)
+            request = text_request(place.model, [item.text for item in part], urgency)
             call = line.counted(line.service.infer(request, timeout=max(0.0, timeout_s)))
             response = await call
             texts = read_texts(response, len(part))
