@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
 from synapse.application.roster import Roster
@@ -22,6 +22,14 @@ NEVER_BUSY_SHARE = 4
 """A worker with a quarter of its slots taken is not too busy for those who know it."""
 
 MAX_PLACED = 1024
+
+Place = Callable[[ModelSpec, Pool, str], Awaitable[Pool]]
+"""Which worker of a pool is asked for the sake of an affinity. Raises EngineUnavailable."""
+
+
+async def only_worker(spec: ModelSpec, pool: Pool, affinity: str) -> Pool:
+    """That of a pool that has but one."""
+    return pool
 
 
 class Placement:

@@ -19,6 +19,9 @@ from synapse.ports import Clock, InFlight, ProfileStore, Registry
 TYPICAL_OUTPUT_TOKENS = 256
 """Of an answer whose length was not asked for."""
 
+PREFIX_TOKENS = 256
+"""What of a prompt's beginning makes its affinity, where it is given as tokens."""
+
 Room = Callable[[ModelSpec, Pool, int], Awaitable[int | None]]
 
 
@@ -109,7 +112,7 @@ def need_of(
         output_tokens=output_tokens(spec, value) if generates else 0,
         deadline_s=deadline_s,
         first_token_only=generates,
-        affinity=affinity or (_affinity(value) if generates else ""),
+        affinity=affinity or affinity_of(spec, value),
     )
 
 
@@ -119,10 +122,13 @@ def output_tokens(spec: ModelSpec, value: ModelInput) -> int:
     return asked if isinstance(asked, int) else min(spec.max_output_tokens, TYPICAL_OUTPUT_TOKENS)
 
 
-def _affinity(value: ModelInput) -> str:
+def affinity_of(spec: ModelSpec, value: ModelInput) -> str:
+    """What a generation begins with, as far as a prefix cache would know it; else nothing."""
+    if spec.task is not Task.GENERATE:
+        return ""
     if value.messages:
         return prefix_affinity(value.messages[0].content)
     prompt = value.prompt
     if isinstance(prompt, tuple):
-        return prefix_affinity(" ".join(map(str, prompt[:256])))
+        return prefix_affinity(" ".join(map(str, prompt[:PREFIX_TOKENS])))
     return prefix_affinity(prompt or "")

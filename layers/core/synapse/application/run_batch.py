@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
+from synapse.application.placement import Place, only_worker
+from synapse.application.routing import affinity_of
 from synapse.domain.batching import Batch
 from synapse.domain.errors import EngineError, EngineLost, EngineTimeout, EngineUnavailable
 from synapse.domain.inference import Result
@@ -52,6 +54,7 @@ class _Run:
     finished: int = 0
     busy_s: float = 0.0
     errors: int = 0
+    workers: dict[JobId, str] = field(default_factory=dict)
 
 
 def _ignore(batch: Batch) -> None:
@@ -64,7 +67,8 @@ class BatchRunner:
 
     `lease_s` is how long a claimed job is ours; `item_left` is told each time the engine is done
     with an item of a batch, whatever came of it, so that its slot can be filled again; an item
-    that no worker took keeps the slot in which it is tried again.
+    that no worker took keeps the slot in which it is tried again. `place` chooses the worker for
+    what is sent to the engine together.
     """
 
     store: JobStore
@@ -75,6 +79,7 @@ class BatchRunner:
     clock: Clock
     lease_s: float = 600.0
     item_left: Callable[[Batch], None] = _ignore
+    place: Place = only_worker
     _streams: dict[JobId, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self, batch: Batch, pool: Pool) -> None:
@@ -159,9 +164,16 @@ class BatchRunner:
                 self._streams.pop(request.id, None)
 
     async def _stream(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
-        outcomes = self.engine.infer(run.spec, run.pool, requests)
+        affinity = affinity_of(run.spec, requests[0].input)
+        try:
+            pool = await self.place(run.spec, run.pool, affinity)
+        except EngineUnavailable as error:
+            run.errors += len(requests)
+            run.retry = error
+            return
         writes: list[asyncio.Task[None]] = []
-        async for job_id, outcome in outcomes:
+        async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
+            run.workers[job_id] = pool.worker
             if len(requests) == 1:
                 await self._record(run, job_id, outcome)
             else:
@@ -197,7 +209,13 @@ class BatchRunner:
         await self._end(run, outcome)
 
     async def _end(self, run: _Run, outcome: Outcome) -> None:
-        served = Served(run.pool.name, run.pool.accelerator, len(run.jobs))
+        served = Served(
+            run.pool.name,
+            run.pool.accelerator,
+            len(run.jobs),
+            run.workers.get(outcome.job_id, ""),
+            run.batch.fallback,
+        )
         outcome = replace(outcome, served=served)
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is not None:
