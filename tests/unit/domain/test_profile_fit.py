@@ -47,7 +47,7 @@ TIMES = st.lists(st.floats(1e-3, 1e6), min_size=3, max_size=8).map(tuple)
 @settings(max_examples=60, deadline=None)
 @given(MACHINES, st.integers(0, 2**32))
 def test_what_answers_at_once_is_found_again_through_noise(machine: Machine, seed: int) -> None:
-    plan = plan_for(TEXT)
+    plan = plan_for(TEXT, POOL)
     done = machine.all_measured(plan, seed)
     profile = fit(TEXT, POOL, plan, done, NOW)
 
@@ -65,7 +65,7 @@ def test_what_answers_at_once_is_found_again_through_noise(machine: Machine, see
 @settings(max_examples=60, deadline=None)
 @given(WRITERS, st.integers(0, 2**32))
 def test_what_writes_is_found_again_through_noise(machine: Machine, seed: int) -> None:
-    plan = plan_for(CHAT)
+    plan = plan_for(CHAT, POOL)
     done = machine.all_measured(plan, seed)
     profile = fit(CHAT, POOL, plan, done, NOW)
 
@@ -87,7 +87,7 @@ def sizes(cell: Cell) -> tuple[int, int]:
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 4, 7, 16, 32])
 def test_independent_slots_are_counted(slots: int) -> None:
-    plan = plan_for(TEXT)
+    plan = plan_for(TEXT, POOL)
     done = Machine(base_ms=50.0, slots=slots, noise=0.01).all_measured(plan)
     profile = fit(TEXT, POOL, plan, done, NOW)
 
@@ -101,7 +101,7 @@ def test_independent_slots_are_counted(slots: int) -> None:
 
 def test_a_first_token_has_the_company_and_the_spread_that_first_tokens_had() -> None:
     machine = Machine(20.0, 0.5, 10.0, company=0.05, first_company=0.8, noise=0.02, generates=True)
-    plan = plan_for(CHAT)
+    plan = plan_for(CHAT, POOL)
     profile = fit(CHAT, POOL, plan, machine.all_measured(plan), NOW)
 
     assert profile.first_company == pytest.approx(0.8, rel=0.1)
@@ -112,14 +112,14 @@ def test_a_first_token_has_the_company_and_the_spread_that_first_tokens_had() ->
 
 def test_the_spread_is_the_99th_percentile_over_the_median() -> None:
     times = tuple([10.0] * 97 + [30.0] * 3)
-    plan = plan_for(TEXT)
+    plan = plan_for(TEXT, POOL)
     done = [Measurement(cell, cell.prompt_tokens, 0, times) for cell in plan.alone]
 
     assert fit(TEXT, POOL, plan, done, NOW).spread == pytest.approx(3.0)
 
 
 def test_a_cell_that_was_disturbed_does_not_carry_the_fit_away() -> None:
-    plan = plan_for(TEXT)
+    plan = plan_for(TEXT, POOL)
     done = Machine(base_ms=10.0, prompt_ms=0.01).all_measured(plan)
     at = next(at for at, each in enumerate(done) if each.cell == plan.crowds[1])
     done[at] = replace(done[at], total_ms=tuple(9 * ms for ms in done[at].total_ms))
@@ -135,7 +135,7 @@ def test_a_cell_that_was_disturbed_does_not_carry_the_fit_away() -> None:
 def test_whatever_was_measured_a_profile_is_finite_and_never_negative(
     cells: list[tuple[float, ...]], spec: ModelSpec, data: st.DataObject
 ) -> None:
-    plan = plan_for(spec)
+    plan = plan_for(spec, POOL)
     done = []
     for cell, times in zip((*plan.alone, *plan.crowds), cells, strict=False):
         share = data.draw(st.floats(0.01, 1.0))
@@ -154,7 +154,7 @@ def test_whatever_was_measured_a_profile_is_finite_and_never_negative(
 
 
 def test_without_an_item_alone_there_is_no_profile() -> None:
-    plan = plan_for(TEXT)
+    plan = plan_for(TEXT, POOL)
     failed = Measurement(plan.alone[0], 0, 0, total_ms=(), failed=7)
 
     with pytest.raises(ProfilingError, match=r"no item alone was measured \(7 failed\)"):
@@ -162,7 +162,7 @@ def test_without_an_item_alone_there_is_no_profile() -> None:
 
 
 def test_who_was_disturbed_says_so() -> None:
-    plan = plan_for(TEXT)
+    plan = plan_for(TEXT, POOL)
     done = [Machine(10.0).measured(cell, random.Random(1)) for cell in plan.alone]
 
     assert fit(TEXT, POOL, plan, done, NOW).was_idle

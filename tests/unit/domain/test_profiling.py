@@ -20,14 +20,15 @@ from synapse.domain.profiling import (
     next_cell,
     plan_for,
 )
-from tests.factories import a_chat_model, a_model
+from tests.factories import a_chat_model, a_model, a_pool
 from tests.unit.domain.machines import Machine
 
 TEXT = replace(a_model("echo"), slots=64)
+POOL = a_pool()
 
 
 def cells_of(machine: Machine) -> list[Cell]:
-    return [each.cell for each in machine.all_measured(plan_for(TEXT))]
+    return [each.cell for each in machine.all_measured(plan_for(TEXT, POOL))]
 
 
 def test_items_alone_come_first_then_company_then_the_extremes_in_it() -> None:
@@ -43,7 +44,7 @@ def test_no_larger_company_is_tried_once_throughput_grows_no_more() -> None:
 
 
 def test_company_in_which_items_fail_is_the_last_that_is_tried() -> None:
-    plan, machine, chance = plan_for(TEXT), Machine(10.0, slots=64), random.Random(1)
+    plan, machine, chance = plan_for(TEXT, POOL), Machine(10.0, slots=64), random.Random(1)
     done = [machine.measured(cell, chance) for cell in (*plan.alone, plan.crowds[0])]
     done.append(replace(machine.measured(plan.crowds[1], chance), failed=1))
 
@@ -53,7 +54,7 @@ def test_company_in_which_items_fail_is_the_last_that_is_tried() -> None:
 
 
 def test_once_the_budget_is_spent_only_items_alone_are_measured() -> None:
-    plan, machine, chance = plan_for(TEXT), Machine(10.0), random.Random(1)
+    plan, machine, chance = plan_for(TEXT, POOL), Machine(10.0), random.Random(1)
     done = list[Measurement]()
     while (cell := next_cell(plan, done, budget_s=2.0)) is not None:
         done.append(machine.measured(cell, chance))
@@ -62,12 +63,16 @@ def test_once_the_budget_is_spent_only_items_alone_are_measured() -> None:
 
 
 def test_no_cell_is_measured_twice_though_it_brought_nothing() -> None:
-    plan, done = plan_for(TEXT), list[Measurement]()
+    plan, done = plan_for(TEXT, POOL), list[Measurement]()
     while (cell := next_cell(plan, done)) is not None:
         assert len(done) < 50
         done.append(Measurement(cell, 0, 0, total_ms=(), failed=1))
 
     assert len({each.cell for each in done}) == len(done)
+
+
+def test_a_pool_may_have_slots_of_its_own() -> None:
+    assert plan_for(TEXT, a_pool(slots={"echo": 5})).in_flight == (1, 2, 4, 5)
 
 
 @given(
@@ -83,7 +88,7 @@ def test_every_size_fits_the_models_context_and_its_slots(
         context_tokens=context,
         max_output_tokens=0 if task is Task.EMBED else min(output, context),
     )
-    plan = plan_for(spec)
+    plan = plan_for(spec, POOL)
 
     for cell in (*plan.alone, *plan.crowds, *plan.extremes(1)):
         assert cell.prompt_tokens >= 1
@@ -94,14 +99,14 @@ def test_every_size_fits_the_models_context_and_its_slots(
 
 
 def test_the_best_batch_is_the_smallest_that_has_nearly_the_best_throughput() -> None:
-    plan = plan_for(TEXT)
+    plan = plan_for(TEXT, POOL)
     done = Machine(base_ms=10.0, company=0.02, slots=8).all_measured(plan)
 
     assert best_batch(plan, done) == 8
 
 
 def test_what_early_cells_leave_of_the_budget_is_shared_by_the_later() -> None:
-    plan = plan_for(TEXT)
+    plan = plan_for(TEXT, POOL)
     first = limit_s(plan, [], 20.0)
     done = [Machine(1.0).measured(cell, random.Random(1)) for cell in plan.alone]
     quick = [replace(each, took_s=0.1) for each in done]

@@ -112,7 +112,7 @@ class Profiler:
         Raises:
             EngineUnavailable: there is no worker.
         """
-        spec, plan = target.spec, plan_for(target.spec)
+        spec, plan = target.spec, plan_for(target.spec, target.pool)
         cell = next_cell(plan, done, budget_s)
         if cell is None:
             return None
@@ -131,7 +131,7 @@ class Profiler:
             ProfilingError: they do not even tell how long an item alone takes.
             Unavailable: it could not be written.
         """
-        plan = plan_for(target.spec)
+        plan = plan_for(target.spec, target.pool)
         profile = fit(target.spec, target.pool, plan, done, self.clock())
         await self.store.keep(profile)
         return profile

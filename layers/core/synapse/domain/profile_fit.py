@@ -19,7 +19,7 @@ from synapse.domain.profile import Profile, slowdown
 from synapse.domain.profiling import Measurement, Plan, ProfilingError, best_batch, throughputs
 
 ROUNDS = 5
-"""Of fitting sizes and company in turn; they settle after three."""
+"""Of weighing the cells by how well they fit."""
 
 HUBER = 1.345
 SATURATION_GAIN = 0.6
@@ -118,13 +118,13 @@ def _generating(useful: Sequence[Measurement]) -> _Lines:
         _Point((1.0, each.prompt_tokens), each.cell.in_flight, median(each.first_ms))
         for each in useful
     ]
-    (base_ms, prompt_ms), _, _ = _fitted(firsts)
+    base_ms, prompt_ms = _sizes([point for point in firsts if point.in_flight == 1])
     rests = [
         _Point((each.output_tokens,), each.cell.in_flight, max(1e-6, _rest_ms(each)))
         for each in useful
-        if each.output_tokens > 1
+        if each.output_tokens > 1 and each.cell.in_flight == 1
     ]
-    output_ms = _fitted(rests)[0][0] if rests else 0.0
+    output_ms = _sizes(rests)[0] if rests else 0.0
     wholes = [
         _Point(
             (base_ms + prompt_ms * each.prompt_tokens + output_ms * each.output_tokens,),
@@ -151,23 +151,18 @@ def _rest_ms(measured: Measurement) -> float:
 
 
 def _fitted(points: Sequence[_Point]) -> tuple[Row, float, int]:
-    """The times of the parts of a size, and what company does: each in turn, given the other."""
-    alone = [point for point in points if point.in_flight == 1]
-    times = _sizes(alone or points, 0.0, 0)
-    company, saturates_at = 0.0, 0
-    for _ in range(ROUNDS):
-        company, saturates_at = _company(points, times)
-        times = _sizes(points, company, saturates_at)
-    return times, company, saturates_at
+    """The times of the parts of a size, from items alone, and then what company does to them.
+
+    Not both from all cells at once: a little less for the size and a little more for company fit
+    a disturbed machine just as well.
+    """
+    times = _sizes([point for point in points if point.in_flight == 1])
+    return times, *_company(points, times)
 
 
-def _sizes(points: Sequence[_Point], company: float, saturates_at: int) -> Row:
+def _sizes(points: Sequence[_Point]) -> Row:
     """What each part of a size costs alone: relative least squares, robust, never negative."""
-    scaled = [
-        (point.size, point.ms / slowdown(point.in_flight, company, saturates_at))
-        for point in points
-    ]
-    rows = [tuple(part / ms for part in size) for size, ms in scaled]
+    rows = [tuple(part / point.ms for part in point.size) for point in points]
     weights = [1.0] * len(rows)
     times = _least_squares(rows, weights)
     for _ in range(ROUNDS):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from synapse.domain.model import ModelSpec, Task
+from synapse.domain.pool import Pool
 
 MAX_IN_FLIGHT = 256
 """What one measuring process can keep up without measuring itself."""
@@ -31,7 +32,7 @@ GROWTH = 1.05
 KNEE = 0.9
 """The best batch is the smallest that has this share of the best throughput."""
 
-PROMPTS = {Task.GENERATE: (16, 128, 512), Task.EMBED: (8, 48, 256), Task.TEXT: (8, 64, 1024)}
+PROMPTS = {Task.GENERATE: (16, 96, 384), Task.EMBED: (8, 48, 256), Task.TEXT: (8, 64, 1024)}
 OUTPUTS = {Task.GENERATE: (4, 16, 64), Task.EMBED: (0, 0, 0), Task.TEXT: (0, 0, 0)}
 
 
@@ -109,12 +110,12 @@ class Plan:
         )
 
 
-def plan_for(spec: ModelSpec) -> Plan:
-    """Sizes that the model's context holds, and numbers in flight up to its slots."""
+def plan_for(spec: ModelSpec, pool: Pool) -> Plan:
+    """Sizes that the model's context holds, and numbers in flight up to a worker's slots."""
     output = tuple(_fitting(OUTPUTS[spec.task], spec.max_output_tokens))
     # A quarter is left for what the words of a prompt have in tokens beyond one each.
     room = max(1, (spec.context_tokens - max(output)) * 3 // 4)
-    most = min(spec.slots, MAX_IN_FLIGHT)
+    most = min(pool.slots_of(spec), MAX_IN_FLIGHT)
     doubling = [1 << at for at in range(most.bit_length())]
     crowds = tuple(dict.fromkeys([*doubling, most]))
     prompt = tuple(_fitting(PROMPTS[spec.task], room))
