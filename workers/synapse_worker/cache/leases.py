@@ -20,10 +20,12 @@ class Lease:
         self.path = path
         self.memory_bytes = memory_bytes
         self._lock = lock
+        os.utime(lock)
 
     def release(self) -> None:
-        """Give it back; a second time does nothing."""
+        """Give it back, used until now; a second time does nothing."""
         if self._lock >= 0:
+            os.utime(self._lock)
             os.close(self._lock)
             self._lock = -1
 
@@ -41,22 +43,40 @@ class Lease:
 
 def lock_shared(path: Path) -> int:
     """A descriptor with a shared lock on `path`, made if it is not there; waits for it."""
-    descriptor = _open(path)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
+    return _locked(path, fcntl.LOCK_SH)
+
+
+def lock_exclusive(path: Path) -> int:
+    """A descriptor with the only lock on `path`, made if it is not there; waits for it."""
+    return _locked(path, fcntl.LOCK_EX)
 
 
 def try_lock(path: Path) -> int | None:
     """A descriptor with the only lock on `path`, or None where anybody else holds one."""
-    descriptor = _open(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
         return None
-    return descriptor
 
 
-def _open(path: Path) -> int:
+def is_locked(path: Path) -> bool:
+    """Whether anybody, of this process too, holds a lock on it.
+
+    Asking takes the lock for a moment: two who ask at once may see each other.
+    """
+    descriptor = try_lock(path)
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False
+
+
+def _locked(path: Path, operation: int) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, operation)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
