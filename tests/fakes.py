@@ -33,6 +33,7 @@ from synapse.domain.job import (
 )
 from synapse.domain.model import ModelSpec, ServiceSample, WorkerHealth
 from synapse.domain.pool import Pool
+from synapse.domain.scaling import ScalingDecision
 from synapse.ports import BatchOrder, Clock, Created, Idempotency, InferenceRequest
 from tests.factories import NOW
 
@@ -338,3 +339,12 @@ class RecordingTelemetry:
 
     def queue_depth(self, depth: Mapping[Priority, int]) -> None:
         self.events.append(("queue_depth", (dict(depth),)))
+
+    def pool_sized(self, pool: str, desired: int, ready: int, starting: int) -> None:
+        self.events.append(("pool_sized", (pool, desired, ready, starting)))
+
+    def scaled(self, decision: ScalingDecision) -> None:
+        self.events.append(("scaled", (decision,)))
+
+    def cold_started(self, model: str, pool: str, seconds: float) -> None:
+        self.events.append(("cold_started", (model, pool, seconds)))

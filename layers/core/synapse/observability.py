@@ -39,6 +39,13 @@ class Metric(StrEnum):
     SWEPT_JOBS = "SweptJobs"
     FILE_BATCHES_ENDED = "FileBatchesEnded"
     FILE_BATCH_TIME = "FileBatchMs"
+    WORKERS_DESIRED = "WorkersDesired"
+    WORKERS_READY = "WorkersReady"
+    WORKERS_STARTING = "WorkersStarting"
+    SCALE_OUTS = "ScaleOuts"
+    SCALE_INS = "ScaleIns"
+    COLD_STARTS = "ColdStarts"
+    COLD_START_TIME = "ColdStartMs"
 
 
 def lambda_logger() -> Logger:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.domain.errors import Unavailable
-from synapse.domain.job import JobId, Priority
+from synapse.domain.job import JobId, Priority, SlaTier
 from tests.factories import NOW, a_message
 
 
@@ -119,6 +120,28 @@ async def test_a_discarded_job_is_gone() -> None:
 
     assert queue.take("echo", 10) == [kept]
     assert len(queue) == 0
+
+
+async def test_what_waits_is_counted_by_model_and_tier_whatever_becomes_of_it() -> None:
+    queue = LocalJobQueue()
+    gold, moved = a_message(sla=SlaTier.GOLD), a_message(sla=SlaTier.SILVER)
+    await queue.send([gold, moved, a_message(model="embed"), a_message(), a_message()])
+    await queue.send([gold, replace(moved, priority=Priority.HIGH)])
+    assert queue.waiting_by_tier() == {
+        ("echo", SlaTier.GOLD): 1,
+        ("echo", SlaTier.SILVER): 1,
+        ("echo", SlaTier.BRONZE): 2,
+        ("embed", SlaTier.BRONZE): 1,
+    }
+
+    queue.discard(gold.job_id)
+    taken = queue.take("echo", 2)
+    queue.put_back(taken[1:])
+
+    assert queue.waiting_by_tier() == {
+        ("echo", SlaTier.BRONZE): 2,
+        ("embed", SlaTier.BRONZE): 1,
+    }
 
 
 async def test_the_oldest_age_is_that_of_the_longest_waiting_job_of_any_priority() -> None:

@@ -7,6 +7,7 @@ function handles one request at a time, an adapter may simply block inside them.
 from synapse.ports.batcher import BatchOrder, BatchStarter
 from synapse.ports.blobs import BlobStore
 from synapse.ports.clock import Clock
+from synapse.ports.demand import Arrivals, DemandSource, StartTimes, Waker
 from synapse.ports.engine import InferenceEngine, InferenceRequest, StreamingEngine
 from synapse.ports.files import FileQuery, FileStore, UploadStore
 from synapse.ports.in_flight import Entry, InFlight
@@ -17,12 +18,14 @@ from synapse.ports.telemetry import Telemetry
 from synapse.ports.workers import Capacity, PoolSize, WorkerRegistry
 
 __all__ = [
+    "Arrivals",
     "BatchOrder",
     "BatchStarter",
     "BlobStore",
     "Capacity",
     "Clock",
     "Created",
+    "DemandSource",
     "Entry",
     "FileQuery",
     "FileStore",
@@ -35,8 +38,10 @@ __all__ = [
     "PoolSize",
     "ProfileStore",
     "Registry",
+    "StartTimes",
     "StreamingEngine",
     "Telemetry",
     "UploadStore",
+    "Waker",
     "WorkerRegistry",
 ]

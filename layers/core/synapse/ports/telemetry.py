@@ -11,6 +11,7 @@ from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, Priority
 from synapse.domain.model import WorkerHealth
 from synapse.domain.pool import Pool
+from synapse.domain.scaling import ScalingDecision
 
 
 class Telemetry(Protocol):
@@ -46,4 +47,16 @@ class Telemetry(Protocol):
 
     def queue_depth(self, depth: Mapping[Priority, int]) -> None:
         """Jobs waiting per priority."""
+        ...
+
+    def pool_sized(self, pool: str, desired: int, ready: int, starting: int) -> None:
+        """The workers of a pool at a round of the autoscaler: wanted, up, and on their way."""
+        ...
+
+    def scaled(self, decision: ScalingDecision) -> None:
+        """The number of workers that a pool should have was changed."""
+        ...
+
+    def cold_started(self, model: str, pool: str, seconds: float) -> None:
+        """A request or a job that came when no worker was up had its answer so much later."""
         ...

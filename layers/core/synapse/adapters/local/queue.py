@@ -7,13 +7,13 @@ What a crash loses is put back by `SqliteJobStore.queued` at the next start, and
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import Unavailable
 from synapse.domain.fair_share import FairShare
-from synapse.domain.job import JobId, Priority
+from synapse.domain.job import JobId, Priority, SlaTier
 
 MAX_WAITING = 100_000
 RETRY_AFTER_S = 5
@@ -58,6 +58,7 @@ class LocalJobQueue:
         self._max_waiting = max_waiting
         self._models: dict[str, _ModelQueue] = {}
         self._line_of: dict[JobId, _Line] = {}
+        self._tiers: Counter[tuple[str, SlaTier]] = Counter()
 
     def __len__(self) -> int:
         """Jobs waiting, of all models."""
@@ -112,11 +113,16 @@ class LocalJobQueue:
         taken = [queue.take() for _ in range(min(limit, len(queue)))]
         for message in taken:
             del self._line_of[message.job_id]
+            self._tiers[message.model, message.sla] -= 1
         return taken
 
     def waiting(self, model: str) -> int:
         """Jobs waiting for the model."""
         return len(self._models[model]) if model in self._models else 0
+
+    def waiting_by_tier(self) -> Mapping[tuple[str, SlaTier], int]:
+        """Jobs waiting, by model and tier; those of which there are any."""
+        return {key: waiting for key, waiting in self._tiers.items() if waiting}
 
     def oldest_age_s(self, model: str, now: float) -> float:
         """How long the oldest job of the model has waited; 0 if none does."""
@@ -128,7 +134,8 @@ class LocalJobQueue:
         """Take a job out, because it was cancelled; unknown ids are ignored."""
         line = self._line_of.pop(job_id, None)
         if line is not None:
-            del line[job_id]
+            message = line.pop(job_id)
+            self._tiers[message.model, message.sla] -= 1
 
     def room(self) -> int:
         """How many more jobs may be sent."""
@@ -136,8 +143,12 @@ class LocalJobQueue:
 
     def _add(self, message: JobMessage) -> None:
         queue = self._of(message.model)
-        if self._line_of.get(message.job_id) is not queue.lines[message.priority]:
+        line = self._line_of.get(message.job_id)
+        if line is not queue.lines[message.priority]:
             self.discard(message.job_id)
+            line = None
+        if line is None:
+            self._tiers[message.model, message.sla] += 1
         self._line_of[message.job_id] = queue.add(message)
 
     def _of(self, model: str) -> _ModelQueue:

@@ -12,6 +12,7 @@ from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, JobState, Priority
 from synapse.domain.model import WorkerHealth
 from synapse.domain.pool import Pool
+from synapse.domain.scaling import ScalingDecision
 from synapse.observability import NAMESPACE, Metric
 
 ENDED = {
@@ -94,6 +95,22 @@ class EmfTelemetry:
         """See `Telemetry`."""
         for priority, waiting in depth.items():
             self._count(Metric.QUEUE_DEPTH, waiting, priority=priority)
+
+    def pool_sized(self, pool: str, desired: int, ready: int, starting: int) -> None:
+        """See `Telemetry`."""
+        self._count(Metric.WORKERS_DESIRED, desired, pool=pool)
+        self._count(Metric.WORKERS_READY, ready, pool=pool)
+        self._count(Metric.WORKERS_STARTING, starting, pool=pool)
+
+    def scaled(self, decision: ScalingDecision) -> None:
+        """See `Telemetry`."""
+        is_out = decision.desired > decision.was
+        self._count(Metric.SCALE_OUTS if is_out else Metric.SCALE_INS, 1, pool=decision.pool)
+
+    def cold_started(self, model: str, pool: str, seconds: float) -> None:
+        """See `Telemetry`."""
+        self._count(Metric.COLD_STARTS, 1, model=model, pool=pool)
+        self._time(Metric.COLD_START_TIME, seconds, model=model, pool=pool)
 
     def flush(self) -> None:
         """Write what was collected, a line for each set of dimensions."""

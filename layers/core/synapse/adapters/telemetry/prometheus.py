@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
@@ -12,6 +12,7 @@ from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, Priority
 from synapse.domain.model import WorkerHealth
 from synapse.domain.pool import Pool
+from synapse.domain.scaling import ScalingDecision
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -78,6 +79,22 @@ class PrometheusTelemetry:
             ["status"],
             registry=registry,
         )
+        self._workers = Gauge(
+            "synapse_pool_workers",
+            "Workers of a pool: wanted, up, and on their way.",
+            ["pool", "state"],
+            registry=registry,
+        )
+        self._scalings = Counter(
+            "synapse_pool_scalings",
+            "Changes of how many workers a pool should have, out or in.",
+            ["pool", "way"],
+            registry=registry,
+        )
+        self._cold_start = self._histogram(
+            "synapse_cold_start_seconds",
+            "From a request that no worker was up for to its answer.",
+        )
 
     def _histogram(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, ["model"], buckets=SECONDS, registry=self._registry)
@@ -134,6 +151,21 @@ class PrometheusTelemetry:
 
     def queue_depth(self, depth: Mapping[Priority, int]) -> None:
         """See `Telemetry`; the queue's own depth is exposed instead (`exposition`)."""
+
+    def pool_sized(self, pool: str, desired: int, ready: int, starting: int) -> None:
+        """See `Telemetry`."""
+        self._workers.labels(pool, "desired").set(desired)
+        self._workers.labels(pool, "ready").set(ready)
+        self._workers.labels(pool, "starting").set(starting)
+
+    def scaled(self, decision: ScalingDecision) -> None:
+        """See `Telemetry`."""
+        way = "out" if decision.desired > decision.was else "in"
+        self._scalings.labels(decision.pool, way).inc()
+
+    def cold_started(self, model: str, pool: str, seconds: float) -> None:
+        """See `Telemetry`."""
+        self._cold_start.labels(model).observe(seconds)
 
     def render(self) -> str:
         """The exposition text."""

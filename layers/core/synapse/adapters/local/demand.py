@@ -1,0 +1,140 @@
+"""The demand on one machine: arrivals counted in memory, and what waits in the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.domain.job import SlaTier
+from synapse.domain.load import ModelDemand, TierDemand
+from synapse.domain.routing import Need
+from synapse.ports import Clock
+
+WINDOW_S = 60
+"""Over which arrivals a second are counted."""
+
+MIN_ELAPSED_S = 5.0
+"""A rate is never taken over less: two requests in the first moment are no flood."""
+
+LATEST_SHARE = 0.5
+"""How much the latest start counts in what is expected of the next one."""
+
+
+@dataclass(slots=True)
+class _Second:
+    """What arrived in one second."""
+
+    at: int
+    items: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+class _Counter:
+    """The arrivals of a model in one tier."""
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._seconds: deque[_Second] = deque()
+        self.last_at = now
+        self.first_token_only = False
+
+    def add(self, now: float, need: Need) -> None:
+        if not self._seconds or self._seconds[-1].at != int(now):
+            self._forget(now)
+            self._seconds.append(_Second(int(now)))
+        second = self._seconds[-1]
+        second.items += need.items
+        second.prompt_tokens += need.items * need.prompt_tokens
+        second.output_tokens += need.items * need.output_tokens
+        self.last_at, self.first_token_only = now, need.first_token_only
+
+    def demand(self, now: float, queued: int) -> TierDemand:
+        self._forget(now)
+        items = sum(second.items for second in self._seconds)
+        elapsed_s = min(float(WINDOW_S), max(MIN_ELAPSED_S, now - self._since))
+        return TierDemand(
+            queued,
+            items / elapsed_s,
+            self.last_at,
+            sum(second.prompt_tokens for second in self._seconds) // max(1, items),
+            sum(second.output_tokens for second in self._seconds) // max(1, items),
+        )
+
+    def _forget(self, now: float) -> None:
+        while self._seconds and self._seconds[0].at <= now - WINDOW_S:
+            self._seconds.popleft()
+        if not self._seconds:
+            # After a pause the rate is that since the next arrival, not diluted by the pause.
+            self._since = now
+
+
+class LocalDemand:
+    """See the ports `DemandSource` and `Arrivals`."""
+
+    def __init__(self, queue: LocalJobQueue, clock: Clock) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._counters: dict[tuple[str, SlaTier], _Counter] = {}
+
+    def arrived(self, model: str, need: Need) -> None:
+        """See the port."""
+        now = self._clock()
+        counter = self._counters.get((model, need.tier))
+        if counter is None:
+            counter = self._counters[model, need.tier] = _Counter(now)
+        counter.add(now, need)
+
+    async def demand(self, now: float) -> Sequence[ModelDemand]:
+        """See the port."""
+        tiers: defaultdict[str, dict[SlaTier, TierDemand]] = defaultdict(dict)
+        text: set[str] = set()
+        waiting = self._queue.waiting_by_tier()
+        for model, tier in {*self._counters, *waiting}:
+            queued = waiting.get((model, tier), 0)
+            counter = self._counters.get((model, tier))
+            if counter is None:
+                tiers[model][tier] = TierDemand(queued)
+                continue
+            tiers[model][tier] = counter.demand(now, queued)
+            if counter.first_token_only:
+                text.add(model)
+        return [ModelDemand(model, tiers[model], model in text) for model in sorted(tiers)]
+
+
+class LocalWaker:
+    """The port `Waker`, and the end at which the autoscaler's loop waits."""
+
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+
+    async def wake(self, model: str, need: Need) -> None:
+        """See the port."""
+        self._woken.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when it was woken since the last time, or after `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
+        self._woken.clear()
+
+
+class LocalStartTimes:
+    """See the port `StartTimes`: in memory, a mean in which the latest start counts half."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    async def startup_s(self, pool: str) -> float | None:
+        """See the port."""
+        return self._seconds.get(pool)
+
+    async def started(self, pool: str, seconds: float) -> None:
+        """See the port."""
+        before = self._seconds.get(pool, seconds)
+        self._seconds[pool] = before + LATEST_SHARE * (seconds - before)

@@ -1,0 +1,155 @@
+"""The autoscaler: the one writer of how many workers each pool should have."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from synapse.domain.errors import Unavailable
+from synapse.domain.load import PoolLoad, spread_demand
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.domain.routing import PoolView
+from synapse.domain.scaling import Memory, PoolState, ScalingDecision, ScalingPolicy, decide
+from synapse.domain.warm import warm_workers
+from synapse.domain.worker import Worker, WorkerState
+from synapse.ports import (
+    Capacity,
+    Clock,
+    DemandSource,
+    PoolSize,
+    Registry,
+    StartTimes,
+    Telemetry,
+    WorkerRegistry,
+)
+
+logger = logging.getLogger(__name__)
+
+Views = Callable[[ModelSpec], Awaitable[Sequence[PoolView]]]
+"""The pools of a model as the router sees them (`Routing.views`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStanding:
+    """A pool at the last round: its size then, what was decided, and when."""
+
+    pool: Pool
+    size: PoolSize
+    warm: int
+    load: PoolLoad
+    decision: ScalingDecision
+    decided_at: float
+
+
+@dataclass(slots=True)
+class Autoscaler:
+    """Rounds over all pools whose workers are ours to start and stop.
+
+    What it remembers between rounds is kept in memory: one that starts anew takes every pool for
+    just used, and so takes nothing away too early.
+    """
+
+    registry: Registry
+    workers: WorkerRegistry
+    capacity: Capacity
+    source: DemandSource
+    starts: StartTimes
+    views: Views
+    telemetry: Telemetry
+    clock: Clock
+    policy: ScalingPolicy = field(default_factory=ScalingPolicy)
+    _memories: dict[str, Memory] = field(default_factory=dict)
+    _standings: dict[str, PoolStanding] = field(default_factory=dict)
+    _asked_at: dict[str, float] = field(default_factory=dict)
+
+    async def run(self) -> Sequence[ScalingDecision]:
+        """One round: read, decide, and ask for what was decided; the decisions, by pool.
+
+        A pool that cannot be read or resized is left as it is, and seen to in the next round.
+
+        Raises:
+            Unavailable: the demand could not be read; nothing was changed.
+        """
+        now = self.clock()
+        views: dict[str, Sequence[PoolView]] = {}
+        for spec in await self.registry.models():
+            views[spec.name] = await self.views(spec)
+        demands = await self.source.demand(now)
+        loads = spread_demand(demands, views)
+        alive = await self.workers.workers(now)
+        pools = {view.pool.name: view.pool for of_model in views.values() for view in of_model}
+        decisions = []
+        for name, pool in sorted(pools.items()):
+            if pool.is_fixed:
+                continue
+            mine = [worker for worker in alive if worker.pool == name]
+            decision = await self._round(pool, loads[name], mine, now)
+            decisions.extend([decision] if decision else [])
+        return decisions
+
+    def decisions(self) -> Sequence[PoolStanding]:
+        """Each pool at the last round that could read it, by name."""
+        return [self._standings[name] for name in sorted(self._standings)]
+
+    async def _round(
+        self, pool: Pool, load: PoolLoad, alive: Sequence[Worker], now: float
+    ) -> ScalingDecision | None:
+        memory = self._memories.get(pool.name) or Memory.fresh(now)
+        try:
+            size = await self.capacity.size(pool)
+            state = await self._state(pool, size, load, alive, now)
+            decision, memory = decide(state, memory, now, self.policy)
+            if decision.is_change:
+                await self.capacity.resize(pool, decision.desired)
+        except Unavailable as error:
+            logger.warning("pool not scaled", extra={"pool": pool.name, "why": error.message})
+            return None
+        self._memories[pool.name] = memory
+        self._standings[pool.name] = PoolStanding(
+            pool, size, state.warm, load, decision, decided_at=now
+        )
+        await self._note(state, decision, size, now)
+        return decision
+
+    async def _state(
+        self, pool: Pool, size: PoolSize, load: PoolLoad, alive: Sequence[Worker], now: float
+    ) -> PoolState:
+        loading = sum(
+            worker.state in (WorkerState.DOWNLOADING, WorkerState.LOADING) for worker in alive
+        )
+        measured_s = await self.starts.startup_s(pool.name)
+        return PoolState(
+            pool=pool,
+            desired=size.desired,
+            ready=size.ready,
+            starting=max(size.starting, loading),
+            warm=warm_workers(pool, now),
+            load=load,
+            startup_s=pool.startup_s if measured_s is None else measured_s,
+        )
+
+    async def _note(
+        self, state: PoolState, decision: ScalingDecision, size: PoolSize, now: float
+    ) -> None:
+        name = decision.pool
+        self.telemetry.pool_sized(name, decision.desired, size.ready, state.starting)
+        if decision.is_change:
+            logger.info(
+                "pool scaled",
+                extra={
+                    "pool": name,
+                    "was": decision.was,
+                    "desired": decision.desired,
+                    "reason": decision.reason,
+                },
+            )
+            self.telemetry.scaled(decision)
+        if size.ready == 0 and decision.desired > 0:
+            if decision.was == 0:
+                self._asked_at[name] = now
+            return
+        asked_at = self._asked_at.pop(name, None)
+        if asked_at is not None and size.ready > 0:
+            await self.starts.started(name, now - asked_at)

@@ -1,0 +1,187 @@
+"""Rounds of the autoscaler, alone and in a closed loop with workers that take time to start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synapse.adapters.local.demand import LocalStartTimes
+from synapse.application.autoscale import Autoscaler
+from synapse.domain.errors import Unavailable
+from synapse.domain.pool import Pool, WarmWindow
+from tests.factories import a_model, a_pool
+from tests.fakes import FakeClock, MemoryRegistry, RecordingTelemetry
+from tests.faults import failing_before
+from tests.unit.application.toy_fleet import ToyFleet
+
+IDLE_S = 120.0
+
+
+class Loop:
+    """The autoscaler over the toy fleet, a round a second."""
+
+    def __init__(self, *, startup_s: float = 8.0, per_s: int = 10, **pool: Any) -> None:
+        limits = {"min_workers": 0, "max_workers": 20, "idle_after_s": IDLE_S, "endpoint": ""}
+        self.clock = FakeClock()
+        self.pool: Pool = a_pool(**{**limits, **pool})
+        self.fleet = ToyFleet(self.pool, self.clock, startup_s=startup_s, per_s=per_s)
+        self.telemetry = RecordingTelemetry()
+        self.starts = LocalStartTimes()
+        self.scaler = Autoscaler(
+            MemoryRegistry([a_model()], [self.pool]),
+            self.fleet,
+            self.fleet,
+            self.fleet,
+            self.starts,
+            self.fleet.views,
+            self.telemetry,
+            self.clock,
+        )
+
+    async def run(self, seconds: int, arrivals: int = 0) -> None:
+        for _ in range(seconds):
+            if arrivals:
+                self.fleet.arrive(arrivals)
+            await self.scaler.run()
+            self.fleet.tick()
+
+
+async def test_from_zero_to_load_and_back_to_zero() -> None:
+    loop = Loop()
+
+    loop.fleet.arrive(1000)
+    await loop.run(1)
+    started = loop.fleet.desired
+    await loop.run(99)
+    after_load = loop.fleet.desired
+    await loop.run(int(IDLE_S))
+
+    assert started >= 5
+    assert loop.fleet.delivered == 1000
+    assert after_load >= 1
+    assert loop.fleet.desired == 0
+    assert loop.fleet.taken_while_starting == 0
+    assert max(loop.fleet.resized) <= 20
+
+
+async def test_constant_load_settles_on_what_littles_law_says_and_stays_there() -> None:
+    loop = Loop()
+    await loop.run(300, arrivals=33)
+    settled = loop.fleet.desired
+    loop.fleet.resized.clear()
+
+    await loop.run(600, arrivals=33)
+
+    # 33 a second at 10 a worker, 70 % full: 5 workers.
+    assert settled == loop.fleet.desired == 5
+    assert loop.fleet.resized == []
+    assert loop.fleet.waiting <= 33
+
+
+async def test_a_lone_request_now_and_then_keeps_one_worker_warm_only_within_the_idle_time() -> (
+    None
+):
+    loop = Loop()
+    for _ in range(4):
+        loop.fleet.arrive(1)
+        await loop.run(int(IDLE_S) - 20)
+        assert loop.fleet.desired == 1
+
+    await loop.run(20 + 3)
+
+    assert loop.fleet.desired == 0
+    assert loop.fleet.resized == [1, 0]
+
+
+async def test_the_time_of_a_cold_start_is_measured_from_the_demand_to_the_first_worker() -> None:
+    loop = Loop(startup_s=8.0)
+    loop.fleet.arrive(1)
+
+    await loop.run(30)
+
+    assert await loop.starts.startup_s("cpu") == pytest.approx(8.0)
+
+
+async def test_every_change_is_told_with_its_reason_and_every_round_shows_the_workers() -> None:
+    loop = Loop()
+    loop.fleet.arrive(1)
+
+    await loop.run(10)
+
+    [(decision,)] = loop.telemetry.of("scaled")
+    assert (decision.pool, decision.was, decision.desired) == ("cpu", 0, 1)
+    assert loop.telemetry.of("pool_sized")[0] == ("cpu", 1, 0, 0)
+    assert loop.telemetry.of("pool_sized")[-1] == ("cpu", 1, 1, 0)
+    [standing] = loop.scaler.decisions()
+    assert standing.pool == loop.pool
+    assert (standing.size.desired, standing.size.ready) == (1, 1)
+    assert standing.decision.reason
+
+
+async def test_a_warm_window_keeps_workers_up_and_lets_them_go_when_it_closes() -> None:
+    minute = int(FakeClock().now % 86_400 // 60)
+    window = WarmWindow("echo", 2, from_minute=minute, until_minute=minute + 5)
+    loop = Loop(warm=(window,))
+
+    await loop.run(200)
+    within = loop.fleet.desired
+    await loop.run(200)
+
+    assert within == 2
+    assert loop.fleet.desired == 0
+
+
+async def test_a_pool_that_runs_elsewhere_is_left_alone() -> None:
+    loop = Loop(endpoint="gpu.example:8001")
+    loop.fleet.arrive(100)
+
+    assert await loop.scaler.run() == []
+    assert loop.fleet.resized == []
+
+
+async def test_a_pool_that_cannot_be_read_is_seen_to_in_the_next_round() -> None:
+    loop = Loop()
+    loop.fleet.arrive(10)
+    loop.fleet.fails = True
+
+    assert await loop.scaler.run() == []
+    loop.fleet.fails = False
+    [decision] = await loop.scaler.run()
+
+    assert decision.desired == 1
+
+
+async def test_a_round_that_cannot_see_the_demand_changes_nothing() -> None:
+    loop = Loop()
+    loop.fleet.arrive(10)
+    loop.scaler.source = failing_before(loop.fleet, demand=[Unavailable("not now")])
+
+    with pytest.raises(Unavailable):
+        await loop.scaler.run()
+
+    assert loop.fleet.resized == []
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    bursts=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 60)), min_size=1, max_size=6),
+    startup_s=st.floats(0.5, 40.0),
+    max_workers=st.integers(1, 12),
+)
+async def test_any_load_is_delivered_within_limits_and_comes_back_to_zero(
+    bursts: list[tuple[int, int]], startup_s: float, max_workers: int
+) -> None:
+    loop = Loop(startup_s=startup_s, max_workers=max_workers)
+    for items, seconds in bursts:
+        loop.fleet.arrive(items)
+        await loop.run(seconds)
+    total = sum(items for items, _ in bursts)
+    await loop.run(total // 10 + 2 * int(startup_s) + 2 * int(IDLE_S))
+
+    assert loop.fleet.delivered == total
+    assert loop.fleet.desired == 0
+    assert all(0 <= desired <= max_workers for desired in loop.fleet.resized)
+    assert loop.fleet.taken_while_starting == 0

@@ -1,0 +1,190 @@
+"""Where demand falls, and how many workers it keeps busy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synapse.domain.job import SlaTier
+from synapse.domain.load import (
+    FULL_USE,
+    STEADY_USE,
+    ModelDemand,
+    PoolLoad,
+    TierDemand,
+    spread_demand,
+)
+from synapse.domain.pool import Pool
+from synapse.domain.profile import Profile
+from synapse.domain.routing import PoolView
+
+GOLD, SILVER, BRONZE = SlaTier.GOLD, SlaTier.SILVER, SlaTier.BRONZE
+
+
+def a_view(name: str = "cpu", *, pool: Mapping[str, Any] | None = None, **changes: Any) -> PoolView:
+    """A pool of up to 8 workers of 4 slots at zero, on which an item takes 20 ms."""
+    fields = {"accelerator": "cpu", "min_workers": 0, "max_workers": 8, "price_per_hour_usd": 1.0}
+    view: dict[str, Any] = {"slots": 4, "ready": 0, "seconds_per_item": 0.02, **changes}
+    return PoolView(Pool(name, **{**fields, **(pool or {})}), **view)
+
+
+DEAR = {"accelerator": "gpu", "price_per_hour_usd": 20.0}
+
+
+def asked(tier: SlaTier = SILVER, model: str = "echo", **fields: Any) -> ModelDemand:
+    return ModelDemand(model, {tier: TierDemand(**fields)})
+
+
+def the_load(demand: ModelDemand, *views: PoolView) -> dict[str, PoolLoad]:
+    return spread_demand([demand], {demand.model: views})
+
+
+def test_arrivals_keep_as_many_workers_busy_as_littles_law_says() -> None:
+    # 100 a second, 20 ms each: 2 slots of 4 at any moment.
+    [load] = the_load(asked(arrivals_per_s=100.0, last_at=1.0), a_view()).values()
+
+    assert load.busy[SILVER] == pytest.approx(0.5)
+    assert load.steady() == pytest.approx(0.5 / STEADY_USE)
+    assert load.last_at == 1.0
+
+
+def test_bronze_fills_the_room_that_better_tiers_leave() -> None:
+    tiers = {SILVER: TierDemand(arrivals_per_s=100.0), BRONZE: TierDemand(arrivals_per_s=30.0)}
+    [load] = spread_demand([ModelDemand("echo", tiers)], {"echo": [a_view()]}).values()
+
+    assert load.steady() == pytest.approx(max(0.5 / STEADY_USE, 0.65 / FULL_USE))
+
+
+def test_a_backlog_is_cleared_in_its_tiers_time_but_never_sooner_than_a_worker_starts() -> None:
+    # 4,000 items of 5 worker-milliseconds: 20 seconds of one worker.
+    quick = a_view(pool={"startup_s": 2.0})
+    slow = a_view(pool={"startup_s": 100.0})
+
+    [load] = the_load(asked(SILVER, queued=4000), quick).values()
+    [behind_slow] = the_load(asked(SILVER, queued=4000), slow).values()
+
+    assert load.workers(2.0) == pytest.approx(2.0)
+    assert behind_slow.workers(100.0) == pytest.approx(0.2)
+
+
+def test_models_of_a_pool_add_up_in_shares_of_its_workers() -> None:
+    demands = [asked(arrivals_per_s=100.0), asked(model="embed", arrivals_per_s=100.0)]
+    views = {"echo": [a_view()], "embed": [a_view(slots=1)]}
+
+    [load] = spread_demand(demands, views).values()
+
+    assert load.busy[SILVER] == pytest.approx(100 * 0.02 / 4 + 100 * 0.02)
+
+
+def test_demand_goes_to_the_cheapest_pool_that_meets_the_tier_when_it_is_up() -> None:
+    dear = a_view("gpu", pool=DEAR, ready=1)
+    cheap = a_view("cpu", ready=0, pool={"startup_s": 60.0})
+    slow = a_view("old", seconds_per_item=1.0, pool={"price_per_hour_usd": 0.01})
+
+    loads = the_load(asked(SILVER, queued=10), dear, cheap, slow)
+
+    assert {name: load.waiting for name, load in loads.items()} == {
+        "gpu": 0.0,
+        "cpu": 10.0,
+        "old": 0.0,
+    }
+
+
+def test_what_is_more_than_a_pool_can_do_falls_to_the_next() -> None:
+    cheap = a_view("cpu", pool={"max_workers": 2})
+    dear = a_view("gpu", pool=DEAR)
+    # 5 workers' worth at full use.
+    loads = the_load(asked(BRONZE, arrivals_per_s=5 * FULL_USE / 0.005), cheap, dear)
+
+    assert loads["cpu"].steady() == pytest.approx(2.0)
+    assert loads["gpu"].steady() == pytest.approx(3.0)
+
+
+def test_workers_that_are_kept_up_anyway_are_used_before_others_are_paid_for() -> None:
+    kept = a_view("gpu", pool=DEAR, ready=1, kept=1)
+    cheap = a_view("cpu")
+
+    loads = the_load(asked(BRONZE, arrivals_per_s=3 * FULL_USE / 0.005), kept, cheap)
+
+    assert loads["gpu"].steady() == pytest.approx(1.0)
+    assert loads["cpu"].steady() == pytest.approx(2.0)
+
+
+def test_callers_held_at_a_pool_without_workers_wait_where_workers_are_to_come() -> None:
+    dear = a_view("gpu", pool=DEAR, in_flight=30)
+    cheap = a_view("cpu")
+
+    loads = the_load(asked(SILVER), dear, cheap)
+
+    assert (loads["gpu"].in_flight, loads["gpu"].waiting) == (0, 0.0)
+    assert (loads["cpu"].in_flight, loads["cpu"].waiting) == (0, 30.0)
+
+
+def test_what_is_in_flight_within_the_slots_is_work_but_waits_for_nothing() -> None:
+    [load] = the_load(asked(SILVER), a_view(ready=2, in_flight=10)).values()
+
+    assert (load.in_flight, load.waiting) == (8, 2.0)
+
+
+def test_a_profile_knows_better_than_slots_what_company_costs() -> None:
+    profile = Profile("echo", "1", "cpu", "cpu", base_ms=20.0, company=1.0, items_per_s=50.0)
+    view = a_view(profile=profile)
+
+    [load] = the_load(asked(arrivals_per_s=25.0), view).values()
+
+    assert load.busy[SILVER] == pytest.approx(0.5)
+
+
+def test_work_of_unknown_size_is_said_to_be_so() -> None:
+    [load] = the_load(asked(queued=5), a_view(seconds_per_item=None)).values()
+
+    assert load.is_unmeasured
+    assert load.has_work
+    assert load.workers(5.0) == 0
+
+
+def test_a_pool_that_may_have_no_workers_gets_nothing() -> None:
+    loads = the_load(asked(queued=5), a_view("none", pool={"max_workers": 0}), a_view("cpu"))
+
+    assert (loads["none"].waiting, loads["cpu"].waiting) == (0.0, 5.0)
+
+
+tier_demands = st.builds(
+    TierDemand,
+    queued=st.integers(0, 10_000),
+    arrivals_per_s=st.floats(0, 1000, allow_subnormal=False),
+)
+demands = st.dictionaries(st.sampled_from(SlaTier), tier_demands, min_size=1)
+
+
+@given(demands, demands)
+def test_nothing_of_the_demand_is_lost_or_counted_twice(
+    echo: dict[SlaTier, TierDemand], embed: dict[SlaTier, TierDemand]
+) -> None:
+    views = [a_view("cpu", pool={"max_workers": 2}), a_view("gpu", pool={**DEAR, "max_workers": 3})]
+
+    loads = spread_demand(
+        [ModelDemand("echo", echo), ModelDemand("embed", embed)], {"echo": views, "embed": views}
+    ).values()
+
+    both = [*echo.values(), *embed.values()]
+    busy = sum(sum(load.busy.values()) for load in loads)
+    assert sum(load.waiting for load in loads) == pytest.approx(sum(each.queued for each in both))
+    assert busy == pytest.approx(sum(each.arrivals_per_s for each in both) * 0.005)
+
+
+@given(demands, st.sampled_from(SlaTier), st.integers(0, 1000), st.floats(0, 100))
+def test_more_demand_never_needs_fewer_workers(
+    tiers: dict[SlaTier, TierDemand], tier: SlaTier, queued: int, arrivals: float
+) -> None:
+    before = tiers.get(tier, TierDemand())
+    more = TierDemand(before.queued + queued, before.arrivals_per_s + arrivals)
+
+    [fewer] = the_load(ModelDemand("echo", tiers), a_view()).values()
+    [greater] = the_load(ModelDemand("echo", {**tiers, tier: more}), a_view()).values()
+
+    assert greater.workers(5.0) >= fewer.workers(5.0) - 1e-6
