@@ -1,4 +1,4 @@
-"""Starts MiniStack with five corrections; run by the Python of MiniStack's own environment.
+"""Starts MiniStack with corrections; run by the Python of MiniStack's own environment.
 
 - Lambda reports a failed invocation under the name of the exception's class, and the batcher's
   retries go by that name. MiniStack 1.5 reports every exception of a Python function as
@@ -8,6 +8,7 @@
 - An integration that streams is called by another address. MiniStack knows the other one only, and
   answers whole.
 - A template writes the slash of a binary media type as `~1`.
+- What its CloudFormation lacks is in `emulator_cloudformation.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 from contextvars import ContextVar
 from typing import Any
 
+import emulator_cloudformation  # type: ignore[import-not-found]
 from ministack import app  # type: ignore[import-not-found]
 from ministack.core import iam_actions  # type: ignore[import-not-found]
 from ministack.services import apigateway_v1, lambda_svc  # type: ignore[import-not-found]
@@ -101,6 +103,8 @@ apigateway_v1._authorize_request_v1 = authorize_and_take_the_key
 apigateway_v1._api_key_from_request = key_of_request
 lambda_svc._execute_function_warm = execute_and_name_the_error
 iam_actions.extract_iam_action = action_of
+
+emulator_cloudformation.register()
 
 if __name__ == "__main__":
     app.main()

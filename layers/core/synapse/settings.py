@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from synapse.domain.job import Priority
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, WarmWindow
+
+POOLS = "SYNAPSE_POOLS"
+WARM = "SYNAPSE_WARM"
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 class SettingsError(Exception):
@@ -16,7 +22,11 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of the AWS target; a function is given only those that it needs."""
+    """The settings of the AWS target; a function is given only those that it needs.
+
+    `pools` are those that the function may use, `capacities` the ARNs of what the autoscaler makes
+    larger and smaller, by pool; `scaler` is the function that does.
+    """
 
     jobs_table: str
     registry_table: str
@@ -26,6 +36,8 @@ class Settings:
     batcher_arn: str
     file_batcher_arn: str
     pools: tuple[Pool, ...]
+    capacities: Mapping[str, str]
+    scaler: str
     service: str
     default_model: str
 
@@ -45,6 +57,8 @@ class Settings:
             batcher_arn=environ.get("SYNAPSE_BATCHER_ARN", ""),
             file_batcher_arn=environ.get("SYNAPSE_FILE_BATCHER_ARN", ""),
             pools=_pools(environ),
+            capacities=_capacities(environ),
+            scaler=environ.get("SYNAPSE_SCALER_ARN", ""),
             service=environ.get("POWERTOOLS_SERVICE_NAME", "synapse"),
             default_model=environ.get("SYNAPSE_DEFAULT_MODEL", "smollm2-135m-instruct"),
         )
@@ -73,19 +87,70 @@ def _queue_urls(environ: Mapping[str, str]) -> dict[Priority, str]:
 
 
 def _pools(environ: Mapping[str, str]) -> tuple[Pool, ...]:
-    entries = _json(environ, "SYNAPSE_POOLS", "[]")
-    if not isinstance(entries, list):
-        raise SettingsError("SYNAPSE_POOLS must be a list of pools")
+    warm = _warm_windows(environ)
+    pools = tuple(_pool(entry, warm) for entry in _objects(environ, POOLS))
+    names = [pool.name for pool in pools]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"{POOLS}: two pools have the same name")
+    homeless = set(warm).difference(names)
+    if homeless and names:
+        raise SettingsError(f"{WARM}: there is no pool {min(homeless)!r}")
+    return pools
+
+
+def _pool(entry: Mapping[str, Any], warm: Mapping[str, Sequence[WarmWindow]]) -> Pool:
     try:
-        return tuple(
-            Pool(
-                name=entry["name"],
-                accelerator=entry["accelerator"],
-                endpoint=entry.get("endpoint", ""),
-                runner=entry.get("runnerArn", ""),
-                price_per_hour_usd=float(entry.get("pricePerHour", 0)),
-            )
-            for entry in entries
+        return Pool(
+            name=entry["name"],
+            accelerator=entry["accelerator"],
+            endpoint=entry.get("endpoint", ""),
+            runner=entry.get("runnerArn", ""),
+            price_per_hour_usd=float(entry.get("pricePerHour", 0)),
+            models=frozenset(entry.get("models", ())),
+            min_workers=int(entry.get("min", 0)),
+            max_workers=int(entry.get("max", 1)),
+            idle_after_s=float(entry.get("idleAfterS", 300)),
+            startup_s=float(entry.get("startupS", 5)),
+            warm=tuple(warm.get(entry["name"], ())),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise SettingsError(f"SYNAPSE_POOLS: a pool lacks or misstates {error}") from error
+        raise SettingsError(f"{POOLS}: a pool lacks or misstates {error}") from error
+
+
+def _capacities(environ: Mapping[str, str]) -> dict[str, str]:
+    """Of those pools that have one: what is made larger and smaller, by the pool's name."""
+    entries = _objects(environ, POOLS)
+    return {entry["name"]: entry["capacity"] for entry in entries if entry.get("capacity")}
+
+
+def _warm_windows(environ: Mapping[str, str]) -> dict[str, list[WarmWindow]]:
+    windows: dict[str, list[WarmWindow]] = {}
+    for entry in _objects(environ, WARM):
+        try:
+            window = WarmWindow(
+                model=entry["model"],
+                workers=int(entry.get("workers", 1)),
+                days=frozenset(DAYS.index(day) for day in entry.get("days", DAYS)),
+                from_minute=_minute(entry.get("from", "00:00")),
+                until_minute=_minute(entry.get("until", "24:00")),
+                timezone=ZoneInfo(entry.get("timezone", "UTC")).key,
+            )
+            windows.setdefault(entry["pool"], []).append(window)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise SettingsError(f"{WARM}: a window lacks or misstates {error}") from error
+    return windows
+
+
+def _minute(text: str) -> int:
+    hours, _, minutes = text.partition(":")
+    minute = int(hours) * 60 + int(minutes)
+    if not 0 <= minute <= 24 * 60 or int(minutes) >= 60:
+        raise ValueError(f"{text!r}, which is no time of a day")
+    return minute
+
+
+def _objects(environ: Mapping[str, str], key: str) -> list[Mapping[str, Any]]:
+    entries = _json(environ, key, "[]")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise SettingsError(f"{key} must be a list of objects")
+    return entries

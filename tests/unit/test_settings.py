@@ -1,0 +1,134 @@
+"""What the environment of a Lambda may say, and what of it is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from synapse.domain.pool import Pool, WarmWindow
+from synapse.settings import Settings, SettingsError
+
+REQUIRED = {
+    "SYNAPSE_JOBS_TABLE": "jobs",
+    "SYNAPSE_REGISTRY_TABLE": "registry",
+    "SYNAPSE_FILES_TABLE": "files",
+    "SYNAPSE_BLOB_BUCKET": "blobs",
+}
+SERVICE = "arn:aws:ecs:us-east-1:123456789012:service/workers/gpu"
+
+
+def loaded(pools: Any = None, warm: Any = None) -> Settings:
+    given = {"SYNAPSE_POOLS": pools, "SYNAPSE_WARM": warm}
+    texts = {key: json.dumps(value) for key, value in given.items() if value is not None}
+    return Settings.load({**REQUIRED, **texts})
+
+
+def test_without_pools_there_are_none() -> None:
+    settings = loaded()
+
+    assert (settings.pools, settings.capacities, settings.scaler) == ((), {}, "")
+
+
+def test_a_fixed_pool_is_read() -> None:
+    entry = {
+        "name": "primary",
+        "accelerator": "gpu",
+        "endpoint": "triton:8001",
+        "runnerArn": "arn:run",
+        "pricePerHour": 0.8,
+    }
+
+    (pool,) = loaded([entry]).pools
+
+    assert pool.is_fixed
+    assert (pool.endpoint, pool.runner, pool.price_per_hour_usd) == ("triton:8001", "arn:run", 0.8)
+    assert pool.serves("anything")
+
+
+def test_a_pool_that_is_scaled_is_read_with_what_scales_it() -> None:
+    entry = {
+        "name": "gpu-ecs",
+        "accelerator": "gpu",
+        "capacity": SERVICE,
+        "models": ["m"],
+        "max": 4,
+        "idleAfterS": 120,
+        "startupS": 240,
+    }
+
+    settings = loaded([entry])
+
+    assert settings.capacities == {"gpu-ecs": SERVICE}
+    assert settings.pools == (
+        Pool(
+            "gpu-ecs",
+            "gpu",
+            models=frozenset({"m"}),
+            min_workers=0,
+            max_workers=4,
+            idle_after_s=120,
+            startup_s=240,
+        ),
+    )
+
+
+def test_warm_windows_are_the_pools_they_name() -> None:
+    window = {
+        "pool": "b",
+        "model": "m",
+        "workers": 2,
+        "days": ["mon", "sun"],
+        "from": "08:30",
+        "until": "24:00",
+        "timezone": "Europe/Berlin",
+    }
+    pools = [{"name": name, "accelerator": "gpu", "max": 2} for name in ("a", "b")]
+
+    a, b = loaded(pools, [window, {"pool": "b", "model": "n"}]).pools
+
+    assert a.warm == ()
+    assert b.warm == (
+        WarmWindow("m", 2, frozenset({0, 6}), 510, 1440, "Europe/Berlin"),
+        WarmWindow("n"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("pools", "named"),
+    [
+        ({}, "list"),
+        (["cpu"], "list of objects"),
+        ([{"name": "cpu"}], "accelerator"),
+        ([{"name": "cpu", "accelerator": "cpu", "max": "many"}], "many"),
+        ([{"name": "cpu", "accelerator": "cpu", "min": 3, "max": 2}], "min_workers"),
+        ([{"name": "cpu", "accelerator": "cpu"}] * 2, "same name"),
+    ],
+)
+def test_pools_that_are_none_are_refused_by_name(pools: Any, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        loaded(pools)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("days", ["noday"], "noday|tuple.index"),
+        ("from", "25:00", "25:00"),
+        ("until", "12:75", "12:75"),
+        ("from", "noon", "noon|invalid literal"),
+        ("timezone", "Nowhere/Land", "Nowhere"),
+        ("workers", "two", "two"),
+    ],
+)
+def test_windows_that_are_none_are_refused_by_name(field: str, value: Any, named: str) -> None:
+    window = {"pool": "a", "model": "m", field: value}
+
+    with pytest.raises(SettingsError, match=named):
+        loaded([{"name": "a", "accelerator": "gpu"}], [window])
+
+
+def test_a_window_of_no_pool_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'b'"):
+        loaded([{"name": "a", "accelerator": "gpu"}], [{"pool": "b", "model": "m"}])
