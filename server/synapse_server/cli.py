@@ -85,7 +85,6 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
         models=_models(arguments.models, fleet),
         worker_venv=arguments.worker_venv,
         fleet=fleet,
-        engine_url=arguments.engine_url or None,
         models_dir=Path(arguments.models_dir) if arguments.models_dir else None,
         max_queued=arguments.max_queued,
     )

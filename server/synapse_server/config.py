@@ -55,7 +55,6 @@ class ServerConfig:
     models: tuple[str, ...]
     worker_venv: Path
     fleet: FleetConfig
-    engine_url: str | None = None
     models_dir: Path | None = None
     max_queued: int = 100_000
     ping_every_s: float = 30.0

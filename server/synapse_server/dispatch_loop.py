@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from synapse.adapters.local.queue import LocalJobQueue
@@ -30,7 +30,8 @@ class DispatchLoop:
 
     Jobs that were on a worker when it went down (suspects) run in a lane of their own, one at a
     time: if one of them is what kills workers, it takes no suspect down with it again. Whatever
-    goes wrong, a lane goes on: the record of a job that it cannot start stands.
+    goes wrong, a lane goes on: the record of a job that it cannot start stands. `worker_ready` is
+    set, by model, while a worker answers for it: until then its jobs wait in the queue.
     """
 
     queue: LocalJobQueue
@@ -38,7 +39,7 @@ class DispatchLoop:
     slots: SlotLedger
     batcher: Batcher
     clock: Clock
-    worker_ready: asyncio.Event
+    worker_ready: Mapping[str, asyncio.Event]
     _suspects: deque[JobMessage] = field(default_factory=deque)
     _suspect_waits: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -60,7 +61,7 @@ class DispatchLoop:
     async def _turn(self, spec: ModelSpec) -> None:
         """Start what waits, as far as there are free slots: those of direct requests are not."""
         await self.queue.wait(spec.name)
-        await self.worker_ready.wait()
+        await self.worker_ready[spec.name].wait()
         await self._gather(spec)
         free = spec.slots - self.slots.in_flight(spec.name)
         if free <= 0:
@@ -116,9 +117,21 @@ class DispatchLoop:
         while True:
             await self._suspect_waits.wait()
             while self._suspects:
-                await self.worker_ready.wait()
-                await self._run_suspect(self._suspects.popleft())
+                await self._run_suspect(await self._next_suspect())
             self._suspect_waits.clear()
+
+    async def _next_suspect(self) -> JobMessage:
+        """The first whose model has a worker, once there is one; it waits no more."""
+        while True:
+            waiting: dict[str, asyncio.Event] = {}
+            for message in self._suspects:
+                ready = self.worker_ready.get(message.model)
+                # One whose model was withdrawn is ended, which takes no worker.
+                if ready is None or ready.is_set():
+                    self._suspects.remove(message)
+                    return message
+                waiting[message.model] = ready
+            await _any_set(list(waiting.values()))
 
     async def _run_suspect(self, message: JobMessage) -> None:
         try:
@@ -140,3 +153,12 @@ class DispatchLoop:
             await self.batcher.run(order)
         finally:
             self.slots.free(*place, 1)
+
+
+async def _any_set(events: Sequence[asyncio.Event]) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -104,7 +104,7 @@ class LocalWorker:
 
     async def drain(self) -> None:
         """Take nothing new; return when nothing is under way any more."""
-        self._was_up = False  # What is said of it from here on is no news.
+        self._was_up = False
         drained = asyncio.create_task(self._agent.drain())
         await asyncio.sleep(0)
         await self._beat()
@@ -112,6 +112,7 @@ class LocalWorker:
 
     async def stop(self) -> None:
         """End it, with what it still has; it has left then, and is not missed."""
+        self._was_up = False  # What is said of it from here on is no news.
         if self._heart is not None:
             self._heart.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -10,6 +10,7 @@ from typing import Self
 from synapse.adapters.local.blobs import FolderBlobStore
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
+from synapse.adapters.local.profiles import SqliteProfileStore
 from synapse.adapters.local.registry import LocalRegistry
 from synapse.application.response_cache import MAX_AGE_S
 from synapse.domain.model import ModelSpec
@@ -30,10 +31,12 @@ class Records:
         specs: Sequence[ModelSpec],
         pools: Sequence[Pool],
         database: Database,
+        profiles: SqliteProfileStore,
     ) -> None:
         """Made by `open`."""
         self._retention_s = config.retention_s
         self.database = database
+        self.profiles = profiles
         self.jobs = SqliteJobStore(database, time.time, retention_s=config.retention_s)
         self.blobs = FolderBlobStore(config.data_dir / "blobs")
         # A folder of its own: kept answers are forgotten by age, what belongs to a job is not.
@@ -57,7 +60,8 @@ class Records:
         """
         database = Database.open(config.data_dir / "jobs.db")
         stack.push_async_callback(database.close)
-        records = cls(config, specs, pools, database)
+        profiles = await SqliteProfileStore.open(database)
+        records = cls(config, specs, pools, database, profiles)
         stack.push_async_callback(records.jobs.aclose)
         await records.files.recover()
         await records.registry.load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,10 +33,13 @@ class Line:
     """A dispatch loop over a world of fakes, and the local adapters that it drives."""
 
     world: World = field(default_factory=lambda: World(queue=LocalJobQueue()))
-    worker_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    worker_ready: defaultdict[str, asyncio.Event] = field(
+        default_factory=lambda: defaultdict(asyncio.Event)
+    )
 
     def __post_init__(self) -> None:
-        self.worker_ready.set()
+        for model in ("echo", "other"):
+            self.worker_ready[model].set()
         self.starter = InProcessBatchStarter(self.world.batcher.run, self.world.slots)
         self.world.starter = self.starter
         self.dispatcher: Any = self.world.dispatcher
@@ -178,13 +182,25 @@ async def test_a_suspect_whose_batcher_cannot_give_it_back_is_tried_again() -> N
 
 async def test_nothing_starts_while_the_worker_is_away() -> None:
     line = Line()
-    line.worker_ready.clear()
+    line.worker_ready["echo"].clear()
 
     async with line.running():
         await line.world.submit()
         await asyncio.sleep(0.01)
         assert JobState.COMPLETED not in line.world.states().values()
-        line.worker_ready.set()
+        line.worker_ready["echo"].set()
+        await line.ended(1)
+
+
+async def test_a_suspect_waits_for_a_worker_of_its_own_model() -> None:
+    line = Line()
+    line.worker_ready["echo"].clear()
+    await suspect(line)
+
+    async with line.running():
+        await asyncio.sleep(0.01)
+        assert JobState.COMPLETED not in line.world.states().values()
+        line.worker_ready["echo"].set()
         await line.ended(1)
 
 
