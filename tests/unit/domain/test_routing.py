@@ -21,7 +21,8 @@ GOLD, SILVER, BRONZE = SlaTier.GOLD, SlaTier.SILVER, SlaTier.BRONZE
 
 
 def a_profile(pool: str = "cpu", base_ms: float = 20.0, **changes: Any) -> Profile:
-    return Profile("echo", "1", pool, "cpu", **{"base_ms": base_ms, **changes})
+    fields: dict[str, Any] = {"base_ms": base_ms, **changes}
+    return Profile("echo", "1", pool, "cpu", **fields)
 
 
 def a_view(name: str = "cpu", **changes: Any) -> PoolView:
@@ -312,7 +313,8 @@ def test_a_worker_that_starts_already_is_paid_for_and_answers_sooner() -> None:
     assert second.prediction is not None
     assert first.prediction.start_ms == 60_000
     assert second.prediction.start_ms == 5_000
-    assert second.usd_per_item == second.busy_usd_per_item < (first.usd_per_item or 0)
+    assert second.usd_per_item == second.busy_usd_per_item
+    assert _usd(second) < _usd(first)
 
 
 def test_bronze_goes_last_where_free_slots_are_kept_for_better_tiers() -> None:

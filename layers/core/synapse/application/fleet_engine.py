@@ -25,7 +25,7 @@ class FleetEngine(StreamingEngine):
 
     def __init__(self, engine: StreamingEngine, calls: Calls) -> None:
         self._engine = engine
-        self._calls = calls
+        self.calls = calls
 
     async def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
@@ -33,7 +33,7 @@ class FleetEngine(StreamingEngine):
         """See the port; what is broken off ends as EngineLost."""
         if not requests:
             return
-        call = await self._calls.begin(model, pool, Size.of(model, requests), streams=False)
+        call = await self.calls.begin(model, pool, Size.of(model, requests), streams=False)
         left = {request.id for request in requests}
         outcomes = self._engine.infer(model, pool, requests)
         try:
@@ -56,7 +56,7 @@ class FleetEngine(StreamingEngine):
         self, model: ModelSpec, pool: Pool, request: InferenceRequest
     ) -> AsyncGenerator[Delta, None]:
         """See the port; what is broken off ends with EngineLost."""
-        call = await self._calls.begin(model, pool, Size.of(model, [request]), streams=True)
+        call = await self.calls.begin(model, pool, Size.of(model, [request]), streams=True)
         deltas = self._engine.stream(model, pool, request)
         try:
             async with aclosing(deltas):
@@ -74,4 +74,4 @@ class FleetEngine(StreamingEngine):
 
     def break_off(self, worker: str, why: str) -> int:
         """Break off what runs on a worker that is known to be dead; returns how many calls."""
-        return self._calls.break_off(worker, why)
+        return self.calls.break_off(worker, why)

@@ -44,7 +44,7 @@ class Roster:
         self._read_at = float("-inf")
         self._by_pool: dict[str, list[Worker]] = {}
         self._crews: dict[tuple[str, str], Crew] = {}
-        self._up: set[str] = set()
+        self._up: set[str] | None = None
         self.on_return: Callable[[str], None] = _ignore
         """Told of a worker that comes up (again): what was held against it is past."""
 
@@ -77,8 +77,9 @@ class Roster:
             by_pool.setdefault(worker.pool, []).append(worker)
         self._by_pool, self._crews, self._read_at = by_pool, {}, now
         up = {w.id for workers in by_pool.values() for w in workers if w.state in UP}
-        for worker_id in up - self._up:
-            self.on_return(worker_id)
+        if self._up is not None:
+            for worker_id in up - self._up:
+                self.on_return(worker_id)
         self._up = up
 
 

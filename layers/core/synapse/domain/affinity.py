@@ -33,7 +33,7 @@ class Option:
 
 
 def chosen(options: Sequence[Option], affinity: str = "", never_busy: int = 0) -> Option:
-    """The one to take an item more. There must be an option.
+    """The one to take an item more, the first of those that are alike. There must be an option.
 
     A worker with no more than `never_busy` items outstanding, the new one among them, is never
     too busy for an affinity.
@@ -41,7 +41,7 @@ def chosen(options: Sequence[Option], affinity: str = "", never_busy: int = 0) -
     best = min(option.rank for option in options)
     equals = [option for option in options if option.rank == best]
     if not affinity or len(equals) == 1:
-        return min(equals, key=lambda option: (option.outstanding, option.id))
+        return min(equals, key=lambda option: option.outstanding)
     total = sum(option.outstanding for option in equals) + 1
     # Never less than the mean rounded up, so that the least busy always is among them.
     most = max(never_busy, math.ceil(BUSIER * total / len(equals)))

@@ -1,0 +1,149 @@
+"""Workers that can be told to misbehave, and the fleet's parts over them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from synapse.adapters.local.slots import SlotLedger
+from synapse.adapters.local.workers import LocalWorkerRegistry
+from synapse.application.call import Calls
+from synapse.application.fleet import Fleet
+from synapse.application.vitals import Vitals
+from synapse.domain.errors import EngineError, EngineLost, EngineUnavailable
+from synapse.domain.inference import Completion, Delta, ModelInput, Result
+from synapse.domain.job import JobId, Usage
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
+from synapse.ports import InferenceRequest, StreamingEngine
+from tests.factories import NOW, a_chat_model, a_model
+from tests.fake_profiles import MemoryProfileStore
+from tests.fakes import FakeClock, MemoryRegistry
+
+ECHO = a_model("echo")
+LLM = a_chat_model("llm")
+
+
+@dataclass
+class ToyWorkers(StreamingEngine):
+    """An engine for many workers, by id: each answers after its `delay_s`, or as `mode` says.
+
+    Modes: `away` (cannot be reached), `lost` (goes down with the call), `broken` (answers what
+    cannot be read), `hung` (never answers), `stuck` (hangs after the first part).
+    """
+
+    mode: dict[str, str] = field(default_factory=dict)
+    delay_s: dict[str, float] = field(default_factory=dict)
+    called: list[str] = field(default_factory=list)
+    running: Counter[str] = field(default_factory=Counter)
+
+    async def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[tuple[JobId, Result | EngineError], None]:
+        self.called.append(pool.worker)
+        for request in requests:
+            try:
+                await self._work(pool)
+            except EngineError as error:
+                yield request.id, error
+            else:
+                text = str(request.input.prompt)
+                yield request.id, Completion(text, "stop", Usage(1, 1))
+
+    async def stream(
+        self, model: ModelSpec, pool: Pool, request: InferenceRequest
+    ) -> AsyncGenerator[Delta, None]:
+        self.called.append(pool.worker)
+        await self._work(pool)
+        yield Delta("a", 1, 1)
+        if self.mode.get(pool.worker) == "stuck":
+            await asyncio.Event().wait()
+        yield Delta("", 1, 0, "stop")
+
+    async def _work(self, pool: Pool) -> None:
+        mode = self.mode.get(pool.worker, "")
+        self.running[pool.worker] += 1
+        try:
+            if mode == "hung":
+                await asyncio.Event().wait()
+            await asyncio.sleep(self.delay_s.get(pool.worker, 0.0))
+            # It may have gone down meanwhile.
+            mode = self.mode.get(pool.worker, "")
+            if mode == "away":
+                raise EngineUnavailable("it cannot be reached")
+            if mode == "lost":
+                raise EngineLost("it went down")
+            if mode == "broken":
+                raise EngineError("it answered what cannot be read")
+        finally:
+            self.running[pool.worker] -= 1
+
+
+@dataclass
+class ToyFleetWorld:
+    """The fleet over toy workers; `clock` is that of leases, `tick` that of breakers."""
+
+    pools: Sequence[Pool] = (Pool("cpu", "cpu", max_workers=4),)
+    clock: FakeClock = field(default_factory=FakeClock)
+    tick: FakeClock = field(default_factory=lambda: FakeClock(0.0))
+    engine: ToyWorkers = field(default_factory=ToyWorkers)
+    registry: Any = None
+
+    def __post_init__(self) -> None:
+        self.registry = self.registry or MemoryRegistry([ECHO, LLM], self.pools)
+        self.workers = LocalWorkerRegistry()
+        self.profiles = MemoryProfileStore()
+        self.slots = SlotLedger(self.clock)
+        self.fleet = Fleet.over(
+            self.engine,
+            self.registry,
+            self.workers,
+            self.profiles,
+            self.slots,
+            self.clock,
+            fresh_s=0.0,
+            vitals=Vitals(self.tick),
+        )
+
+    @property
+    def calls(self) -> Calls:
+        return self.fleet.engine.calls
+
+    async def up(self, *ids: str, pool: str = "cpu", **changes: Any) -> None:
+        """These workers of a pool beat: they are up and have all models, unless told otherwise."""
+        for worker_id in ids:
+            worker = a_toy_worker(worker_id, pool, self.clock.now)
+            await self.workers.beat(replace(worker, **changes))
+
+    async def ask(self, worker: str, spec: ModelSpec = ECHO) -> Result | EngineError:
+        """Send an item to a worker, by way of the fleet's engine."""
+        pool = replace(self.pools[0], endpoint="127.0.0.1:1", worker=worker)
+        [(_, outcome)] = [
+            each async for each in self.fleet.engine.infer(spec, pool, [a_toy_request()])
+        ]
+        return outcome
+
+
+def a_toy_worker(worker_id: str, pool: str = "cpu", now: float = NOW) -> Worker:
+    resident = CacheLevel.GPU_RESIDENT
+    models = tuple(WorkerModel(spec.name, "1", resident) for spec in (ECHO, LLM))
+    return Worker(
+        worker_id,
+        pool,
+        "cpu",
+        WorkerState.READY,
+        f"127.0.0.1:{9000 + len(worker_id)}",
+        models,
+        started_at=now,
+        beat_at=now,
+        lease_until=now + 3600.0,
+    )
+
+
+def a_toy_request(**changes: Any) -> InferenceRequest:
+    fields: dict[str, Any] = {"id": JobId("r-1"), "timeout_s": 60.0, "input": ModelInput("hello")}
+    return InferenceRequest(**{**fields, **changes})
