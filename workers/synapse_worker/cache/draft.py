@@ -1,13 +1,12 @@
 """A model that is being fetched: its files, growing, and a journal of the parts that are there.
 
-What the journal says may be wrong after a power cut, and the disk may lie: hence every file is
-read back and checked as a whole before the model is published.
+What the journal says may be wrong after a power cut, and the disk may lie: hence a part counts
+only once it was read back in this process and is what the manifest says.
 """
 
 import ctypes
 import hashlib
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from synapse_worker.errors import WorkerError
 
 JOURNAL = "journal"
 FILES = "files"
-READ_BYTES = 1 << 20
+READ_BYTES = 256 << 10
+"""Stays in a core's own cache between being read and being hashed."""
 SYNC_FILE_RANGE_WRITE = 2
 
 _libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -25,7 +25,7 @@ _libc: Any = ctypes.CDLL(None, use_errno=True)
 class Draft:
     """The folder of a model that is not whole yet. Held open by one process, under its lock.
 
-    `write`, `finish` and `check` may be called from several threads, for different parts.
+    Its methods may be called from several threads, for different parts.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -36,7 +36,6 @@ class Draft:
         """
         self._folder = folder
         self.manifest = manifest
-        self._lock = threading.Lock()
         self._files = [_File(folder / FILES / file.path, file.size) for file in manifest.files]
         self._done: set[tuple[int, int]] = set()
         self._journal = os.open(
@@ -49,38 +48,30 @@ class Draft:
         """The folder that is published once all is there."""
         return self._folder / FILES
 
-    def missing(self) -> list[Part]:
-        """The parts yet to be fetched, in the order to fetch them."""
-        return [p for p in self.manifest.parts() if (p.file, p.number) not in self._done]
+    def left_behind(self) -> list[Part]:
+        """The parts that an earlier process had finished; they are to be checked."""
+        return [part for part in self.manifest.parts() if (part.file, part.number) in self._done]
 
-    def has(self, file: int, number: int) -> bool:
-        """Whether this part of this file is there."""
-        return (file, number) in self._done
+    def missing(self) -> list[Part]:
+        """The other parts, in the order to fetch them."""
+        return [p for p in self.manifest.parts() if (p.file, p.number) not in self._done]
 
     def write(self, part: Part, offset: int, content: memoryview) -> None:
         """Some bytes of a part, at their place in the file."""
         self._files[part.file].write(content, offset)
 
+    def is_intact(self, part: Part) -> bool:
+        """Whether what is in the file now, read back from it, is this part."""
+        return self._files[part.file].digest(part.start, part.length) == part.sha256
+
     def finish(self, part: Part) -> None:
-        """All of a part is written and was checked. Its way to the disk begins now."""
+        """A part is there and intact. Its way to the disk begins now."""
         self._files[part.file].start_writeback(part.start, part.length)
-        self._note(f"+ {part.file} {part.number}\n")
-        self._done.add((part.file, part.number))
+        self._note("+", part)
 
     def forget(self, part: Part) -> None:
         """A part is not what it should be after all."""
-        self._note(f"- {part.file} {part.number}\n")
-        self._done.discard((part.file, part.number))
-
-    def read(self, file: int, start: int, length: int, into: "hashlib._Hash") -> None:
-        """Feed a range of a file, as it is on the disk, to a checksum."""
-        self._files[file].read(start, length, into)
-
-    def is_intact(self, part: Part) -> bool:
-        """Whether what is on the disk is this part."""
-        digest = hashlib.sha256()
-        self.read(part.file, part.start, part.length, digest)
-        return digest.hexdigest() == part.sha256
+        self._note("-", part)
 
     def seal(self) -> None:
         """Write the manifest beside the files and have all of it on the disk, for good."""
@@ -100,8 +91,8 @@ class Draft:
             file.close()
         os.close(self._journal)
 
-    def _note(self, line: str) -> None:
-        os.write(self._journal, line.encode())
+    def _note(self, sign: str, part: Part) -> None:
+        os.write(self._journal, f"{sign} {part.file} {part.number}\n".encode())
 
     def _read_journal(self) -> None:
         """The last line may be half there; it counts only with its end."""
@@ -119,7 +110,7 @@ class Draft:
             elif sign == "-":
                 self._done.discard(part)
         if text and not text.endswith("\n"):
-            self._note("\n")  # or the next line would be lost with it
+            os.write(self._journal, b"\n")  # or the next line would be lost with it
 
 
 class _File:
@@ -143,14 +134,16 @@ class _File:
             count = os.pwrite(self._descriptor, content, offset)
             content, offset = content[count:], offset + count
 
-    def read(self, start: int, length: int, into: "hashlib._Hash") -> None:
+    def digest(self, start: int, length: int) -> str:
+        found = hashlib.sha256()
         buffer = memoryview(bytearray(min(READ_BYTES, length)))
         while length:
             count = os.preadv(self._descriptor, [buffer[:length]], start)
             if count == 0:
                 raise WorkerError(f"{self.path} has become shorter", "Leave the cache alone")
-            into.update(buffer[:count])
+            found.update(buffer[:count])
             start, length = start + count, length - count
+        return found.hexdigest()
 
     def start_writeback(self, start: int, length: int) -> None:
         """So that little is left to wait for in the end; it is no matter if this fails.

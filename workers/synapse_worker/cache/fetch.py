@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from synapse_worker.cache.checking import Corrupt
 from synapse_worker.cache.config import CacheConfig, TransferConfig
 from synapse_worker.cache.draft import Draft
 from synapse_worker.cache.entries import Progress
@@ -16,7 +15,7 @@ from synapse_worker.cache.manifest import LATEST, MANIFEST, Manifest, checked_na
 from synapse_worker.cache.room import open_draft
 from synapse_worker.cache.shelf import Shelf
 from synapse_worker.cache.stores import Changed, Missing, Store, Unreachable
-from synapse_worker.cache.transfer import Stopped, Transfer
+from synapse_worker.cache.transfer import Corrupt, Stopped, Transfer
 from synapse_worker.errors import WorkerError
 
 LOCK_POLL_S = 0.05

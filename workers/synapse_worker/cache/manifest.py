@@ -30,7 +30,11 @@ PATH_PART = re.compile(r"[^/\\\x00-\x1f]+")
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One file. `path` is relative, with slashes; `parts` are the checksums of its parts."""
+    """One file. `path` is relative, with slashes.
+
+    `sha256` names its content for people and tools; what is checked are its `parts`, which several
+    cores can do at a time, and which need not be done again after a break.
+    """
 
     path: str
     size: int
@@ -145,8 +149,8 @@ def _file(entry: Mapping[str, Any], part_bytes: int) -> ModelFile:
     size, parts = _count(entry["size"]), tuple(entry["parts"])
     if len(parts) != -(-size // part_bytes):
         raise ValueError(f"{entry['path']!r} has {len(parts)} checksums of parts")
-    if size == 0 and entry["sha256"] != SHA256_OF_NOTHING:
-        raise ValueError(f"{entry['path']!r} is empty, its checksum is not")
+    if len(parts) <= 1 and (*parts, SHA256_OF_NOTHING)[0] != entry["sha256"]:
+        raise ValueError(f"{entry['path']!r} has a checksum other than that of its only part")
     for digest in (entry["sha256"], *parts):
         if not isinstance(digest, str) or not SHA256.fullmatch(digest):
             raise ValueError(f"{digest!r} is no SHA-256")

@@ -27,24 +27,26 @@ def s3_client(config: TransferConfig) -> Any:
     """A client by the usual settings of AWS: AWS_ENDPOINT_URL, AWS_REGION, a profile or a role.
 
     Raises:
-        WorkerError: boto3 is not installed.
+        WorkerError: boto3 is not installed, or the settings name what is not there.
     """
     try:
         boto3: Any = importlib.import_module("boto3")
         settings: Any = importlib.import_module("botocore.config")
+        exceptions: Any = importlib.import_module("botocore.exceptions")
     except ImportError as error:
         raise WorkerError(
             "Models come from s3://, and boto3 is not installed", "pip install boto3"
         ) from error
-    return boto3.client(
-        "s3",
-        config=settings.Config(
-            signature_version="s3v4",
-            connect_timeout=config.connect_timeout_s,
-            read_timeout=config.stall_timeout_s,
-            retries={"mode": "standard", "total_max_attempts": config.attempts},
-        ),
+    chosen = settings.Config(
+        signature_version="s3v4",
+        connect_timeout=config.connect_timeout_s,
+        read_timeout=config.stall_timeout_s,
+        retries={"mode": "standard", "total_max_attempts": config.attempts},
     )
+    try:
+        return boto3.client("s3", config=chosen)
+    except exceptions.BotoCoreError as error:
+        raise WorkerError(f"S3 cannot be asked: {error}", "Correct the AWS settings") from error
 
 
 def split_address(address: str) -> tuple[str, str]:
@@ -110,6 +112,7 @@ class S3Store:
             made_at, address = self._signed.get(path, (0.0, ""))
             if not address or time.monotonic() - made_at > SIGNATURE_KEPT_S:
                 key = {"Bucket": self._bucket, "Key": self._prefix + path}
-                address = self._client.generate_presigned_url("get_object", key, SIGNED_FOR_S)
+                with s3_errors(f"s3://{self._bucket}/{self._prefix}{path}"):
+                    address = self._client.generate_presigned_url("get_object", key, SIGNED_FOR_S)
                 self._signed[path] = (time.monotonic(), address)
             return address
