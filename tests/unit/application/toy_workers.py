@@ -10,10 +10,11 @@ from typing import Any
 
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
-from synapse.application.call import Calls
 from synapse.application.fleet import Fleet
+from synapse.application.patience import Patience
 from synapse.application.vitals import Vitals
-from synapse.domain.errors import EngineError, EngineLost, EngineUnavailable
+from synapse.domain.breaker import Breaker
+from synapse.domain.errors import EngineError, EngineLost, EngineUnavailable, InvalidInput
 from synapse.domain.inference import Completion, Delta, ModelInput, Result
 from synapse.domain.job import JobId, Usage
 from synapse.domain.model import ModelSpec
@@ -32,12 +33,14 @@ LLM = a_chat_model("llm")
 class ToyWorkers(StreamingEngine):
     """An engine for many workers, by id: each answers after its `delay_s`, or as `mode` says.
 
-    Modes: `away` (cannot be reached), `lost` (goes down with the call), `broken` (answers what
-    cannot be read), `hung` (never answers), `stuck` (hangs after the first part).
+    Time passes on `tick` alone: nothing sleeps. Modes: `refusing` (this very input), `away`
+    (cannot be reached), `lost` (goes down with the call), `broken` (answers what cannot be read),
+    `hung` (never answers), `stuck` (hangs after the first part).
     """
 
     mode: dict[str, str] = field(default_factory=dict)
     delay_s: dict[str, float] = field(default_factory=dict)
+    tick: FakeClock = field(default_factory=lambda: FakeClock(0.0))
     called: list[str] = field(default_factory=list)
     running: Counter[str] = field(default_factory=Counter)
 
@@ -51,8 +54,10 @@ class ToyWorkers(StreamingEngine):
             except EngineError as error:
                 yield request.id, error
             else:
-                text = str(request.input.prompt)
-                yield request.id, Completion(text, "stop", Usage(1, 1))
+                value = request.input
+                written = value.parameters.get("max_tokens", 1)
+                assert isinstance(written, int)
+                yield request.id, Completion(str(value.prompt), "stop", Usage(1, written))
 
     async def stream(
         self, model: ModelSpec, pool: Pool, request: InferenceRequest
@@ -70,9 +75,12 @@ class ToyWorkers(StreamingEngine):
         try:
             if mode == "hung":
                 await asyncio.Event().wait()
-            await asyncio.sleep(self.delay_s.get(pool.worker, 0.0))
+            await asyncio.sleep(0)
+            self.tick.advance(self.delay_s.get(pool.worker, 0.0))
             # It may have gone down meanwhile.
             mode = self.mode.get(pool.worker, "")
+            if mode == "refusing":
+                raise InvalidInput("it is not to the model's taste")
             if mode == "away":
                 raise EngineUnavailable("it cannot be reached")
             if mode == "lost":
@@ -89,11 +97,12 @@ class ToyFleetWorld:
 
     pools: Sequence[Pool] = (Pool("cpu", "cpu", max_workers=4),)
     clock: FakeClock = field(default_factory=FakeClock)
-    tick: FakeClock = field(default_factory=lambda: FakeClock(0.0))
     engine: ToyWorkers = field(default_factory=ToyWorkers)
+    patience: Patience = field(default_factory=Patience)
     registry: Any = None
 
     def __post_init__(self) -> None:
+        self.tick = self.engine.tick
         self.registry = self.registry or MemoryRegistry([ECHO, LLM], self.pools)
         self.workers = LocalWorkerRegistry()
         self.profiles = MemoryProfileStore()
@@ -107,11 +116,8 @@ class ToyFleetWorld:
             self.clock,
             fresh_s=0.0,
             vitals=Vitals(self.tick),
+            patience=self.patience,
         )
-
-    @property
-    def calls(self) -> Calls:
-        return self.fleet.engine.calls
 
     async def up(self, *ids: str, pool: str = "cpu", **changes: Any) -> None:
         """These workers of a pool beat: they are up and have all models, unless told otherwise."""
@@ -119,13 +125,26 @@ class ToyFleetWorld:
             worker = a_toy_worker(worker_id, pool, self.clock.now)
             await self.workers.beat(replace(worker, **changes))
 
-    async def ask(self, worker: str, spec: ModelSpec = ECHO) -> Result | EngineError:
+    def at(self, worker: str) -> Pool:
+        """The first pool, placed at a worker."""
+        return replace(self.pools[0], endpoint="127.0.0.1:1", worker=worker)
+
+    def breaker(self, worker: str, spec: ModelSpec = ECHO) -> Breaker:
+        return self.fleet.vitals.breaker(spec.name, self.pools[0].name, worker)
+
+    async def ask(
+        self, worker: str, spec: ModelSpec = ECHO, prompt: str = "hello", **parameters: object
+    ) -> Result | EngineError:
         """Send an item to a worker, by way of the fleet's engine."""
-        pool = replace(self.pools[0], endpoint="127.0.0.1:1", worker=worker)
-        [(_, outcome)] = [
-            each async for each in self.fleet.engine.infer(spec, pool, [a_toy_request()])
-        ]
+        request = a_toy_request(input=ModelInput(prompt, parameters=parameters))
+        outcomes = self.fleet.engine.infer(spec, self.at(worker), [request])
+        [(_, outcome)] = [each async for each in outcomes]
         return outcome
+
+    async def read(self, worker: str) -> str:
+        """Read a generation of a worker as a stream."""
+        deltas = self.fleet.engine.stream(LLM, self.at(worker), a_toy_request())
+        return "".join([delta.text async for delta in deltas])
 
 
 def a_toy_worker(worker_id: str, pool: str = "cpu", now: float = NOW) -> Worker:

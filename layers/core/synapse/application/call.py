@@ -5,69 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from typing import Self, TypeVar
+from collections.abc import AsyncGenerator
+from typing import TypeVar
 
-from synapse.application.submit import BYTES_PER_TOKEN
+from synapse.application.patience import Patience, Size
 from synapse.application.vitals import Vitals
 from synapse.domain.breaker import Breaker, BreakerState
 from synapse.domain.errors import EngineError, EngineLost, EngineTimeout, InvalidInput, Unavailable
 from synapse.domain.expectation import Work, first_ms, whole_ms
 from synapse.domain.inference import Completion, Delta, Result
-from synapse.domain.model import ModelSpec, Task
+from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
-from synapse.ports import InferenceRequest, ProfileStore
+from synapse.ports import ProfileStore
 
 logger = logging.getLogger(__name__)
 
-SLOW_TIMES_P99 = 3.0
-"""A call is slow that takes so many times the profile's p99 …"""
-
-SLOW_TIMES_P50 = 10.0
-"""… and so many times the median of the last minute."""
-
-MIN_SAMPLES = 8
-"""Fewer make no median."""
-
-MIN_SLOW_S = 0.05
-"""No answer that comes sooner is slow: that is noise."""
-
-MIN_LATE_S = 2.0
-"""No answer that may still come is given up sooner."""
-
-STALL_S = 0.5
-"""If this process itself was held up for so long, its workers are not to blame."""
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What a call asks for: its items, and the work of one, with all the output it may have."""
-
-    items: int
-    work: Work
-
-    @classmethod
-    def of(cls, model: ModelSpec, requests: Sequence[InferenceRequest]) -> Self:
-        """That of requests that are sent together: the work is the mean, the output the most."""
-        items = sum([request.input.samples for request in requests])
-        size = sum([request.input.size_bytes for request in requests])
-        written = 0
-        if model.task is Task.GENERATE:
-            asked = [request.input.parameters.get("max_tokens") for request in requests]
-            most = model.max_output_tokens
-            written = max([each if isinstance(each, int) else most for each in asked])
-        return cls(items, Work(size // len(requests) // BYTES_PER_TOKEN + 1, written))
 
 
 class Calls:
     """The calls of this process, by worker."""
 
-    def __init__(self, vitals: Vitals, profiles: ProfileStore) -> None:
+    def __init__(
+        self, vitals: Vitals, profiles: ProfileStore, patience: Patience | None = None
+    ) -> None:
         self.vitals = vitals
+        self.patience = patience or Patience()
         self._profiles = profiles
         self._open: defaultdict[tuple[str, str], set[Call]] = defaultdict(set)
 
@@ -143,14 +107,14 @@ class Call:
         self._limit: asyncio.Timeout | None = None
         self._loop = asyncio.get_running_loop()
         self._waits_since: float | None = None
+        self._patience = calls.patience
         self._factor = self._slow_factor(now)
-        self._late_s = MIN_LATE_S
-        self._due_at = 0.0
+        self._late_s = self._due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         if self._factor is not None:
             expected_s = self._expected_ms(size.work, is_first=streams) / 1000
-            self._late_s = max(MIN_LATE_S, self._factor * expected_s)
-            self._watch()
+            self._late_s = max(self._patience.min_late_s, self._factor * expected_s)
+            self._watch(self._loop.time())
 
     async def next(self, parts: AsyncGenerator[T, None]) -> T:
         """The next of the call's parts.
@@ -232,7 +196,7 @@ class Call:
         if self._first_at is not None:
             judged_s = self._first_at - self._began_at
             vitals.first.note(now, judged_s * 1000 / self._expected_ms(work, is_first=True))
-        if self._factor is None or judged_s < MIN_SLOW_S:
+        if self._factor is None or judged_s < self._patience.min_slow_s:
             self._went_well(now)
             return
         limit_s = self._factor * self._expected_ms(work, is_first=self._streams) / 1000
@@ -257,30 +221,29 @@ class Call:
     def _slow_factor(self, now: float) -> float | None:
         """From how many times what is expected on an answer is slow; None if nothing tells."""
         latencies = self._vitals.first if self._streams else self._vitals.whole
-        live, profile = latencies.quantiles(now), self._profile
-        factor = None
-        if live is not None and live.count >= MIN_SAMPLES:
-            factor = SLOW_TIMES_P50 * live.p50
-        if profile is not None:
-            spread = (profile.first_spread if self._streams else None) or profile.spread
-            factor = max(factor or 0.0, SLOW_TIMES_P99 * spread)
-        return factor
+        spread = None if self._profile is None else self._profile.spread
+        if self._profile is not None and self._streams:
+            spread = self._profile.first_spread or spread
+        return self._patience.factor(latencies.quantiles(now), spread)
 
-    def _watch(self) -> None:
-        waits_since = self._waits_since
-        now = self._loop.time()
-        self._due_at = (now if waits_since is None else max(waits_since, now)) + self._late_s
+    def _watch(self, since: float) -> None:
+        """Look again when nothing has come for too long from then on."""
+        self._due_at = since + self._late_s
         self._timer = self._loop.call_at(self._due_at, self._is_due)
 
     def _is_due(self) -> None:
         """It is late, unless it was heard of since, or nobody listened."""
         now, waits_since = self._loop.time(), self._waits_since
-        waited_s = 0.0 if waits_since is None else now - waits_since
-        if now - self._due_at < STALL_S and waited_s >= self._late_s * 0.99:
-            self.times_late += 1
-            at = self._clock()
-            self.breaker.failed(self._ticket, at)
-            self._vitals.breaker.failed(self._pool_ticket, at)
-            if self.breaker.state(at) is not BreakerState.CLOSED:
-                self._calls.break_off_late(self.place, self.breaker)
-        self._watch()
+        if waits_since is None or now - self._due_at >= self._patience.stall_s:
+            self._watch(now)
+            return
+        if waits_since + self._late_s > now:
+            self._watch(waits_since)
+            return
+        self.times_late += 1
+        at = self._clock()
+        self.breaker.failed(self._ticket, at)
+        self._vitals.breaker.failed(self._pool_ticket, at)
+        if self.breaker.state(at) is not BreakerState.CLOSED:
+            self._calls.break_off_late(self.place, self.breaker)
+        self._watch(now)

@@ -7,6 +7,7 @@ from typing import Self
 
 from synapse.application.call import Calls
 from synapse.application.fleet_engine import FleetEngine
+from synapse.application.patience import Patience
 from synapse.application.placement import Placement
 from synapse.application.roster import FRESH_S, Roster
 from synapse.application.routing import Room, Routing
@@ -44,6 +45,7 @@ class Fleet:
         room: Room | None = None,
         fresh_s: float = FRESH_S,
         vitals: Vitals | None = None,
+        patience: Patience | None = None,
     ) -> Self:
         """The fleet over these ports; `fresh_s` is how old what is known of workers may be."""
         vitals = vitals or Vitals()
@@ -51,4 +53,5 @@ class Fleet:
         roster.on_return = vitals.renew
         routing = Routing(registry, roster, profiles, in_flight, vitals, clock, room)
         placement = Placement(roster, vitals)
-        return cls(roster, vitals, routing, placement, FleetEngine(engine, Calls(vitals, profiles)))
+        calls = Calls(vitals, profiles, patience)
+        return cls(roster, vitals, routing, placement, FleetEngine(engine, calls))

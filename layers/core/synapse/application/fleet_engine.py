@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from synapse.application.call import Calls, Size
+from synapse.application.call import Calls
+from synapse.application.patience import Size
 from synapse.domain.errors import EngineError, EngineLost
 from synapse.domain.inference import Delta, Result
 from synapse.domain.job import JobId

@@ -1,0 +1,326 @@
+"""Calls of workers: watched, judged by size and company, broken off where nothing comes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from synapse.application.call import Calls
+from synapse.application.fleet_engine import FleetEngine
+from synapse.application.patience import Patience
+from synapse.domain.breaker import BreakerState
+from synapse.domain.errors import EngineError, EngineLost, InvalidInput, Unavailable
+from synapse.domain.inference import Completion, Delta
+from synapse.domain.pool import Pool
+from synapse.domain.profile import Profile
+from tests.faults import failing_before
+from tests.unit.application.toy_workers import ECHO, LLM, ToyFleetWorld, a_toy_request
+
+HASTY = Patience(min_late_s=0.03)
+"""Nothing is waited for longer than 30 ms where it usually comes at once."""
+
+
+async def used_to(world: ToyFleetWorld, worker: str, delay_s: float = 0.02) -> None:
+    """Let a worker answer a few times, so that it is known what is usual."""
+    world.engine.delay_s[worker] = delay_s
+    for _ in range(10):
+        assert isinstance(await world.ask(worker), Completion)
+        await world.read(worker)
+
+
+async def test_answers_come_through_as_they_are_and_are_counted_while_they_come() -> None:
+    world = ToyFleetWorld()
+    requests = [replace(a_toy_request(), id=f"r-{n}") for n in range(3)]  # type: ignore[arg-type]
+    seen = []
+
+    async for job_id, outcome in world.fleet.engine.infer(ECHO, world.at("w-1"), requests):
+        seen.append((job_id, isinstance(outcome, Completion)))
+        assert world.fleet.vitals.outstanding == {("cpu", "w-1"): 3}
+
+    assert seen == [("r-0", True), ("r-1", True), ("r-2", True)]
+    assert not world.fleet.vitals.outstanding
+    assert [each async for each in world.fleet.engine.infer(ECHO, world.at("w-1"), [])] == []
+
+
+async def test_what_calls_took_is_told_for_each_pool() -> None:
+    world = ToyFleetWorld()
+    await used_to(world, "w-1", delay_s=0.25)
+
+    took = world.fleet.vitals.pool("echo", "cpu").took_ms.quantiles(world.tick.now)
+
+    assert took is not None
+    assert (took.count, took.p50, took.p99) == (10, 250.0, 250.0)
+
+
+@pytest.mark.parametrize("mode", ["away", "lost", "broken"])
+async def test_a_worker_that_fails_opens_its_breaker_and_not_that_of_its_pool(mode: str) -> None:
+    world = ToyFleetWorld()
+    world.engine.mode["w-1"] = mode
+
+    for _ in range(3):
+        assert isinstance(await world.ask("w-1"), EngineError)
+
+    assert world.breaker("w-1").state(0.0) is BreakerState.OPEN
+    assert world.breaker("w-2").state(0.0) is BreakerState.CLOSED
+    assert world.fleet.vitals.pool("echo", "cpu").breaker.state(0.0) is BreakerState.CLOSED
+
+
+async def test_a_pool_all_of_whose_workers_fail_opens_its_own() -> None:
+    world = ToyFleetWorld()
+    for worker in ("w-1", "w-2", "w-3", "w-4"):
+        world.engine.mode[worker] = "away"
+        for _ in range(3):
+            await world.ask(worker)
+
+    assert world.fleet.vitals.pool("echo", "cpu").breaker.state(0.0) is BreakerState.OPEN
+
+
+async def test_a_worker_that_refuses_an_input_is_well() -> None:
+    world = ToyFleetWorld()
+    world.engine.mode["w-1"] = "refusing"
+
+    for _ in range(20):
+        assert isinstance(await world.ask("w-1"), InvalidInput)
+
+    assert world.breaker("w-1").state(0.0) is BreakerState.CLOSED
+
+
+async def test_a_stream_that_breaks_off_counts_against_its_worker() -> None:
+    world = ToyFleetWorld()
+    world.engine.mode["w-1"] = "lost"
+
+    for _ in range(3):
+        with pytest.raises(EngineLost):
+            await world.read("w-1")
+
+    assert world.breaker("w-1", LLM).state(0.0) is BreakerState.OPEN
+
+
+async def test_an_open_breaker_is_closed_by_a_probe_that_goes_well() -> None:
+    world = ToyFleetWorld()
+    world.engine.mode["w-1"] = "away"
+    for _ in range(3):
+        await world.ask("w-1")
+
+    world.engine.mode["w-1"] = ""
+    await world.ask("w-1")
+
+    assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
+
+
+async def test_a_worker_that_is_ten_times_as_slow_as_usual_opens_its_breaker() -> None:
+    world = ToyFleetWorld()
+    await used_to(world, "w-1")
+    await used_to(world, "w-2")
+
+    world.engine.delay_s["w-1"] = 0.2
+    for _ in range(3):
+        await world.ask("w-1")
+
+    assert world.breaker("w-1").state(world.tick.now) is BreakerState.OPEN
+    assert world.breaker("w-1").is_slow
+    assert world.breaker("w-2").state(world.tick.now) is BreakerState.CLOSED
+    assert world.fleet.vitals.pool("echo", "cpu").breaker.lets_through(world.tick.now)
+
+
+async def test_a_stream_is_slow_by_its_first_token() -> None:
+    world = ToyFleetWorld()
+    await used_to(world, "w-1")
+
+    world.engine.delay_s["w-1"] = 0.2
+    for _ in range(3):
+        await world.read("w-1")
+
+    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.OPEN
+
+
+async def test_without_a_profile_the_first_few_answers_are_not_judged() -> None:
+    world = ToyFleetWorld()
+    for delay_s in (0.01, 10.0, 10.0, 10.0, 10.0):
+        world.engine.delay_s["w-1"] = delay_s
+        await world.ask("w-1")
+
+    assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
+
+
+async def test_with_a_profile_the_first_answers_are_judged_too() -> None:
+    world = ToyFleetWorld()
+    await world.profiles.keep(Profile("echo", "1", "cpu", "cpu", base_ms=30.0, spread=1.5))
+
+    for delay_s, state in ((0.13, BreakerState.CLOSED), (0.14, BreakerState.OPEN)):
+        world.engine.delay_s["w-1"] = delay_s
+        for _ in range(3):
+            await world.ask("w-1")
+        assert world.breaker("w-1").state(world.tick.now) is state
+
+
+async def test_a_long_answer_is_not_a_slow_one() -> None:
+    world = ToyFleetWorld()
+    for _ in range(10):
+        world.engine.delay_s["w-1"] = 0.1
+        await world.ask("w-1", LLM, max_tokens=10)
+
+    world.engine.delay_s["w-1"] = 5.0
+    for _ in range(5):
+        await world.ask("w-1", LLM, max_tokens=500)
+
+    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.CLOSED
+
+
+async def test_an_answer_that_had_to_wait_for_its_turn_is_not_a_slow_one() -> None:
+    world = ToyFleetWorld()
+    await used_to(world, "w-1", delay_s=0.1)
+
+    world.fleet.vitals.outstanding["cpu", "w-1"] = 10 * ECHO.slots
+    world.engine.delay_s["w-1"] = 1.0
+    for _ in range(3):
+        await world.ask("w-1")
+
+    assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
+
+
+async def test_a_new_profile_begins_the_count_of_what_was_expected_anew() -> None:
+    world = ToyFleetWorld()
+    await used_to(world, "w-1")
+    assert world.fleet.vitals.pool("echo", "cpu").live(world.tick.now).whole is not None
+
+    await world.profiles.keep(Profile("echo", "1", "cpu", "cpu", base_ms=20.0, measured_at=9.0))
+    await world.ask("w-1")
+
+    live = world.fleet.vitals.pool("echo", "cpu").live(world.tick.now).whole
+    assert live is not None
+    assert (live.count, live.p50) == (1, pytest.approx(1.0))
+
+
+async def test_calls_of_a_hung_worker_are_broken_off_once_there_were_enough() -> None:
+    world = ToyFleetWorld(patience=HASTY)
+    await used_to(world, "w-1", delay_s=0.0)
+    world.engine.mode["w-1"] = "hung"
+
+    async with asyncio.timeout(5.0):
+        outcomes = await asyncio.gather(*(world.ask("w-1") for _ in range(5)))
+
+    assert [type(outcome) for outcome in outcomes] == [EngineLost] * 5
+    assert world.breaker("w-1").state(world.tick.now) is BreakerState.OPEN
+    assert not world.breaker("w-1").is_slow
+    assert world.engine.running["w-1"] == 0
+
+
+async def test_a_lone_call_of_a_hung_worker_is_broken_off_too() -> None:
+    world = ToyFleetWorld(patience=HASTY)
+    await used_to(world, "w-1", delay_s=0.0)
+    world.engine.mode["w-1"] = "hung"
+
+    async with asyncio.timeout(5.0):
+        with pytest.raises(EngineLost, match="does not answer"):
+            await world.read("w-1")
+
+    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.OPEN
+
+
+async def test_a_generation_that_stops_in_the_middle_is_broken_off() -> None:
+    world = ToyFleetWorld(patience=HASTY)
+    await used_to(world, "w-1", delay_s=0.0)
+    world.engine.mode["w-1"] = "stuck"
+    texts = []
+
+    async with asyncio.timeout(5.0):
+        with pytest.raises(EngineLost):
+            async for delta in world.fleet.engine.stream(LLM, world.at("w-1"), a_toy_request()):
+                texts.append(delta.text)
+
+    assert texts == ["a"]
+
+
+async def test_a_reader_that_takes_its_time_is_no_hung_worker() -> None:
+    world = ToyFleetWorld(patience=HASTY)
+    await used_to(world, "w-1", delay_s=0.0)
+    texts = []
+
+    async for delta in world.fleet.engine.stream(LLM, world.at("w-1"), a_toy_request()):
+        await asyncio.sleep(HASTY.min_late_s * 5)
+        texts.append(delta.text)
+
+    assert texts == ["a", ""]
+    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.CLOSED
+
+
+async def test_calls_of_a_worker_that_was_declared_dead_are_broken_off_at_once() -> None:
+    world = ToyFleetWorld()
+    world.engine.mode.update({"w-1": "hung", "w-2": "stuck"})
+    asked = asyncio.create_task(world.ask("w-1"))
+    read = asyncio.create_task(world.read("w-2"))
+    await asyncio.sleep(0.01)
+
+    assert world.fleet.engine.break_off("w-1", "is dead") == 1
+    assert world.fleet.engine.break_off("w-2", "is dead") == 1
+    assert world.fleet.engine.break_off("w-3", "is dead") == 0
+
+    async with asyncio.timeout(5.0):
+        outcome = await asked
+        with pytest.raises(EngineLost, match="is dead"):
+            await read
+    assert isinstance(outcome, EngineLost)
+    assert not world.fleet.vitals.outstanding
+
+
+async def test_a_call_that_is_broken_off_while_its_reader_is_busy_ends_when_it_reads_on() -> None:
+    world = ToyFleetWorld()
+    deltas = world.fleet.engine.stream(LLM, world.at("w-1"), a_toy_request())
+    async with aclosing(deltas):
+        assert (await anext(deltas)).text == "a"
+        world.fleet.engine.break_off("w-1", "is dead")
+        await asyncio.sleep(0.01)
+
+        with pytest.raises(EngineLost):
+            await anext(deltas)
+
+
+async def test_a_caller_that_goes_away_says_nothing_of_the_worker_and_ends_its_work() -> None:
+    world = ToyFleetWorld()
+    world.engine.mode["w-1"] = "hung"
+    for _ in range(5):
+        asked = asyncio.create_task(world.ask("w-1"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert world.engine.running["w-1"] == 1
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    assert world.engine.running["w-1"] == 0
+    assert world.breaker("w-1").state(0.0) is BreakerState.CLOSED
+    assert not world.fleet.vitals.outstanding
+
+
+async def test_a_profile_that_cannot_be_read_stops_no_call() -> None:
+    world = ToyFleetWorld()
+    profiles = failing_before(world.profiles, profile=[Unavailable("the store is away")])
+    engine = FleetEngine(world.engine, Calls(world.fleet.vitals, profiles))
+
+    outcomes = engine.infer(ECHO, world.at("w-1"), [a_toy_request()])
+
+    assert [type(outcome) async for _, outcome in outcomes] == [Completion]
+
+
+async def test_deltas_are_handed_on_unchanged() -> None:
+    world = ToyFleetWorld()
+
+    deltas = [d async for d in world.fleet.engine.stream(LLM, world.at("w-1"), a_toy_request())]
+
+    assert deltas == [Delta("a", 1, 1), Delta("", 1, 0, "stop")]
+
+
+async def test_a_fixed_pool_has_a_breaker_of_its_own() -> None:
+    pool = Pool("own", "cpu", endpoint="10.0.0.1:8001")
+    world = ToyFleetWorld([pool])
+    world.engine.mode[""] = "away"
+
+    for _ in range(3):
+        async for _outcome in world.fleet.engine.infer(ECHO, pool, [a_toy_request()]):
+            pass
+
+    assert world.fleet.vitals.breaker("echo", "own", "").state(0.0) is BreakerState.OPEN
