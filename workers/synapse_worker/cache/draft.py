@@ -95,22 +95,20 @@ class Draft:
         os.write(self._journal, f"{sign} {part.file} {part.number}\n".encode())
 
     def _read_journal(self) -> None:
-        """The last line may be half there; it counts only with its end."""
+        text = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
+        # The process may have died in the middle of a line: that one never was.
+        whole = text[: text.rfind(b"\n") + 1]
+        os.ftruncate(self._journal, len(whole))
         known = {(part.file, part.number) for part in self.manifest.parts()}
-        size = os.fstat(self._journal).st_size
-        text = os.pread(self._journal, size, 0).decode(errors="replace")
-        for line in text.splitlines(keepends=True):
-            sign, _, rest = line.partition(" ")
-            file, _, number = rest.rstrip("\n").partition(" ")
-            if not (line.endswith("\n") and file.isdecimal() and number.isdecimal()):
+        for line in whole.decode(errors="replace").splitlines():
+            sign, *rest = line.split(" ")
+            if len(rest) != 2 or not all(number.isdecimal() for number in rest):
                 continue
-            part = (int(file), int(number))
+            part = (int(rest[0]), int(rest[1]))
             if sign == "+" and part in known:
                 self._done.add(part)
             elif sign == "-":
                 self._done.discard(part)
-        if text and not text.endswith("\n"):
-            os.write(self._journal, b"\n")  # or the next line would be lost with it
 
 
 class _File:
