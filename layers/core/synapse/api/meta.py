@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.models import Server
@@ -15,6 +15,7 @@ from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import HealthBody, ModelBody, ModelList, WorkerBody
 from synapse.api.services import Services
+from synapse.application.health import pinged_health
 from synapse.domain.errors import FileUnknown, UnknownModel
 from synapse.domain.model import ModelSpec
 
@@ -60,13 +61,13 @@ def add_meta_routes(api: Api, services: Services) -> None:
         responses={200: json_response("Up; see `status`", HealthBody)},
     )
     async def health() -> Reply:
-        seen = await services.registry.health()
-        status = "ok" if all(worker.healthy for worker in seen) else "degraded"
-        workers = [WorkerBody(**asdict(worker)) for worker in seen]
+        look = services.health or partial(pinged_health, services.registry)
+        health = await look()
+        workers = [WorkerBody(**asdict(worker)) for worker in health.workers]
         return Reply(
             HealthBody.model_validate(
                 {
-                    "status": status if seen else "starting",
+                    "status": health.status,
                     "version": __version__,
                     "workers": workers,
                 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from synapse.application.direct import DirectLane
 from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
+from synapse.application.health import Health
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.submit import Submitter
@@ -24,7 +25,8 @@ class Services:
     `abort` stops a running job's work where its runner can be reached; `metrics` renders the
     Prometheus exposition; `max_wait_s` is how long the front door can hold a request that waits
     for a job, `max_direct_s` one that is answered on the spot. `file_link` says where else a file
-    is to be read that the front door could not answer with.
+    is to be read that the front door could not answer with. `health` looks at the fleet; without
+    it what the pinger saw is all that is told.
     """
 
     submitter: Submitter
@@ -41,3 +43,4 @@ class Services:
     abort: Callable[[JobId], None]
     metrics: Callable[[], Awaitable[str]]
     max_direct_s: float = 600.0
+    health: Callable[[], Awaitable[Health]] | None = None

@@ -1,0 +1,100 @@
+"""How the service is: what the pinger saw, and which pools are not up that should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from synapse.domain.model import WorkerHealth
+from synapse.domain.pool import Pool
+from synapse.domain.worker import Worker
+from synapse.ports import Capacity, Clock, Registry, WorkerRegistry
+
+
+class Status(StrEnum):
+    """The service in one word."""
+
+    OK = "ok"
+    """All that should be up is; a pool of which nothing is asked may be at zero."""
+    STARTING = "starting"
+    DEGRADED = "degraded"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The service as it is, and the (model, pool)s that were looked at."""
+
+    status: Status
+    workers: Sequence[WorkerHealth]
+
+
+def _no_troubles() -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class FleetHealth:
+    """Looks at every model in every pool; `troubles` says why a pool's last worker failed."""
+
+    registry: Registry
+    workers: WorkerRegistry
+    capacity: Capacity
+    clock: Clock
+    troubles: Callable[[], Mapping[str, str]] = _no_troubles
+
+    async def look(self) -> Health:
+        """How it is now.
+
+        Raises:
+            Unavailable: it could not be read.
+        """
+        pinged = {(seen.model, seen.pool): seen for seen in await self.registry.health()}
+        alive = await self.workers.workers(self.clock())
+        found: list[WorkerHealth] = []
+        is_waiting = False
+        for spec in await self.registry.models():
+            for pool in await self.registry.pools(spec.name):
+                ping = pinged.get((spec.name, pool.name))
+                if not await self._is_up(spec.name, pool, alive):
+                    missing = await self._missing(spec.name, pool, alive)
+                    found.extend([missing] if missing else [])
+                    is_waiting |= missing is None and pool.min_workers > 0
+                elif ping is None:
+                    is_waiting = True
+                else:
+                    found.append(ping)
+        return Health(_status(found, is_waiting), found)
+
+    async def _is_up(self, model: str, pool: Pool, alive: Sequence[Worker]) -> bool:
+        if pool.is_fixed:
+            return True
+        return any(worker.pool == pool.name and worker.has(model) for worker in alive)
+
+    async def _missing(
+        self, model: str, pool: Pool, alive: Sequence[Worker]
+    ) -> WorkerHealth | None:
+        """What is wrong with a pool that has nobody up; None where that is as it should be."""
+        size = await self.capacity.size(pool)
+        trouble = self.troubles().get(pool.name, "")
+        if size.desired == 0 or (size.starting > 0 and not trouble):
+            return None
+        details = [worker.detail for worker in alive if worker.pool == pool.name and worker.detail]
+        detail = trouble or next(iter(details), "no worker of the pool is up")
+        return WorkerHealth(model, pool.name, False, 0.0, self.clock(), detail)
+
+
+async def pinged_health(registry: Registry) -> Health:
+    """How it is by the pinger alone, for whoever knows nothing of workers.
+
+    Raises:
+        Unavailable: it could not be read.
+    """
+    found = await registry.health()
+    return Health(_status(found, is_waiting=True), found)
+
+
+def _status(found: Sequence[WorkerHealth], is_waiting: bool) -> Status:
+    if not all(seen.healthy for seen in found):
+        return Status.DEGRADED
+    return Status.STARTING if is_waiting and not found else Status.OK
