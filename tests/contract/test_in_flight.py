@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from synapse.domain.job import SlaTier
+from synapse.domain.window import Traffic
 from synapse.ports import Entry, InFlight
 from tests.fakes import FakeClock
 
+MINUTE_S = 60.0
 SOON_S = 60.0
 LATER_S = 600.0
 ROUNDED_UP_BY_S = 60.0
@@ -95,6 +98,46 @@ async def test_the_pools_of_a_model_are_counted_apart(
     await in_flight.leave(slow)
     assert await in_flight.count("echo", "cpu") == 0
     assert await in_flight.count("echo", "gpu") == 1
+
+
+async def test_bronze_is_told_apart_and_what_better_tiers_had_is_remembered(
+    in_flight: InFlight, clock: FakeClock
+) -> None:
+    async def enter(items: int, tier: SlaTier) -> Entry:
+        entry = await in_flight.enter("echo", "cpu", items, 100, clock() + LATER_S, tier)
+        assert entry is not None
+        assert entry.tier is tier
+        return entry
+
+    bronze = await enter(5, SlaTier.BRONZE)
+    assert await in_flight.traffic_of("echo", "cpu") == Traffic(0, 5, 0, SlaTier.BRONZE)
+
+    silver = await enter(2, SlaTier.SILVER)
+    assert await in_flight.traffic_of("echo", "cpu") == Traffic(2, 5, 2, SlaTier.SILVER)
+
+    gold = await enter(1, SlaTier.GOLD)
+    await in_flight.leave(silver)
+    assert await in_flight.traffic_of("echo", "cpu") == Traffic(1, 5, 3, SlaTier.GOLD)
+
+    await in_flight.leave(gold)
+    await in_flight.leave(bronze)
+    assert await in_flight.traffic_of("echo", "cpu") == Traffic(0, 0, 3, SlaTier.GOLD)
+    assert await in_flight.traffic_of("echo", "gpu") == Traffic()
+    clock.advance(2 * MINUTE_S)
+    assert await in_flight.traffic_of("echo", "cpu") == Traffic()
+
+
+async def test_bronze_of_a_crashed_holder_comes_back_too(
+    in_flight: InFlight, clock: FakeClock
+) -> None:
+    bronze = await in_flight.enter("echo", "cpu", 5, 100, clock() + SOON_S, SlaTier.BRONZE)
+    assert bronze is not None
+    clock.now = bronze.expires_at
+    assert await in_flight.traffic_of("echo", "cpu") == Traffic()
+
+    await entered(in_flight, clock, items=1)
+
+    assert await in_flight.traffic_of("echo", "cpu") == Traffic(1, 0, 1, SlaTier.SILVER)
 
 
 async def test_what_a_crashed_holder_had_comes_back(in_flight: InFlight, clock: FakeClock) -> None:

@@ -10,7 +10,7 @@ from synapse.adapters.local.slots import SlotLedger
 from synapse.application.counted import CountedEngine
 from synapse.domain.errors import Unavailable
 from synapse.domain.inference import ModelInput
-from synapse.domain.job import JobId
+from synapse.domain.job import JobId, SlaTier
 from synapse.ports import Entry, InferenceRequest
 from tests.factories import a_model, a_pool
 from tests.fakes import FakeClock, ScriptedEngine
@@ -61,7 +61,13 @@ class Unreachable(SlotLedger):
     """A count that cannot be had."""
 
     async def enter(
-        self, model: str, pool: str, items: int, limit: int, expires_at: float
+        self,
+        model: str,
+        pool: str,
+        items: int,
+        limit: int,
+        expires_at: float,
+        tier: SlaTier = SlaTier.SILVER,
     ) -> Entry | None:
         raise Unavailable("the count is away")
 

@@ -93,6 +93,14 @@ class SlaTier(StrEnum):
     SILVER = "silver"
     BRONZE = "bronze"
 
+    @property
+    def rank(self) -> int:
+        """0 is the best."""
+        return _TIER_RANKS[self]
+
+
+_TIER_RANKS = {SlaTier.GOLD: 0, SlaTier.SILVER: 1, SlaTier.BRONZE: 2}
+
 
 @dataclass(frozen=True, slots=True)
 class Payload:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from synapse.domain.job import SlaTier
+from synapse.domain.window import Traffic
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -20,13 +23,20 @@ class Entry:
     items: int
     ahead: int
     expires_at: float
+    tier: SlaTier = SlaTier.SILVER
 
 
 class InFlight(Protocol):
     """Counts the items in flight of each model in each pool, over all who serve it."""
 
     async def enter(
-        self, model: str, pool: str, items: int, limit: int, expires_at: float
+        self,
+        model: str,
+        pool: str,
+        items: int,
+        limit: int,
+        expires_at: float,
+        tier: SlaTier = SlaTier.SILVER,
     ) -> Entry | None:
         """Count `items` more, unless more than `limit` would then be in flight there (None).
 
@@ -37,6 +47,14 @@ class InFlight(Protocol):
 
     async def leave(self, entry: Entry) -> None:
         """Count the entry no more; one that has left or expired is ignored. Raises nothing."""
+        ...
+
+    async def traffic_of(self, model: str, pool: str) -> Traffic:
+        """What is in flight now by tiers, and what the better ones had lately.
+
+        Raises:
+            Unavailable: they could not be counted.
+        """
         ...
 
     async def count(self, model: str, pool: str) -> int:

@@ -4,7 +4,9 @@ One item a model and pool, one write to enter, one to leave.
 
 The item holds a total, and for each minute in which entries expire the sum of theirs. A minute
 that has passed is what crashed holders have left behind: whoever comes by takes it off the total.
-So the item stays small, and the total is always the sum of its minutes.
+So the item stays small, and the total is always the sum of its minutes. Bronze is counted once
+more by itself, in the same writes. The most that better tiers had at once stands by the minute in
+which they came; one more write whenever it is outdone.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from botocore.exceptions import ClientError
 from synapse.adapters.aws.calls import call, error_code
 from synapse.adapters.aws.items import attributes, plain, read_item
 from synapse.domain.errors import Unavailable
+from synapse.domain.job import SlaTier
+from synapse.domain.window import LOOK_BACK_S, Traffic
 from synapse.ids import new_id
 from synapse.ports import Clock, Entry
 
@@ -30,9 +34,10 @@ logger = logging.getLogger(__name__)
 
 MINUTE_S = 60.0
 MINUTE_PREFIX = "until_"
+BRONZE_MINUTE_PREFIX = "bronze_until_"
+PEAK_PREFIX = "peak_"
 RETENTION_S = 86_400.0
 """The item of a model and pool that nobody has asked for so long is dropped."""
-
 
 _Key = Mapping[str, str]
 
@@ -47,22 +52,30 @@ class DynamoInFlight:
         self._held: set[str] = set()
 
     async def enter(
-        self, model: str, pool: str, items: int, limit: int, expires_at: float
+        self,
+        model: str,
+        pool: str,
+        items: int,
+        limit: int,
+        expires_at: float,
+        tier: SlaTier = SlaTier.SILVER,
     ) -> Entry | None:
         """See the port."""
         key = _key(model, pool)
         minute = math.ceil(expires_at / MINUTE_S)
-        counted = await self._add(key, items, limit, minute)
+        counted = await self._add(key, items, limit, minute, tier)
         if counted is None:
             if not await self._drop_passed(key, await self._read(key)):
                 return None
-            counted = await self._add(key, items, limit, minute)
+            counted = await self._add(key, items, limit, minute, tier)
             if counted is None:
                 return None
         else:
             await self._drop_passed(key, counted)
-        ahead = self._live(counted) - items
-        entry = Entry(new_id(), model, pool, items, ahead, expires_at=minute * MINUTE_S)
+        if tier is not SlaTier.BRONZE:
+            await self._note_peak(key, counted)
+        ahead = self._live(counted, "total", MINUTE_PREFIX) - items
+        entry = Entry(new_id(), model, pool, items, ahead, minute * MINUTE_S, tier)
         self._held.add(entry.id)
         return entry
 
@@ -71,16 +84,16 @@ class DynamoInFlight:
         if entry.id not in self._held:
             return
         self._held.discard(entry.id)
-        minute = _attribute(round(entry.expires_at / MINUTE_S))
+        names = _names(round(entry.expires_at / MINUTE_S), entry.tier)
         try:
             await call(
                 self._client.update_item,
                 TableName=self._table,
                 Key=attributes(_key(entry.model, entry.pool)),
-                UpdateExpression="ADD #total :less, #minute :less",
+                UpdateExpression=_adding(names, ":less"),
                 # Gone with its minute: then it is off the total already.
                 ConditionExpression="#minute >= :items",
-                ExpressionAttributeNames={"#total": "total", "#minute": minute},
+                ExpressionAttributeNames=names,
                 ExpressionAttributeValues=attributes(
                     {":less": -entry.items, ":items": entry.items}
                 ),
@@ -93,32 +106,41 @@ class DynamoInFlight:
 
     async def count(self, model: str, pool: str) -> int:
         """See the port."""
-        return self._live(await self._read(_key(model, pool)))
+        return self._live(await self._read(_key(model, pool)), "total", MINUTE_PREFIX)
 
-    async def _add(self, key: _Key, items: int, limit: int, minute: int) -> dict[str, Any] | None:
+    async def traffic_of(self, model: str, pool: str) -> Traffic:
+        """See the port; what was in flight lately is remembered for one to two minutes."""
+        item, now = await self._read(_key(model, pool)), self._clock()
+        better, bronze = self._better(item), self._live(item, "bronze", BRONZE_MINUTE_PREFIX)
+        minute = int(now // MINUTE_S)
+        peaks = [int(item.get(f"{PEAK_PREFIX}{each}", 0)) for each in (minute, minute - 1)]
+        peak = max(better, *peaks)
+        best = SlaTier.BRONZE if peak == 0 else SlaTier.SILVER
+        if peak and float(item.get("gold_at", 0)) > now - LOOK_BACK_S:
+            best = SlaTier.GOLD
+        return Traffic(better, bronze, peak, best)
+
+    async def _add(
+        self, key: _Key, items: int, limit: int, minute: int, tier: SlaTier
+    ) -> dict[str, Any] | None:
         """The item with `items` more in it; None if that would be beyond `limit`."""
         if items > limit:
             return None
         now = self._clock()
+        names = _names(minute, tier)
+        gold = ", gold_at = :now" if tier is SlaTier.GOLD else ""
+        values = {":items": items, ":room": limit - items, ":ttl": math.ceil(now + RETENTION_S)}
+        if gold:
+            values[":now"] = math.floor(now)
         try:
             answer = await call(
                 self._client.update_item,
                 TableName=self._table,
                 Key=attributes(key),
-                UpdateExpression="SET #ttl = :ttl ADD #total :items, #minute :items",
+                UpdateExpression=f"SET #ttl = :ttl{gold} {_adding(names, ':items')}",
                 ConditionExpression="attribute_not_exists(#total) OR #total <= :room",
-                ExpressionAttributeNames={
-                    "#total": "total",
-                    "#minute": _attribute(minute),
-                    "#ttl": "ttl",
-                },
-                ExpressionAttributeValues=attributes(
-                    {
-                        ":items": items,
-                        ":room": limit - items,
-                        ":ttl": math.ceil(now + RETENTION_S),
-                    }
-                ),
+                ExpressionAttributeNames={**names, "#ttl": "ttl"},
+                ExpressionAttributeValues=attributes(values),
                 ReturnValues="ALL_NEW",
             )
         except ClientError as error:
@@ -126,6 +148,36 @@ class DynamoInFlight:
                 return None
             raise
         return plain(answer["Attributes"])
+
+    async def _note_peak(self, key: _Key, item: Mapping[str, Any]) -> None:
+        """Write down what the better tiers have now, if it is their most in this minute."""
+        better, minute = self._better(item), int(self._clock() // MINUTE_S)
+        peak = f"{PEAK_PREFIX}{minute}"
+        if better <= int(item.get(peak, 0)):
+            return
+        old = [
+            name
+            for name in item
+            if name.startswith(PEAK_PREFIX) and int(name.removeprefix(PEAK_PREFIX)) < minute - 1
+        ]
+        names = {"#peak": peak, **{f"#o{number}": name for number, name in enumerate(old)}}
+        removed = ", ".join(name for name in names if name != "#peak")
+        try:
+            await call(
+                self._client.update_item,
+                TableName=self._table,
+                Key=attributes(key),
+                UpdateExpression="SET #peak = :better" + (f" REMOVE {removed}" if removed else ""),
+                ConditionExpression="attribute_not_exists(#peak) OR #peak < :better",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=attributes({":better": better}),
+            )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+        except Unavailable:
+            # It must not cost an entry that is in already.
+            logger.warning("peak not noted", exc_info=True)
 
     async def _read(self, key: _Key) -> dict[str, Any]:
         return await read_item(self._client, self._table, key) or {}
@@ -135,21 +187,28 @@ class DynamoInFlight:
 
         Exactly once: only while each of them still holds what was read.
         """
-        passed = self._passed(item)
+        passed = self._passed(item, MINUTE_PREFIX)
         if not passed:
             return False
-        names = {f"#m{number}": minute for number, minute in enumerate(passed)}
-        values = {f":m{number}": items for number, items in enumerate(passed.values())}
+        bronze = self._passed(item, BRONZE_MINUTE_PREFIX)
+        both = {**passed, **bronze}
+        names = {f"#m{number}": minute for number, minute in enumerate(both)}
+        values = {f":m{number}": items for number, items in enumerate(both.values())}
         same = [f"{name} = {value}" for name, value in zip(names, values, strict=True)]
+        values[":less"] = -sum(passed.values())
+        adding = "ADD #total :less"
+        if bronze:
+            adding += ", bronze :bronze"
+            values[":bronze"] = -sum(bronze.values())
         try:
             await call(
                 self._client.update_item,
                 TableName=self._table,
                 Key=attributes(key),
-                UpdateExpression=f"ADD #total :less REMOVE {', '.join(names)}",
+                UpdateExpression=f"{adding} REMOVE {', '.join(names)}",
                 ConditionExpression=" AND ".join(same),
                 ExpressionAttributeNames={"#total": "total", **names},
-                ExpressionAttributeValues=attributes({":less": -sum(passed.values()), **values}),
+                ExpressionAttributeValues=attributes(values),
             )
         except ClientError as error:
             if error_code(error) != "ConditionalCheckFailedException":
@@ -160,16 +219,19 @@ class DynamoInFlight:
             return False
         return any(passed.values())
 
-    def _live(self, item: Mapping[str, Any]) -> int:
-        return int(item.get("total", 0)) - sum(self._passed(item).values())
+    def _better(self, item: Mapping[str, Any]) -> int:
+        bronze = self._live(item, "bronze", BRONZE_MINUTE_PREFIX)
+        return self._live(item, "total", MINUTE_PREFIX) - bronze
 
-    def _passed(self, item: Mapping[str, Any]) -> dict[str, int]:
+    def _live(self, item: Mapping[str, Any], total: str, prefix: str) -> int:
+        return int(item.get(total, 0)) - sum(self._passed(item, prefix).values())
+
+    def _passed(self, item: Mapping[str, Any], prefix: str) -> dict[str, int]:
         now = self._clock()
         return {
             name: items
             for name, items in item.items()
-            if name.startswith(MINUTE_PREFIX)
-            and int(name.removeprefix(MINUTE_PREFIX)) * MINUTE_S <= now
+            if name.startswith(prefix) and int(name.removeprefix(prefix)) * MINUTE_S <= now
         }
 
 
@@ -177,6 +239,13 @@ def _key(model: str, pool: str) -> _Key:
     return {"pk": f"in-flight#{model}#{pool}", "sk": "total"}
 
 
-def _attribute(minute: int) -> str:
-    """The attribute of the entries that expire at the end of that minute."""
-    return f"{MINUTE_PREFIX}{minute}"
+def _names(minute: int, tier: SlaTier) -> dict[str, str]:
+    """The attributes that count an entry that expires at the end of that minute."""
+    names = {"#total": "total", "#minute": f"{MINUTE_PREFIX}{minute}"}
+    if tier is SlaTier.BRONZE:
+        names |= {"#bronze": "bronze", "#bronze_minute": f"{BRONZE_MINUTE_PREFIX}{minute}"}
+    return names
+
+
+def _adding(names: Mapping[str, str], value: str) -> str:
+    return "ADD " + ", ".join(f"{name} {value}" for name in names)
