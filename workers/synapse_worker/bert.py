@@ -58,23 +58,30 @@ class BertConfig:
         )
 
 
-def sentence_encoder(folder: Path, config: BertConfig) -> bytes:
-    """The model file's bytes.
+class Encoder:
+    """The graph in FP32 with fused operators; others are made by writing its parts otherwise.
 
     Inputs: `input_ids` INT32 [rows, tokens], padded on the right; `lengths` INT32 [rows], tokens
     in each; `weights` FP32 [rows, 1, tokens], one over the length for each token, 0 for padding.
     Output: `embedding` FP32 [rows, hidden], each of length one.
     """
-    return _Encoder(read_tensors(folder / "model.safetensors"), config).build()
 
-
-class _Encoder:
     def __init__(self, tensors: Mapping[str, NDArray[Any]], config: BertConfig) -> None:
         self._tensors = tensors
         self._config = config
         self._graph = Graph("sentence-encoder")
 
+    @classmethod
+    def of(cls, folder: Path, config: BertConfig) -> Self:
+        """The encoder of a model's folder.
+
+        Raises:
+            WorkerError: its weights cannot be read.
+        """
+        return cls(read_tensors(folder / "model.safetensors"), config)
+
     def build(self) -> bytes:
+        """The model file's bytes."""
         graph, config = self._graph, self._config
         graph.input(INPUT_IDS, ElementType.INT32, ["rows", "tokens"])
         graph.input(LENGTHS, ElementType.INT32, ["rows"])
@@ -111,30 +118,37 @@ class _Encoder:
         )
 
     def _layer(self, name: str, hidden: str) -> str:
-        graph = self._graph
-        attended = graph.node(
-            "Attention",
-            [hidden, *self._query_key_value(f"{name}attention.self."), LENGTHS],
-            domain=FUSED,
-            num_heads=self._config.heads,
-        )
+        attended = self._attended(f"{name}attention.self.", hidden)
         projected = self._product(f"{name}attention.output.dense", attended)
         hidden = self._add_and_norm(f"{name}attention.output.", projected, hidden)
         inner = self._product(f"{name}intermediate.dense", hidden)
-        bias = self._weight(f"{name}intermediate.dense.bias")
-        inner = graph.node("BiasGelu", [inner, bias], domain=FUSED)
+        inner = self._gelu(inner, self._weight(f"{name}intermediate.dense.bias"))
         outer = self._product(f"{name}output.dense", inner)
         return self._add_and_norm(f"{name}output.", outer, hidden)
 
-    def _query_key_value(self, name: str) -> tuple[str, str]:
-        """The three projections side by side, as the fused attention wants them."""
+    def _attended(self, name: str, hidden: str) -> str:
+        weights, biases = self._query_key_value(name)
+        graph = self._graph
+        return graph.node(
+            "Attention",
+            [
+                hidden,
+                graph.weight(f"{name}weight", weights),
+                graph.weight(f"{name}bias", biases),
+                LENGTHS,
+            ],
+            domain=FUSED,
+            num_heads=self._config.heads,
+        )
+
+    def _query_key_value(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The weights and biases of the three projections, side by side."""
         parts = [f"{name}{part}" for part in ("query", "key", "value")]
         weights = np.concatenate([self._tensor(f"{part}.weight").T for part in parts], axis=1)
-        biases = np.concatenate([self._tensor(f"{part}.bias") for part in parts])
-        return (
-            self._graph.weight(f"{name}weight", weights),
-            self._graph.weight(f"{name}bias", biases),
-        )
+        return weights, np.concatenate([self._tensor(f"{part}.bias") for part in parts])
+
+    def _gelu(self, value: str, bias: str) -> str:
+        return self._graph.node("BiasGelu", [value, bias], domain=FUSED)
 
     def _product(self, name: str, value: str) -> str:
         weight = self._graph.weight(f"{name}.weight", self._tensor(f"{name}.weight").T)

@@ -7,10 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 # Spreading a few sentences over threads costs more than reading them. Read at the first use.
@@ -18,24 +17,31 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer
 
-from synapse_worker.backends.parameters import numbers, package_folders
-from synapse_worker.bert import EMBEDDING, INPUT_IDS, LENGTHS, WEIGHTS, BertConfig, sentence_encoder
+from synapse_worker.artifacts.encoders import PRECISIONS, encoder_file, session
+from synapse_worker.backends.parameters import numbers
+from synapse_worker.bert import EMBEDDING, INPUT_IDS, LENGTHS, WEIGHTS, BertConfig
 from synapse_worker.errors import InvalidRequest, WorkerError
+from synapse_worker.model_folder import find_folder
 from synapse_worker.runs import runs
 
-MODEL_FOLDER = "model"
 NO_TOKEN = -1
-PLACES = frozenset({"model_path", "model_package"})
-SETTINGS = PLACES | {"max_tokens", "run_tokens", "threads"}
+TEXTS = frozenset({"model_path", "model_package", "precision", "artifacts"})
+SETTINGS = TEXTS | {"max_tokens", "run_tokens", "threads"}
 
 Tokens = Sequence[int] | NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class EmbedderSettings:
-    """How one model is run; `run_tokens` bounds the padded tokens of one run of the session."""
+    """How one model is run; `run_tokens` bounds the padded tokens of one run of the session.
+
+    `artifacts` is a folder with what was prepared for this machine (`synapse_worker.artifacts`);
+    without one the graph is written and optimised at each start.
+    """
 
     folder: Path
+    precision: str = "fp32"
+    artifacts: Path | None = None
     max_tokens: int = 512
     run_tokens: int = 2048
     threads: int = 0
@@ -43,23 +49,13 @@ class EmbedderSettings:
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Self:
         """Read them from a model's configuration."""
-        counts = numbers(parameters, SETTINGS, PLACES)
-        return cls(folder=_find_folder(parameters), **counts)
-
-
-def _find_folder(parameters: Mapping[str, str]) -> Path:
-    """The model's folder: a path, or the folder `model` of a package."""
-    package = parameters.get("model_package", "")
-    folders = [folder / MODEL_FOLDER for folder in package_folders(package)]
-    if parameters.get("model_path"):
-        folders = [Path(parameters["model_path"])]
-    for folder in folders:
-        if (folder / "model.safetensors").is_file():
-            return folder
-    raise WorkerError(
-        f"No model.safetensors in {folders[0] if folders else f'package {package!r}'}",
-        "Install the package or correct model_path",
-    )
+        counts = numbers(parameters, SETTINGS, TEXTS)
+        precision = parameters.get("precision", "fp32")
+        if precision not in PRECISIONS:
+            raise WorkerError(f"precision {precision!r}", f"Choose from {', '.join(PRECISIONS)}")
+        artifacts = Path(parameters["artifacts"]) if parameters.get("artifacts") else None
+        folder = find_folder(parameters.get("model_path", ""), parameters.get("model_package", ""))
+        return cls(folder, precision, artifacts, **counts)
 
 
 class Embedder:
@@ -76,7 +72,8 @@ class Embedder:
         self._tokenizer.no_padding()
         # What the tokeniser puts around every text.
         self._start, self._end = self._tokenizer.encode("").ids
-        self._session = _session(sentence_encoder(settings.folder, config), threads)
+        found = encoder_file(settings.folder, config, settings.precision, settings.artifacts)
+        self._session = session(found, threads)
         self.dimensions = config.hidden
         self.embed(self.read_texts(["warm"]))
 
@@ -129,12 +126,3 @@ class Embedder:
         inputs = {INPUT_IDS: ids, LENGTHS: lengths, WEIGHTS: weights[:, None, :]}
         vectors: NDArray[np.float32] = self._session.run([EMBEDDING], inputs)[0]
         return vectors
-
-
-def _session(model: bytes, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A thread that spins while it waits takes the core from whoever has work for it.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

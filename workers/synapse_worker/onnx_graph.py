@@ -24,12 +24,16 @@ class ElementType(IntEnum):
     """What tensors hold, by ONNX's numbers."""
 
     FLOAT32 = 1
+    UINT8 = 2
+    INT8 = 3
     INT32 = 6
     INT64 = 7
 
 
 _ELEMENT_TYPES = {
     np.dtype(np.float32): ElementType.FLOAT32,
+    np.dtype(np.uint8): ElementType.UINT8,
+    np.dtype(np.int8): ElementType.INT8,
     np.dtype(np.int32): ElementType.INT32,
     np.dtype(np.int64): ElementType.INT64,
 }

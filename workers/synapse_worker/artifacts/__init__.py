@@ -1,0 +1,1 @@
+"""What is prepared for one kind of accelerator before a model is served on it."""

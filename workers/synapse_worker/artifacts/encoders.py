@@ -1,0 +1,119 @@
+"""Sentence encoders as ONNX files: optimised for this machine, in FP32 or in eight bits."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from platform import machine
+from typing import Any
+
+import onnxruntime
+
+from synapse_worker.bert import BertConfig, Encoder
+from synapse_worker.bert_int8 import Int8Encoder
+from synapse_worker.errors import WorkerError
+
+PRECISIONS: Mapping[str, type[Encoder]] = {"fp32": Encoder, "int8": Int8Encoder}
+PROVIDERS = ["CPUExecutionProvider"]
+STAMP_FILE = "artifact.json"
+
+INSTRUCTIONS = frozenset(
+    {
+        *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16"),
+        *("asimddp", "i8mm", "sve", "bf16"),
+    }
+)
+"""Of x86 and of Arm: those that ONNX Runtime has kernels for."""
+
+
+def prepare(folder: Path, precision: str, to: Path) -> Path:
+    """Write the encoder of a model's folder, as ONNX Runtime optimises it for this machine.
+
+    Raises:
+        WorkerError: the model cannot be read, or the file not be written.
+    """
+    config = BertConfig.read(folder)
+    path = to / f"{precision}.onnx"
+    options = _options(threads=1)
+    # Its last level also fits the file to the instructions that this processor has.
+    options.optimized_model_filepath = str(path)
+    # It warns that the file is for this machine, which is why the stamp says which.
+    options.log_severity_level = 3
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        onnxruntime.InferenceSession(_written(folder, config, precision), options, PROVIDERS)
+        stamps = {**_stamps(to), precision: _stamp(folder)}
+        (to / STAMP_FILE).write_text(json.dumps(stamps, indent=2), encoding="utf-8")
+    except OSError as error:
+        raise WorkerError(f"{to} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def encoder_file(
+    folder: Path, config: BertConfig, precision: str, artifacts: Path | None
+) -> bytes | str:
+    """What a session is made of: the path of what was prepared, or the graph as it is written now.
+
+    Raises:
+        WorkerError: the model cannot be read; or what was prepared is not for this model, on this
+            machine, by this ONNX Runtime.
+    """
+    if artifacts is None:
+        return _written(folder, config, precision)
+    path = artifacts / f"{precision}.onnx"
+    stamp = _stamps(artifacts).get(precision)
+    again = f"Run python -m synapse_worker.artifacts onnx --precision {precision} again here"
+    if stamp is None or not path.is_file():
+        raise WorkerError(f"{artifacts} has no encoder in {precision}", again)
+    for key, value in _stamp(folder).items():
+        if stamp.get(key) != value:
+            raise WorkerError(
+                f"{path} was prepared for {key} {stamp.get(key)!r}, this is {value!r}", again
+            )
+    return str(path)
+
+
+def session(model: bytes | str, threads: int) -> Any:
+    """A session over a model file or its bytes."""
+    return onnxruntime.InferenceSession(model, _options(threads), PROVIDERS)
+
+
+def _options(threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A thread that spins while it waits takes the core from whoever has work for it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _written(folder: Path, config: BertConfig, precision: str) -> bytes:
+    return PRECISIONS[precision].of(folder, config).build()
+
+
+def _stamp(folder: Path) -> dict[str, object]:
+    """What a file was prepared from, and for."""
+    weights = (folder / "model.safetensors").stat()
+    return {
+        "model": folder.name,
+        "weights_bytes": weights.st_size,
+        "onnxruntime": onnxruntime.__version__,
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    """The kind of processor and what matters of its instructions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    known = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return " ".join([machine(), *sorted(INSTRUCTIONS.intersection(known.split()))])
+
+
+def _stamps(artifacts: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((artifacts / STAMP_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
