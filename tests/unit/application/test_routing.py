@@ -11,7 +11,7 @@ from synapse.application.routing import affinity_of, need_of
 from synapse.application.run_batch import BatchRunner
 from synapse.domain.errors import EngineUnavailable
 from synapse.domain.inference import ChatMessage, ModelInput
-from synapse.domain.job import JobState, SlaTier
+from synapse.domain.job import JobId, JobState, SlaTier
 from synapse.domain.model import ModelSpec, ServiceSample
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
@@ -148,7 +148,7 @@ def test_conversations_with_the_same_beginning_have_the_same_affinity() -> None:
     assert need_of(LLM, ModelInput("hello"), SlaTier.GOLD, affinity="u-1").affinity == "u-1"
 
 
-async def batch_of(world: ToyFleetWorld, jobs: int, model: str) -> tuple[BatchRunner, list[str]]:
+async def batch_of(world: ToyFleetWorld, jobs: int, model: str) -> tuple[BatchRunner, list[JobId]]:
     store = MemoryJobStore(world.clock)
     ids = []
     for _ in range(jobs):

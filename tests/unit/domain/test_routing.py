@@ -35,9 +35,11 @@ def a_view(name: str = "cpu", **changes: Any) -> PoolView:
     usd = changes.pop("usd", 1.0)
     ms = changes.pop("ms", 20.0)
     fields: dict[str, Any] = {"accelerator": "cpu", "min_workers": 0, "max_workers": 4}
-    pool = Pool(name, price_per_hour_usd=usd, **{**fields, **pool_fields})
+    fields |= pool_fields
+    pool = Pool(name, price_per_hour_usd=usd, **fields)
     profile = None if ms is None else a_profile(name, ms)
-    return PoolView(pool, **{"slots": 8, "ready": 1, "profile": profile, **changes})
+    view: dict[str, Any] = {"slots": 8, "ready": 1, "profile": profile, **changes}
+    return PoolView(pool, **view)
 
 
 def names(decision: Decision) -> list[str]:
