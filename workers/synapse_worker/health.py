@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 
 
 async def http_status(host: str, port: int, path: str, timeout_s: float) -> int | None:
@@ -27,16 +28,21 @@ async def http_call(
         reader, writer = await asyncio.open_connection(host, int(port))
         try:
             writer.write(_request(address, path, body))
-            raw = await reader.read()
+            return await _answer(reader)
+        except (asyncio.IncompleteReadError, ValueError) as error:
+            raise ConnectionResetError(f"{address} broke off its answer") from error
         finally:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-    head, _, content = raw.partition(b"\r\n\r\n")
-    parts = head.split(maxsplit=2)
-    if len(parts) < 2 or not parts[1].isdigit():
-        raise ConnectionResetError(f"{address} broke off its answer")
-    return int(parts[1]), content
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """By its length: after a POST, Triton leaves the connection open whatever it was told."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+    length = re.search(r"^content-length:\s*(\d+)", head, re.M)
+    body = await (reader.readexactly(int(length[1])) if length else reader.read())
+    return int(head.split(maxsplit=2)[1]), body
 
 
 def _request(address: str, path: str, body: bytes | None) -> bytes:

@@ -73,17 +73,24 @@ def _links(config: WorkerConfig, runtime: TritonRuntime | None) -> dict[str, Pat
     return links
 
 
-def safe_folder(wanted: Path) -> Path:
-    """The folder, made if need be, or one of this user's whose name no shell would misread."""
+def safe_path(wanted: Path) -> Path:
+    """The folder, or one of this user's whose name no shell would misread."""
     wanted = wanted.absolute()
     if SHELL_SAFE.fullmatch(str(wanted)):
-        wanted.mkdir(parents=True, exist_ok=True)
         return wanted
-    fallback = Path(tempfile.gettempdir()) / f"synapse-worker-{os.getuid()}"
-    fallback.mkdir(mode=0o700, exist_ok=True)
-    if fallback.stat().st_uid != os.getuid():  # someone else's: its links would be theirs to move
-        raise WorkerError(f"{fallback} belongs to another user", "Choose another state folder")
-    return fallback
+    return Path(tempfile.gettempdir()) / f"synapse-worker-{os.getuid()}"
+
+
+def safe_folder(wanted: Path) -> Path:
+    """The same, made if it is not there."""
+    path = safe_path(wanted)
+    if path == wanted.absolute():
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_uid != os.getuid():  # someone else's: its links would be theirs to move
+        raise WorkerError(f"{path} belongs to another user", "Choose another state folder")
+    return path
 
 
 def _publish(target: Path, links: Mapping[str, Path]) -> Path:

@@ -1,20 +1,39 @@
 """Owns a worker: its Triton, the models in it, and what is told of both."""
 
+import asyncio
+import contextlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.snapshot import AgentState, CacheLevel, ModelStatus, Snapshot
+from synapse_worker.agent.errors import NotNow
+from synapse_worker.agent.folder import ModelFolder
+from synapse_worker.agent.known import Doing, Known
+from synapse_worker.agent.memory import free_bytes, model_bytes, tree_bytes
+from synapse_worker.agent.models import Models
+from synapse_worker.agent.readings import Readings
+from synapse_worker.agent.shelf import Shelf
+from synapse_worker.agent.snapshot import AgentState, ModelStatus, Snapshot
+from synapse_worker.agent.triton_models import TritonModels
+from synapse_worker.cache import CacheLevel, ModelCache
 from synapse_worker.errors import WorkerError
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
 
-STATES = {
-    WorkerState.STOPPED: AgentState.DEGRADED,
-    WorkerState.STARTING: AgentState.LOADING,
-    WorkerState.RESTARTING: AgentState.DEGRADED,
-    WorkerState.STOPPING: AgentState.DEGRADED,
-    WorkerState.FAILED: AgentState.DEGRADED,
-}
+logger = logging.getLogger(__name__)
+
+TIDY_INTERVAL_S = 10.0
+DRAIN_POLL_S = 0.1
+
+
+@dataclass
+class _Vitals:
+    """What was last measured of a Triton that is up."""
+
+    readings: Readings = field(default_factory=Readings)
+    memory_bytes: int | None = None
+    free_bytes: int | None = None
 
 
 class Agent:
@@ -27,11 +46,28 @@ class Agent:
         self, config: AgentConfig, on_change: Callable[[Snapshot], None] | None = None
     ) -> None:
         """Nothing is started yet. `on_change` is told whenever something worth telling changed."""
+        folder = ModelFolder(config.worker.state_dir)
+        worker = replace(config.worker, model_folder=folder.path)
+        cache = ModelCache(config.cache) if config.cache is not None else None
         self._config = config
         self._on_change = on_change
-        self._supervisor = Supervisor(config.worker, on_change=self._supervisor_changed)
+        self._supervisor = Supervisor(worker, on_change=self._supervisor_changed)
+        self._triton = TritonModels(self._supervisor, worker.ready_timeout_s)
+        self._models = Models(
+            config,
+            Shelf(worker, cache),
+            folder,
+            self._triton,
+            self._model_bytes,
+            self._models_changed,
+        )
+        self._vitals = _Vitals()
         self._started_at = time.time()
+        self._is_started = False
         self._is_draining = False
+        self._changed = asyncio.Event()
+        self._told: object = None
+        self._loop: asyncio.Task[None] | None = None
 
     @property
     def grpc_address(self) -> str:
@@ -50,12 +86,32 @@ class Agent:
         Raises:
             WorkerError: it could not; nothing is left running.
         """
+        if self._loop is not None:
+            raise WorkerError("The worker is already running", "Stop it first")
         self._started_at = time.time()
-        await self._supervisor.start()
+        self._is_draining = False
+        try:
+            await self._models.fetch_first()
+            await self._supervisor.start()
+        except BaseException:
+            await self._models.close()
+            raise
+        self._is_started = True
+        self._models.note_started()
+        self._loop = asyncio.create_task(self._look_after(), name=f"agent-{self._config.id}")
 
     async def stop(self) -> None:
         """Let running requests finish within `stop_timeout_s`, then end Triton."""
+        self._is_started = False
+        if self._loop is not None:
+            self._loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop
+            self._loop = None
         await self._supervisor.stop()
+        await self._models.close()
+        self._vitals = _Vitals()
+        self._tell()
 
     async def load(self, model: str, version: str | None = None) -> None:
         """Return once the model answers; one that is loaded answers already.
@@ -63,50 +119,181 @@ class Agent:
         Raises:
             WorkerError: it could not be had or loaded; the other models are not disturbed.
         """
-        if model not in self._config.worker.models:
-            raise WorkerError(f"{model!r} cannot be loaded", "Name it in the configuration")
+        if self._is_draining or not self._is_started:
+            raise NotNow(self._why_not(), "Ask another worker")
+        await self._models.load(model, version)
 
     async def unload(self, model: str) -> None:
-        """Return once the model is out of memory and what it was asked is answered."""
-        raise WorkerError(f"{model!r} cannot be unloaded", "")
+        """Return once the model is out of memory and what it was asked is answered.
 
-    async def drain(self) -> None:
-        """Be told as DEGRADED from now on; return when nothing is under way any more."""
+        Raises:
+            WorkerError: there is no such model, or it still works after `drain_timeout_s`.
+        """
+        await self._models.unload(model)
+
+    async def drain(self) -> bool:
+        """Be told as DEGRADED from now on; return when nothing is under way any more.
+
+        False: something still was after `drain_timeout_s`. The worker can only be stopped then.
+        """
         self._is_draining = True
         self._tell()
+        if not self._triton.is_up:
+            return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.drain_timeout_s):
+                await self._wait_quiet()
+        try:
+            # What Triton has in hand no metric tells; it lets go of a model when all is answered.
+            await self._models.empty()
+        except WorkerError as error:
+            logger.warning("%s: %s", self._config.id, error)
+            return False
+        return True
+
+    async def wait_failed(self) -> WorkerStatus:
+        """Return when Triton has died too often to be started again, and say of what."""
+        return await self._supervisor.wait_for(WorkerState.FAILED)
+
+    async def beats(self, period_s: float) -> AsyncIterator[Snapshot]:
+        """A snapshot now, at every change, and `period_s` after the last one; without end."""
+        while True:
+            changed = self._changed
+            yield self.snapshot()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(period_s):
+                    await changed.wait()
 
     def snapshot(self) -> Snapshot:
         """How the worker is."""
-        status = self._supervisor.status
+        status, readings = self._supervisor.status, self._vitals.readings
         return Snapshot(
             id=self._config.id,
             state=self._state(status),
             accelerator=self._config.accelerator,
             endpoint=self.endpoint,
-            models=tuple(self._models(status)),
+            models=tuple(self._model_status(known) for known in self._models.all()),
             at=time.time(),
             started_at=self._started_at,
             answered_at=self._supervisor.answered_at,
             has_failed=status.state is WorkerState.FAILED,
             detail="draining" if self._is_draining else status.cause,
             restarts=status.restarts,
+            pid=status.pid,
+            queue_length=readings.queue_length,
+            running=readings.running,
+            gpu_utilisation=readings.gpu_utilisation,
+            free_memory_bytes=_gpu_free(readings) or self._vitals.free_bytes,
+            memory_bytes=self._vitals.memory_bytes,
+            kv_cache_use=readings.kv_cache_use,
+            kv_cache_hit_rate=readings.kv_cache_hit_rate,
         )
 
     def _state(self, status: WorkerStatus) -> AgentState:
-        if self._is_draining:
+        """Of what is under way that which takes longest to be over."""
+        doing = {known.doing for known in self._models.all()}
+        is_down = self._is_started and status.state is not WorkerState.READY
+        if (
+            self._is_draining
+            or is_down
+            or status.state
+            in (
+                WorkerState.FAILED,
+                WorkerState.STOPPING,
+            )
+        ):
             return AgentState.DEGRADED
-        idle = AgentState.READY if self._config.worker.models else AgentState.IDLE
-        return STATES.get(status.state, idle)
+        if Doing.DOWNLOADING in doing:
+            return AgentState.DOWNLOADING
+        if Doing.LOADING in doing or status.state is WorkerState.STARTING:
+            return AgentState.LOADING
+        if status.state is not WorkerState.READY:
+            return AgentState.DEGRADED
+        if self._vitals.readings.queue_length + self._vitals.readings.running:
+            return AgentState.INFERRING
+        return AgentState.READY if self._models.loaded else AgentState.IDLE
 
-    def _models(self, status: WorkerStatus) -> list[ModelStatus]:
-        is_up = status.state is WorkerState.READY
-        level = CacheLevel.GPU_RESIDENT if is_up else CacheLevel.NVME_CACHED
-        endpoint = self.endpoint if is_up else ""
-        return [ModelStatus(name, "1", level, endpoint) for name in self._config.worker.models]
+    def _model_status(self, known: Known) -> ModelStatus:
+        is_there = known.is_loaded and self._triton.is_up
+        return ModelStatus(
+            name=known.name,
+            version=known.version,
+            level=CacheLevel.GPU_RESIDENT if is_there else known.level,
+            endpoint=self.endpoint if is_there else "",
+            is_pinned=self._config.is_pinned(known.name),
+            doing=known.doing,
+            progress=known.progress,
+            error=known.error,
+            memory_bytes=known.memory_bytes if known.takes_memory else None,
+            last_used_at=known.last_used_at,
+        )
+
+    async def _look_after(self) -> None:
+        """Measure, unload what nobody uses, keep the cache in order."""
+        tidy_at = 0.0
+        while True:
+            try:
+                await self._measure()
+                for model in self._models.overdue(self._vitals.readings, time.time()):
+                    await self._models.unload(model)
+                if time.monotonic() >= tidy_at:
+                    tidy_at = time.monotonic() + TIDY_INTERVAL_S
+                    await self._models.tidy()
+            except WorkerError as error:
+                logger.warning("%s: %s", self._config.id, error)
+            except Exception:
+                logger.exception("%s cannot look after its worker", self._config.id)
+            await asyncio.sleep(self._config.poll_interval_s)
+
+    async def _measure(self) -> None:
+        readings = await self._triton.readings() if self._triton.is_up else None
+        self._vitals.readings = readings or Readings()
+        if readings is not None:
+            self._models.note(readings, time.time())
+        self._models.measure()
+        pid = self._supervisor.status.pid
+        self._vitals.memory_bytes = tree_bytes(pid) if pid is not None else None
+        self._vitals.free_bytes = free_bytes()
+        self._tell()
+
+    async def _wait_quiet(self) -> None:
+        """Until the metrics have shown nothing twice: those who do not know yet may still come."""
+        quiet = 0
+        while quiet < 2 and self._triton.is_up:
+            readings = await self._triton.readings()
+            is_busy = readings is not None and readings.queue_length + readings.running > 0
+            quiet = 0 if is_busy else quiet + 1
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    def _model_bytes(self, model: str) -> int:
+        pid = self._supervisor.status.pid
+        return model_bytes(pid, model) if pid is not None else 0
+
+    def _why_not(self) -> str:
+        return "The worker is being drained" if self._is_draining else "The worker is not running"
 
     def _supervisor_changed(self, _: WorkerStatus) -> None:
         self._tell()
 
+    def _models_changed(self) -> None:
+        if self._is_started:
+            self._supervisor.keep(self._models.loaded)
+        self._tell()
+
     def _tell(self) -> None:
+        """Tell of a change, if it is one that others should hear of before the next heartbeat."""
+        snapshot = self.snapshot()
+        models = [(m.name, m.version, m.level, m.doing, m.error) for m in snapshot.models]
+        told = (snapshot.state, snapshot.detail, snapshot.has_failed, models)
+        if told == self._told:
+            return
+        self._told = told
+        self._changed.set()
+        self._changed = asyncio.Event()
         if self._on_change is not None:
-            self._on_change(self.snapshot())
+            self._on_change(snapshot)
+
+
+def _gpu_free(readings: Readings) -> int | None:
+    total, used = readings.gpu_memory_total_bytes, readings.gpu_memory_used_bytes
+    return None if total is None or used is None else total - used

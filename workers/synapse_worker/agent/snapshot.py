@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from synapse_worker.cache import CacheLevel
+
 
 class AgentState(StrEnum):
     """What the worker is doing."""
@@ -17,17 +19,6 @@ class AgentState(StrEnum):
     INFERRING = "INFERRING"
     DEGRADED = "DEGRADED"
     """It takes nothing: Triton is down, or the worker is being drained. `detail` says why."""
-
-
-class CacheLevel(StrEnum):
-    """How near to the accelerator a model is, nearest first."""
-
-    GPU_RESIDENT = "GPU_RESIDENT"
-    """Loaded; on a CPU that is the engine's own memory."""
-    DRAM_CACHED = "DRAM_CACHED"
-    """On this machine's disk, and what is needed of it still in the memory of its page cache."""
-    NVME_CACHED = "NVME_CACHED"
-    REMOTE = "REMOTE"
 
 
 @dataclass(frozen=True)
@@ -74,6 +65,7 @@ class Snapshot:
     has_failed: bool = False
     detail: str = ""
     restarts: int = 0
+    pid: int | None = None
     queue_length: int = 0
     running: int = 0
     gpu_utilisation: float | None = None

@@ -1,0 +1,273 @@
+"""Models that come and go in a real Triton, under an agent."""
+
+import asyncio
+import itertools
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from synapse_worker.agent import Agent, AgentConfig, AgentState, Snapshot
+from synapse_worker.agent.errors import NoRoom, NotNow, UnknownModel
+from synapse_worker.backoff import RestartPolicy
+from synapse_worker.config import WorkerConfig
+from synapse_worker.errors import WorkerError
+from tests.integration.worker.agents import ask, echo, echo_repository, loaded
+
+DEADLINE_S = 20.0
+QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
+HOOKS = {"test_hooks": "true"}
+
+
+@pytest.fixture
+def config(echo_config: WorkerConfig, tmp_path: Path) -> AgentConfig:
+    """A Triton with one of three copies of echo loaded."""
+    worker = replace(
+        echo_config,
+        models=("echo-a",),
+        model_repositories=(echo_repository(tmp_path / "models"),),
+        model_parameters=dict.fromkeys(("echo-a", "echo-b", "echo-c"), HOOKS),
+        restart=QUICK,
+    )
+    return AgentConfig(worker, poll_interval_s=0.1)
+
+
+@asynccontextmanager
+async def running(
+    config: AgentConfig, on_change: Callable[[Snapshot], None] | None = None
+) -> AsyncIterator[Agent]:
+    agent = Agent(config, on_change)
+    await agent.start()
+    try:
+        yield agent
+    finally:
+        await agent.stop()
+
+
+async def until(agent: Agent, reached: Callable[[Snapshot], bool]) -> Snapshot:
+    async with asyncio.timeout(DEADLINE_S):
+        async for snapshot in agent.beats(0.05):
+            if reached(snapshot):
+                return snapshot
+    raise AssertionError("it has no end")
+
+
+async def test_the_least_recently_used_goes_where_three_models_have_room_for_two(
+    config: AgentConfig,
+) -> None:
+    async with running(config) as agent:
+        each = agent.snapshot().models[0].memory_bytes
+        assert each is not None
+
+    two = replace(config, memory_budget_bytes=int(2.5 * each))
+    async with running(two) as agent:
+        await agent.load("echo-b")
+        await ask(agent.grpc_address, "echo-b")
+        await asyncio.sleep(0.3)
+        await ask(agent.grpc_address, "echo-a")
+        await asyncio.sleep(0.3)
+
+        await agent.load("echo-c")
+
+        assert loaded(agent.snapshot()) == ["echo-a", "echo-c"]
+        assert await ask(agent.grpc_address, "echo-c") == b"hello"
+        with pytest.raises(InferenceServerException, match="unknown model"):
+            await ask(agent.grpc_address, "echo-b")
+        await agent.load("echo-b")
+        assert loaded(agent.snapshot()) == ["echo-b", "echo-c"]
+
+
+async def test_what_is_pinned_stays_and_what_then_finds_no_room_is_refused(
+    config: AgentConfig,
+) -> None:
+    async with running(config) as agent:
+        each = agent.snapshot().models[0].memory_bytes
+        assert each is not None
+
+    one = replace(config, memory_budget_bytes=int(1.5 * each), pinned=frozenset({"echo-a"}))
+    async with running(one) as agent:
+        with pytest.raises(NoRoom, match=r"no room for echo-b: .* and echo-a cannot go"):
+            await agent.load("echo-b")
+
+        snapshot = agent.snapshot()
+        assert loaded(snapshot) == ["echo-a"]
+        assert "no room" in next(m.error for m in snapshot.models if m.name == "echo-b")
+        assert await ask(agent.grpc_address, "echo-a") == b"hello"
+
+
+async def test_loading_and_unloading_beside_them_disturbs_no_request(config: AgentConfig) -> None:
+    async with running(config) as agent, InferenceServerClient(agent.grpc_address) as client:
+        answers: list[bytes] = []
+
+        async def keep_asking() -> None:
+            for number in range(10**6):
+                answers.append(await echo(client, "echo-a", b"%d" % number))
+
+        asking = asyncio.create_task(keep_asking())
+        await asyncio.gather(agent.load("echo-b"), agent.load("echo-c"))
+        await agent.unload("echo-b")
+        with pytest.raises(UnknownModel):
+            await agent.load("nowhere")
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+        assert len(answers) > 100
+        assert answers == [b"%d" % number for number in range(len(answers))]
+        assert loaded(agent.snapshot()) == ["echo-a", "echo-c"]
+
+
+async def test_loads_of_one_model_are_one(config: AgentConfig) -> None:
+    doing: list[str] = []
+
+    def note(snapshot: Snapshot) -> None:
+        doing.extend(model.doing for model in snapshot.models if model.name == "echo-b")
+
+    async with running(config, note) as agent:
+        await asyncio.gather(*(agent.load("echo-b") for _ in range(5)))
+        await agent.load("echo-b")
+
+        told = [what for what, _ in itertools.groupby(doing) if what]
+        assert told == ["loading"]
+        assert loaded(agent.snapshot()) == ["echo-a", "echo-b"]
+
+
+async def test_an_unload_waits_for_what_was_asked_and_a_load_for_the_unload(
+    config: AgentConfig,
+) -> None:
+    async with running(config) as agent:
+        slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))
+        await asyncio.sleep(0.3)
+        unloading = asyncio.create_task(agent.unload("echo-a"))
+        await until(agent, lambda s: s.models[0].doing == "unloading")
+        loading = asyncio.create_task(agent.load("echo-a"))
+
+        assert loaded(agent.snapshot()) == []
+        assert not slow.done()
+        assert await slow == b"!sleep:1500"
+        await unloading
+        await loading
+        assert await ask(agent.grpc_address, "echo-a") == b"hello"
+
+
+async def test_one_that_will_not_go_is_told_and_goes_when_it_is_done(config: AgentConfig) -> None:
+    async with running(replace(config, drain_timeout_s=0.3)) as agent:
+        slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))
+        await asyncio.sleep(0.3)
+
+        with pytest.raises(NotNow, match="echo-a still works on what it was asked"):
+            await agent.unload("echo-a")
+        with pytest.raises(NotNow, match="still works"):
+            await agent.load("echo-a")
+
+        await slow
+        await until(agent, lambda s: not s.models[0].doing)
+        await agent.load("echo-a")
+        assert await ask(agent.grpc_address, "echo-a") == b"hello"
+
+
+async def test_a_model_that_does_not_load_leaves_the_rest_serving(config: AgentConfig) -> None:
+    broken = config.worker.model_repositories[0] / "echo-b" / "1" / "model.py"
+    good = broken.read_text()
+    broken.write_text("raise RuntimeError('the weights are gone')")
+    async with running(config) as agent:
+        with pytest.raises(WorkerError, match=r"could not load echo-b: .*the weights are gone"):
+            await agent.load("echo-b")
+
+        status = next(m for m in agent.snapshot().models if m.name == "echo-b")
+        assert "the weights are gone" in status.error
+        assert not status.endpoint
+        assert await ask(agent.grpc_address, "echo-a") == b"hello"
+
+        broken.write_text(good)
+        await agent.load("echo-b")
+        assert await ask(agent.grpc_address, "echo-b") == b"hello"
+        assert loaded(agent.snapshot()) == ["echo-a", "echo-b"]
+
+
+async def test_a_killed_triton_comes_back_with_what_was_loaded_and_without_what_was_not(
+    config: AgentConfig,
+) -> None:
+    async with running(config) as agent:
+        await agent.load("echo-b")
+        await agent.unload("echo-a")
+        os.kill(triton_of(agent), signal.SIGKILL)
+        await until(agent, lambda s: s.state is AgentState.DEGRADED)
+        assert loaded(agent.snapshot()) == []
+
+        snapshot = await until(agent, lambda s: s.state is AgentState.READY)
+
+        assert snapshot.restarts == 1
+        assert loaded(snapshot) == ["echo-b"]
+        assert await ask(agent.grpc_address, "echo-b") == b"hello"
+        with pytest.raises(InferenceServerException, match="unknown model"):
+            await ask(agent.grpc_address, "echo-a")
+
+
+async def test_a_drain_takes_nothing_new_and_waits_for_what_is_under_way(
+    config: AgentConfig,
+) -> None:
+    async with running(config) as agent:
+        slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))
+        await asyncio.sleep(0.3)
+        draining = asyncio.create_task(agent.drain())
+        await asyncio.sleep(0)
+
+        assert agent.snapshot().state is AgentState.DEGRADED
+        assert agent.snapshot().detail == "draining"
+        with pytest.raises(NotNow, match="being drained"):
+            await agent.load("echo-b")
+        assert await draining
+        assert slow.done()
+        assert await slow == b"!sleep:1500"
+
+
+async def test_a_drain_that_overruns_says_so(config: AgentConfig) -> None:
+    async with running(replace(config, drain_timeout_s=0.2)) as agent:
+        slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))
+        await asyncio.sleep(0.3)
+
+        assert not await agent.drain()
+        assert not slow.done()
+        assert await slow == b"!sleep:1500"
+
+
+async def test_what_nobody_uses_is_unloaded_after_a_while(config: AgentConfig) -> None:
+    idle = replace(config, unload_after_s=1.0, pinned=frozenset({"echo-a"}))
+    async with running(idle) as agent:
+        await agent.load("echo-b")
+
+        await until(agent, lambda s: loaded(s) == ["echo-a"])
+
+
+async def test_a_heartbeat_tells_memory_and_that_something_is_under_way(
+    config: AgentConfig,
+) -> None:
+    async with running(config) as agent:
+        asking = [asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))]
+        await asyncio.sleep(0.5)  # what comes together is one batch, of which nothing waits
+        asking += [asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1"))]
+
+        snapshot = await until(agent, lambda s: s.state is AgentState.INFERRING)
+
+        assert snapshot.queue_length > 0
+        assert snapshot.memory_bytes is not None
+        assert snapshot.models[0].memory_bytes is not None
+        assert snapshot.memory_bytes > snapshot.models[0].memory_bytes > 10_000_000
+        assert snapshot.free_memory_bytes is not None
+        assert snapshot.gpu_utilisation is None
+        await asyncio.gather(*asking)
+        await until(agent, lambda s: s.state is AgentState.READY)
+
+
+def triton_of(agent: Agent) -> int:
+    """The process that serves an agent's models; a private matter, for who wants to kill it."""
+    pid = agent.snapshot().pid
+    assert pid is not None
+    return pid

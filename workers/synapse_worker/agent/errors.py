@@ -1,0 +1,15 @@
+"""What an agent may refuse, told apart from what fails."""
+
+from synapse_worker.errors import WorkerError
+
+
+class UnknownModel(WorkerError):
+    """No repository and no store has such a model, or the worker has not loaded it."""
+
+
+class NoRoom(WorkerError):
+    """The model does not fit beside those that are in use or pinned."""
+
+
+class NotNow(WorkerError):
+    """The worker is not in a state for this; later it may be."""

@@ -1,0 +1,171 @@
+"""Puts models into Triton and takes them out, within the memory there is for them."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+from synapse_worker.agent.config import AgentConfig
+from synapse_worker.agent.errors import NoRoom, NotNow
+from synapse_worker.agent.folder import ModelFolder
+from synapse_worker.agent.known import Doing, Known, names
+from synapse_worker.agent.shelf import Taken
+from synapse_worker.agent.triton_models import TritonModels
+from synapse_worker.cache import CacheLevel, Held
+from synapse_worker.cache.eviction import room_for
+from synapse_worker.errors import WorkerError
+
+MIB = 1 << 20
+
+
+class Loader:
+    """One change at a time: what is loaded side by side could outgrow the memory."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        folder: ModelFolder,
+        triton: TritonModels,
+        measure: Callable[[str], int],
+        changed: Callable[[], None],
+    ) -> None:
+        """`measure` tells the memory of a loaded model; `changed` is called after every step."""
+        self._config = config
+        self._folder = folder
+        self._triton = triton
+        self._measure = measure
+        self._changed = changed
+        self._turn = asyncio.Lock()
+
+    async def load(self, known: Known, taken: Taken, models: Sequence[Known]) -> None:
+        """Have it answer, in the place of another version of it; `models` are all there are.
+
+        Raises:
+            WorkerError: it does not load, or there is no room; another version is back then.
+        """
+        async with self._turn:
+            await self._wait_out(known)
+            others = [model for model in models if model is not known]
+            is_measured = known.version == taken.version and not taken.memory_bytes
+            expected_bytes = known.memory_bytes if is_measured else taken.memory_bytes
+            await self._make_room(known, expected_bytes or 0, others)
+            former, known.taken = (known.taken if known.is_loaded else None), None
+            if former is not None:
+                await self._take_out(known)
+            try:
+                await self._put(known, taken)
+                await self._make_room(known, known.memory_bytes or 0, others)
+            except WorkerError:
+                if known.is_loaded:
+                    await self._take_out(known)
+                if former is not None:
+                    await self._put(known, former)
+                raise
+            if former is not None:
+                former.give_back()
+
+    async def unload(self, known: Known) -> None:
+        """Take it out once what it was asked is answered.
+
+        Raises:
+            WorkerError: it still works after `drain_timeout_s`; it takes nothing new, and goes
+                when it is done.
+        """
+        async with self._turn:
+            if known.is_loaded:
+                await self._take_out(known)
+            else:
+                await self._wait_out(known)
+
+    async def _put(self, known: Known, taken: Taken) -> None:
+        known.doing = Doing.LOADING
+        self._changed()
+        self._folder.put(known.name, taken.path)
+        try:
+            await self._triton.load(known.name)
+        except WorkerError:
+            # One that took too long may come up yet.
+            with contextlib.suppress(WorkerError):
+                await self._triton.unload(known.name)
+            self._folder.remove(known.name)
+            raise
+        self.note_loaded(known, taken)
+
+    def note_loaded(self, known: Known, taken: Taken) -> None:
+        """It answers."""
+        known.taken = taken
+        known.version = taken.version
+        known.is_loaded = True
+        known.doing = Doing.NOTHING
+        known.level = CacheLevel.NVME_CACHED
+        known.last_used_at = time.time()
+        known.memory_bytes = taken.memory_bytes or self._measure(known.name)
+        self._changed()
+
+    async def _take_out(self, known: Known) -> None:
+        if not self._triton.is_up:
+            raise NotNow(f"{known.name} is not up", "Triton is being started; try again later")
+        known.is_loaded = False
+        known.doing = Doing.UNLOADING
+        self._changed()
+        try:
+            await self._triton.unload(known.name)
+        except WorkerError:
+            if self._triton.is_up:
+                known.is_loaded = True
+                known.doing = Doing.NOTHING
+                raise
+        known.leaving = asyncio.create_task(self._let_go(known), name=f"leaving-{known.name}")
+        await self._wait_out(known)
+
+    async def _let_go(self, known: Known) -> None:
+        await self._triton.wait_unloaded(known.name)
+        self._folder.remove(known.name)
+        if known.taken is not None:
+            known.taken.give_back()
+        known.taken = known.leaving = None
+        known.doing = Doing.NOTHING
+        self._changed()
+
+    async def _wait_out(self, known: Known) -> None:
+        if known.leaving is None:
+            return
+        done, _ = await asyncio.wait({known.leaving}, timeout=self._config.drain_timeout_s)
+        if not done:
+            raise NotNow(
+                f"{known.name} still works on what it was asked",
+                "It takes nothing new and goes when it is done; try again later",
+            )
+
+    async def _make_room(self, known: Known, needed_bytes: int, others: Sequence[Known]) -> None:
+        limit_bytes = self._config.memory_limit_bytes
+        if limit_bytes is None:
+            return
+        readings = await self._triton.readings()
+        present = {model.name: model for model in others if model.takes_memory}
+        held = [
+            model.held(
+                is_busy=readings is not None and readings.is_busy(model.name),
+                is_pinned=self._config.is_pinned(model.name),
+            )
+            for model in present.values()
+        ]
+        plan = room_for(needed_bytes, held, limit_bytes)
+        if not plan.fits:
+            raise _no_room(known, needed_bytes, limit_bytes, held, present)
+        await asyncio.gather(*(self._take_out(present[each.key]) for each in plan.evict))
+
+
+def _no_room(
+    known: Known,
+    needed_bytes: int,
+    limit_bytes: int,
+    held: Sequence[Held],
+    present: dict[str, Known],
+) -> NoRoom:
+    staying = names(present[each.key] for each in held if not each.is_free_to_go)
+    return NoRoom(
+        f"There is no room for {known.name}: it takes {needed_bytes / MIB:.0f} of "
+        f"{limit_bytes / MIB:.0f} MiB, and {staying} cannot go",
+        "Unload something, or raise the memory budget",
+    )

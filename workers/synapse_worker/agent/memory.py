@@ -1,0 +1,54 @@
+"""How much memory processes hold, and how much more there is for them: read from /proc."""
+
+import os
+from pathlib import Path
+
+from synapse_worker.stubs import PROC, children, live_stubs
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def tree_bytes(pid: int, proc: Path = PROC) -> int:
+    """Resident memory of a process and all that come from it.
+
+    Pages of a file that several of them map count for each.
+    """
+    return _own_bytes(pid, proc) + sum(tree_bytes(child, proc) for child in children(pid, proc))
+
+
+def model_bytes(triton_pid: int, model: str, proc: Path = PROC) -> int:
+    """Resident memory of the backend processes of a model, and of their engines."""
+    stubs = live_stubs(triton_pid, proc)
+    return sum(tree_bytes(pid, proc) for pid, name in stubs.items() if name == model)
+
+
+def free_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
+    """What this machine, or the container if it is less, could still hand out."""
+    known = [size for size in (_machine_free(proc), _container_free(cgroup)) if size is not None]
+    return min(known, default=None)
+
+
+def _own_bytes(pid: int, proc: Path) -> int:
+    try:
+        return int((proc / str(pid) / "statm").read_text().split()[1]) * PAGE_BYTES
+    except (OSError, IndexError):  # it has ended
+        return 0
+
+
+def _machine_free(proc: Path) -> int | None:
+    try:
+        lines = (proc / "meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = (line.split() for line in lines)
+    return next((int(size[1]) * 1024 for size in sizes if size[0] == "MemAvailable:"), None)
+
+
+def _container_free(cgroup: Path) -> int | None:
+    try:
+        limit = (cgroup / "memory.max").read_text().strip()
+        used = int((cgroup / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else max(0, int(limit) - used)
