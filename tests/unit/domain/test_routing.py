@@ -27,7 +27,7 @@ def a_profile(pool: str = "cpu", base_ms: float = 20.0, **changes: Any) -> Profi
 
 def a_view(name: str = "cpu", **changes: Any) -> PoolView:
     """A pool with one worker of 8 slots that is up, at a dollar an hour."""
-    pool_fields = {
+    pool_fields: dict[str, Any] = {
         key: changes.pop(key)
         for key in ("min_workers", "max_workers", "startup_s", "idle_after_s", "accelerator")
         if key in changes

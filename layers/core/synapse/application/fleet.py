@@ -10,8 +10,9 @@ from synapse.application.fleet_engine import FleetEngine
 from synapse.application.patience import Patience
 from synapse.application.placement import Placement
 from synapse.application.roster import FRESH_S, Roster
-from synapse.application.routing import Room, Routing
+from synapse.application.routing import Routing
 from synapse.application.vitals import Vitals
+from synapse.application.windows import BronzeWindows
 from synapse.ports import (
     Clock,
     InFlight,
@@ -28,6 +29,7 @@ class Fleet:
 
     roster: Roster
     vitals: Vitals
+    windows: BronzeWindows
     routing: Routing
     placement: Placement
     engine: FleetEngine
@@ -42,7 +44,6 @@ class Fleet:
         in_flight: InFlight,
         clock: Clock,
         *,
-        room: Room | None = None,
         fresh_s: float = FRESH_S,
         vitals: Vitals | None = None,
         patience: Patience | None = None,
@@ -51,7 +52,9 @@ class Fleet:
         vitals = vitals or Vitals()
         roster = Roster(workers, clock, fresh_s)
         roster.on_return = vitals.renew
-        routing = Routing(registry, roster, profiles, in_flight, vitals, clock, room)
+        windows = BronzeWindows(registry, profiles, in_flight, vitals, clock)
+        routing = Routing(registry, roster, profiles, in_flight, vitals, clock, windows.room)
         placement = Placement(roster, vitals)
         calls = Calls(vitals, profiles, patience)
-        return cls(roster, vitals, routing, placement, FleetEngine(engine, calls))
+        watched = FleetEngine(engine, calls)
+        return cls(roster, vitals, windows, routing, placement, watched)

@@ -14,6 +14,7 @@ from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Decision, Need, PoolView, route
+from synapse.domain.warm import warm_workers
 from synapse.ports import Clock, InFlight, ProfileStore, Registry
 
 TYPICAL_OUTPUT_TOKENS = 256
@@ -72,7 +73,7 @@ class Routing:
             starts_in_s = crew.starts_in_s(pool, now)
             all_open = ready > 0 and all(self._is_open(spec, pool, w.id, tick) for w in crew.ready)
         room = None
-        if self.room is not None and tier is SlaTier.BRONZE:
+        if self.room is not None and tier is SlaTier.BRONZE and ready:
             room = await self.room(spec, pool, ready)
         return PoolView(
             pool,
@@ -80,7 +81,7 @@ class Routing:
             ready,
             starting,
             starts_in_s,
-            kept=pool.min_workers,
+            kept=max(pool.min_workers, warm_workers(pool, now)) if pool.warm else pool.min_workers,
             in_flight=await self.in_flight.count(spec.name, pool.name),
             profile=profile,
             seconds_per_item=rate.seconds_per_item,

@@ -153,7 +153,7 @@ def _judged(need: Need, view: PoolView) -> Candidate:
     )
     fits, reason = _verdict(need, view, prediction, meets_deadline)
     if fits and must_yield:
-        reason += "; its free slots are kept for better tiers"
+        reason += "; it has no room for bronze at present"
     return Candidate(
         view.pool,
         max(1, view.ready) * view.slots,
