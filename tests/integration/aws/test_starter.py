@@ -53,6 +53,8 @@ async def test_the_input_has_the_shape_that_the_state_machine_reads(
                 "version": "1",
                 "jobIds": ["job-1", "job-2"],
                 "tokens": 77,
+                "sla": "bronze",
+                "fallback": "",
                 "pools": [{"name": pool.name, "runnerArn": pool.runner} for pool in order.pools],
             }
         ]

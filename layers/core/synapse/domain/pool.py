@@ -17,6 +17,9 @@ class Accelerator(StrEnum):
     NEURON = "neuron"
 
 
+IN_RUNNER = "runner"
+"""The endpoint of a pool whose engine is inside its runner: one for each environment of it."""
+
 FALLBACK_ORDER = (Accelerator.GPU, Accelerator.NEURON, Accelerator.CPU)
 """Where a request goes that no pool can answer in its time: the fastest kind first."""
 
@@ -75,6 +78,11 @@ class Pool:
     def is_fixed(self) -> bool:
         """Whether its one worker runs elsewhere, so that nobody here starts or stops it."""
         return bool(self.endpoint) and not self.worker
+
+    @property
+    def runs_in_runner(self) -> bool:
+        """Whether its engine is inside its runner, where nobody else can call it."""
+        return self.endpoint == IN_RUNNER
 
     def slots_of(self, model: ModelSpec) -> int:
         """How many items of the model one of its workers takes at once."""

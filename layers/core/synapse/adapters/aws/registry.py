@@ -40,7 +40,7 @@ HEALTH_RETENTION_S = 7 * 86_400.0
 
 
 class DynamoRegistry:
-    """The Registry of the AWS target. Every pool serves every model of the catalogue."""
+    """The Registry of the AWS target."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class DynamoRegistry:
 
     async def pools(self, model: str) -> Sequence[Pool]:
         """See the port."""
-        return self._pools if model in self._models else ()
+        return [pool for pool in self._pools if model in self._models and pool.serves(model)]
 
     async def record_service(self, sample: ServiceSample, now: float) -> None:
         """See the port."""
@@ -107,6 +107,22 @@ class DynamoRegistry:
         worked = [minute for minute in minutes if items in minute][:RATE_MINUTES]
         busy_s = sum(minute[busy_ms] for minute in worked) / 1000
         return ServiceRate(sum(minute[items] for minute in worked), busy_s)
+
+    async def finished_lately(self, model: str, now: float) -> tuple[float, float | None]:
+        """Items a second in this minute and the last, and about when the last one was finished.
+
+        None if that is long ago; what a ping measured lies in minute 0, and is no work.
+
+        Raises:
+            Unavailable: it could not be read, now or ever before.
+        """
+        minutes = {int(item["sk"]): item for item in await self._latest_minutes(model, now)}
+        latest = max(minutes, default=0)
+        if latest == 0:
+            return 0.0, None
+        this = int(now // 60)
+        items = sum(minutes[at]["items"] for at in (this - 1, this) if at in minutes)
+        return items / (60 + now % 60), min(now, 60.0 * (latest + 1))
 
     async def _latest_minutes(self, model: str, now: float) -> list[dict[str, Any]]:
         """Those with any work in them, the latest first."""

@@ -1,0 +1,181 @@
+"""What is asked of the models, as far as AWS can tell, and how the autoscaler is woken.
+
+- What waits: at zero workers jobs are not in SQS, they go round between queue and batcher. So the
+  open jobs are counted in the index the sweeper uses, and a sample of them tells of which models
+  and tiers they are.
+- What arrives: as much as was finished lately (`rate#<model>`); what was not, waits.
+- `start` / `<pool>`: how long the last starts took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from synapse.adapters.aws.calls import call
+from synapse.adapters.aws.items import attribute, attributes, read_item
+from synapse.adapters.aws.job_items import OPEN_INDEX, OPEN_SHARDS
+from synapse.adapters.aws.registry import DynamoRegistry
+from synapse.domain.errors import Unavailable
+from synapse.domain.job import JobState, SlaTier
+from synapse.domain.load import ModelDemand, TierDemand
+from synapse.domain.routing import Need
+from synapse.ports import Clock, JobStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_lambda.client import LambdaClient
+
+logger = logging.getLogger(__name__)
+
+SAMPLE = 25
+HORIZON_S = 7 * 86_400.0
+"""Every open job is due some time: within its lease, or to be sent again."""
+
+WOKEN_S = 60.0
+"""So long a wake counts as one item that waits: the index may show the job a moment later."""
+
+WAKE_EVERY_S = 2.0
+START_VALID_S = 60.0
+LATEST_SHARE = 0.5
+"""How much the latest start counts in what is expected of the next one."""
+
+Kind = tuple[str, SlaTier]
+
+
+class DynamoDemand:
+    """The DemandSource of the AWS target."""
+
+    def __init__(
+        self, client: DynamoDBClient, table: str, jobs: JobStore, registry: DynamoRegistry
+    ) -> None:
+        self._client = client
+        self._table = table
+        self._jobs = jobs
+        self._registry = registry
+        self._woken: dict[Kind, float] = {}
+
+    def woken(self, model: str, tier: SlaTier, now: float) -> None:
+        """Count an item that may not be seen yet."""
+        self._woken[model, tier] = now
+
+    async def demand(self, now: float) -> Sequence[ModelDemand]:
+        """See the port."""
+        waiting = await self._waiting(now)
+        for kind, woken_at in self._woken.items():
+            if 0 <= now - woken_at < WOKEN_S:
+                waiting[kind] = max(waiting[kind], 1)
+        tiers: defaultdict[str, dict[SlaTier, TierDemand]] = defaultdict(dict)
+        for (model, tier), queued in waiting.items():
+            tiers[model][tier] = TierDemand(queued, last_at=now)
+        for spec in await self._registry.models():
+            rate, last_at = await self._registry.finished_lately(spec.name, now)
+            if last_at is None:
+                continue
+            # Whose they were is not known: of the best tier that waits, or of the middle one.
+            tier = min(tiers[spec.name], key=list(SlaTier).index, default=SlaTier.SILVER)
+            queued = tiers[spec.name].get(tier, TierDemand()).queued
+            tiers[spec.name][tier] = TierDemand(queued, rate, now if queued else last_at)
+        return [ModelDemand(model, of) for model, of in sorted(tiers.items()) if of]
+
+    async def _waiting(self, now: float) -> Counter[Kind]:
+        """Jobs that wait, by model and tier: the number exact, the kinds by a sample."""
+        opened = sum(await asyncio.gather(*(self._open(shard) for shard in OPEN_SHARDS)))
+        if not opened:
+            return Counter()
+        sample = await self._jobs.due(now + HORIZON_S, SAMPLE)
+        queued = Counter((j.model, j.sla) for j in sample if j.state is JobState.QUEUED)
+        share = opened / max(1, len(sample))
+        return Counter({kind: max(1, round(number * share)) for kind, number in queued.items()})
+
+    async def _open(self, shard: str) -> int:
+        counted, start = 0, dict[str, Any]()
+        while True:
+            page = await call(
+                self._client.query,
+                TableName=self._table,
+                IndexName=OPEN_INDEX,
+                KeyConditionExpression="open_shard = :shard",
+                ExpressionAttributeValues={":shard": attribute(shard)},
+                Select="COUNT",
+                **start,
+            )
+            counted += page["Count"]
+            if "LastEvaluatedKey" not in page:
+                return counted
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+class LambdaWaker:
+    """The Waker of the AWS target: invokes the scale function, and does not wait for it."""
+
+    def __init__(
+        self, functions: LambdaClient, scaler: str, *, clock: Clock = time.monotonic
+    ) -> None:
+        self._functions = functions
+        self._scaler = scaler
+        self._clock = clock
+        self._woken_at: dict[Kind, float] = {}
+
+    async def wake(self, model: str, need: Need) -> None:
+        """See the port. Once in two seconds for each model and tier is enough."""
+        kind, now = (model, need.tier), self._clock()
+        if not self._scaler or now - self._woken_at.get(kind, float("-inf")) < WAKE_EVERY_S:
+            return
+        self._woken_at[kind] = now
+        payload = json.dumps({"model": model, "tier": need.tier}).encode()
+        try:
+            await call(
+                self._functions.invoke,
+                FunctionName=self._scaler,
+                InvocationType="Event",
+                Payload=payload,
+            )
+        except (Unavailable, ClientError) as error:
+            logger.warning("scaler not woken, it looks each minute anyway: %s", error)
+
+
+class DynamoStartTimes:
+    """The StartTimes of the AWS target."""
+
+    def __init__(self, client: DynamoDBClient, table: str, *, clock: Clock = time.time) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+        self._known: dict[str, tuple[float, float | None]] = {}
+
+    async def startup_s(self, pool: str) -> float | None:
+        """See the port. Read once a minute."""
+        known, now = self._known.get(pool), self._clock()
+        if known is not None and 0 <= now - known[0] < START_VALID_S:
+            return known[1]
+        try:
+            item = await read_item(self._client, self._table, _start_key(pool))
+            seconds = float(item["seconds"]) if item else None
+        except Unavailable:
+            seconds = known[1] if known else None
+        self._known[pool] = (now, seconds)
+        return seconds
+
+    async def started(self, pool: str, seconds: float) -> None:
+        """See the port."""
+        self._known.pop(pool, None)
+        before = await self.startup_s(pool)
+        mean = seconds if before is None else before + LATEST_SHARE * (seconds - before)
+        item = {**_start_key(pool), "seconds": mean}
+        try:
+            await call(self._client.put_item, TableName=self._table, Item=attributes(item))
+        except Unavailable as error:
+            logger.warning("start of pool %s not recorded: %s", pool, error.message)
+        self._known[pool] = (self._clock(), mean)
+
+
+def _start_key(pool: str) -> dict[str, str]:
+    return {"pk": "start", "sk": pool}
