@@ -9,12 +9,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from synapse.adapters.telemetry.emf import EmfTelemetry
-from synapse.adapters.telemetry.exposition import exposition
+from synapse.adapters.telemetry.exposition import exposition, fleet_exposition
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.domain.admission import Load
 from synapse.domain.answer import Answered, Timings
 from synapse.domain.job import Usage
-from tests.factories import NOW, a_file_batch, a_health
+from synapse.domain.worker import WorkerState
+from tests.factories import NOW, a_file_batch, a_health, a_pool, a_worker
 
 STREAMED = Answered("m", "cpu", "length", True, Timings(0.1, 0.25, 2.25), Usage(7, 5))
 WHOLE = Answered("m", "cpu", "stop", True, Timings(0.0, None, 1.0), Usage(2, 3))
@@ -85,6 +86,25 @@ def test_the_gauges_tell_what_runs_and_what_waits() -> None:
     assert read["synapse_num_requests_waiting[('model', 'm')]"] == 3
     assert read["synapse_num_requests_running[('model', 'idle')]"] == 0
     assert read["synapse_num_requests_waiting[('model', 'idle')]"] == 0
+
+
+def test_the_gauges_of_the_fleet_count_workers_by_pool_and_state_and_name_open_breakers() -> None:
+    workers = [
+        a_worker("w-1", "cpu"),
+        a_worker("w-2", "cpu"),
+        a_worker("w-3", "gpu", state=WorkerState.LOADING),
+    ]
+
+    read = samples(
+        fleet_exposition([a_pool("cpu"), a_pool("gpu")], workers, [("echo", "cpu", "w-2")])
+    )
+
+    assert read["synapse_workers[('pool', 'cpu'), ('state', 'READY')]"] == 2
+    assert read["synapse_workers[('pool', 'gpu'), ('state', 'LOADING')]"] == 1
+    assert read["synapse_workers[('pool', 'gpu'), ('state', 'READY')]"] == 0
+    assert sum(value for name, value in read.items() if name.startswith("synapse_workers")) == 3
+    breaker = "synapse_breaker_open[('model', 'echo'), ('pool', 'cpu'), ('worker', 'w-2')]"
+    assert {name: value for name, value in read.items() if "breaker" in name} == {breaker: 1}
 
 
 def test_file_batches_are_counted_by_how_they_ended(capsys: pytest.CaptureFixture[str]) -> None:

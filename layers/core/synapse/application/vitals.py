@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from synapse.domain.breaker import Breaker, BreakerPolicy
+from synapse.domain.breaker import Breaker, BreakerPolicy, BreakerState
 from synapse.domain.latency import Latencies
 from synapse.domain.pool import Pool
 from synapse.domain.prediction import Live
@@ -75,6 +75,14 @@ class Vitals:
     def breaker_of(self, model: str, pool: Pool) -> Breaker:
         """Of a model on the worker that was chosen."""
         return self.breaker(model, pool.name, pool.worker)
+
+    def unwell(self) -> list[tuple[str, str, str]]:
+        """The workers whose breakers are not closed: model, pool and id, in that order."""
+        return sorted(
+            (model, pool, worker)
+            for (worker, pool, model), breaker in self._workers.items()
+            if breaker.state(self.clock()) is not BreakerState.CLOSED
+        )
 
     def renew(self, worker: str) -> None:
         """Hold nothing against a worker any more: it came up again, or is no more."""

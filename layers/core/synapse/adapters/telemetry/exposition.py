@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from synapse.domain.admission import Load
 from synapse.domain.job import Priority
 from synapse.domain.model import WorkerHealth
+from synapse.domain.pool import Pool
+from synapse.domain.worker import Worker, WorkerState
 
 
 def exposition(
@@ -38,6 +41,36 @@ def exposition(
             "synapse_num_requests_waiting",
             "Items sent to an engine beyond its slots.",
             (({"model": model}, float(load.waiting)) for model, load in loads.items()),
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def fleet_exposition(
+    pools: Sequence[Pool], workers: Sequence[Worker], unwell: Sequence[tuple[str, str, str]]
+) -> str:
+    """The same of the fleet: its workers that are alive, by pool and state, and open breakers.
+
+    Every pool has a figure for every state; `unwell` are (model, pool, worker id).
+    """
+    counts = Counter((worker.pool, worker.state) for worker in workers)
+    lines = [
+        *_gauge(
+            "synapse_workers",
+            "Workers that are alive.",
+            (
+                ({"pool": pool.name, "state": state.value}, float(counts[pool.name, state]))
+                for pool in pools
+                for state in WorkerState
+            ),
+        ),
+        *_gauge(
+            "synapse_breaker_open",
+            "Workers that are left alone for a model, or tried with single calls.",
+            (
+                ({"model": model, "pool": pool, "worker": worker}, 1.0)
+                for model, pool, worker in unwell
+            ),
         ),
     ]
     return "\n".join(lines) + "\n"
