@@ -29,6 +29,7 @@ async def test_a_job_goes_in_with_202_and_comes_out_with_its_result() -> None:
         "status": "QUEUED",
         "queue_position": 1,
         "estimated_wait_time": None,
+        "cold_start": False,
     }
     assert accepted.headers["location"] == f"/results/{job_id}"
     assert (waiting.status, waiting.json["status"]) == (200, "QUEUED")

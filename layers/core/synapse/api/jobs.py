@@ -116,6 +116,7 @@ def _accepted(accepted: Accepted) -> JobAccepted:
         status=accepted.job.state,
         queue_position=accepted.queue_position,
         estimated_wait_time=accepted.estimated_wait_s,
+        cold_start=accepted.is_cold,
     )
 
 
@@ -136,6 +137,8 @@ def _result(view: JobView) -> JobResult:
         pool=served.pool if served else None,
         batch_size=served.batch_size if served else None,
         created_at=job.created_at,
+        cold_start=view.cold is not None,
+        estimated_wait_time=view.cold.wait_s if view.cold else None,
         timings=_timings(job),
         metadata=dict(job.metadata),
     )

@@ -100,12 +100,16 @@ class TaskBatchRequest(Request):
 
 
 class JobAccepted(BaseModel):
-    """An accepted job. `estimated_wait_time` is in seconds, null until speed was measured."""
+    """An accepted job. `estimated_wait_time` is in seconds, null until speed was measured.
+
+    `cold_start` says that no worker is up for it: one is being started, which the wait includes.
+    """
 
     jobId: str
     status: str
     queue_position: int
     estimated_wait_time: float | None
+    cold_start: bool
 
 
 class UsageBody(BaseModel):
@@ -126,7 +130,11 @@ class Timings(BaseModel):
 
 
 class JobResult(BaseModel):
-    """A job as it stands."""
+    """A job as it stands.
+
+    `cold_start` says that it waits for a worker to start, and `estimated_wait_time` how many
+    seconds that should still take; null otherwise.
+    """
 
     jobId: str
     status: str
@@ -139,6 +147,8 @@ class JobResult(BaseModel):
     pool: str | None
     batch_size: int | None
     created_at: float
+    cold_start: bool
+    estimated_wait_time: float | None
     timings: Timings
     metadata: dict[str, str]
 
@@ -150,6 +160,7 @@ class TaskAccepted(BaseModel):
     status: str
     queue_position: int
     estimated_wait_time: float | None
+    cold_start: bool
 
 
 class TaskResult(BaseModel):
@@ -160,6 +171,8 @@ class TaskResult(BaseModel):
     result: str | None
     error: dict[str, str | None] | None
     processing_time: float | None
+    cold_start: bool
+    estimated_wait_time: float | None
 
 
 class TaskBatchAccepted(BaseModel):

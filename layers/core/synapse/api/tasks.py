@@ -83,6 +83,7 @@ def _accepted(accepted: Accepted) -> TaskAccepted:
         status=accepted.job.state.lower(),
         queue_position=accepted.queue_position,
         estimated_wait_time=accepted.estimated_wait_s,
+        cold_start=accepted.is_cold,
     )
 
 
@@ -100,6 +101,8 @@ def _result(view: JobView) -> TaskResult:
         result=_text(view.result) if view.result else None,
         error=failure_body(job.failure) if job.failure else None,
         processing_time=(job.finished_at or 0) - (job.started_at or 0) if ended else None,
+        cold_start=view.cold is not None,
+        estimated_wait_time=view.cold.wait_s if view.cold else None,
     )
 
 

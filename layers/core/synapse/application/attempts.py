@@ -37,7 +37,8 @@ class Attempts:
     """The pools of one request, first choice first, and until when they are tried.
 
     A worker that cannot be reached is most often being started: nothing of the request is lost
-    by holding it and asking again, with growing pauses. `deadline_at` is by the loop's clock.
+    by holding it and asking again, with growing pauses. `deadline_at` is by the loop's clock;
+    `retry_after_s` is what a caller is told whose time was too short.
     """
 
     pools: Sequence[Pool]
@@ -46,6 +47,7 @@ class Attempts:
     sleep: Callable[[float], Awaitable[None]]
     uniform: Callable[[], float]
     place: PlaceInPool = only_worker
+    retry_after_s: int = RETRY_AFTER_S
 
     async def run(
         self, call: Callable[[Pool], AsyncGenerator[T, None]]
@@ -82,7 +84,7 @@ class Attempts:
         if asyncio.get_running_loop().time() + pause_s >= self.deadline_at:
             raise Unavailable(
                 f"no worker took the request in time: {cause.message}",
-                retry_after_s=RETRY_AFTER_S,
+                retry_after_s=self.retry_after_s,
                 code=cause.code,
             ) from cause
         await self.sleep(pause_s)

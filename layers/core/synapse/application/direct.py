@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from synapse.application.attempts import Attempts
+from synapse.application.attempts import RETRY_AFTER_S, Attempts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
+from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.generation import Admitted, Generation, SampleDelta
-from synapse.domain.admission import AdmissionPolicy, Demand, Speed, slot_time_s
+from synapse.application.routing import need_of
+from synapse.domain.admission import (
+    MAX_RETRY_AFTER_S,
+    AdmissionPolicy,
+    Demand,
+    Speed,
+    slot_time_s,
+)
 from synapse.domain.answer import Answered, Timings
 from synapse.domain.errors import InvalidRequest, Overloaded, Unavailable
 from synapse.domain.inference import ModelInput, Result
@@ -37,6 +47,9 @@ HOLD = RetryPolicy(base_s=0.1, max_s=1.0)
 
 ENTRY_GRACE_S = 30.0
 """How long after its caller's patience an entry counts whose holder has not given it back."""
+
+NO_LIMIT = sys.maxsize
+"""Who comes when no worker is up is held, however many there are."""
 
 ENGINE_PRIORITIES = {SlaTier.GOLD: -1, SlaTier.SILVER: 0, SlaTier.BRONZE: 1}
 """On vLLM's scale: lower runs first, 0 is ordinary."""
@@ -90,6 +103,7 @@ class DirectLane:
     policy: AdmissionPolicy = field(default_factory=AdmissionPolicy)
     pacemakers: defaultdict[tuple[str, str], Pacemaker] = field(default_factory=_pacemakers)
     max_input_bytes: int = MAX_INPUT_BYTES
+    cold_starts: ColdStarts | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     uniform: Callable[[], float] = random.random
 
@@ -112,16 +126,29 @@ class DirectLane:
         if not pools:
             raise Unavailable(f"no pool serves model {spec.name!r}")
         now = asyncio.get_running_loop().time()
-        entry = await self._enter(request, spec, pools[0])
+        need = need_of(spec, request.input, request.tier)
+        cold = await self.cold_starts.comes(spec, need) if self.cold_starts else None
+        entry = await self._enter(request, spec, pools[0], cold)
+        if self.cold_starts and cold:
+            await self.cold_starts.wake(spec, need)
         admitted = Admitted(
             request.id,
             spec,
             request.input,
             ENGINE_PRIORITIES[request.tier],
             now + request.whole_s,
-            Attempts(pools, now + request.timeout_s, HOLD, self.sleep, self.uniform),
+            Attempts(
+                pools,
+                now + request.timeout_s,
+                HOLD,
+                self.sleep,
+                self.uniform,
+                retry_after_s=_retry_after_s(request, cold),
+            ),
         )
-        return Generation(admitted, self.engine, lambda generation: self._leave(entry, generation))
+        return Generation(
+            admitted, self.engine, lambda generation: self._leave(entry, generation, cold)
+        )
 
     async def run(self, request: DirectRequest) -> Answer:
         """Answer a request as a whole.
@@ -134,18 +161,21 @@ class DirectLane:
             result = await generation.result()
         return Answer(generation.spec, generation.pool, result, generation.timings)
 
-    async def _enter(self, request: DirectRequest, spec: ModelSpec, pool: Pool) -> Entry:
+    async def _enter(
+        self, request: DirectRequest, spec: ModelSpec, pool: Pool, cold: ColdStart | None
+    ) -> Entry:
         now = self.clock()
         rate = await self.registry.service_rate(spec.name, now, pool.name)
         pace = self.pacemakers[spec.name, pool.name].pace(now)
         speed = Speed(pool.slots_of(spec), rate, pace)
         is_stream = request.stream_s is not None
         demand = Demand(request.input.samples, request.timeout_s, request.tier, is_stream)
+        at_most = self.policy.limit(demand, speed) if cold is None else NO_LIMIT
         entry = await self.in_flight.enter(
             spec.name,
             pool.name,
             demand.items,
-            self.policy.limit(demand, speed),
+            at_most,
             now + request.whole_s + ENTRY_GRACE_S,
         )
         if entry is not None:
@@ -158,7 +188,7 @@ class DirectLane:
             retry_after_s=self.policy.retry_after_s(demand, in_flight, speed),
         )
 
-    async def _leave(self, entry: Entry, generation: Generation) -> None:
+    async def _leave(self, entry: Entry, generation: Generation, cold: ColdStart | None) -> None:
         await self.in_flight.leave(entry)
         pool, timings = generation.pool.name, generation.timings
         self.telemetry.answered(
@@ -171,8 +201,12 @@ class DirectLane:
                 generation.usage,
             )
         )
-        if generation.is_success:
-            await self._measure(entry, generation)
+        if not generation.is_success:
+            return
+        if cold is not None:
+            waited_s = timings.total_s if timings.first_token_s is None else timings.first_token_s
+            self.telemetry.cold_started(entry.model, pool, waited_s)
+        await self._measure(entry, generation)
 
     async def _measure(self, entry: Entry, generation: Generation) -> None:
         if generation.pool.name != entry.pool:
@@ -189,3 +223,9 @@ class DirectLane:
             logger.warning("service time not recorded: %s", error.message)
         else:
             self.pacemakers[entry.model, entry.pool].ended(now, others + entry.items, took_s)
+
+
+def _retry_after_s(request: DirectRequest, cold: ColdStart | None) -> int:
+    """What a caller is told whose time is up before a worker is."""
+    left_s = 0.0 if cold is None else cold.wait_s - request.timeout_s
+    return min(MAX_RETRY_AFTER_S, max(RETRY_AFTER_S, math.ceil(left_s)))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.payloads import fetch
 from synapse.domain.errors import JobNotCancellable, JobNotFound
 from synapse.domain.job import Failure, Job, JobId, JobState
@@ -18,10 +19,14 @@ CANCELLED = Failure("cancelled", "the job was cancelled by its owner")
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job and, once it is COMPLETED, what the model made of it."""
+    """A job and, once it is COMPLETED, what the model made of it.
+
+    `cold` says what an open job waits for where no worker is up for it.
+    """
 
     job: Job
     result: dict[str, Any] | None
+    cold: ColdStart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Results:
     blobs: BlobStore
     telemetry: Telemetry
     clock: Clock
+    cold_starts: ColdStarts | None = None
 
     async def get(self, job_id: JobId, wait_s: float = 0.0) -> JobView:
         """The job as it stands, or as it ends if that happens within `wait_s` seconds.
@@ -44,7 +50,8 @@ class Results:
         while not job.state.is_final and (left_s := give_up_at - self.clock()) > 0:
             await self.store.watch(job_id, left_s)
             job = await self._current(job_id)
-        return JobView(job, await self._result(job))
+        cold = None if self.cold_starts is None else await self.cold_starts.of_job(job)
+        return JobView(job, await self._result(job), cold)
 
     async def cancel(self, job_id: JobId, abort: Callable[[JobId], None]) -> JobView:
         """End an open job as CANCELLED; one that is CANCELLED already stays so.

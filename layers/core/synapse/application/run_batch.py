@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from synapse.application.cold_start import ColdStarts
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.application.placement import Place, only_worker
 from synapse.application.routing import affinity_of
@@ -80,6 +81,7 @@ class BatchRunner:
     lease_s: float = 600.0
     item_left: Callable[[Batch], None] = _ignore
     place: Place = only_worker
+    cold_starts: ColdStarts | None = None
     _streams: dict[JobId, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self, batch: Batch, pool: Pool) -> None:
@@ -220,6 +222,8 @@ class BatchRunner:
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is not None:
             self.telemetry.ended(job)
+            if self.cold_starts is not None:
+                await self.cold_starts.job_ended(job)
 
     async def _report(self, run: _Run) -> None:
         now = self.clock()

@@ -9,14 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
+from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.payloads import encode_input, stow
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import InvalidRequest, SynapseError, Unavailable
 from synapse.domain.estimate import estimated_wait_s, queue_position
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Failure, Job, JobId, JobState, Priority, SlaTier
-from synapse.domain.model import ModelSpec
-from synapse.ports import BlobStore, Clock, Idempotency, JobQueue, JobStore, Registry, Telemetry
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.routing import Need
+from synapse.ports import (
+    BlobStore,
+    Clock,
+    Created,
+    Idempotency,
+    JobQueue,
+    JobStore,
+    Registry,
+    Telemetry,
+)
 
 BYTES_PER_TOKEN = 4
 """Rule of thumb for the token budget of a batch; usage is what the engine counts."""
@@ -47,11 +58,15 @@ class SubmitJob:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An accepted job, its place in the queue (1 is next), and its wait if it can be told."""
+    """An accepted job, its place in the queue (1 is next), and its wait if it can be told.
+
+    `is_cold` says that no worker is up for it yet; until one is, is part of the wait.
+    """
 
     job: Job
     queue_position: int
     estimated_wait_s: float | None
+    is_cold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,7 @@ class Submitter:
     clock: Clock
     new_id: Callable[[], str]
     limits: SubmitLimits = SubmitLimits()
+    cold_starts: ColdStarts | None = None
 
     async def submit(self, command: SubmitJob) -> Accepted:
         """Accept one job; when this returns, the job is durable and will end.
@@ -81,7 +97,8 @@ class Submitter:
             self.telemetry.submitted(created.job)
         if created.job.state is JobState.QUEUED:
             await self._send(created.job, keyed=command.idempotency_key is not None)
-        return await self._accepted(created.job, spec)
+        cold = await self._arrived(created, command, spec)
+        return await self._accepted(created.job, spec, cold)
 
     async def submit_many(self, commands: Sequence[SubmitJob]) -> list[Accepted | SynapseError]:
         """Submit each on its own: a bad one is answered with its error and spares the others."""
@@ -121,18 +138,32 @@ class Submitter:
                 await self.store.close(job.id, JobState.FAILED, failure, self.clock())
             raise
 
-    async def _accepted(self, job: Job, spec: ModelSpec) -> Accepted:
+    async def _arrived(
+        self, created: Created, command: SubmitJob, spec: ModelSpec
+    ) -> ColdStart | None:
+        if self.cold_starts is None or created.job.state is not JobState.QUEUED:
+            return None
+        need = _need(command, spec)
+        if created.is_new:
+            return await self.cold_starts.arrived(spec, need)
+        return await self.cold_starts.of(spec, need)
+
+    async def _accepted(self, job: Job, spec: ModelSpec, cold: ColdStart | None) -> Accepted:
         if job.state is not JobState.QUEUED:
             return Accepted(job, 0, 0.0)
+        start_s = None if cold is None else cold.wait_s
         try:
             depth = await self.queue.depth(spec.name)
             rate = await self.registry.service_rate(spec.name, self.clock())
         except Unavailable:
             # The job is accepted and will run: that its wait cannot be told is no refusal.
-            return Accepted(job, 1, None)
+            return Accepted(job, 1, start_s, cold is not None)
         ahead = {**depth, job.priority: max(0, depth.get(job.priority, 0) - 1)}
         position = queue_position(ahead, job.priority)
-        return Accepted(job, position, estimated_wait_s(position, rate, spec.slots))
+        wait_s = estimated_wait_s(position, rate, spec.slots)
+        if start_s is not None:
+            wait_s = start_s + (wait_s or 0.0)
+        return Accepted(job, position, wait_s, cold is not None)
 
 
 async def new_job(
@@ -179,6 +210,19 @@ def _token_estimate(value: ModelInput, spec: ModelSpec) -> int:
     asked = value.parameters.get("max_tokens")
     output = asked if isinstance(asked, int) else spec.max_output_tokens
     return min(spec.context_tokens, value.size_bytes // BYTES_PER_TOKEN + 1 + output)
+
+
+def _need(command: SubmitJob, spec: ModelSpec) -> Need:
+    prompt = min(spec.context_tokens, command.input.size_bytes // BYTES_PER_TOKEN + 1)
+    generates = spec.task is Task.GENERATE
+    output = _token_estimate(command.input, spec) - prompt if generates else 0
+    return Need(
+        command.sla,
+        items=command.input.samples,
+        prompt_tokens=prompt,
+        output_tokens=max(0, output),
+        first_token_only=generates,
+    )
 
 
 def _idempotency(command: SubmitJob) -> Idempotency | None:

@@ -97,6 +97,11 @@ class PoolLoad:
         return max(self.steady(), sum(self.busy.values()) + self.draining(startup_s))
 
 
+def first_choice(need: Need, views: Sequence[PoolView]) -> PoolView | None:
+    """The pool that workers are started in for a single request; None if none may have any."""
+    return next((view for view, _ in _choice(need, views)), None)
+
+
 def worker_s_per_item(view: PoolView, prompt_tokens: int, output_tokens: int) -> float | None:
     """How long an item keeps a whole worker busy that has all the company it can take.
 

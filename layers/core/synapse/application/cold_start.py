@@ -1,0 +1,131 @@
+"""Work that comes when no worker is up for it: it is taken, a worker is started, and it is told so.
+
+Where workers are up this costs a request one look at the roster.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from synapse.application.roster import Roster
+from synapse.domain.errors import Unavailable
+from synapse.domain.job import Job, JobState
+from synapse.domain.load import first_choice
+from synapse.domain.model import ModelSpec
+from synapse.domain.routing import Need, PoolView
+from synapse.domain.worker import Worker
+from synapse.ports import Arrivals, Clock, Registry, StartTimes, Telemetry, Waker
+
+logger = logging.getLogger(__name__)
+
+LEAST_S = 1.0
+"""What is left of a start that should be over already."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """No worker is up: one of `pool` should be in `wait_s` seconds."""
+
+    pool: str
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStarts:
+    """Notes what arrives, and sees to it that a worker is started where there is none.
+
+    `views` are the pools of a model as the router sees them (`Routing.views`).
+    """
+
+    registry: Registry
+    roster: Roster
+    views: Callable[[ModelSpec], Awaitable[Sequence[PoolView]]]
+    arrivals: Arrivals
+    waker: Waker
+    starts: StartTimes
+    telemetry: Telemetry
+    clock: Clock
+
+    async def arrived(self, spec: ModelSpec, need: Need) -> ColdStart | None:
+        """Note work that waits by now; where no worker is up, have one started.
+
+        Raises nothing; None also where it cannot be told.
+        """
+        cold = await self.comes(spec, need)
+        if cold is not None:
+            await self.wake(spec, need)
+        return cold
+
+    async def comes(self, spec: ModelSpec, need: Need) -> ColdStart | None:
+        """Note a request that is not counted anywhere yet; `wake` once it is. Raises nothing."""
+        self.arrivals.arrived(spec.name, need)
+        return await self.of(spec, need)
+
+    async def wake(self, spec: ModelSpec, need: Need) -> None:
+        """Have a worker started for work that waits. Raises nothing."""
+        await self.waker.wake(spec.name, need)
+
+    async def of(self, spec: ModelSpec, need: Need) -> ColdStart | None:
+        """What a request has to wait for a worker; None if one is up, or nobody can tell."""
+        try:
+            if await self._is_up(spec):
+                return None
+            return await self._start(spec, need, await self.views(spec))
+        except Unavailable as error:
+            logger.warning("workers not read: %s", error.message)
+            return None
+
+    async def of_job(self, job: Job) -> ColdStart | None:
+        """What an open job has to wait for a worker; None if it need not."""
+        spec = None if job.state.is_final else await self.registry.model(job.model)
+        return None if spec is None else await self.of(spec, Need(job.sla))
+
+    async def job_ended(self, job: Job) -> None:
+        """Tell how long a job took that came when no worker was up. Raises nothing."""
+        spec = await self.registry.model(job.model)
+        if job.state is not JobState.COMPLETED or spec is None or job.finished_at is None:
+            return
+        try:
+            if await self._is_up(spec, since=job.created_at):
+                return
+        except Unavailable as error:
+            logger.warning("workers not read: %s", error.message)
+            return
+        pool = "" if job.served is None else job.served.pool
+        self.telemetry.cold_started(job.model, pool, job.finished_at - job.created_at)
+
+    async def _is_up(self, spec: ModelSpec, since: float | None = None) -> bool:
+        """Whether a worker answers for the model, or has done so already at `since`."""
+        for pool in await self.registry.pools(spec.name):
+            if pool.is_fixed:
+                return True
+            ready: Sequence[Worker] = (await self.roster.crew(spec.name, pool.name)).ready
+            if any(since is None or worker.started_at <= since for worker in ready):
+                return True
+        return False
+
+    async def _start(
+        self, spec: ModelSpec, need: Need, views: Sequence[PoolView]
+    ) -> ColdStart | None:
+        """The first that is on its way, or the one that will be started."""
+        on_the_way = [
+            ColdStart(view.pool.name, max(LEAST_S, await self._left_s(spec, view)))
+            for view in views
+            if view.starting
+        ]
+        if on_the_way:
+            return min(on_the_way, key=lambda start: start.wait_s)
+        view = first_choice(need, views)
+        if view is None:
+            return None
+        return ColdStart(view.pool.name, await self._whole_s(view))
+
+    async def _whole_s(self, view: PoolView) -> float:
+        measured_s = await self.starts.startup_s(view.pool.name)
+        return view.pool.startup_s if measured_s is None else measured_s
+
+    async def _left_s(self, spec: ModelSpec, view: PoolView) -> float:
+        crew = await self.roster.crew(spec.name, view.pool.name)
+        return crew.began_at + await self._whole_s(view) - self.clock()
