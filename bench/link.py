@@ -39,18 +39,19 @@ class Pace:
     """So many bytes a second, over all who ask."""
 
     def __init__(self, bytes_per_s: float) -> None:
-        """0 is no limit."""
-        self._bytes_per_s = bytes_per_s
+        """0 is no limit; it may be changed at any time."""
+        self.bytes_per_s = bytes_per_s
         self._free_at = 0.0
         self._lock = threading.Lock()
 
     def take(self, count: int) -> None:
         """Wait for the turn of `count` bytes."""
-        if not self._bytes_per_s:
+        rate = self.bytes_per_s
+        if not rate:
             return
         with self._lock:
             now = time.monotonic()
-            self._free_at = max(self._free_at, now - MAX_CREDIT_S) + count / self._bytes_per_s
+            self._free_at = max(self._free_at, now - MAX_CREDIT_S) + count / rate
             wait_s = self._free_at - now
         if wait_s > 0:
             time.sleep(wait_s)
@@ -66,10 +67,14 @@ class LinkServer(ThreadingHTTPServer):
     request_queue_size = 256
 
     def __init__(
-        self, folder: Path, rate: float = 0.0, connection_rate: float = 0.0, port: int = 0
+        self,
+        folder: Path,
+        rate: float = 0.0,
+        connection_rate: float = 0.0,
+        handler: type[Handler] | None = None,
     ) -> None:
         """Listens at once; `serve_forever` answers."""
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.folder = folder
         self.pace = Pace(rate)
         self.connection_rate = connection_rate
@@ -79,10 +84,6 @@ class LinkServer(ThreadingHTTPServer):
     def url(self) -> str:
         """Its address."""
         return f"http://127.0.0.1:{self.server_port}"
-
-    def send(self, handler: Handler, asked: Asked, file: int) -> None:
-        """The bytes of an answer; for a server with faults to do otherwise."""
-        handler.send(file, asked.start, asked.length)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -95,6 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         """Each connection has a pace of its own besides the link's."""
         super().setup()
         self._pace = Pace(self.server.connection_rate)
+        self._headers: dict[str, str] = {}
 
     def do_GET(self) -> None:
         """A range, or all of a file."""
@@ -122,13 +124,23 @@ class Handler(BaseHTTPRequestHandler):
         last = min(last, found.st_size - 1)
         asked = Asked(path, first, last - first + 1)
         self.server.asked.append(asked)
-        self.send_response(HTTPStatus.PARTIAL_CONTENT if wanted else HTTPStatus.OK)
-        self.send_header("ETag", etag)
-        self.send_header("Content-Length", str(asked.length))
+        self._headers = {"ETag": etag, "Content-Length": str(asked.length)}
         if wanted:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{found.st_size}")
+            self._headers["Content-Range"] = f"bytes {first}-{last}/{found.st_size}"
+        self.answer(asked, file)
+
+    def answer(self, asked: Asked, file: int) -> None:
+        """Headers and bytes; for one with faults to do otherwise."""
+        self.begin()
+        self.send(file, asked.start, asked.length)
+
+    def begin(self) -> None:
+        """The headers."""
+        is_part = "Content-Range" in self._headers
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if is_part else HTTPStatus.OK)
+        for name, value in self._headers.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.server.send(self, asked, file)
 
     def send(self, file: int, start: int, length: int) -> None:
         """Bytes of a file, at the pace of the connection and of the link."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,12 +21,12 @@ class Lease:
         self.path = path
         self.memory_bytes = memory_bytes
         self._lock = lock
-        os.utime(lock)
+        _touch(lock)
 
     def release(self) -> None:
         """Give it back, used until now; a second time does nothing."""
         if self._lock >= 0:
-            os.utime(self._lock)
+            _touch(self._lock)
             os.close(self._lock)
             self._lock = -1
 
@@ -69,6 +70,12 @@ def is_locked(path: Path) -> bool:
         return True
     os.close(descriptor)
     return False
+
+
+def _touch(descriptor: int) -> None:
+    """To the nanosecond: the kernel's own time of a change moves on every few milliseconds only."""
+    now = time.time_ns()
+    os.utime(descriptor, ns=(now, now))
 
 
 def _locked(path: Path, operation: int) -> int:
