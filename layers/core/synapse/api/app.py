@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from synapse.api.admin import add_admin_routes
 from synapse.api.jobs import add_job_routes
 from synapse.api.meta import add_documentation_routes, add_meta_routes
 from synapse.api.openai.batches import add_batch_routes
@@ -27,5 +28,7 @@ def create_api(services: Services) -> Api:
     add_upload_routes(api, services)
     add_batch_routes(api, services)
     add_meta_routes(api, services)
+    if services.fleet is not None:
+        add_admin_routes(api, services.fleet)
     add_documentation_routes(api)
     return api

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from synapse.application.direct import DirectLane
 from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
+from synapse.application.fleet_view import FleetView
 from synapse.application.health import Health
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
@@ -26,7 +27,7 @@ class Services:
     Prometheus exposition; `max_wait_s` is how long the front door can hold a request that waits
     for a job, `max_direct_s` one that is answered on the spot. `file_link` says where else a file
     is to be read that the front door could not answer with. `health` looks at the fleet; without
-    it what the pinger saw is all that is told.
+    it what the pinger saw is all that is told. `fleet` is what operators are shown of it.
     """
 
     submitter: Submitter
@@ -44,3 +45,4 @@ class Services:
     metrics: Callable[[], Awaitable[str]]
     max_direct_s: float = 600.0
     health: Callable[[], Awaitable[Health]] | None = None
+    fleet: FleetView | None = None
