@@ -22,7 +22,9 @@ from synapse.api.admin_schemas import (
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import errors, json_response
 from synapse.api.schemas import TierName
+from synapse.api.services import Services
 from synapse.application.fleet_view import FleetView, ModelInPool, PoolReport, WorkerView
+from synapse.domain.errors import Unavailable
 from synapse.domain.job import SlaTier
 from synapse.domain.latency import Quantiles
 from synapse.domain.routing import TIER_P99_MS, Candidate, Decision, Need
@@ -33,7 +35,7 @@ MAX_ITEMS = 100_000
 Tokens = Annotated[int, Query(ge=0, le=MAX_TOKENS)]
 
 
-def add_admin_routes(api: Api, fleet: FleetView) -> None:
+def add_admin_routes(api: Api, services: Services) -> None:
     """Register the routes on `api`."""
 
     @api.handles(
@@ -54,7 +56,7 @@ def add_admin_routes(api: Api, fleet: FleetView) -> None:
         items: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 1,
     ) -> Reply:
         need = Need(SlaTier(tier), items, prompt_tokens, output_tokens, deadline)
-        spec, need, decision = await fleet.route(model, need)
+        spec, need, decision = await _fleet(services).route(model, need)
         return Reply(_route(spec.name, need, decision))
 
     @api.handles(
@@ -65,7 +67,7 @@ def add_admin_routes(api: Api, fleet: FleetView) -> None:
         responses={200: json_response("The workers, by pool and id", WorkerList), **errors(503)},
     )
     async def workers() -> Reply:
-        return Reply(WorkerList(data=[_worker(view) for view in await fleet.workers()]))
+        return Reply(WorkerList(data=[_worker(view) for view in await _fleet(services).workers()]))
 
     @api.handles(
         "GET",
@@ -75,7 +77,13 @@ def add_admin_routes(api: Api, fleet: FleetView) -> None:
         responses={200: json_response("The pools, by name", PoolList), **errors(503)},
     )
     async def pools() -> Reply:
-        return Reply(PoolList(data=[_pool(report) for report in await fleet.pools()]))
+        return Reply(PoolList(data=[_pool(report) for report in await _fleet(services).pools()]))
+
+
+def _fleet(services: Services) -> FleetView:
+    if services.fleet is None:
+        raise Unavailable("this function does not look after the fleet")
+    return services.fleet
 
 
 def _route(model: str, need: Need, decision: Decision) -> RouteBody:

@@ -28,7 +28,6 @@ def create_api(services: Services) -> Api:
     add_upload_routes(api, services)
     add_batch_routes(api, services)
     add_meta_routes(api, services)
-    if services.fleet is not None:
-        add_admin_routes(api, services.fleet)
+    add_admin_routes(api, services)
     add_documentation_routes(api)
     return api
