@@ -241,6 +241,8 @@ def _added(load: PoolLoad, need: Need, asked: TierDemand, view: PoolView, part: 
 
 def _is_late(need: Need, view: PoolView) -> bool:
     """Whether the latest answers miss the tier although the idle pool would not."""
+    if view.live == NOTHING_LIVE:
+        return False
     idle = _idle(view)
     [should], [does] = (
         route(need, [each]).candidates for each in (idle, replace(idle, live=view.live))
