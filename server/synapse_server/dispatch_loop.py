@@ -6,16 +6,20 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
 from synapse.application.batcher import Batcher
-from synapse.application.dispatch import Dispatcher
+from synapse.application.dispatch import Dispatcher, need_of_jobs
+from synapse.application.windows import BronzeWindows
 from synapse.domain.batching import JobMessage, gather_for_s
 from synapse.domain.errors import Unavailable
+from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
+from synapse.domain.routing import Candidate, Decision
+from synapse.domain.starting import startable
 from synapse.ports import BatchOrder, Clock
 
 logger = logging.getLogger(__name__)
@@ -23,77 +27,105 @@ logger = logging.getLogger(__name__)
 PAUSE_S = 1.0
 """Before planning again after a failure to plan or start."""
 
+LOOK_AGAIN_S = 0.2
+"""How soon a lane without a free slot looks for workers that have come up since."""
+
 
 @dataclass(slots=True)
 class DispatchLoop:
-    """One lane a model, so that a busy model never holds up another.
+    """A lane for each model and tier, so that none holds up another.
+
+    A lane starts its jobs in the pools that the router names, as far as there are free slots: for
+    bronze those inside its window. A pool without a worker that is up and well has none, so jobs
+    wait in the queue until it has. Of lanes that wait for the same slot the better tier's is first.
 
     Jobs that were on a worker when it went down (suspects) run in a lane of their own, one at a
     time: if one of them is what kills workers, it takes no suspect down with it again. Whatever
-    goes wrong, a lane goes on: the record of a job that it cannot start stands. `worker_ready` is
-    set, by model, while a worker answers for it: until then its jobs wait in the queue.
+    goes wrong, a lane goes on: the record of a job that it cannot start stands.
     """
 
     queue: LocalJobQueue
     dispatcher: Dispatcher
+    windows: BronzeWindows
     slots: SlotLedger
     batcher: Batcher
     clock: Clock
-    worker_ready: Mapping[str, asyncio.Event]
     _suspects: deque[JobMessage] = field(default_factory=deque)
     _suspect_waits: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, specs: Sequence[ModelSpec]) -> None:
         """Dispatch until cancelled."""
         async with asyncio.TaskGroup() as lanes:
-            lanes.create_task(self._suspect_lane(), name="dispatch-suspects")
+            lanes.create_task(self._suspect_lane(specs), name="dispatch-suspects")
             for spec in specs:
-                lanes.create_task(self._lane(spec), name=f"dispatch-{spec.name}")
+                for tier in SlaTier:
+                    name = f"dispatch-{spec.name}-{tier}"
+                    lanes.create_task(self._lane(spec, tier), name=name)
 
-    async def _lane(self, spec: ModelSpec) -> None:
+    async def _lane(self, spec: ModelSpec, tier: SlaTier) -> None:
         while True:
             try:
-                await self._turn(spec)
+                await self._turn(spec, tier)
             except Exception:
-                logger.exception("dispatching failed", extra={"model": spec.name})
+                logger.exception("dispatching failed", extra={"model": spec.name, "tier": tier})
                 await asyncio.sleep(PAUSE_S)
 
-    async def _turn(self, spec: ModelSpec) -> None:
+    async def _turn(self, spec: ModelSpec, tier: SlaTier) -> None:
         """Start what waits, as far as there are free slots: those of direct requests are not."""
-        await self.queue.wait(spec.name)
-        await self.worker_ready[spec.name].wait()
-        await self._gather(spec)
-        free = spec.slots - self.slots.in_flight(spec.name)
-        if free <= 0:
-            await self.slots.wait_freed(spec.name)
+        await self.queue.wait(spec.name, tier)
+        await self._gather(spec, tier)
+        oldest = self.queue.oldest(spec.name, tier)
+        if oldest is None:
             return
-        messages = self.queue.take(spec.name, min(free, 4 * spec.batch.max_items))
+        decision = await self._decision(spec, oldest)
+        rooms = await self._rooms(spec, tier, decision)
+        pools = startable(decision, rooms, tier)
+        if not pools:
+            await self.slots.wait_freed(spec.name, tier, LOOK_AGAIN_S)
+            return
+        limit = min(rooms[pools[0].name], 4 * spec.batch.max_items)
+        messages = self.queue.take(spec.name, tier, limit)
         self._set_suspects_aside(messages)
-        await self._dispatch([message for message in messages if not message.is_suspect])
+        unsuspected = [message for message in messages if not message.is_suspect]
+        await self._dispatch(unsuspected, replace(decision, pools=pools))
 
-    async def _gather(self, spec: ModelSpec) -> None:
+    async def _gather(self, spec: ModelSpec, tier: SlaTier) -> None:
         """Return when what waits should leave."""
-        waiting = self.queue.waiting(spec.name)
-        if waiting == 0:
+        oldest = self.queue.oldest(spec.name, tier)
+        if oldest is None:
             return
-        in_flight = self.slots.in_flight(spec.name)
-        oldest_age_s = self.queue.oldest_age_s(spec.name, self.clock())
-        delay_s = gather_for_s(waiting, oldest_age_s, in_flight, spec.batch)
+        waiting, in_flight = self.queue.waiting(spec.name, tier), self.slots.in_flight(spec.name)
+        delay_s = gather_for_s(waiting, self.clock() - oldest.sent_at, in_flight, spec.batch)
         if delay_s > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
-                    await self.queue.wait(spec.name, at_least=spec.batch.max_items)
+                    await self.queue.wait(spec.name, tier, at_least=spec.batch.max_items)
+
+    async def _decision(self, spec: ModelSpec, message: JobMessage) -> Decision:
+        return await self.dispatcher.decide(spec, need_of_jobs(spec, [message], self.clock()))
+
+    async def _rooms(self, spec: ModelSpec, tier: SlaTier, decision: Decision) -> dict[str, int]:
+        """The free slots of the pools whose workers are up and well."""
+        well = [each for each in decision.candidates if _is_well(each)]
+        return {each.pool.name: await self._room(spec, tier, each) for each in well}
+
+    async def _room(self, spec: ModelSpec, tier: SlaTier, candidate: Candidate) -> int:
+        pool = candidate.pool
+        if tier is SlaTier.BRONZE:
+            ready = candidate.slots // pool.slots_of(spec)
+            return await self.windows.room(spec, pool, ready)
+        return max(0, candidate.slots - self.slots.in_flight(spec.name, pool.name))
 
     def _set_suspects_aside(self, messages: Sequence[JobMessage]) -> None:
         self._suspects.extend(message for message in messages if message.is_suspect)
         if self._suspects:
             self._suspect_waits.set()
 
-    async def _dispatch(self, messages: Sequence[JobMessage]) -> None:
+    async def _dispatch(self, messages: Sequence[JobMessage], decision: Decision) -> None:
         if not messages:
             return
         try:
-            await self.dispatcher.dispatch(messages)
+            await self.dispatcher.dispatch(messages, decision)
         except Unavailable as error:
             logger.warning("batches not started: %s", error.message)
             await asyncio.sleep(PAUSE_S)
@@ -101,64 +133,57 @@ class DispatchLoop:
         except Exception:
             logger.exception("batches not started; their jobs are tried one by one")
             await asyncio.sleep(PAUSE_S)
-            await self._dispatch_each(messages)
+            await self._dispatch_each(messages, decision)
 
-    async def _dispatch_each(self, messages: Sequence[JobMessage]) -> None:
+    async def _dispatch_each(self, messages: Sequence[JobMessage], decision: Decision) -> None:
         """Start each by itself: one that cannot be is left to the sweeper and spares the others."""
         for message in messages:
             try:
-                await self.dispatcher.dispatch([message])
+                await self.dispatcher.dispatch([message], decision)
             except Unavailable:
                 self.queue.put_back([message])
             except Exception:
                 logger.exception("job not started", extra={"job": message.job_id})
 
-    async def _suspect_lane(self) -> None:
+    async def _suspect_lane(self, specs: Sequence[ModelSpec]) -> None:
+        served = {spec.name: spec for spec in specs}
         while True:
             await self._suspect_waits.wait()
             while self._suspects:
-                await self._run_suspect(await self._next_suspect())
+                message = self._suspects.popleft()
+                if not await self._run_suspect(message, served[message.model]):
+                    self._suspects.append(message)
+                    await asyncio.sleep(LOOK_AGAIN_S)
             self._suspect_waits.clear()
 
-    async def _next_suspect(self) -> JobMessage:
-        """The first whose model has a worker, once there is one; it waits no more."""
-        while True:
-            waiting: dict[str, asyncio.Event] = {}
-            for message in self._suspects:
-                ready = self.worker_ready.get(message.model)
-                # One whose model was withdrawn is ended, which takes no worker.
-                if ready is None or ready.is_set():
-                    self._suspects.remove(message)
-                    return message
-                waiting[message.model] = ready
-            await _any_set(list(waiting.values()))
-
-    async def _run_suspect(self, message: JobMessage) -> None:
+    async def _run_suspect(self, message: JobMessage, spec: ModelSpec) -> bool:
+        """Whether it had its turn, or is left to the sweeper; False if it has to wait."""
         try:
-            for order in await self.dispatcher.plan([message]):
+            decision = await self._decision(spec, message)
+            well = tuple(pool for pool in decision.pools if _is_well(decision.of(pool.name)))
+            if not well:
+                return False
+            for order in await self.dispatcher.plan([message], replace(decision, pools=well)):
                 await self._run_alone(order)
         except Unavailable as error:
             logger.warning("suspect not run: %s", error.message)
             await asyncio.sleep(PAUSE_S)
-            self._suspects.append(message)
+            return False
         except Exception:
             # Its record stands; the sweeper sends it again.
             logger.exception("suspect not run", extra={"job": message.job_id})
             await asyncio.sleep(PAUSE_S)
+        return True
 
     async def _run_alone(self, order: BatchOrder) -> None:
-        place = order.batch.model, order.pools[0].name
-        self.slots.occupy(*place, 1)
+        batch, pool = order.batch, order.pools[0].name
+        self.slots.occupy(batch.model, pool, 1, batch.sla)
         try:
             await self.batcher.run(order)
         finally:
-            self.slots.free(*place, 1)
+            self.slots.free(batch.model, pool, 1, batch.sla)
 
 
-async def _any_set(events: Sequence[asyncio.Event]) -> None:
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+def _is_well(candidate: Candidate) -> bool:
+    """Whether workers of the pool are up, and answer as far as is known."""
+    return not candidate.is_cold and not candidate.is_open

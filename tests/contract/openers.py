@@ -32,6 +32,7 @@ from synapse.adapters.local.registry import LocalRegistry
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.domain.batching import JobMessage
+from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import (
@@ -134,7 +135,7 @@ async def local_job_queue(clock: FakeClock, folder: Path) -> AsyncIterator[Queue
     queue = LocalJobQueue()
 
     async def receive() -> list[JobMessage]:
-        return queue.take("echo", 1000)
+        return [each for tier in SlaTier for each in queue.take("echo", tier, 1000)]
 
     yield QueueCase(queue, receive)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from synapse.adapters.local.slots import SlotLedger
+from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.application.batcher import Batcher
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
+from synapse.application.fleet import Fleet
 from synapse.application.give_back import GiveBack
 from synapse.application.ping import Pinger
 from synapse.application.response_cache import ResponseCache
@@ -23,6 +26,7 @@ from synapse.domain.job import Job, JobId, JobState
 from synapse.domain.model import Task
 from synapse.domain.retry import RetryPolicy
 from tests.factories import a_chat_model, a_model, a_pool, counted_ids
+from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import (
     FakeClock,
     MemoryBlobStore,
@@ -58,9 +62,17 @@ class World:
         models = [a_model("echo"), a_chat_model(CHAT), embedder]
         self.registry = self.registry or MemoryRegistry(models, [a_pool("gpu"), a_pool("cpu")])
         self.new_id = counted_ids("id-")
+        self.workers = LocalWorkerRegistry()
         self.slots = SlotLedger(self.clock)
         self.runner = BatchRunner(
             self.store, self.blobs, self.registry, self.engine, self.telemetry, self.clock
+        )
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        profiles = MemoryProfileStore()
+        return Fleet.over(
+            self.engine, self.registry, self.workers, profiles, self.slots, self.clock
         )
 
     @property
@@ -102,7 +114,13 @@ class World:
     @property
     def dispatcher(self) -> Dispatcher:
         return Dispatcher(
-            self.store, self.registry, self.starter, self.telemetry, self.clock, self.new_id
+            self.store,
+            self.registry,
+            self.fleet.routing.decide,
+            self.starter,
+            self.telemetry,
+            self.clock,
+            self.new_id,
         )
 
     @property
@@ -115,7 +133,9 @@ class World:
 
     @property
     def pinger(self) -> Pinger:
-        return Pinger(self.registry, self.engine, self.queue, self.telemetry, self.clock)
+        return Pinger(
+            self.registry, self.workers, self.engine, self.queue, self.telemetry, self.clock
+        )
 
     @property
     def batcher(self) -> Batcher:

@@ -12,24 +12,26 @@ from synapse.domain.errors import Unavailable
 from synapse.domain.job import JobId, Priority, SlaTier
 from tests.factories import NOW, a_message
 
+BRONZE = SlaTier.BRONZE
+
 
 async def test_jobs_of_a_priority_come_first_sent_first() -> None:
     queue = LocalJobQueue()
     messages = [a_message(sent_at=NOW + second) for second in range(5)]
     await queue.send(messages)
 
-    assert queue.take("echo", 3) + queue.take("echo", 10) == messages
+    assert queue.take("echo", BRONZE, 3) + queue.take("echo", BRONZE, 10) == messages
 
 
 async def test_a_high_job_overtakes_a_backlog_of_normal_ones() -> None:
     queue = LocalJobQueue()
     await queue.send([a_message() for _ in range(100)])
-    queue.take("echo", 50)
+    queue.take("echo", BRONZE, 50)
     urgent = a_message(priority=Priority.HIGH, sent_at=NOW + 1000)
 
     await queue.send([urgent])
 
-    assert queue.take("echo", 1) == [urgent]
+    assert queue.take("echo", BRONZE, 1) == [urgent]
 
 
 async def test_low_jobs_get_places_while_high_ones_keep_coming() -> None:
@@ -38,7 +40,7 @@ async def test_low_jobs_get_places_while_high_ones_keep_coming() -> None:
     taken = []
     for _ in range(100):
         await queue.send([a_message(priority=Priority.HIGH) for _ in range(4)])
-        taken += queue.take("echo", 3)
+        taken += queue.take("echo", BRONZE, 3)
 
     assert [message.priority for message in taken].count(Priority.LOW) == 3
 
@@ -48,9 +50,9 @@ async def test_models_wait_in_queues_of_their_own() -> None:
     echo, other = a_message(), a_message(model="other")
     await queue.send([echo, other])
 
-    assert queue.take("other", 10) == [other]
-    assert queue.waiting("echo") == 1
-    assert queue.waiting("nobody") == 0
+    assert queue.take("other", BRONZE, 10) == [other]
+    assert queue.waiting("echo", BRONZE) == 1
+    assert queue.waiting("nobody", BRONZE) == 0
 
 
 async def test_a_job_sent_twice_waits_once_in_its_old_place_with_the_new_message() -> None:
@@ -61,7 +63,7 @@ async def test_a_job_sent_twice_waits_once_in_its_old_place_with_the_new_message
 
     await queue.send([again])
 
-    assert queue.take("echo", 10) == [again, second]
+    assert queue.take("echo", BRONZE, 10) == [again, second]
 
 
 async def test_a_job_sent_with_another_priority_moves() -> None:
@@ -72,7 +74,7 @@ async def test_a_job_sent_with_another_priority_moves() -> None:
     await queue.send([moved])
 
     assert await queue.depth("echo") == {Priority.HIGH: 1, Priority.NORMAL: 0, Priority.LOW: 0}
-    assert queue.take("echo", 10) == [moved]
+    assert queue.take("echo", BRONZE, 10) == [moved]
 
 
 async def test_a_full_queue_refuses_all_of_a_send_and_says_when_to_come_back() -> None:
@@ -85,7 +87,7 @@ async def test_a_full_queue_refuses_all_of_a_send_and_says_when_to_come_back() -
 
     assert refusal.value.code == "queue_full"
     assert refusal.value.retry_after_s > 0
-    assert queue.take("echo", 10) == waiting
+    assert queue.take("echo", BRONZE, 10) == waiting
 
 
 async def test_a_full_queue_still_takes_a_job_that_waits_already() -> None:
@@ -102,12 +104,12 @@ async def test_what_is_put_back_is_first_again_even_if_the_queue_is_full() -> No
     queue = LocalJobQueue(max_waiting=3)
     messages = [a_message() for _ in range(3)]
     await queue.send(messages)
-    taken = queue.take("echo", 2)
+    taken = queue.take("echo", BRONZE, 2)
     await queue.send([a_message(), a_message()])
 
     queue.put_back(taken)
 
-    assert queue.take("echo", 3) == messages
+    assert queue.take("echo", BRONZE, 3) == messages
 
 
 async def test_a_discarded_job_is_gone() -> None:
@@ -118,7 +120,7 @@ async def test_a_discarded_job_is_gone() -> None:
     queue.discard(cancelled.job_id)
     queue.discard(JobId("unknown"))
 
-    assert queue.take("echo", 10) == [kept]
+    assert queue.take("echo", BRONZE, 10) == [kept]
     assert len(queue) == 0
 
 
@@ -135,27 +137,58 @@ async def test_what_waits_is_counted_by_model_and_tier_whatever_becomes_of_it() 
     }
 
     queue.discard(gold.job_id)
-    taken = queue.take("echo", 2)
+    taken = queue.take("echo", BRONZE, 2)
     queue.put_back(taken[1:])
 
     assert queue.waiting_by_tier() == {
-        ("echo", SlaTier.BRONZE): 2,
+        ("echo", SlaTier.SILVER): 1,
+        ("echo", SlaTier.BRONZE): 1,
         ("embed", SlaTier.BRONZE): 1,
     }
 
 
-async def test_the_oldest_age_is_that_of_the_longest_waiting_job_of_any_priority() -> None:
+async def test_the_tiers_of_a_model_wait_apart() -> None:
     queue = LocalJobQueue()
-    assert queue.oldest_age_s("echo", NOW) == 0.0
+    bronze = [a_message(priority=Priority.HIGH) for _ in range(3)]
+    gold = a_message(sla=SlaTier.GOLD, priority=Priority.LOW)
+    await queue.send([*bronze, gold])
+    waiting = asyncio.create_task(queue.wait("echo", SlaTier.SILVER))
+
+    assert queue.take("echo", SlaTier.GOLD, 10) == [gold]
+    assert queue.waiting("echo", BRONZE) == 3
+    assert await queue.depth("echo") == {Priority.HIGH: 3, Priority.NORMAL: 0, Priority.LOW: 0}
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await queue.send([a_message(sla=SlaTier.SILVER)])
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_a_job_sent_with_another_tier_moves() -> None:
+    queue = LocalJobQueue()
+    first = a_message(sla=SlaTier.SILVER)
+    await queue.send([first])
+    moved = replace(first, sla=SlaTier.GOLD)
+
+    await queue.send([moved])
+
+    assert queue.waiting("echo", SlaTier.SILVER) == 0
+    assert queue.take("echo", SlaTier.GOLD, 10) == [moved]
+
+
+async def test_the_oldest_is_the_longest_waiting_job_of_any_priority() -> None:
+    queue = LocalJobQueue()
+    assert queue.oldest("echo", BRONZE) is None
     await queue.send([a_message(priority=Priority.LOW, sent_at=NOW - 30)])
     await queue.send([a_message(priority=Priority.HIGH, sent_at=NOW - 10)])
 
-    assert queue.oldest_age_s("echo", NOW) == 30.0
+    oldest = queue.oldest("echo", BRONZE)
+    assert oldest is not None
+    assert oldest.sent_at == NOW - 30
 
 
 async def test_a_waiter_is_woken_by_the_first_job() -> None:
     queue = LocalJobQueue()
-    waiting = asyncio.create_task(queue.wait("echo"))
+    waiting = asyncio.create_task(queue.wait("echo", BRONZE))
     await asyncio.sleep(0)
     await queue.send([a_message(model="other")])
     await asyncio.sleep(0)
@@ -168,7 +201,7 @@ async def test_a_waiter_is_woken_by_the_first_job() -> None:
 
 async def test_a_waiter_for_a_full_batch_sleeps_until_it_is_full() -> None:
     queue = LocalJobQueue()
-    waiting = asyncio.create_task(queue.wait("echo", at_least=3))
+    waiting = asyncio.create_task(queue.wait("echo", BRONZE, at_least=3))
     await queue.send([a_message(), a_message()])
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -182,15 +215,15 @@ async def test_waiting_for_what_waits_already_returns_at_once() -> None:
     queue = LocalJobQueue()
     await queue.send([a_message()])
 
-    await asyncio.wait_for(queue.wait("echo"), 1)
+    await asyncio.wait_for(queue.wait("echo", BRONZE), 1)
 
 
 async def test_a_waiter_that_finds_nothing_left_sleeps_again() -> None:
     queue = LocalJobQueue()
-    first, second = (asyncio.create_task(queue.wait("echo")) for _ in range(2))
+    first, second = (asyncio.create_task(queue.wait("echo", BRONZE)) for _ in range(2))
     await asyncio.sleep(0)
     await queue.send([a_message()])
-    queue.take("echo", 1)
+    queue.take("echo", BRONZE, 1)
     await asyncio.sleep(0)
     assert not first.done() and not second.done()
 
@@ -201,7 +234,7 @@ async def test_a_waiter_that_finds_nothing_left_sleeps_again() -> None:
 
 async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
     queue = LocalJobQueue()
-    waiting = asyncio.create_task(queue.wait("echo"))
+    waiting = asyncio.create_task(queue.wait("echo", BRONZE))
     await asyncio.sleep(0)
 
     waiting.cancel()
@@ -209,7 +242,7 @@ async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
         await waiting
 
     await queue.send([a_message()])
-    assert queue.waiting("echo") == 1
+    assert queue.waiting("echo", BRONZE) == 1
 
 
 async def test_a_long_queue_is_taken_from_without_walking_through_it() -> None:
@@ -217,6 +250,6 @@ async def test_a_long_queue_is_taken_from_without_walking_through_it() -> None:
     await queue.send([a_message(job_id=JobId(str(n))) for n in range(20_000)])
 
     async with asyncio.timeout(5):
-        taken = [message for _ in range(2000) for message in queue.take("echo", 10)]
+        taken = [message for _ in range(2000) for message in queue.take("echo", BRONZE, 10)]
 
     assert [message.job_id for message in taken] == [str(n) for n in range(20_000)]

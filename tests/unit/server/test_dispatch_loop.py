@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,11 +15,14 @@ from synapse.adapters.local.queue import LocalJobQueue
 from synapse.application.submit import message_of
 from synapse.domain.batching import BatchPolicy
 from synapse.domain.errors import Unavailable
-from synapse.domain.job import JobState
+from synapse.domain.job import JobState, SlaTier
 from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
 from synapse_server import dispatch_loop
 from synapse_server.dispatch_loop import DispatchLoop
-from tests.factories import a_model
+from tests.factories import a_model, a_pool
+from tests.fakes import MemoryRegistry
 from tests.faults import failing_before
 from tests.unit.application.world import World
 
@@ -33,13 +35,8 @@ class Line:
     """A dispatch loop over a world of fakes, and the local adapters that it drives."""
 
     world: World = field(default_factory=lambda: World(queue=LocalJobQueue()))
-    worker_ready: defaultdict[str, asyncio.Event] = field(
-        default_factory=lambda: defaultdict(asyncio.Event)
-    )
 
     def __post_init__(self) -> None:
-        for model in ("echo", "other"):
-            self.worker_ready[model].set()
         self.starter = InProcessBatchStarter(self.world.batcher.run, self.world.slots)
         self.world.starter = self.starter
         self.dispatcher: Any = self.world.dispatcher
@@ -49,7 +46,12 @@ class Line:
     async def running(self, specs: Sequence[ModelSpec] = (ECHO,)) -> AsyncIterator[None]:
         world = self.world
         loop = DispatchLoop(
-            world.queue, self.dispatcher, world.slots, self.batcher, world.clock, self.worker_ready
+            world.queue,
+            self.dispatcher,
+            world.fleet.windows,
+            world.slots,
+            self.batcher,
+            world.clock,
         )
         task = asyncio.create_task(loop.run(specs))
         try:
@@ -70,6 +72,7 @@ class Line:
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch_loop, "PAUSE_S", 0.001)
+    monkeypatch.setattr(dispatch_loop, "LOOK_AGAIN_S", 0.001)
 
 
 async def test_what_is_submitted_runs() -> None:
@@ -131,10 +134,10 @@ async def test_one_models_trouble_is_not_anothers() -> None:
     wait = line.world.queue.wait
 
     class Broken(LocalJobQueue):
-        async def wait(self, model: str, at_least: int = 1) -> None:
+        async def wait(self, model: str, tier: SlaTier, at_least: int = 1) -> None:
             if model != "echo":
                 raise RuntimeError("a bug")
-            await wait(model, at_least)
+            await wait(model, tier, at_least)
 
     broken = Broken()
     broken.__dict__ = line.world.queue.__dict__
@@ -180,39 +183,130 @@ async def test_a_suspect_whose_batcher_cannot_give_it_back_is_tried_again() -> N
         await line.ended(1)
 
 
-async def test_nothing_starts_while_the_worker_is_away() -> None:
-    line = Line()
-    line.worker_ready["echo"].clear()
+def a_fleet(*pools: Pool) -> World:
+    """A world of these pools, whose workers come and go."""
+    registry = MemoryRegistry([ECHO, a_model("other")], pools)
+    return World(queue=LocalJobQueue(), registry=registry)
+
+
+async def comes_up(world: World, pool: str, model: str = "echo") -> None:
+    known = (WorkerModel(model, "1", CacheLevel.GPU_RESIDENT),)
+    now = world.clock()
+    state, until = WorkerState.READY, now + 1e6
+    await world.workers.beat(
+        Worker(f"{pool}-1", pool, "cpu", state, "127.0.0.1:1", known, now, now, until)
+    )
+    world.fleet.roster.stale()
+
+
+def served_by(world: World) -> list[str]:
+    """The pools of the jobs that have ended, by id of job."""
+    ended = sorted(world.store.jobs.values(), key=lambda job: job.id)
+    return [job.served.pool for job in ended if job.served is not None]
+
+
+async def test_jobs_wait_in_the_queue_until_a_worker_is_up() -> None:
+    line = Line(a_fleet(a_pool("slow", endpoint="")))
 
     async with line.running():
         await line.world.submit()
         await asyncio.sleep(0.01)
-        assert JobState.COMPLETED not in line.world.states().values()
-        line.worker_ready["echo"].set()
+        assert line.world.queue.waiting("echo", SlaTier.BRONZE) == 1
+        assert line.world.engine.calls == []
+        await comes_up(line.world, "slow")
         await line.ended(1)
 
 
 async def test_a_suspect_waits_for_a_worker_of_its_own_model() -> None:
-    line = Line()
-    line.worker_ready["echo"].clear()
+    line = Line(a_fleet(a_pool("slow", endpoint="")))
+    await comes_up(line.world, "slow", "other")
     await suspect(line)
 
     async with line.running():
         await asyncio.sleep(0.01)
-        assert JobState.COMPLETED not in line.world.states().values()
-        line.worker_ready["echo"].set()
+        assert line.world.engine.calls == []
+        await comes_up(line.world, "slow")
         await line.ended(1)
 
 
+async def test_a_batch_goes_to_a_pool_whose_worker_is_up_though_another_is_cheaper() -> None:
+    cold, warm = a_pool("cold", endpoint="", price_per_hour_usd=0.0), a_pool("warm", endpoint="")
+    line = Line(a_fleet(cold, warm))
+    await comes_up(line.world, "warm")
+
+    async with line.running():
+        await line.world.submit()
+        await line.ended(1)
+
+    assert served_by(line.world) == ["warm"]
+
+
+async def test_what_finds_no_room_in_the_first_pool_goes_to_the_next() -> None:
+    line = Line(a_fleet(a_pool("cheap", price_per_hour_usd=0.1), a_pool("dear")))
+    slots = line.world.slots
+    slots.occupy("echo", "cheap", SLOTS)
+    entry = await slots.enter("echo", "dear", 1, SLOTS, line.world.clock() + 60, SlaTier.BRONZE)
+    assert entry is not None
+
+    async with line.running():
+        for _ in range(3):
+            await line.world.submit()
+        await line.ended(3)
+
+    assert set(served_by(line.world)) == {"dear"}
+
+
+async def test_bronze_that_finds_no_room_holds_up_neither_gold_nor_silver() -> None:
+    line = Line(a_fleet(a_pool("only")))
+    slots, clock = line.world.slots, line.world.clock
+    # One of gold is in flight, and the slot beside it is kept for another.
+    entry = await slots.enter("echo", "only", 1, SLOTS, clock() + 60, SlaTier.GOLD)
+    assert entry is not None
+
+    async with line.running():
+        for _ in range(5):
+            await line.world.submit()
+        await asyncio.sleep(0.01)
+        assert line.world.queue.waiting("echo", SlaTier.BRONZE) == 5
+        await line.world.submit(sla=SlaTier.SILVER)
+        await line.world.submit(sla=SlaTier.GOLD)
+        await line.ended(2)
+        assert line.world.queue.waiting("echo", SlaTier.BRONZE) == 5
+        await slots.leave(entry)
+        await line.ended(7)
+
+
+async def test_of_those_that_wait_for_the_same_slot_the_better_tier_is_first() -> None:
+    line = Line(a_fleet(a_pool("only")))
+    slots, clock = line.world.slots, line.world.clock
+    entries = [await slots.enter("echo", "only", 1, 9, clock() + 60) for _ in range(SLOTS)]
+
+    async with line.running():
+        for tier in (SlaTier.BRONZE, SlaTier.SILVER, SlaTier.GOLD):
+            await line.world.submit(tier.value, sla=tier)
+        await asyncio.sleep(0.01)
+        for entry in entries:
+            assert entry is not None
+            await slots.leave(entry)
+            await asyncio.sleep(0.005)
+        await line.ended(3)
+
+    asked = [
+        request.input.prompt for _, _, requests in line.world.engine.calls for request in requests
+    ]
+    assert asked[0] == "gold"
+    assert asked[-1] == "bronze"
+
+
 async def test_a_job_never_starts_in_front_of_direct_requests_and_follows_when_they_leave() -> None:
-    line = Line()
+    line = Line(a_fleet(a_pool("gpu")))
     slots, clock = line.world.slots, line.world.clock
     entries = [
         await slots.enter("echo", "gpu", 1, 10 * SLOTS, clock() + 60) for _ in range(SLOTS + 2)
     ]
 
     async with line.running():
-        await line.world.submit()
+        await line.world.submit(sla=SlaTier.SILVER)
         for entry in entries[:2]:
             # Those that leave are followed by those that wait: the slots are still taken.
             assert entry is not None
@@ -225,17 +319,17 @@ async def test_a_job_never_starts_in_front_of_direct_requests_and_follows_when_t
 
 
 async def test_direct_requests_that_come_while_a_batch_gathers_take_its_slots() -> None:
-    line = Line()
+    line = Line(a_fleet(a_pool("gpu")))
     patient = replace(ECHO, batch=BatchPolicy(max_items=2, max_tokens=1000, max_wait_ms=3.6e6))
     slots, clock = line.world.slots, line.world.clock
     assert await slots.enter("echo", "gpu", 1, SLOTS, clock() + 60) is not None
 
     async with line.running([patient]):
-        await line.world.submit()
+        await line.world.submit(sla=SlaTier.SILVER)
         await asyncio.sleep(0.005)
         late = await slots.enter("echo", "gpu", 1, SLOTS, clock() + 60)
         assert late is not None
-        await line.world.submit()  # now the batch is full, but its slot is taken
+        await line.world.submit(sla=SlaTier.SILVER)  # now the batch is full, but its slot is taken
         await asyncio.sleep(0.02)
         assert JobState.COMPLETED not in line.world.states().values()
         await slots.leave(late)

@@ -79,11 +79,12 @@ def test_items_in_free_slots_take_their_time_side_by_side(slots: TimedSlots) -> 
     callers = [started(slots), started(slots)]
 
     for caller in callers:
-        assert ITEM_S <= caller.wait().took_s < 2 * ITEM_S
+        assert caller.wait().took_s >= ITEM_S
+    assert abs(callers[0].took_s - callers[1].took_s) < ITEM_S
 
 
 def test_a_request_of_more_items_than_slots_takes_several_turns(slots: TimedSlots) -> None:
-    assert 3 * ITEM_S <= started(slots, items=5).wait().took_s < 4 * ITEM_S
+    assert started(slots, items=5).wait().took_s >= 3 * ITEM_S
 
 
 def test_what_waits_is_taken_by_priority_then_by_age(slots: TimedSlots) -> None:
@@ -104,19 +105,20 @@ def test_what_waits_is_taken_by_priority_then_by_age(slots: TimedSlots) -> None:
 
 
 def test_an_urgent_item_passes_what_is_left_of_a_large_request(slots: TimedSlots) -> None:
-    large = started(slots, items=10, priority=1)
+    ends: list[str] = []
+    large = started(slots, items=40, priority=1, name="large", ends=ends)
     time.sleep(ITEM_S / 2)
-    urgent = started(slots, priority=-1)
+    started(slots, priority=-1, name="urgent", ends=ends).wait()
 
-    assert urgent.wait().took_s < 2 * ITEM_S
-    assert not large.is_over
     large.wait()
+
+    assert ends == ["urgent", "large"]
 
 
 def test_slower_by_a_factor(slots: TimedSlots, disturbed: Disturbed) -> None:
     disturbed.faults = Faults(slow_factor=4)
 
-    assert 4 * ITEM_S <= started(slots).wait().took_s < 8 * ITEM_S
+    assert started(slots).wait().took_s >= 4 * ITEM_S
 
 
 def test_what_hangs_goes_on_when_it_hangs_no_more(slots: TimedSlots, disturbed: Disturbed) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from synapse.adapters.local.slots import SlotLedger
 from synapse.domain.errors import Unavailable
+from synapse.domain.job import SlaTier
 from synapse.ports import BatchOrder
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ class InProcessBatchStarter:
         self._slots = slots
         self._tasks: set[asyncio.Task[None]] = set()
         self._open_items: dict[str, int] = {}
-        self._place_of: dict[str, tuple[str, str]] = {}
+        self._place_of: dict[str, tuple[str, str, SlaTier]] = {}
         self._closing = False
 
     async def start(self, orders: Sequence[BatchOrder]) -> None:
@@ -35,10 +36,10 @@ class InProcessBatchStarter:
             raise Unavailable("the server is stopping")
         for order in orders:
             batch = order.batch
-            place = (batch.model, order.pools[0].name)
-            self._slots.occupy(*place, len(batch.job_ids))
+            model, pool = batch.model, order.pools[0].name
+            self._slots.occupy(model, pool, len(batch.job_ids), batch.sla)
             self._open_items[batch.id] = len(batch.job_ids)
-            self._place_of[batch.id] = place
+            self._place_of[batch.id] = (model, pool, batch.sla)
             task = asyncio.create_task(self._run_one(order), name=f"batch-{batch.id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -48,17 +49,18 @@ class InProcessBatchStarter:
         freed = min(items, self._open_items.get(batch_id, 0))
         if freed:
             self._open_items[batch_id] -= freed
-            self._slots.free(*self._place_of[batch_id], freed)
+            model, pool, tier = self._place_of[batch_id]
+            self._slots.free(model, pool, freed, tier)
 
     def moved(self, batch_id: str, pool: str) -> None:
         """Note that what is left of a batch is tried in that pool now."""
         place = self._place_of.get(batch_id)
         if place is not None and place[1] != pool:
-            model, before = place
+            model, before, tier = place
             items = self._open_items[batch_id]
-            self._place_of[batch_id] = (model, pool)
-            self._slots.occupy(model, pool, items)
-            self._slots.free(model, before, items)
+            self._place_of[batch_id] = (model, pool, tier)
+            self._slots.occupy(model, pool, items, tier)
+            self._slots.free(model, before, items, tier)
 
     async def close(self, drain_s: float) -> None:
         """Take no more orders, wait for those that run, then cancel what is left of them."""
@@ -78,5 +80,5 @@ class InProcessBatchStarter:
         except Exception:
             logger.exception("batch failed", extra={"batch": batch.id, "model": batch.model})
         finally:
-            place = self._place_of.pop(batch.id)
-            self._slots.free(*place, self._open_items.pop(batch.id))
+            model, pool, tier = self._place_of.pop(batch.id)
+            self._slots.free(model, pool, self._open_items.pop(batch.id), tier)

@@ -7,7 +7,7 @@ What a crash loses is put back by `SqliteJobStore.queued` at the next start, and
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from synapse.domain.batching import JobMessage
@@ -21,8 +21,8 @@ RETRY_AFTER_S = 5
 _Line = OrderedDict[JobId, JobMessage]
 
 
-class _ModelQueue:
-    """What waits for one model: a line per priority, first sent first."""
+class _TierQueue:
+    """What waits for one model in one tier: a line per priority, first sent first."""
 
     def __init__(self) -> None:
         self.lines: dict[Priority, _Line] = {priority: OrderedDict() for priority in Priority}
@@ -52,13 +52,15 @@ class _ModelQueue:
 
 
 class LocalJobQueue:
-    """Bounded; a line per model and priority; a job waits once, however often it is sent."""
+    """Bounded; a line per model, tier and priority; a job waits once, however often it is sent.
+
+    Tiers wait apart, so that none holds up another; within a tier the priorities have their shares.
+    """
 
     def __init__(self, max_waiting: int = MAX_WAITING) -> None:
         self._max_waiting = max_waiting
-        self._models: dict[str, _ModelQueue] = {}
+        self._queues: dict[tuple[str, SlaTier], _TierQueue] = {}
         self._line_of: dict[JobId, _Line] = {}
-        self._tiers: Counter[tuple[str, SlaTier]] = Counter()
 
     def __len__(self) -> int:
         """Jobs waiting, of all models."""
@@ -79,25 +81,23 @@ class LocalJobQueue:
             )
         for message in messages:
             self._add(message)
-        for model in {message.model for message in messages}:
-            self._models[model].wake()
+        self._wake(messages)
 
     def put_back(self, messages: Sequence[JobMessage]) -> None:
         """Return what was taken but could not be started to the head of its line, room or not."""
         for message in reversed(messages):
             self._add(message)
             self._line_of[message.job_id].move_to_end(message.job_id, last=False)
-        for model in {message.model for message in messages}:
-            self._models[model].wake()
+        self._wake(messages)
 
     async def depth(self, model: str) -> Mapping[Priority, int]:
         """Jobs waiting per priority."""
-        lines = self._of(model).lines if model in self._models else {}
-        return {priority: len(lines.get(priority, ())) for priority in Priority}
+        queues = [queue for (name, _), queue in self._queues.items() if name == model]
+        return {each: sum(len(queue.lines[each]) for queue in queues) for each in Priority}
 
-    async def wait(self, model: str, at_least: int = 1) -> None:
-        """Return when that many jobs wait for the model; at once if they do."""
-        queue = self._of(model)
+    async def wait(self, model: str, tier: SlaTier, at_least: int = 1) -> None:
+        """Return when that many jobs of the tier wait for the model; at once if they do."""
+        queue = self._of(model, tier)
         while len(queue) < at_least:
             sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             entry = (at_least, sleeper)
@@ -107,49 +107,50 @@ class LocalJobQueue:
             finally:
                 queue.sleepers.remove(entry)
 
-    def take(self, model: str, limit: int) -> list[JobMessage]:
+    def take(self, model: str, tier: SlaTier, limit: int) -> list[JobMessage]:
         """Remove and return the next messages: by fair shares of the priorities, then by age."""
-        queue = self._of(model)
+        queue = self._of(model, tier)
         taken = [queue.take() for _ in range(min(limit, len(queue)))]
         for message in taken:
             del self._line_of[message.job_id]
-            self._tiers[message.model, message.sla] -= 1
         return taken
 
-    def waiting(self, model: str) -> int:
-        """Jobs waiting for the model."""
-        return len(self._models[model]) if model in self._models else 0
+    def waiting(self, model: str, tier: SlaTier) -> int:
+        """Jobs of the tier that wait for the model."""
+        return len(self._of(model, tier))
 
     def waiting_by_tier(self) -> Mapping[tuple[str, SlaTier], int]:
         """Jobs waiting, by model and tier; those of which there are any."""
-        return {key: waiting for key, waiting in self._tiers.items() if waiting}
+        return {key: waiting for key, queue in self._queues.items() if (waiting := len(queue))}
 
-    def oldest_age_s(self, model: str, now: float) -> float:
-        """How long the oldest job of the model has waited; 0 if none does."""
-        lines = self._of(model).lines.values()
+    def oldest(self, model: str, tier: SlaTier) -> JobMessage | None:
+        """Of those that wait the one that was sent first; None if none does."""
+        lines = self._of(model, tier).lines.values()
         heads = [next(iter(line.values())) for line in lines if line]
-        return max((now - message.sent_at for message in heads), default=0.0)
+        return min(heads, key=lambda message: message.sent_at, default=None)
 
     def discard(self, job_id: JobId) -> None:
         """Take a job out, because it was cancelled; unknown ids are ignored."""
         line = self._line_of.pop(job_id, None)
         if line is not None:
-            message = line.pop(job_id)
-            self._tiers[message.model, message.sla] -= 1
+            del line[job_id]
 
     def room(self) -> int:
         """How many more jobs may be sent."""
         return max(0, self._max_waiting - len(self))
 
     def _add(self, message: JobMessage) -> None:
-        queue = self._of(message.model)
-        line = self._line_of.get(message.job_id)
-        if line is not queue.lines[message.priority]:
+        queue = self._of(message.model, message.sla)
+        if self._line_of.get(message.job_id) is not queue.lines[message.priority]:
             self.discard(message.job_id)
-            line = None
-        if line is None:
-            self._tiers[message.model, message.sla] += 1
         self._line_of[message.job_id] = queue.add(message)
 
-    def _of(self, model: str) -> _ModelQueue:
-        return self._models.setdefault(model, _ModelQueue())
+    def _wake(self, messages: Sequence[JobMessage]) -> None:
+        for model, tier in {(message.model, message.sla) for message in messages}:
+            self._of(model, tier).wake()
+
+    def _of(self, model: str, tier: SlaTier) -> _TierQueue:
+        queue = self._queues.get((model, tier))
+        if queue is None:
+            queue = self._queues[model, tier] = _TierQueue()
+        return queue
