@@ -173,6 +173,17 @@ def test_the_tier_is_told_where_it_was_asked_for() -> None:
     assert {chunk["service_tier"] for chunk in told} == {"flex"}
 
 
+def test_what_is_told_of_the_tier_waits_for_who_answers() -> None:
+    known = []
+    ask = chat(stream=True, service_tier="priority")
+    writer = ChunkWriter(ask, HEADING, lambda: bool(known))
+
+    known.append("the pool that took it")
+    told = json.loads(writer.write(0, Delta("a", 1, 1, "stop")).split(b"\n\n")[0][6:])
+
+    assert told["service_tier"] == "priority"
+
+
 def test_offsets_of_tokens_count_from_the_start_of_the_completion() -> None:
     ask = completion(stream=True, logprobs=0)
     parts = [(TokenLogprob("ab", -1.0),), (TokenLogprob("c", -2.0, (("x", -0.1),)),)]

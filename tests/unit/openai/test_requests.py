@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from synapse.api.openai.requests import told_tier
 from synapse.domain.errors import InvalidRequest
 from synapse.domain.inference import ChatMessage, ToolCall
 from synapse.domain.job import SlaTier
@@ -141,6 +142,26 @@ def test_a_service_tier_is_one_of_ours(asked: str | None, tier: SlaTier, told: s
     ask = chat(service_tier=asked)
 
     assert (ask.tier, ask.told.tier) == (tier, told)
+
+
+def test_priority_is_told_only_where_it_was_asked_for_and_kept() -> None:
+    priority, flex, unasked = (chat(service_tier=tier) for tier in ("priority", "flex", None))
+
+    assert (told_tier(priority, True), told_tier(priority, False)) == ("priority", "default")
+    assert (told_tier(flex, True), told_tier(unasked, True)) == ("flex", None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "affinity"),
+    [
+        ({}, ""),
+        ({"user": "u-1"}, "u-1"),
+        ({"user": "u-1", "safety_identifier": "s-1"}, "s-1"),
+        ({"user": "u-1", "safety_identifier": "s-1", "prompt_cache_key": "k-1"}, "k-1"),
+    ],
+)
+def test_a_caller_s_own_key_keeps_requests_together(keys: dict[str, str], affinity: str) -> None:
+    assert chat(**keys).affinity == affinity
 
 
 def test_a_tool_that_must_be_called_is_a_form_the_answer_is_held_to() -> None:

@@ -61,6 +61,8 @@ class DirectRequest:
 
     Who reads a stream waits so long for its start, since from then on there is news all the time;
     `stream_s` is all the time that a stream may take, None for an answer that is read whole.
+    Requests with the same `affinity` go to the same worker where that is not too busy; without one
+    those that begin alike do.
     """
 
     id: str
@@ -70,6 +72,7 @@ class DirectRequest:
     tier: SlaTier = SlaTier.SILVER
     tenant: str = "default"
     stream_s: float | None = None
+    affinity: str = ""
 
     @property
     def whole_s(self) -> float:
@@ -79,12 +82,13 @@ class DirectRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer, and who gave it."""
+    """A whole answer, and who gave it; `keeps_tier` as of a `Generation`."""
 
     spec: ModelSpec
     pool: Pool
     result: Result
     timings: Timings
+    keeps_tier: bool = False
 
 
 def _pacemakers() -> defaultdict[tuple[str, str], Pacemaker]:
@@ -126,7 +130,7 @@ class DirectLane:
         if not pools:
             raise Unavailable(f"no pool serves model {spec.name!r}")
         now = asyncio.get_running_loop().time()
-        need = need_of(spec, request.input, request.tier)
+        need = need_of(spec, request.input, request.tier, request.whole_s, request.affinity)
         cold = await self.cold_starts.comes(spec, need) if self.cold_starts else None
         entry = await self._enter(request, spec, pools[0], cold)
         if self.cold_starts and cold:
@@ -159,7 +163,9 @@ class DirectLane:
         """
         async with await self.begin(request) as generation:
             result = await generation.result()
-        return Answer(generation.spec, generation.pool, result, generation.timings)
+        return Answer(
+            generation.spec, generation.pool, result, generation.timings, generation.keeps_tier
+        )
 
     async def _enter(
         self, request: DirectRequest, spec: ModelSpec, pool: Pool, cold: ColdStart | None

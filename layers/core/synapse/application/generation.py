@@ -17,6 +17,7 @@ from synapse.domain.inference import Completion, Delta, ModelInput, Result
 from synapse.domain.job import JobId, Usage
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
+from synapse.domain.routing import Decision
 from synapse.ports import InferenceRequest, StreamingEngine
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Admitted:
     """A request that was let in: what to ask of whom, and until when (by the loop's clock).
 
     `attempts` end when a worker must have taken it, `deadline_at` is when it must be whole.
+    `decision` is why its pools are tried in that order.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Admitted:
     priority: int
     deadline_at: float
     attempts: Attempts
+    decision: Decision | None = None
 
 
 class Generation:
@@ -84,6 +87,12 @@ class Generation:
         total_s = self._elapsed_s() if self._total_s is None else self._total_s
         held_s = total_s if self._held_s is None else self._held_s
         return Timings(held_s, self._first_token_s, total_s)
+
+    @property
+    def keeps_tier(self) -> bool:
+        """Whether it is answered by a pool that was predicted to keep the promise of its tier."""
+        decision = self._admitted.decision
+        return decision is not None and decision.of(self.pool.name).fits
 
     async def deltas(self) -> AsyncGenerator[SampleDelta, None]:
         """The samples as they are written, interleaved as they come.

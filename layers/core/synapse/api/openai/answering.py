@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from aws_lambda_powertools.event_handler.openapi.params import Header
@@ -21,7 +21,7 @@ from synapse.api.openai.requests import Ask, check_model
 from synapse.api.resolver import Answered, Reply, StreamReply
 from synapse.api.services import Services
 from synapse.application.checks import served_model
-from synapse.application.direct import DirectRequest, Generation
+from synapse.application.direct import Answer, DirectRequest, Generation
 from synapse.domain.errors import ContextLengthExceeded, EngineError, InvalidInput
 from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.model import ModelSpec
@@ -67,14 +67,24 @@ async def answer(services: Services, ask: Ask, caching: Caching, timeout_s: floa
     # An SDK's timeout is between two reads: a stream may take longer in all.
     stream_s = services.max_direct_s if ask.stream else None
     requests = tuple(
-        DirectRequest(f"{answer_id}-{at}", spec.name, value, timeout_s, ask.tier, stream_s=stream_s)
+        DirectRequest(
+            f"{answer_id}-{at}",
+            spec.name,
+            value,
+            timeout_s,
+            ask.tier,
+            stream_s=stream_s,
+            affinity=ask.affinity,
+        )
         for at, value in enumerate(ask.inputs)
     )
     answering = _Answering(services, spec, ask, requests, caching)
     if not ask.stream:
-        body = answer_body(ask, heading, await answering.whole())
+        completions = await answering.whole()
+        body = answer_body(ask, heading, completions, keeps_tier=answering.keeps_tier())
         return Reply(body, headers=caching.headers)
-    events = sse.event_stream(answering.deltas(), ChunkWriter(ask, heading))
+    writer = ChunkWriter(ask, heading, answering.keeps_tier)
+    events = sse.event_stream(answering.deltas(), writer)
     await anext(events)  # what can be refused at once has been, and nothing was sent
     headers = {**sse.HEADERS, **caching.headers}
     return StreamReply(events, sse.EVENT_STREAM, headers=headers, if_cut=sse.STOPPED)
@@ -89,6 +99,11 @@ class _Answering:
     ask: Ask
     requests: Sequence[DirectRequest]
     caching: Caching
+    givers: list[Generation | Answer] = field(default_factory=list)
+
+    def keeps_tier(self) -> bool:
+        """Whether all who answer keep the promise of the tier; an answer that was kept does."""
+        return all(giver.keeps_tier for giver in self.givers)
 
     async def whole(self) -> list[Completion]:
         """What was written for each prompt."""
@@ -116,6 +131,7 @@ class _Answering:
         if kept is not None:
             return _completion(kept)
         answer = await self.services.direct.run(request)
+        self.givers.append(answer)
         await self.caching.keep(request, answer.result)
         return _completion(answer.result)
 
@@ -127,6 +143,7 @@ class _Answering:
         if kept is not None:
             return _replayed(offset, _completion(kept))
         generation = await stack.enter_async_context(await self.services.direct.begin(request))
+        self.givers.append(generation)
         return self._written(offset, request, generation)
 
     async def _written(

@@ -7,6 +7,8 @@ small `json.dumps` and a concatenation.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from synapse.api.openai.calls import CallPart, CallReader, Content, Part
@@ -20,7 +22,7 @@ from synapse.api.openai.rendering import (
     total_usage,
     usage_body,
 )
-from synapse.api.openai.requests import Ask
+from synapse.api.openai.requests import Ask, told_tier
 from synapse.domain.inference import Delta, TokenLogprob
 from synapse.domain.job import Usage
 
@@ -38,22 +40,18 @@ def event(value: object) -> bytes:
 
 
 class ChunkWriter:
-    """Writes one answer's chunks; feed it every delta with the index of its choice."""
+    """Writes one answer's chunks; feed it every delta with the index of its choice.
 
-    def __init__(self, ask: Ask, heading: Heading) -> None:
+    `keeps_tier` is asked when the first delta is there: then it is known who writes.
+    """
+
+    def __init__(
+        self, ask: Ask, heading: Heading, keeps_tier: Callable[[], bool] = lambda: False
+    ) -> None:
         self._ask = ask
         self._told = ask.told
-        kind = "chat.completion.chunk" if ask.told.is_chat else "text_completion"
-        fields: dict[str, Any] = {
-            "id": heading.id,
-            "object": kind,
-            "created": heading.created,
-            "model": heading.model,
-            "system_fingerprint": heading.fingerprint,
-        }
-        if ask.told.tier is not None:
-            fields["service_tier"] = ask.told.tier
-        self._head = f"data: {dumps(fields)[:-1]},"
+        self._heading = heading
+        self._keeps_tier = keeps_tier
         self._tail = ',"usage":null}\n\n' if ask.told.usage_at_end else "}\n\n"
         self._prompts: dict[int, tuple[int, int | None]] = {}
         self._written = 0
@@ -66,6 +64,21 @@ class ChunkWriter:
         """What was used so far."""
         read = [Usage(tokens, 0, cached) for tokens, cached in self._prompts.values()]
         return total_usage([Usage(0, self._written), *read])
+
+    @cached_property
+    def _head(self) -> str:
+        ask, heading = self._ask, self._heading
+        fields: dict[str, Any] = {
+            "id": heading.id,
+            "object": "chat.completion.chunk" if ask.told.is_chat else "text_completion",
+            "created": heading.created,
+            "model": heading.model,
+            "system_fingerprint": heading.fingerprint,
+        }
+        tier = told_tier(ask, self._keeps_tier())
+        if tier is not None:
+            fields["service_tier"] = tier
+        return f"data: {dumps(fields)[:-1]},"
 
     def write(self, index: int, delta: Delta) -> bytes:
         """The chunks that a delta makes: often one, sometimes none."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synapse.api.openai.calls import CallPart, Content, Part
-from synapse.api.openai.requests import Ask, Told
+from synapse.api.openai.requests import Ask, Told, told_tier
 from synapse.domain.inference import Choice, Completion, TokenLogprob
 from synapse.domain.job import Usage
 
@@ -30,7 +30,9 @@ def fingerprint(model: str, version: str) -> str:
     return f"fp_{hashlib.sha256(f'{model}@{version}'.encode()).hexdigest()[:10]}"
 
 
-def answer_body(ask: Ask, heading: Heading, completions: Sequence[Completion]) -> Body:
+def answer_body(
+    ask: Ask, heading: Heading, completions: Sequence[Completion], *, keeps_tier: bool = False
+) -> Body:
     """The whole answer; `completions` are those of the prompts, in their order."""
     told = ask.told
     choices = [choice for completion in completions for choice in completion.choices]
@@ -44,7 +46,8 @@ def answer_body(ask: Ask, heading: Heading, completions: Sequence[Completion]) -
         "usage": usage_body(total_usage([completion.usage for completion in completions])),
         "system_fingerprint": heading.fingerprint,
     }
-    return body if told.tier is None else body | {"service_tier": told.tier}
+    tier = told_tier(ask, keeps_tier)
+    return body if tier is None else body | {"service_tier": tier}
 
 
 def chat_choice(ask: Ask, answer_id: str, index: int, choice: Choice) -> Body:

@@ -45,7 +45,8 @@ class Told:
 
     `top_logprobs` is how many alternatives are told of each token, None for no logprobs at all;
     `echoes` are the prompts where they precede their completions; `tier` is what the answer says
-    of it, None if it was not asked for; `form_from` is the parameter that holds it to a form.
+    of it unless it is served as `priority`, None if it was not asked for; `form_from` is the
+    parameter that holds it to a form.
     """
 
     is_chat: bool
@@ -60,13 +61,17 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a body asks for: an input for each prompt, all with the same samples."""
+    """What a body asks for: an input for each prompt, all with the same samples.
+
+    `affinity` is the caller's own key for requests that have much in common.
+    """
 
     model: str
     inputs: tuple[ModelInput, ...]
     told: Told
     tier: SlaTier = SlaTier.SILVER
     stream: bool = False
+    affinity: str = ""
 
     @property
     def samples(self) -> int:
@@ -171,7 +176,15 @@ def _ask(
         usage_at_end=bool(options and options.include_usage),
         usage_in_each=bool(options and options.continuous_usage_stats),
     )
-    return Ask(body.model, inputs, told, tier, bool(body.stream))
+    affinity = body.prompt_cache_key or body.safety_identifier or body.user or ""
+    return Ask(body.model, inputs, told, tier, bool(body.stream), affinity)
+
+
+def told_tier(ask: Ask, keeps_tier: bool) -> str | None:
+    """What the answer says of its tier: `priority` only if it was served as that."""
+    if ask.told.tier is not None and ask.tier is SlaTier.GOLD and keeps_tier:
+        return "priority"
+    return ask.told.tier
 
 
 def _check_shared(body: GenerationRequest) -> None:
