@@ -2,7 +2,7 @@
 # Options go in ARGS: make run ARGS="--port 9000", make test ARGS="tests/unit -k batching".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e check format bench build deploy lock audit clean distclean
+.PHONY: help setup run test e2e check format bench profile build deploy lock audit clean distclean
 
 ARGS ?=
 # An environment of samconfig.toml, and the template's Stage that goes with it.
@@ -59,6 +59,10 @@ format: ## Format the code and mend what can be mended
 bench: ## Measure the system beside the bare engine
 	@scripts/setup dev worker
 	@$(BIN)/python -m bench $(ARGS)
+
+profile: ## Measure the models on each pool of this machine, for the router
+	@scripts/setup app worker
+	@exec $(BIN)/synapse profile $(ARGS)
 
 build: ## Build the AWS application into .aws-sam
 	@scripts/setup sam

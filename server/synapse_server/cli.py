@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from synapse import __version__
 from synapse_server.config import FleetConfig, ServerConfig, StartError
@@ -27,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        _serve(_config(arguments))
+        config = _config(arguments)
+        if arguments.command == "profile":
+            return _profile(config, arguments)
+        _serve(config)
     except StartError as error:
         print(f"synapse: {error}", file=sys.stderr)  # noqa: T201 - the command's own answer
         return 1
@@ -45,35 +49,71 @@ def _serve(config: ServerConfig) -> None:
         runner.run(serve(config))
 
 
+def _profile(config: ServerConfig, arguments: argparse.Namespace) -> int:
+    from synapse_server.profiling import Wish, profile, table
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - for who waits
+
+    wish = Wish(arguments.model, arguments.pool, arguments.force, arguments.budget_s)
+    reports = asyncio.run(profile(config, wish, say))
+    print(table(reports))  # noqa: T201 - the command's own answer
+    return 0 if all(report.profile for report in reports) else 1
+
+
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="synapse", description="Model inference, durable.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    serve = commands.add_parser(
-        "serve",
-        help="serve models on this machine until Ctrl-C",
+    serve = _command(commands, "serve", "serve models on this machine until Ctrl-C")
+    option = _Options(serve, environ)
+    option("host", "127.0.0.1", "address to listen on")
+    option("port", "8080", "port to listen on", int)
+    _fleet_options(option)
+    option("max-queued", "100000", "jobs waiting before submissions are refused", int)
+    profile = _command(commands, "profile", "measure how fast models are on each pool")
+    profile.add_argument("--model", default="", help="only this one")
+    profile.add_argument("--pool", default="", help="only this one")
+    profile.add_argument("--force", action="store_true", help="also what has a profile already")
+    profile.add_argument("--budget-s", default=60.0, type=float, help="for each model and pool")
+    profile.set_defaults(host="", port=0, max_queued=1)
+    _fleet_options(_Options(profile, environ))
+    return parser
+
+
+def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog="Every option can also be given as SYNAPSE_<OPTION>, e.g. SYNAPSE_DATA_DIR.",
     )
+    return made
 
-    def option(
-        name: str, default: str, text: str, kind: type = str, variable: str | None = None
+
+class _Options:
+    """Adds options of a command that the environment may set too."""
+
+    def __init__(self, parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+        self._parser = parser
+        self._environ = environ
+
+    def __call__(
+        self, name: str, default: str, text: str, kind: type = str, variable: str | None = None
     ) -> None:
         variable = variable or "SYNAPSE_" + name.upper().replace("-", "_")
-        value = environ.get(variable, default)
-        serve.add_argument(f"--{name}", default=value, type=kind, help=text)
+        value = self._environ.get(variable, default)
+        self._parser.add_argument(f"--{name}", default=value, type=kind, help=text)
 
-    option("host", "127.0.0.1", "address to listen on")
-    option("port", "8080", "port to listen on", int)
+
+def _fleet_options(option: _Options) -> None:
     option("data-dir", ".synapse", "records, payloads, worker state and logs", Path)
     option("models", "", f"models to load, comma-separated; {MODELS} if no pool names others")
     option("models-dir", "", "folder with more catalogue entries and Triton models")
     option("pools", "", "file that declares pools of workers", variable="SYNAPSE_POOLS_FILE")
     option("engine-url", "", "host:port of a running Triton's gRPC (starts none)")
     option("worker-venv", ".venv-worker", "virtual environment with Triton", Path)
-    option("max-queued", "100000", "jobs waiting before submissions are refused", int)
     option("log-level", "warning", "debug, info, warning or error")
-    return parser
 
 
 def _config(arguments: argparse.Namespace) -> ServerConfig:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from synapse.application.profile import Profiler, Progress, Target
+from synapse.application.profile import OnProgress, Profiler, Progress, Report, Target
 from synapse.domain.errors import EngineUnavailable
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
@@ -16,6 +17,7 @@ from tests.factories import NOW, a_model, a_pool
 from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import FakeClock, MemoryRegistry
 from tests.unit.application.test_measure import TimedEngine
+from tests.virtual_time import in_virtual_time
 
 MODEL = replace(a_model("echo"), slots=8)
 FAST, SLOW = a_pool("fast", price_per_hour_usd=3.6), a_pool("slow")
@@ -25,19 +27,30 @@ KNOWN = Profile("echo", "1", "fast", "cpu", base_ms=1.0, measured_at=NOW - 60)
 class World:
     """A profiler over fakes; `place` and `busy` are as the test leaves them."""
 
-    def __init__(self, *known: Profile, engine: TimedEngine | None = None) -> None:
+    def __init__(self, *known: Profile) -> None:
         self.store = MemoryProfileStore(*known)
         self.busy_items = 0
         self.worker = "w-1"
         self.asked: list[tuple[str, str]] = []
         self.profiler = Profiler(
             registry=MemoryRegistry([MODEL], [FAST, SLOW]),
-            engine=engine or TimedEngine(item_s=0.002, slots=4),
+            engine=TimedEngine(item_s=0.002, slots=4),
             store=self.store,
             place=self.place,
             busy=self.busy,
             clock=FakeClock(),
         )
+
+    def run(
+        self, targets: Sequence[Target], on_progress: OnProgress = lambda progress: None
+    ) -> list[Report]:
+        async def reports() -> list[Report]:
+            return [each async for each in self.profiler.run(targets, 10.0, on_progress)]
+
+        return in_virtual_time(reports())
+
+    def kept(self) -> list[Profile]:
+        return list(in_virtual_time(self.store.profiles()))
 
     async def place(self, spec: ModelSpec, pool: Pool) -> Pool:
         self.asked.append((spec.name, pool.name))
@@ -76,16 +89,17 @@ async def test_what_is_not_served_cannot_be_profiled(model: str, pool: str, said
         await World().profiler.targets(model, pool)
 
 
-async def test_a_profile_is_measured_on_the_placed_worker_and_kept() -> None:
+def test_a_profile_is_measured_on_the_placed_worker_and_kept() -> None:
     world, seen = World(), list[Progress]()
-    [report] = [each async for each in world.profiler.run([Target(MODEL, FAST)], 1.0, seen.append)]
+    [report] = world.run([Target(MODEL, FAST)], seen.append)
 
     profile = report.profile
     assert profile is not None
-    assert await world.store.profile("echo", "1", "fast") == profile
-    assert profile.base_ms == pytest.approx(2.0, rel=0.6)
-    assert profile.items_per_s > 700
-    assert profile.best_batch in (4, 8)
+    assert world.kept() == [profile]
+    assert profile.base_ms == pytest.approx(2.0)
+    assert profile.items_per_s == pytest.approx(4 / 0.002, rel=0.02)
+    assert profile.best_batch == profile.saturates_at == 4
+    assert profile.spread < 1.1
     assert profile.usd_per_1k_items == pytest.approx(1.0 / profile.items_per_s)
     assert profile.was_idle
     assert profile.measured_at == NOW
@@ -94,22 +108,20 @@ async def test_a_profile_is_measured_on_the_placed_worker_and_kept() -> None:
     assert len(seen) >= 6
 
 
-async def test_a_pool_that_has_other_work_is_measured_and_it_is_said() -> None:
+def test_a_pool_that_has_other_work_is_measured_and_it_is_said() -> None:
     world = World()
     world.busy_items = 1
-    [report] = [each async for each in world.profiler.run([Target(MODEL, FAST)], 0.1)]
+    [report] = world.run([Target(MODEL, FAST)])
 
     assert report.profile is not None
     assert not report.profile.was_idle
 
 
-async def test_a_pool_without_a_worker_is_a_problem_of_its_own() -> None:
+def test_a_pool_without_a_worker_is_a_problem_of_its_own() -> None:
     world = World()
     world.worker = ""
-    reports = [
-        each async for each in world.profiler.run([Target(MODEL, FAST), Target(MODEL, SLOW)])
-    ]
+    reports = world.run([Target(MODEL, FAST), Target(MODEL, SLOW)])
 
     assert [report.profile for report in reports] == [None, None]
     assert "no worker" in reports[0].problem
-    assert list(await world.store.profiles()) == []
+    assert world.kept() == []

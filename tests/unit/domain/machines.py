@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from statistics import median
 
 from synapse.domain.profile import slowdown
 from synapse.domain.profiling import Cell, Measurement, Plan, next_cell
@@ -48,6 +49,7 @@ class Machine:
             output_tokens=cell.output_tokens,
             total_ms=tuple(totals),
             first_ms=tuple(firsts) if self.generates else (),
+            items_per_s=1000 * cell.in_flight / median(totals),
             took_s=1.0,
         )
 

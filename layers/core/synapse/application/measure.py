@@ -14,7 +14,7 @@ from synapse.domain.inference import Completion, ModelInput, Result
 from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
-from synapse.domain.profiling import MIN_SAMPLES, Cell, Measurement, is_stable
+from synapse.domain.profiling import MIN_SAMPLES, STABLE_SAMPLES, Cell, Measurement, is_stable
 from synapse.ports import InferenceRequest, StreamingEngine
 
 ITEM_TIMEOUT_S = 60.0
@@ -56,8 +56,10 @@ async def measure(
 ) -> Measurement:
     """Keep `cell.in_flight` items under way until the median is known, or `limit_s` has passed.
 
-    Each caller's first answer is for warming up. Beyond the limit it goes on until there are a
-    few answers, or none are to be expected.
+    Each caller's first answer is for warming up, and after it each pauses for a moment, so that
+    not all ask at the same time for ever. What is asked from then on counts, and what is answered
+    makes the throughput. Beyond the limit it goes on until there are a few answers, or none are
+    to be expected.
     """
     ask = _asking(engine, spec, pool, cell)
     crowd = _Crowd(cell, ask, limit_s)
@@ -74,8 +76,13 @@ class _Crowd:
         self._began_at = self._now()
         self._limit_s = limit_s
         self._answers: list[_Answer] = []
+        self._warm = 0
+        self._full_at: float | None = None
+        self._answered = 0
+        self._counted_from = 0.0
+        self._rate = 0.0
         self._failed = 0
-        self._look_at = max(MIN_SAMPLES, 2 * cell.in_flight)
+        self._look_at = max(STABLE_SAMPLES, 2 * cell.in_flight)
         self._enough = asyncio.Event()
 
     async def measured(self) -> Measurement:
@@ -95,20 +102,23 @@ class _Crowd:
                 raise end
         return self._measurement()
 
-    async def _call(self, number: int) -> None:
-        """Ask, pause for a moment so that not all ask at the same time for ever, and ask on."""
-        serial, is_warm = number, False
+    async def _call(self, serial: int) -> None:
+        is_warm = False
         try:
             while True:
+                began_at = self._now()
                 answer = await self._asked(serial)
                 serial += self._cell.in_flight
                 if answer is None:
                     await asyncio.sleep(PAUSE_S)
                 elif is_warm:
-                    self._note(answer)
+                    self._note(began_at, answer)
                 else:
                     is_warm = True
                     await asyncio.sleep(random.uniform(0, answer.total_ms / 1000))
+                    self._warm += 1
+                    if self._warm == self._cell.in_flight:
+                        self._full_at = self._now()
         except Exception:
             self._enough.set()
             raise
@@ -123,8 +133,13 @@ class _Crowd:
                 self._enough.set()
             return None
 
-    def _note(self, answer: _Answer) -> None:
-        if self._enough.is_set():
+    def _note(self, began_at: float, answer: _Answer) -> None:
+        if self._enough.is_set() or self._full_at is None:
+            return
+        if self._answered == 0:
+            self._counted_from = self._now()
+        self._answered += 1
+        if began_at < self._full_at:
             return
         self._answers.append(answer)
         count = len(self._answers)
@@ -139,6 +154,10 @@ class _Crowd:
             self._look_at = count * 5 // 4 + 1
             if so_far_s >= LEAST_S and is_stable([each.total_ms for each in self._answers]):
                 self._enough.set()
+        if self._enough.is_set():
+            # From answer to answer, or a window that ends with one would hold one too many.
+            counted_s = max(1e-9, self._now() - self._counted_from)
+            self._rate = (self._answered - 1) / counted_s
 
     def _measurement(self) -> Measurement:
         answers, firsts = self._answers, [each.first_ms for each in self._answers]
@@ -148,6 +167,7 @@ class _Crowd:
             output_tokens=median(each.output_tokens for each in answers) if answers else 0,
             total_ms=tuple(each.total_ms for each in answers),
             first_ms=tuple(first for first in firsts if first is not None),
+            items_per_s=self._rate,
             took_s=self._now() - self._began_at,
             failed=self._failed,
         )

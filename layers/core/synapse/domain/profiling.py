@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
@@ -54,7 +54,8 @@ class Measurement:
     """What came of a cell: each item's time, to its first token too where text is generated.
 
     Token counts are the medians of what the engine counted; `failed` items have no time.
-    `was_idle` says that the pool had nothing else to do meanwhile.
+    `items_per_s` got done while all were under way; `was_idle` says that the pool had nothing else
+    to do meanwhile.
     """
 
     cell: Cell
@@ -62,6 +63,7 @@ class Measurement:
     output_tokens: float
     total_ms: tuple[float, ...]
     first_ms: tuple[float, ...] = ()
+    items_per_s: float = 0.0
     took_s: float = 0.0
     failed: int = 0
     was_idle: bool = True
@@ -70,11 +72,6 @@ class Measurement:
     def counts(self) -> bool:
         """Whether it says enough to be used."""
         return len(self.total_ms) >= MIN_SAMPLES
-
-    @property
-    def items_per_s(self) -> float:
-        """Throughput by Little's law: who has an answer asks again at once."""
-        return 1000 * self.cell.in_flight / fmean(self.total_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,181 @@
+"""`synapse profile`: measures the models on the pools of this machine, one pool at a time.
+
+Each pool gets one worker with nothing but the models to be measured, and no other pool runs
+meanwhile: what shares a machine would measure its neighbours too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from synapse.adapters.local.failures import StorageError
+from synapse.adapters.local.workers import LocalWorkerRegistry
+from synapse.adapters.triton.engine import TritonEngine
+from synapse.application.profile import BUDGET_S, Profiler, Progress, Report, Target
+from synapse.domain.errors import EngineUnavailable
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.domain.profiling import ProfilingError
+from synapse_server.config import FleetConfig, LocalPool, ServerConfig, StartError
+from synapse_server.local_fleet import LocalFleet
+from synapse_server.node import Node
+from synapse_server.records import Records
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be profiled: of which model and pool ("" for all), again or only what lacks it."""
+
+    model: str = ""
+    pool: str = ""
+    force: bool = False
+    budget_s: float = BUDGET_S
+
+
+async def profile(config: ServerConfig, wish: Wish, say: Say) -> Sequence[Report]:
+    """Measure what is wished for and keep the profiles in the data folder.
+
+    Raises:
+        StartError: a worker cannot be started, a server uses the data folder, or there is no such
+            model or pool.
+    """
+    pools = [local.pool for local in config.fleet.pools]
+    workers, reports = LocalWorkerRegistry(), list[Report]()
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            records = await Records.open(config, Node(config).specs, pools, stack)
+            engine = await stack.enter_async_context(TritonEngine())
+            place = _Placing(workers)
+            profiler = Profiler(
+                records.registry, engine, records.profiles, place, _nobody_else, time.time
+            )
+            targets = await profiler.targets(wish.model, wish.pool)
+        except (StorageError, ProfilingError) as error:
+            raise StartError(str(error)) from error
+        for local in config.fleet.pools:
+            wanted = [each for each in targets if each.pool.name == local.pool.name]
+            reports += [_as_known(each) for each in wanted if each.known and not wish.force]
+            new = [each for each in wanted if wish.force or not each.known]
+            if new:
+                async with _worker(config, local, new, workers):
+                    told = profiler.run(new, wish.budget_s, lambda each: say(_line(each)))
+                    reports += [report async for report in told]
+    return reports
+
+
+class _Placing:
+    """Places on the one worker that runs, or on the pool's own engine."""
+
+    def __init__(self, workers: LocalWorkerRegistry) -> None:
+        self._workers = workers
+
+    async def __call__(self, spec: ModelSpec, pool: Pool) -> Pool:
+        if pool.is_fixed:
+            return pool
+        for worker in await self._workers.workers(time.time()):
+            if worker.pool == pool.name and worker.has(spec.name):
+                return replace(pool, endpoint=worker.endpoint, worker=worker.id)
+        raise EngineUnavailable(f"the worker of pool {pool.name!r} does not answer")
+
+
+async def _nobody_else(pool: Pool) -> int:
+    """The worker was started for this alone; whom else an engine elsewhere serves is not known."""
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def _worker(
+    config: ServerConfig, local: LocalPool, targets: Sequence[Target], workers: LocalWorkerRegistry
+) -> AsyncIterator[None]:
+    """One worker of the pool, with these models only."""
+    specs = [target.spec for target in targets]
+    models = tuple(spec.name for spec in specs)
+    pool = local.pool
+    if not pool.is_fixed:
+        pool = replace(pool, models=frozenset(models), min_workers=1, max_workers=1, warm=())
+    parameters = {name: each for name, each in local.model_parameters.items() if name in models}
+    alone = FleetConfig((LocalPool(pool, parameters),), config.fleet.times)
+    fleet = LocalFleet(replace(config, models=models, fleet=alone), specs, workers, time.time)
+    try:
+        await fleet.open()
+        yield
+    finally:
+        await fleet.close()
+
+
+def _as_known(target: Target) -> Report:
+    return Report(target, target.known)
+
+
+def _line(progress: Progress) -> str:
+    """A measurement in a line."""
+    found, cell = progress.measured, progress.measured.cell
+    where = f"{progress.target.spec.name} on {progress.target.pool.name}"
+    what = f"{cell.in_flight} in flight, {found.prompt_tokens:g} + {found.output_tokens:g} tokens"
+    if not found.counts:
+        return f"{where}: {what}: {len(found.total_ms)} answers, {found.failed} failed"
+    took = f"{median(found.total_ms):.1f} ms"
+    if found.first_ms:
+        took = f"first token {median(found.first_ms):.1f} ms, all {took}"
+    rate = f"{found.items_per_s:.1f} items/s"
+    return f"{where}: {what}: {took}, {rate} ({len(found.total_ms)} items, {found.took_s:.1f} s)"
+
+
+COLUMNS = (
+    "model",
+    "pool",
+    "base ms",
+    "ms/prompt token",
+    "ms/output token",
+    "company",
+    "saturates at",
+    "p99/p50",
+    "best batch",
+    "items/s",
+    "USD/1k items",
+    "fit error",
+)
+
+
+def table(reports: Sequence[Report]) -> str:
+    """The profiles as a table, and what went wrong below it."""
+    rows = [COLUMNS, *(_row(report) for report in reports if report.profile is not None)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if at < 2 else text.rjust(width)
+            for at, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    problems = [
+        f"{report.target.spec.name} on {report.target.pool.name}: {report.problem}"
+        for report in reports
+        if report.profile is None
+    ]
+    return "\n".join([*(lines if len(rows) > 1 else []), *problems])
+
+
+def _row(report: Report) -> tuple[str, ...]:
+    found = report.profile
+    assert found is not None
+    return (
+        f"{found.model}:{found.version}",
+        found.pool,
+        f"{found.base_ms:.2f}",
+        f"{found.prompt_token_ms:.4f}",
+        f"{found.output_token_ms:.3f}",
+        f"{found.company:.3f}",
+        str(found.saturates_at or "-"),
+        f"{found.spread:.2f}",
+        f"{found.best_batch}",
+        f"{found.items_per_s:.1f}",
+        f"{found.usd_per_1k_items:.6f}",
+        f"{found.fit_error:.0%}",
+    )

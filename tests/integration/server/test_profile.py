@@ -1,0 +1,114 @@
+"""`synapse profile` on real Tritons: what is known of a worker beforehand is what it finds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from synapse.adapters.local.database import Database
+from synapse.adapters.local.profiles import SqliteProfileStore
+from synapse.domain.profile import Profile
+from synapse_server.cli import main
+
+VENV = os.environ.get("SYNAPSE_WORKER_VENV", ".venv-worker")
+
+POOLS = """
+[[pool]]
+name = "quick"
+models = ["echo"]
+price_per_hour_usd = 3.6
+[pool.model_parameters.echo]
+delay_ms = "10"
+slots = "4"
+
+[[pool]]
+name = "never"
+models = ["echo"]
+min_workers = 0
+"""
+
+
+def profile(folder: Path, *arguments: str) -> int:
+    pools = folder / "pools.toml"
+    pools.write_text(POOLS)
+    places = ["--data-dir", str(folder / "data"), "--worker-venv", VENV]
+    if "--models" not in arguments:
+        places += ["--pools", str(pools)]
+    return main(["profile", *places, *arguments])
+
+
+def kept(folder: Path) -> Sequence[Profile]:
+    async def read() -> Sequence[Profile]:
+        database = Database.open(folder / "data" / "jobs.db")
+        try:
+            return await (await SqliteProfileStore.open(database)).profiles()
+        finally:
+            await database.close()
+
+    return asyncio.run(read())
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which one of the pools has been profiled."""
+    folder = tmp_path_factory.mktemp("profiled")
+    assert profile(folder, "--pool", "quick", "--budget-s", "4") == 0
+    return folder
+
+
+def test_the_time_and_the_slots_of_a_worker_are_found(profiled: Path) -> None:
+    [found] = kept(profiled)
+
+    assert (found.model, found.version, found.pool) == ("echo", "1", "quick")
+    # Beside the delay there are a millisecond or two of everything else.
+    assert 10.0 <= found.p50_ms(64, 0, 1) < 18.0
+    assert 0.6 * 400 < found.items_per_s < 1.25 * 400
+    assert found.best_batch in (4, 8)
+    assert found.p50_ms(64, 0, 16) == pytest.approx(4 * 10.0, rel=0.4)
+    assert found.usd_per_1k_items == pytest.approx(1.0 / found.items_per_s)
+    assert found.was_idle
+
+
+def test_what_has_a_profile_is_not_measured_again(
+    profiled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = kept(profiled)
+
+    assert profile(profiled, "--pool", "quick") == 0
+
+    said = capsys.readouterr()
+    assert said.err == ""
+    header, row = said.out.splitlines()
+    assert header.startswith("model")
+    assert row.split()[:2] == ["echo:1", "quick"]
+    assert kept(profiled) == before
+
+
+def test_by_force_it_is_measured_again(profiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [before] = kept(profiled)
+
+    assert profile(profiled, "--pool", "quick", "--force", "--budget-s", "0.5") == 0
+
+    [again] = kept(profiled)
+    assert again.measured_at > before.measured_at
+    assert "echo on quick: 1 in flight, 64 + 0 tokens" in capsys.readouterr().err
+
+
+def test_what_is_not_served_is_told(profiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert profile(profiled, "--pool", "cellar") == 1
+    assert "nothing is served of pool 'cellar'" in capsys.readouterr().err
+
+
+def test_a_model_is_measured_by_its_tokens(tmp_path: Path) -> None:
+    assert profile(tmp_path, "--models", "all-minilm-l6-v2", "--budget-s", "2") == 0
+
+    [found] = kept(tmp_path)
+    assert (found.model, found.pool, found.samples > 30) == ("all-minilm-l6-v2", "local", True)
+    assert found.base_ms + 10 * found.prompt_token_ms > 0.5
+    assert found.alone_ms(256, 0) > 3 * found.alone_ms(8, 0)
+    assert found.items_per_s > 1000 / found.p50_ms(48, 0, 1) * 0.5
+    assert found.first_company is None
