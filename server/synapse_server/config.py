@@ -30,11 +30,15 @@ class FleetTimes:
 
     A worker that has proved no life for `lease_s` is dead: its engine is asked every
     `beat_every_s`, and ended and started again when it has not answered for `hang_timeout_s`.
+    Every model is tried on every worker each `ping_every_s`, and the pools' sizes are thought over
+    each `scale_every_s`, or at once when work finds no worker.
     """
 
     beat_every_s: float = 2.0
     lease_s: float = 15.0
     hang_timeout_s: float = 60.0
+    ping_every_s: float = 30.0
+    scale_every_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,6 @@ class ServerConfig:
     fleet: FleetConfig
     models_dir: Path | None = None
     max_queued: int = 100_000
-    ping_every_s: float = 30.0
     sweep_every_s: float = 5.0
     drain_s: float = 5.0
     retention_s: float = 7 * 86_400.0

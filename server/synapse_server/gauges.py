@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
-from synapse.adapters.telemetry.exposition import exposition
+from synapse.adapters.telemetry.exposition import exposition, fleet_exposition
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
+from synapse.application.vitals import Vitals
 from synapse.domain.admission import Load
 from synapse.domain.job import Priority
-from synapse.ports import Registry
+from synapse.domain.pool import Pool
+from synapse.ports import Clock, Registry, WorkerRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +21,13 @@ class Gauges:
     """Renders the whole page."""
 
     registry: Registry
+    pools: Sequence[Pool]
+    workers: WorkerRegistry
+    vitals: Vitals
     queue: LocalJobQueue
     slots: SlotLedger
     telemetry: PrometheusTelemetry
+    clock: Clock
 
     async def text(self) -> str:
         """Prometheus' exposition."""
@@ -30,4 +37,11 @@ class Gauges:
             for priority, waiting in (await self.queue.depth(spec.name)).items():
                 depth[priority] += waiting
         loads = {spec.name: Load.of(self.slots.in_flight(spec.name), spec.slots) for spec in specs}
-        return self.telemetry.render() + exposition(await self.registry.health(), depth, loads)
+        alive = await self.workers.workers(self.clock())
+        return "".join(
+            (
+                self.telemetry.render(),
+                exposition(await self.registry.health(), depth, loads),
+                fleet_exposition(self.pools, alive, self.vitals.unwell()),
+            )
+        )

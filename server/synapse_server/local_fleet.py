@@ -19,10 +19,7 @@ FIXED_SIZE = PoolSize(desired=1, ready=1, starting=0)
 
 
 class LocalFleet:
-    """The `Capacity` of this machine: a crew for each pool that is started here.
-
-    `ready` has an event for each model, set while a worker answers for it.
-    """
+    """The `Capacity` of this machine: a crew for each pool that is started here."""
 
     def __init__(
         self,
@@ -38,7 +35,6 @@ class LocalFleet:
         """
         _check_models(config, [spec.name for spec in specs])
         self.pools: Sequence[Pool] = [local.pool for local in config.fleet.pools]
-        self.ready: Mapping[str, asyncio.Event] = {spec.name: asyncio.Event() for spec in specs}
         self._config = config
         self._specs = specs
         self._registry = registry
@@ -49,17 +45,12 @@ class LocalFleet:
             if not local.pool.is_fixed
         }
 
-    def pools_of(self, model: str) -> list[Pool]:
-        """Those that may serve the model, in the order of the configuration."""
-        return [pool for pool in self.pools if pool.serves(model)]
-
     async def open(self) -> None:
         """Return once every pool has its least number of workers up.
 
         Raises:
             StartError: one has not, and the reason; `close` ends the others.
         """
-        await self._note_ready()
         await asyncio.gather(*(self._open(crew) for crew in self._crews.values()))
 
     async def close(self) -> None:
@@ -101,16 +92,7 @@ class LocalFleet:
             state_dir=config.data_dir / "worker" / f"{local.pool.name}-{place}",
             times=config.fleet.times,
         )
-        return LocalWorker(setup, self._registry, self._clock, self._note_ready)
-
-    async def _note_ready(self) -> None:
-        workers = await self._registry.workers(self._clock())
-        for model, event in self.ready.items():
-            fixed = any(pool.is_fixed for pool in self.pools_of(model))
-            if fixed or any(worker.has(model) for worker in workers):
-                event.set()
-            else:
-                event.clear()
+        return LocalWorker(setup, self._registry, self._clock)
 
 
 def _check_models(config: ServerConfig, served: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from synapse_worker.agent import Agent, AgentConfig, AgentState, Snapshot
 from synapse_worker.config import WorkerConfig
 
 logger = logging.getLogger(__name__)
+
+HEALTH_INTERVAL_S = 0.5
+"""How often an engine is asked how it is, unless heartbeats are to come oftener."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class WorkerSetup:
             venv=self.venv,
             model_repositories=self.model_repositories,
             state_dir=self.state_dir,
+            health_interval_s=min(HEALTH_INTERVAL_S, self.times.beat_every_s),
             hang_timeout_s=self.times.hang_timeout_s,
             model_parameters=self.model_parameters,
         )
@@ -52,14 +56,8 @@ class WorkerSetup:
 class LocalWorker:
     """Start it, wait until it has failed, drain it, stop it; it beats for as long as it lives."""
 
-    def __init__(
-        self,
-        setup: WorkerSetup,
-        registry: WorkerRegistry,
-        clock: Clock,
-        on_beat: Callable[[], Awaitable[None]],
-    ) -> None:
-        """Nothing is started; `on_beat` is told whenever the registry has news of it.
+    def __init__(self, setup: WorkerSetup, registry: WorkerRegistry, clock: Clock) -> None:
+        """Nothing is started.
 
         Raises:
             WorkerError: there cannot be such a worker.
@@ -68,7 +66,6 @@ class LocalWorker:
         self._setup = setup
         self._registry = registry
         self._clock = clock
-        self._on_beat = on_beat
         self._changed = asyncio.Event()
         self._failed = asyncio.Event()
         self._told = ""
@@ -118,7 +115,6 @@ class LocalWorker:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._heart
         await self._registry.forget(self.id)
-        await self._on_beat()
         await self._agent.stop()
 
     def _agent_changed(self, snapshot: Snapshot) -> None:
@@ -145,7 +141,6 @@ class LocalWorker:
         # One without a proof of life is not to be brought back by its own agent's.
         if worker.is_alive(worker.beat_at):
             await self._registry.beat(worker)
-        await self._on_beat()
 
 
 def worker_of(snapshot: Snapshot, pool: Pool, now: float, lease_s: float) -> Worker:

@@ -11,25 +11,33 @@ from synapse.ports import Clock, WorkerRegistry
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mourner:
     """Declares workers dead whose lease has ended, and breaks off what still runs on them.
 
     Their jobs go back to the queue; callers on the line are sent on, as far as nothing was said
-    to them yet.
+    to them yet. After a pause of its own of more than `asleep_s` (the machine slept, or had no
+    time for us) it passes one look over: whoever was asleep cannot tell who is dead.
     """
 
     workers: WorkerRegistry
     fleet: Fleet
     clock: Clock
+    asleep_s: float
+    _looked_at: float | None = None
 
     async def bury(self) -> int:
         """One look; returns how many have died."""
-        dead = await self.workers.expire(self.clock())
+        now, before = self.clock(), self._looked_at
+        self._looked_at = now
+        if before is not None and now - before > self.asleep_s:
+            return 0
+        dead = await self.workers.expire(now)
         if dead:
             self.fleet.roster.stale()
         for worker in dead:
             broken = self.fleet.engine.break_off(worker.id, "has given no sign of life")
+            self.fleet.vitals.renew(worker.id)
             logger.warning(
                 "worker %s is dead: no sign of life for its lease; %d calls broken off",
                 worker.id,

@@ -12,22 +12,16 @@ from synapse.adapters.catalogue import CatalogueError, load_catalogue
 from synapse.adapters.local.failures import StorageError
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
-from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
-from synapse.adapters.triton.engine import TritonEngine
 from synapse.api.app import create_api
 from synapse.api.resolver import Api
-from synapse.application.fleet import Fleet
-from synapse.application.ping import Pinger
 from synapse.domain.model import ModelSpec
 from synapse.domain.sweep import SweepPolicy
 from synapse_server.config import ServerConfig, StartError
 from synapse_server.dispatch_loop import DispatchLoop
+from synapse_server.fleet_parts import FleetParts
 from synapse_server.gauges import Gauges
 from synapse_server.housekeeping import every
-from synapse_server.local_fleet import LocalFleet
-from synapse_server.mourner import Mourner
-from synapse_server.placing import PlacingEngine
 from synapse_server.records import Records
 from synapse_server.use_cases import UseCases
 
@@ -69,36 +63,38 @@ class Node:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         config, clock = self._config, time.time
-        workers = LocalWorkerRegistry()
-        local = LocalFleet(config, self.specs, workers, clock)
-        records = await Records.open(config, self.specs, local.pools, stack)
-        stack.push_async_callback(local.close)
-        await local.open()
-        triton = TritonEngine()
-        stack.push_async_callback(triton.aclose)
+        pools = [local.pool for local in config.fleet.pools]
+        records = await Records.open(config, self.specs, pools, stack)
         queue, slots = LocalJobQueue(config.max_queued), SlotLedger(clock)
-        fleet = Fleet.over(triton, records.registry, workers, records.profiles, slots, clock)
         telemetry = PrometheusTelemetry()
-        engine = PlacingEngine(fleet)
-        uses = UseCases(records, queue, slots, engine, telemetry)
+        parts = FleetParts(config, self.specs, records, queue, slots, telemetry)
+        await parts.open(stack)
+        uses = UseCases(records, queue, slots, parts, telemetry)
         await records.jobs.recover(clock(), SweepPolicy())
-        gauges = Gauges(records.registry, queue, slots, telemetry)
+        gauges = Gauges(
+            records.registry,
+            pools,
+            parts.workers,
+            parts.fleet.vitals,
+            queue,
+            slots,
+            telemetry,
+            clock,
+        )
         self.api = create_api(uses.services(self.specs, gauges.text))
-        loop = DispatchLoop(queue, uses.dispatcher, slots, uses.batcher, clock, local.ready)
-        pinger = Pinger(records.registry, engine, queue, telemetry, clock)
-        mourner = Mourner(workers, fleet, clock)
+        loop = DispatchLoop(queue, uses.dispatcher, parts.fleet.windows, slots, uses.batcher, clock)
         stack.push_async_callback(records.release)
         stack.push_async_callback(uses.starter.close, config.drain_s)
-        for name, work in {
+        chores = {
+            **parts.chores(),
             "refill": uses.refill(),
             "dispatch": loop.run(self.specs),
             "batches": uses.batches.driver.run(),
             "sweep": every(config.sweep_every_s, "sweep", uses.sweeper.sweep),
-            "ping": every(config.ping_every_s, "ping", pinger.ping),
-            "expire": every(config.fleet.times.beat_every_s / 2, "expire", mourner.bury),
             "save": every(SAVE_EVERY_S, "save", records.save),
             "purge": every(PURGE_EVERY_S, "purge", uses.purge),
-        }.items():
+        }
+        for name, work in chores.items():
             stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
 
 

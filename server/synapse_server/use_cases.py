@@ -16,6 +16,7 @@ from synapse.api.services import Services
 from synapse.application.batcher import Batcher
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
+from synapse.application.fleet_view import FleetView
 from synapse.application.give_back import GiveBack
 from synapse.application.line_tools import LineTools
 from synapse.application.response_cache import ResponseCache
@@ -27,8 +28,8 @@ from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.retry import RetryPolicy
 from synapse.ids import new_id
-from synapse.ports import StreamingEngine
 from synapse_server.batch_parts import BatchParts
+from synapse_server.fleet_parts import FleetParts
 from synapse_server.records import Records
 
 MAX_WAIT_S = 300.0
@@ -47,14 +48,24 @@ class UseCases:
         records: Records,
         queue: LocalJobQueue,
         slots: SlotLedger,
-        engine: StreamingEngine,
+        parts: FleetParts,
         telemetry: PrometheusTelemetry,
     ) -> None:
         """Wire the use cases; nothing is awaited or started."""
         clock, jobs, registry = time.time, records.jobs, records.registry
         self._records, self._queue, self._telemetry = records, queue, telemetry
-        self._runner = BatchRunner(jobs, records.blobs, registry, engine, telemetry, clock)
-        self._runner.item_left = lambda batch: self.starter.release(batch.id)
+        fleet, self._parts = parts.fleet, parts
+        self._runner = BatchRunner(
+            store=jobs,
+            blobs=records.blobs,
+            registry=registry,
+            engine=fleet.engine,
+            telemetry=telemetry,
+            clock=clock,
+            item_left=lambda batch: self.starter.release(batch.id),
+            place=fleet.placement.place,
+            cold_starts=parts.cold_starts,
+        )
         self.batcher = Batcher(
             self._runner,
             GiveBack(jobs, queue, telemetry, clock),
@@ -64,16 +75,31 @@ class UseCases:
             moved=lambda batch, pool: self.starter.moved(batch.id, pool.name),
         )
         self.starter = InProcessBatchStarter(self.batcher.run, slots)
-        self.dispatcher = Dispatcher(jobs, registry, self.starter, telemetry, clock, new_id)
+        self.dispatcher = Dispatcher(
+            store=jobs,
+            registry=registry,
+            decide=fleet.routing.decide,
+            starter=self.starter,
+            telemetry=telemetry,
+            clock=clock,
+            new_id=new_id,
+        )
         self.sweeper = Sweeper(jobs, queue, telemetry, clock)
-        self._direct = DirectLane(registry, engine, slots, telemetry, clock)
+        self._direct = DirectLane(
+            registry=registry,
+            engine=parts.engine,
+            in_flight=slots,
+            telemetry=telemetry,
+            clock=clock,
+            cold_starts=parts.cold_starts,
+        )
         self.batches = BatchParts(records.database, records.files.files, self._line_tools())
 
     def services(
         self, specs: Sequence[ModelSpec], metrics: Callable[[], Awaitable[str]]
     ) -> Services:
         """What the routes need."""
-        records, clock = self._records, time.time
+        records, parts, clock = self._records, self._parts, time.time
         return Services(
             submitter=Submitter(
                 records.jobs,
@@ -83,10 +109,11 @@ class UseCases:
                 self._telemetry,
                 clock,
                 new_id,
+                cold_starts=parts.cold_starts,
             ),
             direct=self._direct,
             cache=ResponseCache(records.kept, records.registry, clock),
-            results=Results(records.jobs, records.blobs, self._telemetry, clock),
+            results=Results(records.jobs, records.blobs, self._telemetry, clock, parts.cold_starts),
             registry=records.registry,
             files=records.files.files,
             uploads=records.files.uploads,
@@ -96,6 +123,8 @@ class UseCases:
             max_wait_s=MAX_WAIT_S,
             abort=self._abort,
             metrics=metrics,
+            health=parts.health.look,
+            fleet=FleetView(parts.fleet, records.registry, parts.local),
         )
 
     async def refill(self) -> None:

@@ -1,0 +1,99 @@
+"""The pools of one machine with all that finds, calls, probes and scales their workers."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from synapse.adapters.local.demand import LocalDemand, LocalStartTimes, LocalWaker
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.slots import SlotLedger
+from synapse.adapters.local.workers import LocalWorkerRegistry
+from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
+from synapse.adapters.triton.engine import TritonEngine
+from synapse.application.autoscale import Autoscaler
+from synapse.application.cold_start import ColdStarts
+from synapse.application.fleet import Fleet
+from synapse.application.health import FleetHealth
+from synapse.application.ping import Pinger
+from synapse.domain.model import ModelSpec
+from synapse_server.config import ServerConfig
+from synapse_server.housekeeping import every
+from synapse_server.local_fleet import LocalFleet
+from synapse_server.mourner import Mourner
+from synapse_server.placing import PlacingEngine
+from synapse_server.records import Records
+from synapse_server.scaling_loop import keep_scaled
+
+
+class FleetParts:
+    """Wired over the records; `open` starts workers, `chores` is what is to run from then on."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        specs: Sequence[ModelSpec],
+        records: Records,
+        queue: LocalJobQueue,
+        slots: SlotLedger,
+        telemetry: PrometheusTelemetry,
+    ) -> None:
+        """Start nothing.
+
+        Raises:
+            StartError: models and pools do not go together.
+        """
+        clock, registry = time.time, records.registry
+        self._times = config.fleet.times
+        self.workers = LocalWorkerRegistry()
+        self.local = LocalFleet(config, specs, self.workers, clock)
+        self._triton = TritonEngine()
+        self.fleet = Fleet.over(
+            self._triton, registry, self.workers, records.profiles, slots, clock
+        )
+        self.engine = PlacingEngine(self.fleet)
+        demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
+        self.cold_starts = ColdStarts(
+            registry=registry,
+            roster=self.fleet.roster,
+            views=self.fleet.routing.views,
+            arrivals=demand,
+            waker=self._waker,
+            starts=starts,
+            telemetry=telemetry,
+            clock=clock,
+        )
+        self.autoscaler = Autoscaler(
+            registry=registry,
+            workers=self.workers,
+            capacity=self.local,
+            source=demand,
+            starts=starts,
+            views=self.fleet.routing.views,
+            telemetry=telemetry,
+            clock=clock,
+        )
+        self.health = FleetHealth(registry, self.workers, self.local, clock, self.local.troubles)
+        self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
+        self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s / 2)
+
+    async def open(self, stack: contextlib.AsyncExitStack) -> None:
+        """Return once every pool has its least number of workers up; `stack` ends them.
+
+        Raises:
+            StartError: one has not.
+        """
+        stack.push_async_callback(self.local.close)
+        await self.local.open()
+        stack.push_async_callback(self._triton.aclose)
+
+    def chores(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        """What runs until it is cancelled, by name."""
+        times = self._times
+        return {
+            "ping": every(times.ping_every_s, "ping", self._pinger.ping),
+            "expire": every(times.beat_every_s / 2, "expire", self._mourner.bury),
+            "scale": keep_scaled(self.autoscaler, self._waker, times.scale_every_s),
+        }
