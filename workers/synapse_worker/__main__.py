@@ -15,7 +15,16 @@ from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
 def parse(arguments: list[str] | None = None) -> WorkerConfig:
     """The command line as a configuration."""
     parser = argparse.ArgumentParser(prog="python -m synapse_worker", description=__doc__)
-    parser.add_argument("--models", required=True, help="names, separated by commas")
+    add_worker_arguments(parser)
+    config = worker_config(parser.parse_args(arguments))
+    if not config.models:
+        parser.error("--models is needed")
+    return config
+
+
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every way of running a worker can be told."""
+    parser.add_argument("--models", default="", help="to start with, separated by commas")
     parser.add_argument("--worker-venv", type=Path, default=Path(".venv-worker"))
     parser.add_argument("--container", action="store_true", help="use the container's own Triton")
     parser.add_argument("--model-repository", type=Path, action="append")
@@ -27,7 +36,10 @@ def parse(arguments: list[str] | None = None) -> WorkerConfig:
     parser.add_argument("--ready-timeout-s", type=float, default=120.0)
     parser.add_argument("--stop-timeout-s", type=float, default=15.0)
     parser.add_argument("--test-hooks", action="store_true", help="let items of echo misbehave")
-    given = parser.parse_args(arguments)
+
+
+def worker_config(given: argparse.Namespace) -> WorkerConfig:
+    """What was told as a configuration."""
     return WorkerConfig(
         models=tuple(filter(None, given.models.split(","))),
         venv=None if given.container else given.worker_venv,

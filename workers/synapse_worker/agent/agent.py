@@ -5,18 +5,17 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from synapse_worker.agent.config import AgentConfig
 from synapse_worker.agent.errors import NotNow
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known
-from synapse_worker.agent.memory import free_bytes, model_bytes, tree_bytes
 from synapse_worker.agent.models import Models
-from synapse_worker.agent.readings import Readings
 from synapse_worker.agent.shelf import Shelf
 from synapse_worker.agent.snapshot import AgentState, ModelStatus, Snapshot
 from synapse_worker.agent.triton_models import TritonModels
+from synapse_worker.agent.vitals import Vitals
 from synapse_worker.cache import CacheLevel, ModelCache
 from synapse_worker.errors import WorkerError
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
@@ -24,16 +23,6 @@ from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
 logger = logging.getLogger(__name__)
 
 TIDY_INTERVAL_S = 10.0
-DRAIN_POLL_S = 0.1
-
-
-@dataclass
-class _Vitals:
-    """What was last measured of a Triton that is up."""
-
-    readings: Readings = field(default_factory=Readings)
-    memory_bytes: int | None = None
-    free_bytes: int | None = None
 
 
 class Agent:
@@ -53,15 +42,15 @@ class Agent:
         self._on_change = on_change
         self._supervisor = Supervisor(worker, on_change=self._supervisor_changed)
         self._triton = TritonModels(self._supervisor, worker.ready_timeout_s)
+        self._vitals = Vitals(self._supervisor, self._triton)
         self._models = Models(
             config,
             Shelf(worker, cache),
             folder,
             self._triton,
-            self._model_bytes,
+            self._vitals.model_bytes,
             self._models_changed,
         )
-        self._vitals = _Vitals()
         self._started_at = time.time()
         self._is_started = False
         self._is_draining = False
@@ -110,7 +99,7 @@ class Agent:
             self._loop = None
         await self._supervisor.stop()
         await self._models.close()
-        self._vitals = _Vitals()
+        self._vitals.clear()
         self._tell()
 
     async def load(self, model: str, version: str | None = None) -> None:
@@ -142,7 +131,7 @@ class Agent:
             return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_timeout_s):
-                await self._wait_quiet()
+                await self._vitals.wait_quiet()
         try:
             # What Triton has in hand no metric tells; it lets go of a model when all is answered.
             await self._models.empty()
@@ -183,7 +172,7 @@ class Agent:
             queue_length=readings.queue_length,
             running=readings.running,
             gpu_utilisation=readings.gpu_utilisation,
-            free_memory_bytes=_gpu_free(readings) or self._vitals.free_bytes,
+            free_memory_bytes=self._vitals.free_memory_bytes,
             memory_bytes=self._vitals.memory_bytes,
             kv_cache_use=readings.kv_cache_use,
             kv_cache_hit_rate=readings.kv_cache_hit_rate,
@@ -209,7 +198,7 @@ class Agent:
             return AgentState.LOADING
         if status.state is not WorkerState.READY:
             return AgentState.DEGRADED
-        if self._vitals.readings.queue_length + self._vitals.readings.running:
+        if self._vitals.is_busy:
             return AgentState.INFERRING
         return AgentState.READY if self._models.loaded else AgentState.IDLE
 
@@ -233,7 +222,10 @@ class Agent:
         tidy_at = 0.0
         while True:
             try:
-                await self._measure()
+                if await self._vitals.measure():
+                    self._models.note(self._vitals.readings, time.time())
+                self._models.measure()
+                self._tell()
                 for model in self._models.overdue(self._vitals.readings, time.time()):
                     await self._models.unload(model)
                 if time.monotonic() >= tidy_at:
@@ -244,30 +236,6 @@ class Agent:
             except Exception:
                 logger.exception("%s cannot look after its worker", self._config.id)
             await asyncio.sleep(self._config.poll_interval_s)
-
-    async def _measure(self) -> None:
-        readings = await self._triton.readings() if self._triton.is_up else None
-        self._vitals.readings = readings or Readings()
-        if readings is not None:
-            self._models.note(readings, time.time())
-        self._models.measure()
-        pid = self._supervisor.status.pid
-        self._vitals.memory_bytes = tree_bytes(pid) if pid is not None else None
-        self._vitals.free_bytes = free_bytes()
-        self._tell()
-
-    async def _wait_quiet(self) -> None:
-        """Until the metrics have shown nothing twice: those who do not know yet may still come."""
-        quiet = 0
-        while quiet < 2 and self._triton.is_up:
-            readings = await self._triton.readings()
-            is_busy = readings is not None and readings.queue_length + readings.running > 0
-            quiet = 0 if is_busy else quiet + 1
-            await asyncio.sleep(DRAIN_POLL_S)
-
-    def _model_bytes(self, model: str) -> int:
-        pid = self._supervisor.status.pid
-        return model_bytes(pid, model) if pid is not None else 0
 
     def _why_not(self) -> str:
         return "The worker is being drained" if self._is_draining else "The worker is not running"
@@ -292,8 +260,3 @@ class Agent:
         self._changed = asyncio.Event()
         if self._on_change is not None:
             self._on_change(snapshot)
-
-
-def _gpu_free(readings: Readings) -> int | None:
-    total, used = readings.gpu_memory_total_bytes, readings.gpu_memory_used_bytes
-    return None if total is None or used is None else total - used

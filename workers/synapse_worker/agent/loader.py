@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from synapse_worker.agent.config import AgentConfig
 from synapse_worker.agent.errors import NoRoom, NotNow
@@ -57,25 +57,34 @@ class Loader:
                 await self._make_room(known, known.memory_bytes or 0, others)
             except WorkerError:
                 if known.is_loaded:
-                    await self._take_out(known)
+                    with contextlib.suppress(NotNow):
+                        await self._take_out(known)
                 if former is not None:
-                    await self._put(known, former)
+                    await self._bring_back(known, former)
                 raise
             if former is not None:
                 former.give_back()
 
-    async def unload(self, known: Known) -> None:
-        """Take it out once what it was asked is answered.
+    async def unload(self, models: Iterable[Known]) -> None:
+        """Take them out, side by side, once what they were asked is answered.
 
         Raises:
-            WorkerError: it still works after `drain_timeout_s`; it takes nothing new, and goes
+            WorkerError: one still works after `drain_timeout_s`; it takes nothing new, and goes
                 when it is done.
         """
         async with self._turn:
-            if known.is_loaded:
-                await self._take_out(known)
-            else:
-                await self._wait_out(known)
+            await asyncio.gather(*(self._out(known) for known in models))
+
+    async def _out(self, known: Known) -> None:
+        await (self._take_out(known) if known.is_loaded else self._wait_out(known))
+
+    async def _bring_back(self, known: Known, former: Taken) -> None:
+        try:
+            await self._wait_out(known)
+            await self._put(known, former)
+        except WorkerError:
+            former.give_back()
+            raise
 
     async def _put(self, known: Known, taken: Taken) -> None:
         known.doing = Doing.LOADING

@@ -106,13 +106,12 @@ class Models:
             await asyncio.wait({known.operation.task})
         if not known.takes_memory:
             return None
-        return await self._run(known, self._loader.unload(known), is_load=False, version=None)
+        return await self._run(known, self._loader.unload([known]), is_load=False, version=None)
 
     async def empty(self) -> None:
         """Break off loads, and return once every model is out."""
         await self._cancel_operations()
-        present = [known for known in self.all() if known.takes_memory]
-        await asyncio.gather(*(self._loader.unload(known) for known in present))
+        await self._loader.unload([known for known in self.all() if known.takes_memory])
 
     async def close(self) -> None:
         """Let go of all files. Triton must be down."""

@@ -1,0 +1,241 @@
+"""Which models an agent loads and unloads, in which order, and what is left when that fails."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from synapse_worker.agent.errors import NoRoom, NotNow, UnknownModel
+from synapse_worker.agent.folder import ModelFolder
+from synapse_worker.agent.models import MAX_FAILED
+from synapse_worker.agent.readings import ModelReading, Readings
+from synapse_worker.agent.shelf import Shelf
+from synapse_worker.config import WorkerConfig
+from synapse_worker.errors import WorkerError
+from tests.unit.worker.agents import MIB, World, model_folder
+
+
+async def test_the_least_recently_used_makes_room(tmp_path: Path) -> None:
+    world = World(tmp_path, memory_budget_bytes=25 * MIB)
+    await world.models.load("a", None)
+    await world.models.load("b", None)
+    world.use("a", at=2e9)
+
+    await world.models.load("c", None)
+
+    # Nobody had said how much c takes: it is measured, then room is made.
+    assert world.triton.calls == ["load a", "load b", "load c", "unload b"]
+    assert world.models.loaded == ["a", "c"]
+
+    world.triton.calls.clear()
+    world.use("c", at=3e9)
+    await world.models.load("b", None)
+
+    assert world.triton.calls == ["unload a", "load b"], "what b takes is known by now"
+
+
+async def test_neither_the_busy_nor_the_pinned_makes_room(tmp_path: Path) -> None:
+    world = World(tmp_path, memory_budget_bytes=25 * MIB, pinned=frozenset("a"))
+    await world.models.load("a", None)
+    await world.models.load("b", None)
+    world.triton.busy = {"b"}
+
+    with pytest.raises(NoRoom, match="no room for c: it takes 10 of 25 MiB, and a, b cannot go"):
+        await world.models.load("c", None)
+
+    assert world.models.loaded == ["a", "b"]
+    assert world.triton.loaded == {"a", "b"}
+
+
+async def test_one_larger_than_the_budget_is_taken_out_again(tmp_path: Path) -> None:
+    world = World(tmp_path, memory_budget_bytes=25 * MIB)
+    world.sizes["c"] = 30 * MIB
+    await world.models.load("a", None)
+
+    with pytest.raises(NoRoom):
+        await world.models.load("c", None)
+
+    assert world.triton.loaded == {"a"}
+    world.triton.calls.clear()
+    with pytest.raises(NoRoom):
+        await world.models.load("c", None)
+    assert world.triton.calls == [], "once is enough"
+
+
+async def test_a_load_that_fails_says_why_and_may_be_tried_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.triton.broken = {"a"}
+
+    with pytest.raises(WorkerError, match="it is broken"):
+        await world.models.load("a", None)
+
+    known = world.models.all()[0]
+    assert (known.is_loaded, known.doing) == (False, "")
+    assert "it is broken" in known.error
+    assert list(world.folder.path.iterdir()) == []
+    world.triton.broken = set()
+    await world.models.load("a", None)
+    assert not known.error
+
+
+async def test_a_new_version_takes_the_place_of_the_old_or_the_old_comes_back(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    await world.models.load("a", None)
+    with pytest.raises(UnknownModel, match="no version '2' of a here"):
+        await world.models.load("a", "2")
+    model_folder(tmp_path / "repository", "x")  # a repository is read anew each time
+    (tmp_path / "repository" / "a" / "2").mkdir()
+
+    await world.models.load("a", "2")
+
+    assert world.models.all()[0].version == "2"
+    assert world.triton.calls == ["load a", "unload a", "load a"]
+
+    (tmp_path / "repository" / "a" / "3").mkdir()
+    fails = iter([WorkerError("too new")])
+    load = world.triton.load
+
+    async def fail_once(model: str) -> None:
+        for error in fails:
+            raise error
+        await load(model)
+
+    world.triton.load = fail_once  # type: ignore[method-assign]
+    with pytest.raises(WorkerError, match="too new"):
+        await world.models.load("a", "3")
+    assert world.models.all()[0].version == "2"
+    assert world.triton.loaded == {"a"}
+
+
+async def test_who_no_longer_waits_for_a_load_does_not_stop_it_for_others(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    go = asyncio.Event()
+    load = world.triton.load
+
+    async def slow(model: str) -> None:
+        await go.wait()
+        await load(model)
+
+    world.triton.load = slow  # type: ignore[method-assign]
+    first = asyncio.create_task(world.models.load("a", None))
+    second = asyncio.create_task(world.models.load("a", None))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    go.set()
+
+    await second
+
+    assert world.triton.calls == ["load a"]
+
+
+async def test_one_that_does_not_go_keeps_its_memory_and_is_not_loaded_over(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, memory_budget_bytes=15 * MIB)
+    await world.models.load("a", None)
+    done = asyncio.Event()
+
+    async def wait(model: str) -> None:
+        if model == "a":
+            await done.wait()
+
+    world.triton.wait_unloaded = wait  # type: ignore[method-assign]
+    with pytest.raises(NotNow, match="a still works on what it was asked"):
+        await world.models.unload("a")
+    with pytest.raises(NotNow):
+        await world.models.load("a", None)
+    with pytest.raises(NoRoom):
+        await world.models.load("b", None)
+
+    done.set()
+    await asyncio.sleep(0.01)
+    await world.models.load("a", None)
+    assert world.models.loaded == ["a"]
+
+
+async def test_nothing_is_unloaded_from_a_triton_that_is_down(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.models.load("a", None)
+    world.triton.is_running = False
+
+    with pytest.raises(NotNow, match="a is not up"):
+        await world.models.unload("a")
+
+    assert world.models.loaded == ["a"], "it comes back with Triton"
+
+
+async def test_names_that_nobody_knows_do_not_pile_up(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for number in range(3 * MAX_FAILED):
+        with pytest.raises(UnknownModel, match="Choose from: a, b, c"):
+            await world.models.load(f"x{number}", None)
+
+    assert len(world.models.all()) <= MAX_FAILED + 2
+    with pytest.raises(WorkerError, match="is not a model name"):
+        await world.models.load("../etc", None)
+    with pytest.raises(UnknownModel):
+        await world.models.unload("y")
+
+
+async def test_use_is_seen_by_what_has_ended_and_by_what_is_under_way(tmp_path: Path) -> None:
+    world = World(tmp_path, unload_after_s=10.0)
+    await world.models.load("a", None)
+    world.use("a", at=0.0)
+    assert world.models.overdue(Readings(), now=11.0) == ["a"]
+
+    world.models.note(Readings({"a": ModelReading(ended=3)}), now=5.0)
+    assert world.models.overdue(Readings(), now=11.0) == []
+    world.models.note(Readings({"a": ModelReading(ended=3)}), now=12.0)
+    assert world.models.overdue(Readings(), now=16.0) == ["a"]
+    assert world.models.overdue(Readings({"a": ModelReading(running=1)}), now=16.0) == []
+
+
+async def test_the_shelf_knows_what_lies_in_the_repositories(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    (tmp_path / "repository" / "b" / "11").mkdir()
+
+    levels = await Shelf(world.config.worker, None).levels()
+
+    assert {name: version for name, (version, _) in levels.items()} == {
+        "a": "1",
+        "b": "11",
+        "c": "1",
+    }
+
+
+def test_folders_of_the_dead_are_swept_up_and_those_of_the_living_kept(tmp_path: Path) -> None:
+    living, dead = ModelFolder(tmp_path), ModelFolder(tmp_path)
+    living.open()
+    dead.open()
+    # As a killed process leaves it: the folder stays, the lock does not.
+    (dead.path.parent / "lock").rename(tmp_path / "elsewhere")
+    (dead.path.parent / "lock").touch()
+    source = model_folder(tmp_path / "repository", "a")
+
+    living.put("a", source)
+    living.put("a", source)
+    newcomer = ModelFolder(tmp_path)
+    newcomer.open()
+
+    assert (living.path / "a" / "config.pbtxt").is_file()
+    assert not dead.path.exists()
+    living.remove("a")
+    living.remove("a")
+    assert source.is_dir()
+    for folder in (living, newcomer, dead):
+        folder.close()
+    assert list((tmp_path / "agents").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(WorkerError, match="Cannot write"):
+        ModelFolder(tmp_path / "file").open()
+
+
+def test_a_worker_of_an_agent_may_start_with_nothing() -> None:
+    assert WorkerConfig(models=(), venv=None).models == ()
