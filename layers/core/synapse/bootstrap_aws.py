@@ -27,6 +27,7 @@ from synapse.adapters.aws.links import SIGNING, S3Links
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
+from synapse.adapters.aws.workers import DynamoWorkerRegistry
 from synapse.adapters.catalogue import load_catalogue
 from synapse.adapters.telemetry.emf import EmfTelemetry
 from synapse.adapters.telemetry.exposition import exposition
@@ -182,7 +183,11 @@ class Target:
     @cached_property
     def pinger(self) -> Pinger:
         """Keeps workers warm."""
-        return Pinger(self._registry, self._engine, self._queue, self.telemetry, time.time)
+        client = boto3.client("dynamodb", config=CLIENT_CONFIG)
+        workers = DynamoWorkerRegistry(client, self.settings.registry_table)
+        return Pinger(
+            self._registry, workers, self._engine, self._queue, self.telemetry, time.time
+        )
 
     @cached_property
     def file_batches(self) -> FileBatches:

@@ -1,62 +1,151 @@
-"""Keep workers warm and know how they are: a real, tiny inference for each (model, pool)."""
+"""Keep workers warm and know how they are: a real, tiny inference for each model on each worker.
+
+Only workers that are up are asked. A ping is no demand: it starts nothing, counts for no idle
+time, and where it is the first thing that is measured of a model it is put before all real work.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from synapse.domain.errors import EngineError
+from synapse.domain.errors import EngineError, Unavailable
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, Priority
 from synapse.domain.model import ModelSpec, ServiceSample, Task, WorkerHealth
 from synapse.domain.pool import Pool
-from synapse.ports import Clock, InferenceEngine, InferenceRequest, JobQueue, Registry, Telemetry
+from synapse.domain.warm import warm_workers
+from synapse.domain.worker import Worker
+from synapse.ports import (
+    Clock,
+    Environments,
+    InferenceEngine,
+    InferenceRequest,
+    JobQueue,
+    Registry,
+    Telemetry,
+    WorkerRegistry,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_AT_ONCE = 16
+"""Pings under way at a time, however many workers there are."""
+
+BEFORE_ALL_WORK = 0.0
+"""When a ping's time is recorded for: no window of the latest demand reaches so far back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pinger:
-    """Tries every warm worker and records what it saw."""
+    """Tries every model on every worker that has it, and records what it saw.
+
+    `engine` takes pools with the worker filled in; `environments` keeps runners warm, where
+    pools have runners that grow cold. Workers that are inside their runner come with the calls:
+    such a pool is tried only while a warm window asks for it.
+    """
 
     registry: Registry
+    workers: WorkerRegistry
     engine: InferenceEngine
     queue: JobQueue
     telemetry: Telemetry
     clock: Clock
+    environments: Environments | None = None
     timeout_s: float = 20.0
+    max_at_once: int = MAX_AT_ONCE
 
     async def ping(self) -> Sequence[WorkerHealth]:
-        """Ping all, side by side; a worker that fails is reported, not raised."""
-        pairs = [
-            (spec, pool)
-            for spec in await self.registry.models()
-            for pool in await self.registry.pools(spec.name)
-        ]
-        seen = await asyncio.gather(*(self._ping(spec, pool) for spec, pool in pairs))
-        for health in seen:
-            await self.registry.record_health(health)
-            self.telemetry.pinged(health)
-        await self._depth(tuple({spec.name: spec for spec, _ in pairs}.values()))
-        return seen
+        """Ping all; how each (model, pool) with a worker up is. Failures are reported, not raised.
 
-    async def _ping(self, spec: ModelSpec, pool: Pool) -> WorkerHealth:
+        Raises:
+            Unavailable: the workers could not be read, or what was seen could not be recorded.
+        """
+        specs = await self.registry.models()
+        pools = {spec.name: await self.registry.pools(spec.name) for spec in specs}
+        alive = await self.workers.workers(self.clock())
+        at_once = asyncio.Semaphore(self.max_at_once)
+        pairs = [(spec, pool) for spec in specs for pool in pools[spec.name]]
+        seen = await asyncio.gather(
+            *(self._ping_pool(spec, pool, alive, at_once) for spec, pool in pairs)
+        )
+        known = [health for health in seen if health is not None]
+        for health in known:
+            await self.registry.record_health(health)
+        await self._keep_warm({pool.name: pool for _, pool in pairs}.values())
+        await self._depth(specs)
+        return known
+
+    async def _ping_pool(
+        self, spec: ModelSpec, pool: Pool, alive: Sequence[Worker], at_once: asyncio.Semaphore
+    ) -> WorkerHealth | None:
+        """How the model is in the pool; None where no worker has it."""
+        if pool.runs_in_runner and not warm_workers(pool, self.clock()):
+            # Nobody can tell whether a worker is up, and to ask would start one.
+            return None
+        if pool.is_fixed:
+            placed = [pool]
+        else:
+            placed = [
+                replace(pool, endpoint=worker.endpoint, worker=worker.id)
+                for worker in alive
+                if worker.pool == pool.name and worker.has(spec.name)
+            ]
+        if not placed:
+            return None
+        seen = await asyncio.gather(*(self._ping(spec, each, at_once) for each in placed))
+        for health in seen:
+            self.telemetry.pinged(health)
+        return _together(seen)
+
+    async def _ping(
+        self, spec: ModelSpec, placed: Pool, at_once: asyncio.Semaphore
+    ) -> WorkerHealth:
         request = InferenceRequest(
-            id=JobId(f"ping-{spec.name}-{pool.name}"),
+            id=JobId(f"ping-{spec.name}-{placed.worker or placed.name}"),
             timeout_s=self.timeout_s,
             input=_smallest_input(spec),
         )
-        started = time.perf_counter()
-        [outcome] = [o async for _, o in self.engine.infer(spec, pool, [request])]
-        elapsed_s = time.perf_counter() - started
+        async with at_once:
+            started = time.perf_counter()
+            [outcome] = [o async for _, o in self.engine.infer(spec, placed, [request])]
+            elapsed_s = time.perf_counter() - started
         healthy = not isinstance(outcome, EngineError)
-        now = self.clock()
-        if healthy and not (await self.registry.service_rate(spec.name, now, pool.name)).items:
-            # The first thing known of a model's speed there, until real work has been measured.
-            sample = ServiceSample(spec.name, pool.name, 1, elapsed_s)
-            await self.registry.record_service(sample, now)
+        if healthy:
+            await self._measure(spec, placed, elapsed_s)
         detail = outcome.message if isinstance(outcome, EngineError) else ""
-        return WorkerHealth(spec.name, pool.name, healthy, elapsed_s * 1000, self.clock(), detail)
+        return WorkerHealth(
+            spec.name,
+            placed.name,
+            healthy,
+            elapsed_s * 1000,
+            self.clock(),
+            detail,
+            placed.worker,
+        )
+
+    async def _measure(self, spec: ModelSpec, placed: Pool, elapsed_s: float) -> None:
+        """The first thing known of a model's speed there, until real work has been measured."""
+        known = await self.registry.service_rate(spec.name, self.clock(), placed.name)
+        if not known.items:
+            sample = ServiceSample(spec.name, placed.name, 1, elapsed_s)
+            await self.registry.record_service(sample, BEFORE_ALL_WORK)
+
+    async def _keep_warm(self, pools: Iterable[Pool]) -> None:
+        if self.environments is None:
+            return
+        for pool in pools:
+            wanted = warm_workers(pool, self.clock()) if pool.runner else 0
+            if wanted == 0:
+                continue
+            try:
+                await self.environments.keep_warm(pool, wanted)
+            except Unavailable as error:
+                logger.warning("runners not kept warm: %s", error.message)
 
     async def _depth(self, specs: Sequence[ModelSpec]) -> None:
         depth = dict.fromkeys(Priority, 0)
@@ -64,6 +153,24 @@ class Pinger:
             for priority, waiting in (await self.queue.depth(spec.name)).items():
                 depth[priority] = max(depth[priority], waiting)
         self.telemetry.queue_depth(depth)
+
+
+def _together(seen: Sequence[WorkerHealth]) -> WorkerHealth:
+    """How a pool is whose workers were seen so: well if one of them is."""
+    well = [health for health in seen if health.healthy]
+    ill = [health for health in seen if not health.healthy]
+    detail = ill[0].detail if ill else ""
+    if ill and len(seen) > 1:
+        told = "; ".join(f"{health.worker}: {health.detail}" for health in ill)
+        detail = f"{len(ill)} of {len(seen)} workers did not answer: {told}"
+    return replace(
+        seen[0],
+        healthy=bool(well),
+        latency_ms=statistics.median(health.latency_ms for health in well or seen),
+        checked_at=max(health.checked_at for health in seen),
+        detail=detail,
+        worker="",
+    )
 
 
 def _smallest_input(spec: ModelSpec) -> ModelInput:

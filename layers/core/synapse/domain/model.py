@@ -60,7 +60,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkerHealth:
-    """What the pinger last saw of a (model, pool)."""
+    """What the pinger last saw of a (model, pool), or of one `worker` of it."""
 
     model: str
     pool: str
@@ -68,6 +68,7 @@ class WorkerHealth:
     latency_ms: float
     checked_at: float
     detail: str = ""
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

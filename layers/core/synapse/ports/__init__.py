@@ -15,7 +15,7 @@ from synapse.ports.jobs import Created, Idempotency, JobQueue, JobStore
 from synapse.ports.profiles import ProfileStore
 from synapse.ports.registry import Registry
 from synapse.ports.telemetry import Telemetry
-from synapse.ports.workers import Capacity, PoolSize, WorkerRegistry
+from synapse.ports.workers import Capacity, Environments, PoolSize, WorkerRegistry
 
 __all__ = [
     "Arrivals",
@@ -27,6 +27,7 @@ __all__ = [
     "Created",
     "DemandSource",
     "Entry",
+    "Environments",
     "FileQuery",
     "FileStore",
     "Idempotency",

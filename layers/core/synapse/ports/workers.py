@@ -67,3 +67,15 @@ class Capacity(Protocol):
             Unavailable: it could not be asked for.
         """
         ...
+
+
+class Environments(Protocol):
+    """Runner functions whose environments grow cold when they are not called."""
+
+    async def keep_warm(self, pool: Pool, environments: int) -> int:
+        """Call so many environments of the pool's runner at once; how many of them answered.
+
+        Raises:
+            Unavailable: the runner could not be called.
+        """
+        ...

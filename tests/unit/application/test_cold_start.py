@@ -1,0 +1,253 @@
+"""What comes when no worker is up is taken, has one started, and is told how long that takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from synapse.adapters.local.demand import LocalDemand, LocalStartTimes
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.application.cold_start import ColdStart, ColdStarts
+from synapse.application.direct import DirectLane, DirectRequest
+from synapse.application.results import Results
+from synapse.application.roster import Roster
+from synapse.application.routing import Routing
+from synapse.application.submit import Accepted, SubmitJob, Submitter
+from synapse.application.vitals import Vitals
+from synapse.domain.errors import EngineUnavailable, Unavailable
+from synapse.domain.inference import ModelInput
+from synapse.domain.job import SlaTier
+from synapse.domain.model import ServiceSample
+from synapse.domain.pool import Pool
+from synapse.domain.routing import Need
+from synapse.domain.worker import WorkerState
+from synapse.ports import InferenceRequest
+from tests.factories import NOW, a_model, a_pool, a_worker
+from tests.fake_profiles import MemoryProfileStore
+from tests.fakes import Answer, MemoryRegistry, ScriptedEngine, echoed
+from tests.faults import failing_before
+from tests.unit.application.world import World
+
+ECHO = a_model()
+GOLD = Need(SlaTier.GOLD)
+
+
+class RecordingWaker:
+    """Keeps for which models it was asked to wake the autoscaler."""
+
+    def __init__(self) -> None:
+        self.woken: list[str] = []
+
+    async def wake(self, model: str, need: Need) -> None:
+        self.woken.append(model)
+
+
+def a_fleet_pool(name: str = "cpu", **changes: Any) -> Pool:
+    """A pool at zero whose workers take 20 s to start."""
+    fields: dict[str, Any] = {"endpoint": "", "min_workers": 0, "max_workers": 4, "startup_s": 20.0}
+    return a_pool(name, **{**fields, **changes})
+
+
+class ColdWorld(World):
+    """A deployment of one model whose pools may be at zero."""
+
+    def __init__(self, *pools: Pool, **changes: Any) -> None:
+        super().__init__(registry=MemoryRegistry([ECHO], pools or [a_fleet_pool()]), **changes)
+        self.waker = RecordingWaker()
+        self.starts = LocalStartTimes()
+        self.arrivals = LocalDemand(LocalJobQueue(), self.clock)
+        self.roster = Roster(self.workers, self.clock, fresh_s=0.0)
+        routing = Routing(
+            self.registry, self.roster, MemoryProfileStore(), self.slots, Vitals(), self.clock
+        )
+        self.cold_starts = ColdStarts(
+            self.registry,
+            self.roster,
+            routing.views,
+            self.arrivals,
+            self.waker,
+            self.starts,
+            self.telemetry,
+            self.clock,
+        )
+        self.runner.cold_starts = self.cold_starts
+
+    @property
+    def submitter(self) -> Submitter:
+        return replace(super().submitter, cold_starts=self.cold_starts)
+
+    @property
+    def results(self) -> Results:
+        return replace(super().results, cold_starts=self.cold_starts)
+
+    @property
+    def direct(self) -> DirectLane:
+        return replace(super().direct, cold_starts=self.cold_starts)
+
+    async def accepted(self) -> Accepted:
+        """A job is submitted."""
+        return await self.submitter.submit(SubmitJob("echo", ModelInput(prompt="hello")))
+
+    async def arrived(self) -> float:
+        """How many gold arrivals a second were counted."""
+        demands = await self.arrivals.demand(self.clock())
+        return sum(demand.tiers[SlaTier.GOLD].arrivals_per_s for demand in demands)
+
+
+def a_request(timeout_s: float = 30.0) -> DirectRequest:
+    """A caller waits on the line."""
+    return DirectRequest("r-1", "echo", ModelInput(prompt="hello"), timeout_s)
+
+
+def a_rate(slot_s: float) -> ServiceSample:
+    """An item took so long in the CPU pool."""
+    return ServiceSample("echo", "cpu", 1, slot_s)
+
+
+async def test_with_a_worker_up_nothing_is_cold_and_nobody_is_woken() -> None:
+    world = ColdWorld()
+    await world.workers.beat(a_worker())
+
+    assert await world.cold_starts.arrived(ECHO, GOLD) is None
+
+    assert world.waker.woken == []
+    assert await world.arrived() > 0
+
+
+async def test_a_pool_that_runs_elsewhere_is_always_up() -> None:
+    world = ColdWorld(a_fleet_pool("gpu"), a_pool("cpu"))
+
+    assert await world.cold_starts.arrived(ECHO, GOLD) is None
+
+
+async def test_at_zero_the_autoscaler_is_woken_and_the_wait_is_that_of_a_start() -> None:
+    world = ColdWorld()
+
+    cold = await world.cold_starts.arrived(ECHO, GOLD)
+
+    assert cold == ColdStart("cpu", 20.0)
+    assert world.waker.woken == ["echo"]
+
+
+async def test_a_start_takes_as_long_as_the_last_ones_took() -> None:
+    world = ColdWorld()
+    await world.starts.started("cpu", 32.0)
+
+    assert await world.cold_starts.of(ECHO, GOLD) == ColdStart("cpu", 32.0)
+
+
+async def test_of_a_start_under_way_what_is_left_counts() -> None:
+    world = ColdWorld(a_fleet_pool("gpu", startup_s=300.0), a_fleet_pool())
+    loading = a_worker(state=WorkerState.LOADING, models=(), started_at=NOW, lease_until=NOW + 99)
+    await world.workers.beat(loading)
+    await world.starts.started("cpu", 30.0)
+    world.clock.advance(12.0)
+
+    assert await world.cold_starts.of(ECHO, GOLD) == ColdStart("cpu", 18.0)
+    world.clock.advance(60.0)
+    assert await world.cold_starts.of(ECHO, GOLD) == ColdStart("cpu", 1.0)
+
+
+async def test_that_the_workers_cannot_be_read_is_no_reason_to_refuse_anybody() -> None:
+    world = ColdWorld()
+    world.roster = Roster(
+        failing_before(world.workers, workers=[Unavailable("no")]), world.clock, fresh_s=0.0
+    )
+    starts = replace(world.cold_starts, roster=world.roster)
+
+    assert await starts.arrived(ECHO, GOLD) is None
+
+
+async def test_a_job_at_zero_is_accepted_and_told_of_the_cold_start_while_it_waits() -> None:
+    world = ColdWorld()
+    await world.registry.record_service(a_rate(2.0), world.clock())
+
+    accepted = await world.accepted()
+    waiting = await world.results.get(accepted.job.id)
+    await world.workers.beat(a_worker())
+    up = await world.results.get(accepted.job.id)
+
+    assert (accepted.is_cold, accepted.estimated_wait_s) == (True, 20.0)
+    assert world.waker.woken == ["echo"]
+    assert waiting.cold == ColdStart("cpu", 20.0)
+    assert up.cold is None
+
+
+async def test_the_wait_behind_others_comes_on_top_of_the_start() -> None:
+    world = ColdWorld()
+    await world.registry.record_service(a_rate(2.0), world.clock())
+    for _ in range(8):
+        await world.accepted()
+
+    # 8 ahead, two seconds each, in 8 slots.
+    assert (await world.accepted()).estimated_wait_s == 22.0
+
+
+async def test_a_job_that_was_sent_again_under_its_key_arrives_once() -> None:
+    world = ColdWorld()
+    command = SubmitJob(
+        "echo", ModelInput(prompt="x"), sla=SlaTier.GOLD, idempotency_key="the-same"
+    )
+
+    await world.submitter.submit(command)
+    again = await world.submitter.submit(command)
+
+    assert again.is_cold
+    assert await world.arrived() == pytest.approx(1 / 5)
+
+
+async def test_the_time_of_a_job_that_found_no_worker_is_told_apart() -> None:
+    world = ColdWorld()
+    await world.accepted()
+    world.clock.advance(25.0)
+    await world.workers.beat(a_worker(started_at=NOW + 5, lease_until=NOW + 999))
+    await world.work()
+    await world.accepted()
+    world.clock.advance(1.0)
+    await world.work()
+
+    assert world.telemetry.of("cold_started") == [("echo", "cpu", 25.0)]
+
+
+async def test_a_request_at_zero_wakes_and_is_answered_once_a_worker_is_up() -> None:
+    tried = 0
+
+    def script(request: InferenceRequest) -> Answer:
+        nonlocal tried
+        tried += 1
+        return EngineUnavailable("starting") if tried < 4 else echoed(request)
+
+    world = ColdWorld(engine=ScriptedEngine(script))
+
+    await world.direct.run(a_request())
+
+    assert world.waker.woken == ["echo"]
+    assert tried == 4
+    [(model, pool, seconds)] = world.telemetry.of("cold_started")
+    assert (model, pool) == ("echo", "cpu")
+    assert seconds > 0
+
+
+async def test_a_crowd_that_comes_at_zero_is_held_and_not_refused() -> None:
+    world = ColdWorld()
+
+    generations = [await world.direct.begin(a_request()) for _ in range(300)]
+
+    assert await world.slots.count("echo", "cpu") == 300
+    for generation in generations:
+        await generation.aclose()
+
+
+async def test_who_cannot_wait_for_the_worker_is_told_when_it_will_be_there() -> None:
+    world = ColdWorld(
+        a_fleet_pool(startup_s=50.0),
+        engine=ScriptedEngine(lambda request: EngineUnavailable("no worker")),
+    )
+
+    with pytest.raises(Unavailable) as refused:
+        await world.direct.run(a_request(timeout_s=0.05))
+
+    assert refused.value.retry_after_s == 50
+    assert world.telemetry.of("cold_started") == []
