@@ -105,7 +105,7 @@ async def test_an_outcome_is_kept_in_full(store: JobStore) -> None:
         job.id,
         result=Payload(inline='{"text":"¿qué? 日本 🦊\\u0000"}'),
         usage=Usage(17, 0),
-        served=Served("gpu", "nvidia-h200", 32),
+        served=Served("gpu", "nvidia-h200", 32, "w-1", "no pool meets tier gold"),
     )
 
     settled = await store.settle(outcome, OWNER, NOW + 0.123456)
@@ -114,7 +114,7 @@ async def test_an_outcome_is_kept_in_full(store: JobStore) -> None:
     assert await store.get(job.id) == settled
     assert settled.result == outcome.result
     assert settled.usage == Usage(17, 0)
-    assert settled.served == Served("gpu", "nvidia-h200", 32)
+    assert settled.served == outcome.served
     assert settled.finished_at == NOW + 0.123456
 
 

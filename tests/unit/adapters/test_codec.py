@@ -69,7 +69,7 @@ JOBS = st.builds(
     result=st.none() | PAYLOADS,
     usage=st.none() | st.builds(Usage, COUNTS, COUNTS),
     failure=st.none() | st.builds(Failure, TEXTS, TEXTS),
-    served=st.none() | st.builds(Served, TEXTS, TEXTS, COUNTS),
+    served=st.none() | st.builds(Served, TEXTS, TEXTS, COUNTS, TEXTS, TEXTS),
 )
 MESSAGES = st.builds(
     JobMessage,

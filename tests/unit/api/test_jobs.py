@@ -6,7 +6,8 @@ import asyncio
 
 from synapse.domain.errors import InvalidInput, Unavailable
 from synapse.domain.inference import Completion
-from synapse.domain.job import JobState, Priority, SlaTier, Usage
+from synapse.domain.job import JobState, Priority, Served, SlaTier, Usage
+from tests.factories import NOW, a_lease, an_outcome
 from tests.fakes import ScriptedEngine
 from tests.faults import failing_before
 from tests.unit.api.calls import api_of, call
@@ -235,3 +236,22 @@ async def test_waiting_holds_the_answer_until_the_job_ends() -> None:
     await world.work()
 
     assert (await waiting).json["status"] == JobState.COMPLETED
+
+
+async def test_a_result_says_which_worker_ran_it_and_why_no_pool_met_its_tier() -> None:
+    world = World()
+    api = api_of(world)
+    plain, served = await world.submit(), await world.submit()
+    for job, where in (
+        (plain, Served("local", "cpu", 1)),
+        (served, Served("gpu", "gpu", 4, "w-3", "no pool meets tier gold: gpu: …")),
+    ):
+        await world.store.claim([job.id], a_lease(), NOW)
+        await world.store.settle(an_outcome(job.id, served=where), "batch-1", NOW)
+
+    answers = [(await call(api, "GET", f"/results/{job.id}")).json for job in (plain, served)]
+
+    assert [(each["pool"], each["worker"], each["routing"]) for each in answers] == [
+        ("local", None, None),
+        ("gpu", "w-3", "no pool meets tier gold: gpu: …"),
+    ]

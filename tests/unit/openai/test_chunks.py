@@ -174,7 +174,7 @@ def test_the_tier_is_told_where_it_was_asked_for() -> None:
 
 
 def test_what_is_told_of_the_tier_waits_for_who_answers() -> None:
-    known = []
+    known: list[str] = []
     ask = chat(stream=True, service_tier="priority")
     writer = ChunkWriter(ask, HEADING, lambda: bool(known))
 

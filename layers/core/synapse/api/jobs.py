@@ -135,6 +135,8 @@ def _result(view: JobView) -> JobResult:
         version=job.version,
         accelerator=served.accelerator if served else None,
         pool=served.pool if served else None,
+        worker=(served.worker or None) if served else None,
+        routing=(served.fallback or None) if served else None,
         batch_size=served.batch_size if served else None,
         created_at=job.created_at,
         cold_start=view.cold is not None,

@@ -133,7 +133,9 @@ class JobResult(BaseModel):
     """A job as it stands.
 
     `cold_start` says that it waits for a worker to start, and `estimated_wait_time` how many
-    seconds that should still take; null otherwise.
+    seconds that should still take; null otherwise. `worker` is the one of the pool that ran it,
+    null where a pool has just one; `routing` says why no pool met the job's tier, null where one
+    did.
     """
 
     jobId: str
@@ -145,6 +147,8 @@ class JobResult(BaseModel):
     version: str
     accelerator: str | None
     pool: str | None
+    worker: str | None
+    routing: str | None
     batch_size: int | None
     created_at: float
     cold_start: bool
