@@ -39,6 +39,10 @@ class FaultyHandler(Handler):
 
     server: FaultyLink
 
+    def refuse(self, status: HTTPStatus, headers: dict[str, str] | None = None) -> None:
+        self.server.refused.append(status)
+        super().refuse(status, headers)
+
     def answer(self, asked: Asked, file: int) -> None:
         fault = self.server.fault(asked)
         if fault is None:
@@ -68,6 +72,7 @@ class FaultyLink(LinkServer):
         super().__init__(folder, rate, handler=FaultyHandler)
         self.plan: Plan = lambda number, asked: None
         self.released = threading.Event()
+        self.refused: list[HTTPStatus] = []
         self._count = 0
         self._lock = threading.Lock()
 

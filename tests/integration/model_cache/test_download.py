@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ import pytest
 
 from synapse_worker.cache import CacheConfig, ModelCache, Progress
 from synapse_worker.cache.manifest import MANIFEST, Manifest
+from synapse_worker.cache.publishing import Edition, publish
 from synapse_worker.errors import WorkerError
 from tests.integration.model_cache.faulty_link import (
     MODEL,
@@ -199,6 +201,24 @@ async def test_a_file_that_changes_midway_is_noticed_and_the_new_one_is_fetched(
     link.plan = lambda number, asked: Fault(act=act) if number == 5 else None
 
     assert_whole(await ModelCache(config).ensure(MODEL, "1"), changed, seed=5)
+    assert HTTPStatus.PRECONDITION_FAILED in link.refused, "no bytes of the new file were sent"
+
+
+async def test_nothing_stays_of_another_model_that_had_the_same_version(
+    config: CacheConfig, link: FaultyLink, store: Path
+) -> None:
+    publish_model(store, name="extra", version="1")
+    (store.parent / "source-extra-1-0/left-over.bin").write_bytes(bytes(10))
+    shutil.rmtree(store / "extra")
+    publish(store.parent / "source-extra-1-0", str(store), Edition("extra", "1"))
+    link.plan = lambda number, asked: Fault(cut_after=0) if "weights" in asked.path else None
+    with pytest.raises(WorkerError):
+        await ModelCache(config).ensure("extra")
+    shutil.rmtree(store / "extra")
+    manifest = publish_model(store, name="extra", version="1", seed=3)
+    link.plan = lambda number, asked: None
+
+    assert_whole(await ModelCache(config).ensure("extra"), manifest, seed=3)
 
 
 async def test_a_file_that_never_stops_changing_is_refused(

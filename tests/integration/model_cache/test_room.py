@@ -111,6 +111,17 @@ async def test_a_lease_counts_as_use_until_it_ends(two: CacheConfig) -> None:
     assert await names(cache) == ["one", "three"]
 
 
+async def test_a_lease_counts_as_use_from_its_start(two: CacheConfig) -> None:
+    cache = ModelCache(two)
+    await cache.ensure("one")
+    used_at(two, "one", 1.0)
+
+    with await cache.lease("one"):  # and its process may be killed
+        (model,) = await cache.models()
+
+    assert model.last_used_at > 1.0
+
+
 async def test_room_on_the_disk_itself_is_looked_at_first(
     config: CacheConfig, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,8 +86,6 @@ class HttpConnection:
             headers["If-Match"] = etag
         response = self._ask(path, headers)
         self._check(response, path)
-        if etag and response.headers.get("ETag", "") != etag:
-            raise Changed(f"{path} has changed")
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
             found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if found is None or [int(n) for n in found.groups()] != [start, start + length - 1]:

@@ -43,6 +43,8 @@ class Connection(Protocol):
     def open(self, path: str, start: int, length: int, etag: str) -> Stream:
         """Ask for a range (`length` > 0) of a file, in the state `etag` unless that is "".
 
+        Not every store can refuse another state: compare the stream's.
+
         Raises:
             Missing, Changed, Unreachable, WorkerError: the last where trying again cannot help.
         """
