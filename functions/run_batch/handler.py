@@ -1,4 +1,7 @@
-"""The batcher → one batch on one pool. The error's class name tells the batcher what to do."""
+"""The batcher → one batch on one pool. The error's class name tells the batcher what to do.
+
+The pinger → a tiny inference, or only a call that keeps the environment warm.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from synapse.adapters.codec import runner_order_from_event
+from synapse.adapters.probe_events import is_probe
 from synapse.bootstrap_aws import run, target
 from synapse.observability import lambda_logger
 
@@ -24,10 +28,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         EngineUnavailable: some jobs never got to work (retried, then the next pool).
         EngineLost: the worker went down with some jobs (given back).
     """
+    if is_probe(event):
+        return run(target().probe(event))
     batch, pool_name = runner_order_from_event(event)
     logger.append_keys(batch_id=batch.id, model=batch.model, pool=pool_name)
     lease_s = context.get_remaining_time_in_millis() / 1000
     with target().telemetry_flushed():
-        run(target().runner(lease_s).run(batch, target().pool(pool_name)))
+        run(target().run_batch(batch, pool_name, lease_s))
     logger.info("batch done", extra={"jobs": len(batch.job_ids)})
     return {"batchId": batch.id, "jobs": len(batch.job_ids)}

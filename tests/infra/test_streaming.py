@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.translation import ROOT, TEMPLATE, Resource, of_type, read, translated
+from tests.infra.translation import ROOT, TEMPLATE, Resource, of_type, read, statements, translated
 
 ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
 LONGEST_STREAM_S = 900
@@ -81,21 +81,25 @@ def test_it_may_count_measure_and_cache(resource: str, actions: set[str]) -> Non
 
 
 def test_it_may_touch_no_job_no_queue_and_no_file() -> None:
-    assert set(rights()) == {"RegistryTable", "${BlobBucket.Arn}/cache/*", "BlobBucket"}
+    scaler = "ScaleFunctionAliaslive"
+    assert set(rights()) == {"RegistryTable", "${BlobBucket.Arn}/cache/*", "BlobBucket", scaler}
+    assert rights()[scaler] == {"lambda:InvokeFunction"}
 
 
 def rights() -> dict[str, set[str]]:
     """What the function's own policy lets it do, by resource."""
-    (policy,) = translated()["Resources"]["ChatFunctionRole"]["Properties"]["Policies"]
+    role = translated()["Resources"]["ChatFunctionRole"]
     return {
         named(statement["Resource"]): set(statement["Action"])
         if isinstance(statement["Action"], list)
         else {statement["Action"]}
-        for statement in policy["PolicyDocument"]["Statement"]
+        for statement in statements(role)
     }
 
 
 def named(resource: dict[str, Any]) -> str:
     if "Fn::GetAtt" in resource:
         return str(resource["Fn::GetAtt"][0])
+    if "Ref" in resource:
+        return str(resource["Ref"])
     return str(resource["Fn::Sub"])

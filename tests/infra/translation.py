@@ -64,6 +64,21 @@ def of_type(template: Template, kind: str) -> dict[str, Resource]:
     return {name: r for name, r in template["Resources"].items() if r["Type"] == kind}
 
 
+def statements(role: Resource) -> Iterator[Resource]:
+    """What a role's own policies allow, the conditional statements too."""
+    for policy in role["Properties"].get("Policies", []):
+        for statement in policy["PolicyDocument"]["Statement"]:
+            yield from _alternatives(statement)
+
+
+def _alternatives(value: Resource) -> Iterator[Resource]:
+    if "Fn::If" in value:
+        for branch in value["Fn::If"][1:]:
+            yield from _alternatives(branch)
+    elif value != {"Ref": "AWS::NoValue"}:
+        yield value
+
+
 def gateway_responses(template: Template) -> dict[str, dict[str, Any]]:
     """The customised gateway responses, as arguments of `put_gateway_response`."""
     (api,) = of_type(template, "AWS::ApiGateway::RestApi").values()

@@ -113,6 +113,13 @@ class DynamoDemand:
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
 
+class NoArrivals:
+    """The Arrivals of the AWS target: what comes is seen when it waits, or is finished."""
+
+    def arrived(self, model: str, need: Need) -> None:
+        """See the port."""
+
+
 class LambdaWaker:
     """The Waker of the AWS target: invokes the scale function, and does not wait for it."""
 

@@ -1,0 +1,142 @@
+"""Wiring of the AWS target, as far as workers go: the fleet, its runners, its size."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from synapse.adapters.aws.demand import NoArrivals
+from synapse.adapters.probe_events import probe_from_event, stay_awake
+from synapse.adapters.telemetry.emf import EmfTelemetry
+from synapse.application.autoscale import Autoscaler
+from synapse.application.cold_start import ColdStarts
+from synapse.application.counted import CountedEngine
+from synapse.application.fleet import Fleet
+from synapse.application.lease_watch import lease_watch
+from synapse.application.ping import Pinger
+from synapse.application.run_batch import BatchRunner
+from synapse.aws_parts import Parts
+from synapse.domain.batching import Batch
+from synapse.domain.pool import Pool
+from synapse.settings import Settings
+
+WORKERS_FRESH_S = 2.0
+"""How old what is known of the workers may be: reading it costs a call."""
+
+
+class FleetTarget:
+    """The use cases that know of pools and workers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.telemetry = EmfTelemetry(settings.service)
+        self.parts = Parts(settings)
+
+    @contextlib.contextmanager
+    def telemetry_flushed(self) -> Iterator[None]:
+        """Write the collected metrics at the end of an invocation, however it ends."""
+        try:
+            yield
+        finally:
+            self.telemetry.flush()
+
+    def pool(self, name: str) -> Pool:
+        """The pool of that name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for pool in self.settings.pools:
+            if pool.name == name:
+                return pool
+        raise ValueError(f"pool {name!r} is not in SYNAPSE_POOLS")
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """Which pool, which worker of it, and the call itself."""
+        parts = self.parts
+        return Fleet.over(
+            parts.engine,
+            parts.registry,
+            parts.workers,
+            parts.profiles,
+            parts.in_flight,
+            time.time,
+            fresh_s=WORKERS_FRESH_S,
+        )
+
+    async def run_batch(self, batch: Batch, pool: str, lease_s: float) -> None:
+        """Run a batch on the pool of that name; raises as `BatchRunner.run` does."""
+        async with lease_watch(self.parts.workers, self.fleet, time.time):
+            await self.runner(lease_s).run(batch, self.pool(pool))
+
+    def runner(self, lease_s: float) -> BatchRunner:
+        """A runner whose leases last `lease_s` seconds."""
+        parts = self.parts
+        return BatchRunner(
+            parts.jobs,
+            parts.blobs,
+            parts.registry,
+            CountedEngine(self.fleet.engine, parts.in_flight, time.time),
+            self.telemetry,
+            time.time,
+            lease_s,
+            place=self.fleet.placement.place,
+        )
+
+    async def probe(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """What a runner answers that is not given a batch (`adapters.probe_events`)."""
+        probe = probe_from_event(event)
+        if probe is None:
+            return await stay_awake()
+        spec = await self.parts.registry.model(probe.model)
+        if spec is None:
+            raise ValueError(f"model {probe.model!r} is not in the catalogue")
+        return await probe.run(self.parts.engine, spec, self.pool(probe.pool))
+
+    @cached_property
+    def cold_starts(self) -> ColdStarts:
+        """What comes when no worker is up."""
+        parts = self.parts
+        return ColdStarts(
+            parts.registry,
+            self.fleet.roster,
+            self.fleet.routing.views,
+            NoArrivals(),
+            parts.waker,
+            parts.start_times,
+            self.telemetry,
+            time.time,
+        )
+
+    @cached_property
+    def autoscaler(self) -> Autoscaler:
+        """The one writer of how many workers there are."""
+        parts = self.parts
+        return Autoscaler(
+            parts.registry,
+            parts.workers,
+            parts.capacity,
+            parts.demand,
+            parts.start_times,
+            self.fleet.routing.views,
+            self.telemetry,
+            time.time,
+        )
+
+    @cached_property
+    def pinger(self) -> Pinger:
+        """Keeps workers warm."""
+        parts = self.parts
+        return Pinger(
+            parts.registry,
+            parts.workers,
+            parts.probes,
+            parts.queue,
+            self.telemetry,
+            time.time,
+            parts.environments,
+        )

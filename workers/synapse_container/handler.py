@@ -1,0 +1,57 @@
+"""The runner as it is everywhere, once the engine beside it answers."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from functions.run_batch import handler as run_batch
+from synapse.domain.errors import EngineUnavailable
+from synapse_container.settings import HTTP_PORT
+
+READY = f"http://127.0.0.1:{HTTP_PORT}/v2/health/ready"
+MARGIN_S = 45.0
+"""Left of an invocation for the batch, however long the engine took to come up."""
+
+POLL_S = 0.1
+
+_is_up = False
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Run the batch, or the probe.
+
+    Raises:
+        EngineUnavailable: the engine does not come up; other errors are those of the runner.
+    """
+    wait_until_up(context.get_remaining_time_in_millis() / 1000 - MARGIN_S)
+    answer: dict[str, Any] = run_batch.handler(event, context)
+    return answer
+
+
+def wait_until_up(timeout_s: float) -> None:
+    """Return once the engine has answered; at once if it has done so before.
+
+    Raises:
+        EngineUnavailable: it has not within `timeout_s`.
+    """
+    global _is_up
+    deadline = time.monotonic() + timeout_s
+    while not _is_up:
+        _is_up = _answers()
+        if not _is_up:
+            if time.monotonic() > deadline:
+                raise EngineUnavailable("the engine of this environment has not come up yet")
+            time.sleep(POLL_S)
+
+
+def _answers() -> bool:
+    try:
+        with urllib.request.urlopen(READY, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
