@@ -87,6 +87,30 @@ def test_the_command_serves_the_models_on_the_ports_and_the_environment_is_the_w
     assert model_parameters(config_of_echo, env) == {"test_hooks": "true"}
 
 
+def test_paths_among_a_models_parameters_start_from_its_folder() -> None:
+    given = {"gguf_path": "1/model.gguf", "model_path": "/weights", "artifacts": "", "slots": "4"}
+    config = {"name": "m", "parameters": {k: {"string_value": v} for k, v in given.items()}}
+
+    assert model_parameters(config, {}, Path("/models/m")) == {
+        "gguf_path": "/models/m/1/model.gguf",
+        "model_path": "/weights",
+        "artifacts": "",
+        "slots": "4",
+    }
+    assert model_parameters(config, {}) == given
+
+
+def test_a_folder_of_the_callers_own_takes_the_place_of_links(tmp_path: Path) -> None:
+    config = WorkerConfig(
+        models=("anything",), venv=None, state_dir=tmp_path, model_folder=tmp_path / "own"
+    )
+
+    stage = build_stage(config, runtime(tmp_path))
+
+    assert stage.models == tmp_path / "own"
+    assert not (stage.root / "models").exists()
+
+
 def test_unknown_and_unsafe_model_names_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match=r"not a model name"):
         WorkerConfig(models=("../etc",), venv=None)

@@ -6,6 +6,7 @@ names the input, and spoils nothing for those it happened to be batched with.
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ class TritonPythonModel:
         """Load and warm the model; raising here makes Triton refuse to serve it."""
         die_with_parent()
         config = json.loads(args["model_config"])
-        settings = EmbedderSettings.from_parameters(model_parameters(config))
+        parameters = model_parameters(config, folder=Path(args["model_repository"]))
+        settings = EmbedderSettings.from_parameters(parameters)
         instances = sum(group["count"] for group in config["instance_group"])
         self._embedder = Embedder(settings, settings.threads or cores_each(instances))
 

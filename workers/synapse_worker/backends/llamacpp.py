@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ class TritonPythonModel:
         """Load and warm the model; raising here makes Triton refuse to serve it."""
         die_with_parent()
         config = json.loads(args["model_config"])
-        settings = EngineSettings.from_parameters(model_parameters(config))
+        parameters = model_parameters(config, folder=Path(args["model_repository"]))
+        settings = EngineSettings.from_parameters(parameters)
         # Held here: the metrics page shows it for as long as it lives. Triton dies of metrics set
         # from several threads at once, so only one ever does.
         self._gauge = _running_gauge()

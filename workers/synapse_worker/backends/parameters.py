@@ -13,18 +13,24 @@ REQUEST_PRIORITY = "request_priority"
 """A request's parameter, on vLLM's scale: lower runs first, 0 is ordinary. `priority` is Triton's
 own, which it shows no backend and whose queues oversleep."""
 
+PATHS = frozenset({"artifacts", "gguf_path", "model_path"})
 MODEL_PARAMETERS_VARIABLE = "SYNAPSE_MODEL_PARAMETERS"
 
 
 def model_parameters(
-    model_config: Mapping[str, Any], environ: Mapping[str, str] | None = None
+    model_config: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> dict[str, str]:
-    """Name → text, as Triton's configuration has it."""
+    """Name → text, as Triton's configuration has it; paths start from the model's `folder`."""
     source = os.environ if environ is None else environ
     given = model_config.get("parameters", {})
     parameters = {name: str(entry["string_value"]) for name, entry in given.items()}
     overlay = json.loads(source.get(MODEL_PARAMETERS_VARIABLE) or "{}")
     parameters.update(overlay.get(model_config.get("name"), {}))
+    for name in PATHS & parameters.keys():
+        if folder is not None and parameters[name]:
+            parameters[name] = str(folder / parameters[name])
     return parameters
 
 
