@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
@@ -16,17 +18,16 @@ from synapse.application.roster import Roster
 from synapse.application.routing import Routing
 from synapse.application.submit import Accepted, SubmitJob, Submitter
 from synapse.application.vitals import Vitals
-from synapse.domain.errors import EngineUnavailable, Unavailable
+from synapse.domain.errors import Unavailable
 from synapse.domain.inference import ModelInput
-from synapse.domain.job import SlaTier
+from synapse.domain.job import JobState, SlaTier
 from synapse.domain.model import ServiceSample
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Need
 from synapse.domain.worker import WorkerState
-from synapse.ports import InferenceRequest
 from tests.factories import NOW, a_model, a_pool, a_worker
 from tests.fake_profiles import MemoryProfileStore
-from tests.fakes import Answer, MemoryRegistry, ScriptedEngine, echoed
+from tests.fakes import MemoryRegistry
 from tests.faults import failing_before
 from tests.unit.application.world import World
 
@@ -201,30 +202,43 @@ async def test_a_job_that_was_sent_again_under_its_key_arrives_once() -> None:
 async def test_the_time_of_a_job_that_found_no_worker_is_told_apart() -> None:
     world = ColdWorld()
     await world.accepted()
-    world.clock.advance(25.0)
+    world.clock.advance(10.0)
+    await world.accepted()
+    world.clock.advance(15.0)
     await world.workers.beat(a_worker(started_at=NOW + 5, lease_until=NOW + 999))
     await world.work()
     await world.accepted()
     world.clock.advance(1.0)
     await world.work()
 
-    assert world.telemetry.of("cold_started") == [("echo", "cpu", 25.0)]
+    assert world.telemetry.of("cold_started") == [("echo", "cpu", 25.0), ("echo", "cpu", 15.0)]
+
+
+async def test_a_job_that_came_to_another_process_is_known_by_the_age_of_the_workers() -> None:
+    world = ColdWorld()
+    job = await world.submit()
+    elsewhere = replace(world.cold_starts, _told=OrderedDict())
+    await world.workers.beat(a_worker(started_at=NOW + 5, lease_until=NOW + 999))
+    ended = replace(job, state=JobState.COMPLETED, finished_at=NOW + 25.0)
+
+    await elsewhere.job_ended(replace(ended, created_at=NOW + 5.0))
+    assert world.telemetry.of("cold_started") == []
+    await elsewhere.job_ended(ended)
+    assert world.telemetry.of("cold_started") == [("echo", "", 25.0)]
 
 
 async def test_a_request_at_zero_wakes_and_is_answered_once_a_worker_is_up() -> None:
-    tried = 0
+    world = ColdWorld()
+    waiting = asyncio.create_task(world.direct.run(a_request()))
+    while not world.slept_s and not waiting.done():
+        await asyncio.sleep(0)
+    woken = list(world.waker.woken)
 
-    def script(request: InferenceRequest) -> Answer:
-        nonlocal tried
-        tried += 1
-        return EngineUnavailable("starting") if tried < 4 else echoed(request)
+    await world.workers.beat(a_worker(lease_until=NOW + 999))
+    world.clock.advance(1.0)
+    await waiting
 
-    world = ColdWorld(engine=ScriptedEngine(script))
-
-    await world.direct.run(a_request())
-
-    assert world.waker.woken == ["echo"]
-    assert tried == 4
+    assert woken == ["echo"]
     [(model, pool, seconds)] = world.telemetry.of("cold_started")
     assert (model, pool) == ("echo", "cpu")
     assert seconds > 0
@@ -241,10 +255,7 @@ async def test_a_crowd_that_comes_at_zero_is_held_and_not_refused() -> None:
 
 
 async def test_who_cannot_wait_for_the_worker_is_told_when_it_will_be_there() -> None:
-    world = ColdWorld(
-        a_fleet_pool(startup_s=50.0),
-        engine=ScriptedEngine(lambda request: EngineUnavailable("no worker")),
-    )
+    world = ColdWorld(a_fleet_pool(startup_s=50.0))
 
     with pytest.raises(Unavailable) as refused:
         await world.direct.run(a_request(timeout_s=0.05))

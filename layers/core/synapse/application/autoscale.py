@@ -104,7 +104,7 @@ class Autoscaler:
             if decision.is_change:
                 await self.capacity.resize(pool, decision.desired)
         except Unavailable as error:
-            logger.warning("pool not scaled", extra={"pool": pool.name, "why": error.message})
+            logger.warning("pool %s was not scaled: %s", pool.name, error.message)
             return None
         self._memories[pool.name] = memory
         self._standings[pool.name] = PoolStanding(
@@ -137,13 +137,11 @@ class Autoscaler:
         self.telemetry.pool_sized(name, decision.desired, size.ready, state.starting)
         if decision.is_change:
             logger.info(
-                "pool scaled",
-                extra={
-                    "pool": name,
-                    "was": decision.was,
-                    "desired": decision.desired,
-                    "reason": decision.reason,
-                },
+                "pool %s: %d workers instead of %d: %s",
+                name,
+                decision.desired,
+                decision.was,
+                decision.reason,
             )
             self.telemetry.scaled(decision)
         if size.ready == 0 and decision.desired > 0:

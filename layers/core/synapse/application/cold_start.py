@@ -6,12 +6,13 @@ Where workers are up this costs a request one look at the roster.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from synapse.application.roster import Roster
 from synapse.domain.errors import Unavailable
-from synapse.domain.job import Job, JobState
+from synapse.domain.job import Job, JobId, JobState
 from synapse.domain.load import first_choice
 from synapse.domain.model import ModelSpec
 from synapse.domain.routing import Need, PoolView
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 LEAST_S = 1.0
 """What is left of a start that should be over already."""
+
+MAX_TOLD = 100_000
+"""Jobs remembered that were told of a cold start and have not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,16 @@ class ColdStarts:
     starts: StartTimes
     telemetry: Telemetry
     clock: Clock
+    _told: OrderedDict[JobId, None] = field(default_factory=OrderedDict)
+
+    async def job_arrived(self, job: Job, spec: ModelSpec, need: Need) -> ColdStart | None:
+        """The same as `arrived` of a job, which is remembered until it has ended."""
+        cold = await self.arrived(spec, need)
+        if cold is not None:
+            self._told[job.id] = None
+            if len(self._told) > MAX_TOLD:
+                self._told.popitem(last=False)
+        return cold
 
     async def arrived(self, spec: ModelSpec, need: Need) -> ColdStart | None:
         """Note work that waits by now; where no worker is up, have one started.
@@ -90,18 +104,26 @@ class ColdStarts:
         return None if spec is None else await self.of(spec, Need(job.sla))
 
     async def job_ended(self, job: Job) -> None:
-        """Tell how long a job took that came when no worker was up. Raises nothing."""
-        spec = await self.registry.model(job.model)
-        if job.state is not JobState.COMPLETED or spec is None or job.finished_at is None:
+        """Tell how long a job took that came when no worker was up. Raises nothing.
+
+        Where it came to another process, all workers have begun after it came. That leaves out
+        those who came while the first one was starting.
+        """
+        was_told = job.id in self._told
+        self._told.pop(job.id, None)
+        if job.state is not JobState.COMPLETED or job.finished_at is None:
             return
+        if was_told or await self._came_before_all_workers(job):
+            pool = "" if job.served is None else job.served.pool
+            self.telemetry.cold_started(job.model, pool, job.finished_at - job.created_at)
+
+    async def _came_before_all_workers(self, job: Job) -> bool:
+        spec = await self.registry.model(job.model)
         try:
-            if await self._is_up(spec, since=job.created_at):
-                return
+            return spec is not None and not await self._is_up(spec, since=job.created_at)
         except Unavailable as error:
             logger.warning("workers not read: %s", error.message)
-            return
-        pool = "" if job.served is None else job.served.pool
-        self.telemetry.cold_started(job.model, pool, job.finished_at - job.created_at)
+            return False
 
     async def _is_up(self, spec: ModelSpec, since: float | None = None) -> bool:
         """Whether a worker answers for the model, or has done so already at `since`."""

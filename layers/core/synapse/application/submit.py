@@ -145,7 +145,7 @@ class Submitter:
             return None
         need = _need(command, spec)
         if created.is_new:
-            return await self.cold_starts.arrived(spec, need)
+            return await self.cold_starts.job_arrived(created.job, spec, need)
         return await self.cold_starts.of(spec, need)
 
     async def _accepted(self, job: Job, spec: ModelSpec, cold: ColdStart | None) -> Accepted:
