@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import batches, embeddings, engine_ratio, noop, streaming
+from bench import batches, downloads, embeddings, engine_ratio, noop, streaming
 from bench.server import resident_mib, server
 from synapse_server.cli import MODELS
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
     parser.add_argument(
         "--only",
-        choices=["engine", "stream", "embeddings", "noop", "batches", "start"],
+        choices=["engine", "stream", "embeddings", "noop", "batches", "downloads", "start"],
         help="one part",
     )
     arguments = parser.parse_args()
@@ -35,6 +35,8 @@ def main() -> None:
         _noop(arguments.seconds)
     if arguments.only in (None, "batches"):
         _batches()
+    if arguments.only in (None, "downloads"):
+        _downloads(arguments.rounds)
     if arguments.only in (None, "start"):
         _start()
 
@@ -127,6 +129,22 @@ def _batches() -> None:
     print(f"| server memory before | {found.before_mib:.0f} MiB |")
     print(f"| at most in each quarter of the lines | {quarters} MiB |")
     print()
+
+
+def _downloads(rounds: int) -> None:
+    found = downloads.measure(rounds)
+    size_mb = found.model_bytes / downloads.MB
+    print(f"Model downloads of {size_mb:,.0f} MB, MB/s (medians; ratio of pairs: median, min–max)")
+    print("| link | 16 connections, dropped | model cache | cache ÷ link | goal | plain copy |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in found.rows:
+        goal = "≥ 0.9" if row.link.rate else ""
+        print(
+            f"| {row.link.title} | {row.raw / downloads.MB:.0f} | {row.cache / downloads.MB:.0f} "
+            f"| {row.ratio:.3f} ({row.low:.2f}–{row.high:.2f}) | {goal} "
+            f"| {row.single / downloads.MB:.0f} |"
+        )
+    print(f"\nSHA-256 on one core, in memory: {found.sha256 / downloads.MB:,.0f} MB/s\n")
 
 
 def _start() -> None:

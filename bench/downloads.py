@@ -25,6 +25,7 @@ from synapse_worker.cache.publishing import Edition, publish
 
 MB = 1_000_000
 MODEL = "model"
+MODEL_BYTES = 1 << 30
 FILES = 2
 BUFFER_BYTES = 1 << 20
 
@@ -47,7 +48,10 @@ LINKS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Rates over one link, bytes a second (medians), and ours over the raw one by pairs."""
+    """Rates over one link, bytes a second (medians), and ours over the raw one by pairs.
+
+    `single` is one run.
+    """
 
     link: Link
     raw: float
@@ -67,8 +71,8 @@ class Found:
     sha256: float
 
 
-def measure(rounds: int, model_bytes: int) -> Found:
-    """Each round: the raw link, the cache and a plain copy, one after another."""
+def measure(rounds: int, model_bytes: int = MODEL_BYTES) -> Found:
+    """Each round: the raw link and the cache, one after the other; at the end a plain copy."""
     with tempfile.TemporaryDirectory(prefix="synapse-bench-") as name:
         folder = Path(name)
         manifest = _published(folder, model_bytes)
@@ -87,20 +91,20 @@ def _published(folder: Path, model_bytes: int) -> Manifest:
 
 
 def _row(folder: Path, manifest: Manifest, over: Link, rounds: int) -> Row:
-    raw, ours, single = [], [], []
+    raw, ours = [], []
     with link(folder / "store", over.rate, over.connection_rate) as url:
         for _ in range(rounds):
             raw.append(_rate(manifest, lambda: _read_and_drop(url, manifest)))
             ours.append(_rate(manifest, lambda: _fetch(url, folder / "cache")))
             shutil.rmtree(folder / "cache")
-            single.append(_rate(manifest, lambda: _copy(url, manifest, folder / "copy")))
-            (folder / "copy").unlink()
+        single = _rate(manifest, lambda: _copy(url, manifest, folder / "copy"))
+        (folder / "copy").unlink()
     ratios = [mine / link_rate for mine, link_rate in zip(ours, raw, strict=True)]
     return Row(
         link=over,
         raw=statistics.median(raw),
         cache=statistics.median(ours),
-        single=statistics.median(single),
+        single=single,
         ratio=statistics.median(ratios),
         low=min(ratios),
         high=max(ratios),

@@ -61,8 +61,18 @@ class Draft:
         self._files[part.file].write(content, offset)
 
     def is_intact(self, part: Part) -> bool:
-        """Whether what is in the file now, read back from it, is this part."""
-        return self._files[part.file].digest(part.start, part.length) == part.sha256
+        """Whether what is in the file is this part."""
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(min(READ_BYTES, part.length)))
+        for offset in range(part.start, part.end, READ_BYTES):
+            length = min(READ_BYTES, part.end - offset)
+            digest.update(self.read(part, offset, buffer[:length]))
+        return digest.hexdigest() == part.sha256
+
+    def read(self, part: Part, offset: int, buffer: memoryview) -> memoryview:
+        """Fill the buffer with what is in the file of a part."""
+        self._files[part.file].read(buffer, offset)
+        return buffer
 
     def finish(self, part: Part) -> None:
         """A part is there and intact. Its way to the disk begins now."""
@@ -132,16 +142,12 @@ class _File:
             count = os.pwrite(self._descriptor, content, offset)
             content, offset = content[count:], offset + count
 
-    def digest(self, start: int, length: int) -> str:
-        found = hashlib.sha256()
-        buffer = memoryview(bytearray(min(READ_BYTES, length)))
-        while length:
-            count = os.preadv(self._descriptor, [buffer[:length]], start)
+    def read(self, buffer: memoryview, offset: int) -> None:
+        while buffer:
+            count = os.preadv(self._descriptor, [buffer], offset)
             if count == 0:
                 raise WorkerError(f"{self.path} has become shorter", "Leave the cache alone")
-            found.update(buffer[:count])
-            start, length = start + count, length - count
-        return found.hexdigest()
+            buffer, offset = buffer[count:], offset + count
 
     def start_writeback(self, start: int, length: int) -> None:
         """So that little is left to wait for in the end; it is no matter if this fails.

@@ -1,10 +1,11 @@
 """Fetches the missing parts of a draft over many connections, and never waits for a silent one.
 
-A part is read back from the file before it counts, so that what is checked is what lies there. The
-thread that brought it does that: its connection pauses for a moment while the others keep the link
-busy, and as many cores hash as there are.
+What was written is read back at once and hashed, by the thread that brought it: what is checked is
+what lies in the file, and as many cores hash as there are. Hashing whole parts at their ends would
+be simpler, but connections that share a link evenly end their parts together, and it lies idle.
 """
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -150,8 +151,7 @@ class Transfer:
         failures = corrupt = 0
         while not self._over.is_set():
             try:
-                self._fetch(part, slot, buffer)
-                if self._draft.is_intact(part):
+                if self._fetch(part, slot, buffer) == part.sha256:
                     return self._draft.finish(part)
                 corrupt += 1
                 if corrupt == MAX_CORRUPT:
@@ -164,7 +164,9 @@ class Transfer:
             slot.rest()
         raise Stopped
 
-    def _fetch(self, part: Part, slot: _Slot, buffer: memoryview) -> None:
+    def _fetch(self, part: Part, slot: _Slot, buffer: memoryview) -> str:
+        """The checksum of what is in the file now."""
+        digest = hashlib.sha256()
         slot.moved_at = time.monotonic()
         try:
             stream = self._open(part, slot.connection)
@@ -175,9 +177,12 @@ class Transfer:
                 if self._over.is_set():
                     raise Stopped
                 slot.moved_at = 0.0  # the disk may take its time
-                self._draft.write(part, part.start + slot.got_bytes, buffer[:count])
+                offset = part.start + slot.got_bytes
+                self._draft.write(part, offset, buffer[:count])
+                digest.update(self._draft.read(part, offset, buffer[:count]))
                 slot.got_bytes += count
                 slot.moved_at = time.monotonic()
+            return digest.hexdigest()
         except BaseException:
             slot.connection.close()  # the rest of the answer may yet come
             raise
