@@ -36,13 +36,6 @@ class ColdStart:
     wait_s: float
 
 
-class NobodyCounts:
-    """The Arrivals of a target that sees its demand elsewhere."""
-
-    def arrived(self, model: str, need: Need) -> None:
-        """See the port."""
-
-
 @dataclass(frozen=True, slots=True)
 class ColdStarts:
     """Notes what arrives, and sees to it that a worker is started where there is none.
