@@ -8,13 +8,14 @@ import pytest
 from synapse_worker.backends.completions import Cancelled, Completion, Completions
 from synapse_worker.deltas import Delta
 from synapse_worker.errors import InvalidRequest
+from synapse_worker.load import Load
 
 PATIENCE_S = 5.0
 
 
-def piece(text: str, tokens: int, finish: str | None = None) -> str:
+def piece(text: str, tokens: int, finish: str | None = None, cached: int = 0) -> str:
     choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": finish}
-    timings = {"prompt_n": 3, "cache_n": 0, "predicted_n": tokens}
+    timings = {"prompt_n": 3, "cache_n": cached, "predicted_n": tokens}
     return json.dumps({"choices": [choice], "timings": timings})
 
 
@@ -258,3 +259,28 @@ def test_closing_lets_what_runs_come_to_its_end(engine: ScriptedEngine) -> None:
     completions.close()
 
     assert caller.got[-1].text == "hello"
+
+
+def test_the_load_is_reported_while_it_changes_and_is_none_at_the_end(
+    engine: ScriptedEngine,
+) -> None:
+    told: list[Load] = []
+    arrived = threading.Event()
+
+    def report(load: Load) -> None:
+        told.append(load)
+        if load.waiting:
+            arrived.set()
+
+    completions = Completions(engine, slots=1, report=report, capacity_tokens=100)
+    callers = [start(completions, [None, piece("hi", 2, "stop", cached=2)]) for _ in range(2)]
+    assert arrived.wait(PATIENCE_S)
+    assert told[-1] == Load(running=1, waiting=1)
+    engine.go_on.set()
+    for caller in callers:
+        ended(caller)
+
+    completions.close()
+
+    assert told[-1] == Load(prompt_tokens=10, cached_tokens=4)
+    assert all(0 <= load.kv_cache_use <= 0.1 for load in told)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from synapse_worker.backends.timed import NO_FAULTS, POLL_S, Faults, FaultsFile, TimedSlots, Work
+from synapse_worker.load import Load
 
 PATIENCE_S = 5.0
 ITEM_S = 0.03
@@ -170,3 +171,16 @@ def test_faults_come_and_go_with_their_file(tmp_path: Path) -> None:
     time.sleep(POLL_S)
     assert file.now() == NO_FAULTS
     assert FaultsFile(None).now() == NO_FAULTS
+
+
+def test_the_load_is_the_items_in_slots_and_the_requests_that_wait(slots: TimedSlots) -> None:
+    callers = [started(slots, items=3), started(slots)]
+
+    deadline = time.monotonic() + PATIENCE_S
+    while slots.load().running < 2 and time.monotonic() < deadline:
+        pass
+
+    assert slots.load() == Load(running=2, waiting=2)
+    for caller in callers:
+        caller.wait()
+    assert slots.load() == Load()

@@ -8,12 +8,13 @@ their callers are still there.
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import PriorityQueue, SimpleQueue
 from typing import Any, Protocol
 
 from synapse_worker.deltas import Delta, DeltaReader, merge
+from synapse_worker.load import Load
 
 CANCEL_CHECK_INTERVAL_S = 0.15
 """The pause between two sweeps, each of which asks once for each running completion."""
@@ -62,6 +63,7 @@ class Completion:
         self.priority = priority
         self.caller = caller
         self.is_over = False
+        self.prompt_tokens = self.cached_tokens = self.new_tokens = 0
         self._is_cancelled = False
         # Triton forgets a request with its last response, and dies if asked about it then; nor
         # does it bear two calls about the same one at once.
@@ -105,7 +107,10 @@ class Completion:
         if self.is_over:
             return
         if isinstance(piece, str):
-            self._held.append(self._reader.read(piece))
+            self._held.append(delta := self._reader.read(piece))
+            self.prompt_tokens = delta.prompt_tokens or self.prompt_tokens
+            self.cached_tokens = delta.cached_tokens or self.cached_tokens
+            self.new_tokens += delta.new_tokens
         elif self._is_cancelled:
             raise Cancelled
         elif piece is not END:
@@ -129,11 +134,20 @@ class Completions:
     """
 
     def __init__(
-        self, engine: Engine, slots: int, report_running: Callable[[int], None] = lambda _: None
+        self,
+        engine: Engine,
+        slots: int,
+        report: Callable[[Load], None] = lambda _: None,
+        capacity_tokens: int = 0,
     ) -> None:
-        """`report_running` is told, from one thread, how many are in a slot when that changes."""
+        """`report` is told the load, from one thread, when it has changed.
+
+        The slots together hold `capacity_tokens`.
+        """
         self._engine = engine
-        self._report_running = report_running
+        self._report = report
+        self._capacity_tokens = capacity_tokens
+        self._prompt_tokens = self._cached_tokens = 0
         self._slots = ThreadPoolExecutor(slots, thread_name_prefix="slot")
         self._numbers = itertools.count()
         self._waiting: PriorityQueue[tuple[int, int, Completion]] = PriorityQueue()
@@ -159,6 +173,7 @@ class Completions:
         self._pieces.put(None)
         for thread in self._threads:
             thread.join()
+        self._report(self._load([]))
 
     def _run_next(self) -> None:
         """In a slot's thread: there are as many calls as completions, but not for any one."""
@@ -194,17 +209,32 @@ class Completions:
                 else:
                     together.setdefault(each[0], []).append(each[1])
             for completion, pieces in together.items():
+                was_over = completion.is_over
                 completion.take(pieces)
+                if completion.is_over and not was_over:
+                    self._prompt_tokens += completion.prompt_tokens
+                    self._cached_tokens += completion.cached_tokens
 
     def _watch(self) -> None:
-        reported = 0
+        reported = Load()
         while not self._closing.wait(CANCEL_CHECK_INTERVAL_S):
             running = list(self._running.values())
             for completion in running:
                 completion.check_caller()
-            if len(running) != reported:
-                reported = len(running)
-                self._report_running(reported)
+            load = self._load(running)
+            if load != reported:
+                reported = load
+                self._report(load)
+
+    def _load(self, running: Sequence[Completion]) -> Load:
+        held_tokens = sum(each.prompt_tokens + each.new_tokens for each in running)
+        return Load(
+            running=len(running),
+            waiting=self._waiting.qsize(),
+            kv_cache_use=held_tokens / self._capacity_tokens if self._capacity_tokens else 0.0,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+        )
 
 
 def on_piece(

@@ -18,6 +18,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from synapse_worker.backends.lifeline import die_with_parent
+from synapse_worker.backends.load_metrics import LoadMetrics, LoadReporter
 from synapse_worker.backends.parameters import model_parameters, request_priority
 from synapse_worker.backends.timed import FaultsFile, TimedSlots, Work
 from synapse_worker.errors import InvalidRequest
@@ -41,6 +42,8 @@ class TritonPythonModel:
         if self._delay_ms > 0 or faults_file:
             faults = FaultsFile(Path(faults_file) if faults_file else None)
             self._slots = TimedSlots(int(parameters.get("slots", DEFAULT_SLOTS)), faults.now)
+            metrics = LoadMetrics(args, has_cache=False)
+            self._reporter = LoadReporter(self._slots.load, metrics)
 
     def execute(self, requests: Sequence[Any]) -> list[Any] | None:
         """One response per request, in order; or none yet, where items take their time."""
@@ -56,6 +59,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Triton has waited for what was running."""
         if self._slots is not None:
+            self._reporter.close()
             self._slots.close()
 
     def _start(self, slots: TimedSlots, request: Any) -> None:

@@ -12,6 +12,7 @@ from synapse_worker.backends.completions import Cancelled, Completion, Completio
 from synapse_worker.backends.generation import FLAGS, TOKEN_IDS, Generation, read_generation
 from synapse_worker.backends.lifeline import die_with_parent
 from synapse_worker.backends.llama_engine import EngineSettings, LlamaEngine
+from synapse_worker.backends.load_metrics import LoadMetrics
 from synapse_worker.backends.parameters import model_parameters
 from synapse_worker.deltas import Delta, cumulative_logprob, vllm_logprobs
 from synapse_worker.errors import InvalidRequest
@@ -36,12 +37,12 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = model_parameters(config, folder=Path(args["model_repository"]))
         settings = EngineSettings.from_parameters(parameters)
-        # Held here: the metrics page shows it for as long as it lives. Triton dies of metrics set
-        # from several threads at once, so only one ever does.
-        self._gauge = _running_gauge()
-        labels = {"model": args["model_name"], "version": args["model_version"]}
-        running = self._gauge.Metric(labels=labels)
-        self._completions = Completions(LlamaEngine(settings), settings.slots, running.set)
+        self._completions = Completions(
+            LlamaEngine(settings),
+            settings.slots,
+            LoadMetrics(args, has_cache=True).tell,
+            settings.slots * settings.context_per_slot,
+        )
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Start what is asked for; answers go through each request's response sender."""
@@ -64,15 +65,6 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Triton has waited for what was running."""
         self._completions.close()
-
-
-def _running_gauge() -> Any:
-    """On Triton's metrics page under vLLM's name: Triton itself forgets what runs decoupled."""
-    return pb_utils.MetricFamily(
-        name="vllm:num_requests_running",
-        description="Completions that are being written, each in a slot of the engine",
-        kind=pb_utils.MetricFamily.GAUGE,
-    )
 
 
 def _tensors(request: Any) -> dict[str, Any]:

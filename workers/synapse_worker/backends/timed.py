@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from synapse_worker.load import Load
+
 POLL_S = 0.02
 """How often a file of faults is looked at."""
 
@@ -98,6 +100,11 @@ class TimedSlots:
         with self._changed:
             heapq.heappush(self._waiting, _Turn(work.priority, next(self._numbers), work))
             self._changed.notify()
+
+    def load(self) -> Load:
+        """Items in a slot, and requests of which some item still waits for one."""
+        with self._changed:
+            return Load(running=len(self._running), waiting=len(self._waiting))
 
     def close(self) -> None:
         """Begin nothing more, and leave what runs."""
