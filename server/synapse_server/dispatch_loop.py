@@ -106,7 +106,7 @@ class DispatchLoop:
 
     async def _rooms(self, spec: ModelSpec, tier: SlaTier, decision: Decision) -> dict[str, int]:
         """The free slots of the pools whose workers are up and well."""
-        well = [each for each in decision.candidates if _is_well(each)]
+        well = [each for each in decision.candidates if each.is_well]
         return {each.pool.name: await self._room(spec, tier, each) for each in well}
 
     async def _room(self, spec: ModelSpec, tier: SlaTier, candidate: Candidate) -> int:
@@ -160,7 +160,7 @@ class DispatchLoop:
         """Whether it had its turn, or is left to the sweeper; False if it has to wait."""
         try:
             decision = await self._decision(spec, message)
-            well = tuple(pool for pool in decision.pools if _is_well(decision.of(pool.name)))
+            well = tuple(pool for pool in decision.pools if decision.of(pool.name).is_well)
             if not well:
                 return False
             for order in await self.dispatcher.plan([message], replace(decision, pools=well)):
@@ -182,8 +182,3 @@ class DispatchLoop:
             await self.batcher.run(order)
         finally:
             self.slots.free(batch.model, pool, 1, batch.sla)
-
-
-def _is_well(candidate: Candidate) -> bool:
-    """Whether workers of the pool are up, and answer as far as is known."""
-    return not candidate.is_cold and not candidate.is_open

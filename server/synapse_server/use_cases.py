@@ -22,6 +22,7 @@ from synapse.application.line_tools import LineTools
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
+from synapse.application.seats import Seats
 from synapse.application.submit import Submitter, message_of
 from synapse.application.sweep import Sweeper
 from synapse.domain.job import JobId
@@ -87,8 +88,8 @@ class UseCases:
         self.sweeper = Sweeper(jobs, queue, telemetry, clock)
         self._direct = DirectLane(
             registry=registry,
-            engine=parts.engine,
-            in_flight=slots,
+            fleet=fleet,
+            seats=Seats(registry, slots, fleet.windows, clock),
             telemetry=telemetry,
             clock=clock,
             cold_starts=parts.cold_starts,

@@ -80,11 +80,12 @@ class FleetTarget:
             parts.jobs,
             parts.blobs,
             parts.registry,
-            CountedEngine(self.fleet.engine, parts.in_flight, time.time),
+            CountedEngine(self.fleet.engine, parts.in_flight, self.fleet.windows, time.time),
             self.telemetry,
             time.time,
             lease_s,
             place=self.fleet.placement.place,
+            cold_starts=self.cold_starts,
         )
 
     async def probe(self, event: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from synapse.application.give_back import GiveBack
 from synapse.application.line_tools import LineTools
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
+from synapse.application.seats import Seats
 from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
 from synapse.application.uploads import Uploads
@@ -159,8 +160,14 @@ class Target(FleetTarget):
     @cached_property
     def _direct(self) -> DirectLane:
         parts = self.parts
+        seats = Seats(parts.registry, parts.in_flight, self.fleet.windows, time.time)
         return DirectLane(
-            parts.registry, self.fleet.engine, parts.in_flight, self.telemetry, time.time
+            parts.registry,
+            self.fleet,
+            seats,
+            self.telemetry,
+            time.time,
+            cold_starts=self.cold_starts,
         )
 
     async def _metrics(self) -> str:

@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from synapse.adapters.local.slots import SlotLedger
+from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.application.direct import DirectLane, DirectRequest
+from synapse.application.fleet import Fleet
+from synapse.application.seats import Seats
 from synapse.domain.errors import EngineError, EngineLost
 from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from tests.e2e.worker import Worker
+from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import MemoryRegistry, RecordingTelemetry
 
 GREEDY = {"temperature": 0, "max_tokens": 12}
@@ -38,8 +42,11 @@ def slots() -> SlotLedger:
 def lane(
     engine: TritonEngine, llm: ModelSpec, echo: ModelSpec, pool: Pool, slots: SlotLedger
 ) -> DirectLane:
-    registry = MemoryRegistry([llm, echo], [pool])
-    return DirectLane(registry, engine, slots, RecordingTelemetry(), time.time)
+    registry, clock = MemoryRegistry([llm, echo], [pool]), time.time
+    workers = LocalWorkerRegistry()
+    fleet = Fleet.over(engine, registry, workers, MemoryProfileStore(), slots, clock)
+    seats = Seats(registry, slots, fleet.windows, clock)
+    return DirectLane(registry, fleet, seats, RecordingTelemetry(), clock)
 
 
 async def test_samples_of_a_stream_are_the_samples_of_the_whole(lane: DirectLane) -> None:

@@ -121,7 +121,7 @@ async def test_a_full_model_refuses_at_once() -> None:
     async def full(*_: object) -> None:
         raise Unavailable("too much is under way", retry_after_s=7, code="engine_overloaded")
 
-    world.slots.enter = full  # type: ignore[method-assign, assignment]
+    world.slots.enter = full
     answer = await call(api_of(world), "POST", CHATS, {**HELLO, "stream": True})
 
     assert (answer.status, answer.error["code"]) == (503, "engine_overloaded")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from synapse.domain.errors import (
     EngineError,
     EngineLost,
     EngineTimeout,
+    EngineUnavailable,
     InvalidInput,
     InvalidRequest,
     Overloaded,
@@ -24,12 +24,17 @@ from synapse.domain.estimate import ServiceRate
 from synapse.domain.inference import ChatMessage, Completion, Delta, Embeddings, ModelInput
 from synapse.domain.job import SlaTier, Usage
 from synapse.domain.model import ServiceSample, Task
-from synapse.domain.pace import MIN_SAMPLES, Pacemaker
+from synapse.domain.pace import MIN_SAMPLES
+from synapse.domain.pool import Pool
+from synapse.ports import InferenceRequest
 from tests.factories import a_chat_model, a_model, a_pool
 from tests.fakes import MemoryRegistry, ScriptedEngine
 from tests.faults import failing_before
 from tests.unit.application.stepping import (
     SLOTS,
+    Script,
+    Step,
+    SteppingEngine,
     a_request,
     nothing_is_left,
     read,
@@ -39,6 +44,13 @@ from tests.unit.application.stepping import (
     words,
 )
 from tests.unit.application.world import CHAT, World
+
+
+def alone(script: Script) -> tuple[World, SteppingEngine]:
+    """A world of one pool."""
+    engine = SteppingEngine(script)
+    registry = MemoryRegistry([a_chat_model(CHAT)], [a_pool("gpu")])
+    return World(engine=engine, registry=registry), engine
 
 
 async def test_an_answer_comes_whole_with_who_gave_it() -> None:
@@ -129,7 +141,7 @@ async def measured(world: World, seconds_per_item: float) -> None:
 
 
 async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
-    world, engine = stepping(lambda pool, request: words("a"))
+    world, engine = alone(lambda pool, request: words("a"))
     await measured(world, 10.0)
     world.slots.occupy(CHAT, "gpu", 2 * SLOTS)
 
@@ -145,12 +157,12 @@ async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
 
 
 async def test_company_that_would_make_an_answer_late_is_learned_from_the_last_ones() -> None:
-    world, _ = stepping(lambda pool, request: words("a"))
-    pacemaker = world.direct.pacemakers[CHAT, "gpu"]
+    world, _ = alone(lambda pool, request: words("a"))
+    lane = world.direct
+    pacemaker = world.seats.pacemakers[CHAT, "gpu"]
     for crowd in range(1, 9):
         pacemaker.ended(world.clock(), crowd, 1.0 + 2.0 * crowd)
     world.slots.occupy(CHAT, "gpu", 3)
-    lane = replace(world.direct, pacemakers=defaultdict(Pacemaker, {(CHAT, "gpu"): pacemaker}))
 
     # Among four in all an answer takes 9 s, though half of the slots are free.
     with pytest.raises(Overloaded) as caught:
@@ -167,14 +179,14 @@ async def test_each_answer_teaches_the_pace_of_its_model() -> None:
         async with await lane.begin(a_request()) as generation:
             await read(generation)
 
-    pace = lane.pacemakers[CHAT, "gpu"].pace(world.clock())
+    pace = world.seats.pacemakers[CHAT, "gpu"].pace(world.clock())
 
     assert pace is not None
     assert 0 <= pace.alone_s < 1
 
 
 async def test_flex_takes_a_free_slot_and_waits_for_none() -> None:
-    world, _ = stepping(lambda pool, request: words("a"))
+    world, _ = alone(lambda pool, request: words("a"))
     world.slots.occupy(CHAT, "gpu", SLOTS - 1)
 
     async with await world.direct.begin(a_request(tier=SlaTier.BRONZE)):
@@ -184,8 +196,64 @@ async def test_flex_takes_a_free_slot_and_waits_for_none() -> None:
             pass
 
 
+async def test_flex_leaves_the_slots_that_better_tiers_had_lately() -> None:
+    world, _ = alone(lambda pool, request: words("a"))
+    for _ in range(2):
+        await (await world.direct.begin(a_request(tier=SlaTier.GOLD))).aclose()
+    gold = await world.direct.begin(a_request(tier=SlaTier.GOLD))
+
+    flex = [await world.direct.begin(a_request(tier=SlaTier.BRONZE)) for _ in range(SLOTS - 2)]
+
+    with pytest.raises(Overloaded):
+        await world.direct.begin(a_request(tier=SlaTier.BRONZE))
+    for each in (gold, *flex):
+        await each.aclose()
+
+
+async def test_who_finds_no_room_in_the_first_pool_is_let_into_the_next() -> None:
+    world, engine = stepping(lambda pool, request: words("a"))
+    world.slots.occupy(CHAT, "gpu", SLOTS)
+
+    async with await world.direct.begin(a_request(tier=SlaTier.BRONZE)) as generation:
+        assert (world.slots.in_flight(CHAT, "gpu"), world.slots.in_flight(CHAT, "cpu")) == (8, 1)
+        await read(generation)
+
+    assert [pool for pool, _ in engine.started] == ["cpu"]
+
+
+async def test_a_request_is_counted_in_the_pool_in_which_it_is_tried() -> None:
+    counts = []
+
+    def script(pool: Pool, request: InferenceRequest) -> Sequence[Step]:
+        counts.append((world.slots.in_flight(CHAT, "gpu"), world.slots.in_flight(CHAT, "cpu")))
+        return [EngineUnavailable("gone")] if pool.name == "gpu" else words("a")
+
+    world, _ = stepping(script)
+
+    async with await world.direct.begin(a_request()) as generation:
+        await read(generation)
+
+    assert counts == [(1, 0), (0, 1)]
+    assert nothing_is_left(world)
+
+
+async def test_flex_moves_to_no_pool_that_is_kept_for_better_tiers() -> None:
+    world, engine = stepping(
+        lambda pool, request: [EngineUnavailable("gone")] if pool.name == "gpu" else words("a")
+    )
+    world.slots.occupy(CHAT, "cpu", SLOTS, SlaTier.GOLD)
+
+    async with await world.direct.begin(
+        a_request(tier=SlaTier.BRONZE, timeout_s=0.03)
+    ) as generation:
+        with pytest.raises(Unavailable):
+            await read(generation)
+
+    assert {pool for pool, _ in engine.started} == {"gpu"}
+
+
 async def test_each_sample_counts() -> None:
-    world, _ = stepping(lambda pool, request: words("a"))
+    world, _ = alone(lambda pool, request: words("a"))
 
     async with await world.direct.begin(a_request(input=ModelInput("x", samples=SLOTS))):
         with pytest.raises(Overloaded):
@@ -199,7 +267,7 @@ async def test_the_tiers_are_the_engines_priorities() -> None:
         async with await world.direct.begin(a_request(tier=tier)) as generation:
             await read(generation)
 
-    assert [request.priority for request in engine.requests] == [-1, 0, 1]
+    assert [request.priority for request in engine.requests] == [-3, 0, 3]
 
 
 async def test_what_cannot_be_counted_is_not_begun() -> None:

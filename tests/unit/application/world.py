@@ -19,6 +19,7 @@ from synapse.application.ping import Pinger
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
+from synapse.application.seats import Seats
 from synapse.application.submit import SubmitJob, Submitter
 from synapse.application.sweep import Sweeper
 from synapse.domain.inference import ModelInput
@@ -54,6 +55,7 @@ class World:
     starter: Any = field(default_factory=RecordingBatchStarter)
     store: Any = None
     registry: Any = None
+    slots: Any = None
     slept_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class World:
         self.registry = self.registry or MemoryRegistry(models, [a_pool("gpu"), a_pool("cpu")])
         self.new_id = counted_ids("id-")
         self.workers = LocalWorkerRegistry()
-        self.slots = SlotLedger(self.clock)
+        self.slots = self.slots or SlotLedger(self.clock)
         self.runner = BatchRunner(
             self.store, self.blobs, self.registry, self.engine, self.telemetry, self.clock
         )
@@ -74,6 +76,10 @@ class World:
         return Fleet.over(
             self.engine, self.registry, self.workers, profiles, self.slots, self.clock
         )
+
+    @cached_property
+    def seats(self) -> Seats:
+        return Seats(self.registry, self.slots, self.fleet.windows, self.clock)
 
     @property
     def submitter(self) -> Submitter:
@@ -95,8 +101,8 @@ class World:
 
         return DirectLane(
             self.registry,
-            self.engine,
-            self.slots,
+            self.fleet,
+            self.seats,
             self.telemetry,
             self.clock,
             sleep=sleep,

@@ -52,7 +52,7 @@ class Fleet:
         vitals = vitals or Vitals()
         roster = Roster(workers, clock, fresh_s)
         roster.on_return = vitals.renew
-        windows = BronzeWindows(registry, profiles, in_flight, vitals, clock)
+        windows = BronzeWindows(registry, roster, profiles, in_flight, vitals, clock)
         routing = Routing(registry, roster, profiles, in_flight, vitals, clock, windows.room)
         placement = Placement(roster, vitals)
         calls = Calls(vitals, profiles, patience)

@@ -14,7 +14,7 @@ from synapse.application.attempts import Attempts
 from synapse.domain.answer import Timings
 from synapse.domain.errors import EngineError, InvalidRequest, SynapseError
 from synapse.domain.inference import Completion, Delta, ModelInput, Result
-from synapse.domain.job import JobId, Usage
+from synapse.domain.job import JobId, SlaTier, Usage, urgency
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Decision
@@ -47,7 +47,7 @@ class Admitted:
     id: str
     spec: ModelSpec
     input: ModelInput
-    priority: int
+    tier: SlaTier
     deadline_at: float
     attempts: Attempts
     decision: Decision | None = None
@@ -227,7 +227,8 @@ class Generation:
 
     def _request(self, name: str, value: ModelInput) -> InferenceRequest:
         left_s = self._admitted.deadline_at - asyncio.get_running_loop().time()
-        return InferenceRequest(JobId(name), max(0.0, left_s), value, self._admitted.priority)
+        tier = self._admitted.tier
+        return InferenceRequest(JobId(name), max(0.0, left_s), value, urgency(tier), tier)
 
     def _succeeded(self) -> None:
         self.is_success = True

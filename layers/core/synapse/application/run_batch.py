@@ -20,8 +20,8 @@ from synapse.domain.job import (
     JobState,
     Lease,
     Outcome,
-    Priority,
     Served,
+    urgency,
 )
 from synapse.domain.model import ModelSpec, ServiceSample, Task
 from synapse.domain.pool import Pool
@@ -141,7 +141,8 @@ class BatchRunner:
             id=job.id,
             timeout_s=min(job.deadline_at, run.lease.expires_at - SETTLE_MARGIN_S) - now,
             input=value,
-            priority=_engine_priority(job.priority),
+            priority=urgency(job.sla, job.priority),
+            tier=job.sla,
         )
 
     async def _infer(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
@@ -231,8 +232,3 @@ class BatchRunner:
         if run.finished:
             sample = ServiceSample(run.spec.name, run.pool.name, run.finished, run.busy_s)
             await self.registry.record_service(sample, now)
-
-
-def _engine_priority(priority: Priority) -> int:
-    """VLLM's scale: lower runs first, 0 is ordinary."""
-    return priority.rank - Priority.NORMAL.rank

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from synapse.application.roster import Roster
 from synapse.application.vitals import Vitals
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task
@@ -30,6 +31,7 @@ class BronzeWindows:
     """
 
     registry: Registry
+    roster: Roster
     profiles: ProfileStore
     in_flight: InFlight
     vitals: Vitals
@@ -47,16 +49,23 @@ class BronzeWindows:
         company = await self._company(spec, pool, traffic.best)
         return bronze_room(traffic, slots, company, ready)
 
-    async def limit(self, spec: ModelSpec, pool: Pool, ready: int) -> int:
-        """The most items of all tiers that may be in flight there with one of bronze as the last.
+    async def limit(self, spec: ModelSpec, pool: Pool, items: int) -> int:
+        """The most items of all tiers that may be in flight there with these of bronze.
+
+        Where nothing is in flight they may start, however many they are.
 
         Raises:
-            Unavailable: what is under way could not be counted.
+            Unavailable: what is under way could not be counted, or the workers could not be read.
         """
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
+        ready = 1
+        if not pool.is_fixed:
+            ready = len((await self.roster.crew(spec.name, pool.name)).ready)
         slots = ready * pool.slots_of(spec)
         company = await self._company(spec, pool, traffic.best)
-        return min(slots, traffic.better + bronze_window(traffic, slots, company, ready))
+        window = bronze_window(traffic, slots, company, ready)
+        least = items if traffic.in_flight == 0 else 0
+        return max(least, min(slots, traffic.better + window))
 
     async def _company(self, spec: ModelSpec, pool: Pool, best: SlaTier) -> Company:
         key, now = (spec.name, pool.name, best), self.clock()

@@ -99,6 +99,11 @@ class SlaTier(StrEnum):
         return _TIER_RANKS[self]
 
 
+def urgency(tier: SlaTier, priority: Priority = Priority.NORMAL) -> int:
+    """For engines, on vLLM's scale: lower runs first, 0 is ordinary. Tier first, then priority."""
+    return 3 * (tier.rank - 1) + priority.rank - 1
+
+
 _TIER_RANKS = {SlaTier.GOLD: 0, SlaTier.SILVER: 1, SlaTier.BRONZE: 2}
 
 

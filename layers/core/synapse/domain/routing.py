@@ -91,6 +91,11 @@ class Candidate:
     reason: str
 
     @property
+    def is_well(self) -> bool:
+        """Whether workers of the pool are up, and answer as far as is known."""
+        return not self.is_cold and not self.is_open
+
+    @property
     def p99_ms(self) -> float | None:
         """The predicted 99th percentile of the whole answer's time."""
         return None if self.prediction is None else self.prediction.whole_p99_ms

@@ -8,19 +8,23 @@ from typing import Protocol
 
 from synapse.domain.errors import EngineError
 from synapse.domain.inference import Delta, ModelInput, Result
-from synapse.domain.job import JobId
+from synapse.domain.job import JobId, SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """One item for an engine; `timeout_s` is all the time it has."""
+    """One item for an engine; `timeout_s` is all the time it has.
+
+    `priority` is on vLLM's scale: lower runs first, 0 is ordinary.
+    """
 
     id: JobId
     timeout_s: float
     input: ModelInput
     priority: int = 0
+    tier: SlaTier = SlaTier.SILVER
 
 
 class InferenceEngine(Protocol):

@@ -1,0 +1,147 @@
+"""Where a caller on the line is let in: in which pool, and counted there until it leaves."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from synapse.application.windows import BronzeWindows
+from synapse.domain.admission import AdmissionPolicy, Demand, Speed, slot_time_s
+from synapse.domain.errors import EngineUnavailable, Overloaded, Unavailable
+from synapse.domain.job import SlaTier
+from synapse.domain.model import ModelSpec, ServiceSample
+from synapse.domain.pace import Pacemaker
+from synapse.domain.pool import Pool
+from synapse.domain.routing import Decision
+from synapse.ports import Clock, Entry, InFlight, Registry
+
+logger = logging.getLogger(__name__)
+
+NO_LIMIT = sys.maxsize
+"""Who was let in stays in, in whatever pool; and who comes when no worker is up is held."""
+
+
+def _pacemakers() -> defaultdict[tuple[str, str], Pacemaker]:
+    return defaultdict(Pacemaker)
+
+
+@dataclass(slots=True)
+class Seat:
+    """A request in the count of one pool, which may change; `slots` are those of the pool."""
+
+    entry: Entry
+    slots: int
+    is_left: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """Lets requests in, as far as they are answered in time by what was measured of each pool."""
+
+    registry: Registry
+    in_flight: InFlight
+    windows: BronzeWindows
+    clock: Clock
+    policy: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+    pacemakers: defaultdict[tuple[str, str], Pacemaker] = field(default_factory=_pacemakers)
+
+    async def take(
+        self, spec: ModelSpec, demand: Demand, decision: Decision, expires_at: float
+    ) -> Seat:
+        """A seat in the first pool of the decision that would answer in time.
+
+        Pools whose workers are up and well come first; where no worker is up at all, the request
+        is held for one, however many there are.
+
+        Raises:
+            Overloaded: none would.
+            Unavailable: what is under way could not be counted.
+        """
+        refusal: Overloaded | None = None
+        for pool in in_turn(decision):
+            candidate = decision.of(pool.name)
+            speed = await self._speed(spec, pool, candidate.slots)
+            limit = await self._limit(spec, pool, demand, speed) if is_up(decision) else NO_LIMIT
+            entry = await self.in_flight.enter(
+                spec.name, pool.name, demand.items, limit, expires_at, demand.tier
+            )
+            if entry is not None:
+                return Seat(entry, candidate.slots)
+            refusal = refusal or await self._refusal(spec, pool, demand, speed)
+        assert refusal is not None, "a decision without a pool"
+        raise refusal
+
+    async def move(self, seat: Seat, spec: ModelSpec, pool: Pool, slots: int) -> None:
+        """Count a request in the pool in which it is tried now.
+
+        Raises:
+            EngineUnavailable: it is bronze, and its window there is full.
+        """
+        entry = seat.entry
+        if entry.pool == pool.name or seat.is_left:
+            return
+        is_bronze = entry.tier is SlaTier.BRONZE
+        try:
+            limit = await self.windows.limit(spec, pool, entry.items) if is_bronze else NO_LIMIT
+            moved = await self.in_flight.enter(
+                entry.model, pool.name, entry.items, limit, entry.expires_at, entry.tier
+            )
+        except Unavailable as error:
+            logger.warning("request not counted in its new pool: %s", error.message)
+            return
+        if moved is None:
+            raise EngineUnavailable(f"pool {pool.name!r} is kept for better tiers")
+        seat.entry, seat.slots = moved, slots
+        await self.in_flight.leave(entry)
+
+    async def leave(self, seat: Seat) -> None:
+        """Give the seat back. Raises nothing."""
+        seat.is_left = True
+        await self.in_flight.leave(seat.entry)
+
+    async def measure(self, seat: Seat, took_s: float) -> None:
+        """Learn from a request that was answered `took_s` after it was sent. Raises nothing."""
+        entry, now = seat.entry, self.clock()
+        each_s = slot_time_s(took_s, entry.ahead, entry.items, seat.slots)
+        sample = ServiceSample(entry.model, entry.pool, entry.items, each_s * entry.items)
+        try:
+            await self.registry.record_service(sample, now)
+            others = (entry.ahead + await self.in_flight.count(entry.model, entry.pool)) / 2
+        except Unavailable as error:
+            logger.warning("service time not recorded: %s", error.message)
+        else:
+            self.pacemakers[entry.model, entry.pool].ended(now, others + entry.items, took_s)
+
+    async def _speed(self, spec: ModelSpec, pool: Pool, slots: int) -> Speed:
+        now = self.clock()
+        rate = await self.registry.service_rate(spec.name, now, pool.name)
+        return Speed(slots, rate, self.pacemakers[spec.name, pool.name].pace(now))
+
+    async def _limit(self, spec: ModelSpec, pool: Pool, demand: Demand, speed: Speed) -> int:
+        limit = self.policy.limit(demand, speed)
+        if demand.tier is not SlaTier.BRONZE:
+            return limit
+        return min(limit, await self.windows.limit(spec, pool, demand.items))
+
+    async def _refusal(
+        self, spec: ModelSpec, pool: Pool, demand: Demand, speed: Speed
+    ) -> Overloaded:
+        in_flight = await self.in_flight.count(spec.name, pool.name)
+        return Overloaded(
+            f"model {spec.name!r} has {in_flight} requests under way, too many to answer another "
+            f"within {demand.timeout_s:g} s; try again later",
+            retry_after_s=self.policy.retry_after_s(demand, in_flight, speed),
+        )
+
+
+def is_up(decision: Decision) -> bool:
+    """Whether a worker is up in any pool."""
+    return any(not candidate.is_cold for candidate in decision.candidates)
+
+
+def in_turn(decision: Decision) -> Sequence[Pool]:
+    """The pools of a decision, those first whose workers are up and well."""
+    return sorted(decision.pools, key=lambda pool: not decision.of(pool.name).is_well)

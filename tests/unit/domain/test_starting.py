@@ -1,0 +1,61 @@
+"""Where jobs that wait may start."""
+
+from __future__ import annotations
+
+import pytest
+
+from synapse.domain.job import Priority, SlaTier, urgency
+from synapse.domain.profile import Profile
+from synapse.domain.routing import Decision, Need, PoolView, route
+from synapse.domain.starting import startable
+from tests.factories import a_pool
+
+FAST, SLOW = a_pool("fast", price_per_hour_usd=10.0), a_pool("slow", price_per_hour_usd=1.0)
+
+
+def decided(tier: SlaTier) -> Decision:
+    """Between a fast dear pool (20 ms) and a slow cheap one (200 ms)."""
+    views = [
+        PoolView(
+            pool,
+            slots=4,
+            ready=1,
+            profile=Profile("echo", "1", pool.name, "cpu", base_ms, best_batch=4),
+        )
+        for pool, base_ms in ((FAST, 20.0), (SLOW, 200.0))
+    ]
+    return route(Need(tier), views)
+
+
+def names(tier: SlaTier, **rooms: int) -> list[str]:
+    return [pool.name for pool in startable(decided(tier), rooms, tier)]
+
+
+def test_bronze_takes_the_cheapest_pool_that_has_room() -> None:
+    assert names(SlaTier.BRONZE, fast=1, slow=1) == ["slow", "fast"]
+    assert names(SlaTier.BRONZE, fast=1, slow=0) == ["fast"]
+    assert names(SlaTier.BRONZE, fast=0, slow=0) == []
+
+
+def test_gold_waits_for_the_pool_that_keeps_its_promise() -> None:
+    assert names(SlaTier.GOLD, fast=1, slow=4) == ["fast"]
+    assert names(SlaTier.GOLD, fast=0, slow=4) == []
+
+
+def test_gold_takes_what_there_is_while_no_pool_that_keeps_its_promise_is_up() -> None:
+    assert names(SlaTier.GOLD, slow=4) == ["slow"]
+
+
+def test_without_a_worker_nothing_starts() -> None:
+    assert names(SlaTier.SILVER) == []
+
+
+@pytest.mark.parametrize("better", [SlaTier.GOLD, SlaTier.SILVER])
+def test_the_least_urgent_of_a_tier_comes_before_the_most_urgent_of_the_next(
+    better: SlaTier,
+) -> None:
+    worse = list(SlaTier)[better.rank + 1]
+
+    assert urgency(better, Priority.LOW) < urgency(worse, Priority.HIGH)
+    assert urgency(better, Priority.HIGH) < urgency(better) < urgency(better, Priority.LOW)
+    assert urgency(SlaTier.SILVER) == 0
