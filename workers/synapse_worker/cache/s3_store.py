@@ -44,7 +44,8 @@ def s3_client(config: TransferConfig) -> Any:
         retries={"mode": "standard", "total_max_attempts": config.attempts},
     )
     try:
-        return boto3.client("s3", config=chosen)
+        # A session of its own: the default one keeps the credentials that others found first.
+        return boto3.Session().client("s3", config=chosen)
     except exceptions.BotoCoreError as error:
         raise WorkerError(f"S3 cannot be asked: {error}", "Correct the AWS settings") from error
 
