@@ -12,7 +12,13 @@ from synapse.application.call import Calls
 from synapse.application.fleet_engine import FleetEngine
 from synapse.application.patience import Patience
 from synapse.domain.breaker import BreakerState
-from synapse.domain.errors import EngineError, EngineLost, InvalidInput, Unavailable
+from synapse.domain.errors import (
+    EngineError,
+    EngineLost,
+    EngineUnavailable,
+    InvalidInput,
+    Unavailable,
+)
 from synapse.domain.inference import Completion, Delta
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
@@ -216,7 +222,7 @@ async def test_a_lone_call_of_a_hung_worker_is_broken_off_too() -> None:
     world.engine.mode["w-1"] = "hung"
 
     async with asyncio.timeout(5.0):
-        with pytest.raises(EngineLost, match="does not answer"):
+        with pytest.raises(EngineUnavailable, match="does not answer"):
             await world.read("w-1")
 
     assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.OPEN

@@ -11,7 +11,14 @@ from typing import TypeVar
 from synapse.application.patience import Patience, Size
 from synapse.application.vitals import Vitals
 from synapse.domain.breaker import Breaker, BreakerState
-from synapse.domain.errors import EngineError, EngineLost, EngineTimeout, InvalidInput, Unavailable
+from synapse.domain.errors import (
+    EngineError,
+    EngineLost,
+    EngineTimeout,
+    EngineUnavailable,
+    InvalidInput,
+    Unavailable,
+)
 from synapse.domain.expectation import Work, first_ms, whole_ms
 from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.model import ModelSpec
@@ -70,7 +77,7 @@ class Calls:
         """End the calls of a worker that does not answer: those that are late already."""
         for call in tuple(self._open[place]):
             if call.breaker is breaker and call.times_late:
-                call.break_off("does not answer any more")
+                call.break_off("does not answer any more", is_late=True)
 
 
 class Call:
@@ -103,7 +110,7 @@ class Call:
         self._written = 0
         self._is_whole = False
         self._error: EngineError | None = None
-        self._broken: EngineLost | None = None
+        self._broken: EngineLost | EngineUnavailable | None = None
         self._limit: asyncio.Timeout | None = None
         self._loop = asyncio.get_running_loop()
         self._waits_since: float | None = None
@@ -121,7 +128,7 @@ class Call:
 
         Raises:
             StopAsyncIteration: there are no more.
-            EngineLost: the call was broken off.
+            EngineLost, EngineUnavailable: the call was broken off.
         """
         self._raise_if_broken()
         self._waits_since = self._loop.time()
@@ -161,9 +168,17 @@ class Call:
         self._written += delta.completion_tokens
         self._is_whole = self._is_whole or delta.finish_reason is not None
 
-    def break_off(self, why: str) -> None:
-        """End it where it stands: whoever waits for it gets an EngineLost."""
-        self._broken = EngineLost(f"the worker of pool {self._pool.name!r} {why}")
+    def break_off(self, why: str, *, is_late: bool = False) -> None:
+        """End it where it stands: whoever waits for it gets an EngineLost.
+
+        If it is for its lateness alone a stream of which nothing has come yet is as good as not
+        begun: EngineUnavailable. Jobs are not streamed: what one hangs with may be the job itself.
+        """
+        if self._broken is not None:
+            return
+        is_lost = not (is_late and self._streams and self._first_at is None)
+        error = EngineLost if is_lost else EngineUnavailable
+        self._broken = error(f"the worker of pool {self._pool.name!r} {why}")
         if self._limit is not None:
             self._limit.reschedule(self._loop.time())
 

@@ -56,7 +56,7 @@ class FleetEngine(StreamingEngine):
     async def stream(
         self, model: ModelSpec, pool: Pool, request: InferenceRequest
     ) -> AsyncGenerator[Delta, None]:
-        """See the port; what is broken off ends with EngineLost."""
+        """See the port; what is broken off ends with EngineLost, or EngineUnavailable if late."""
         call = await self.calls.begin(model, pool, Size.of(model, [request]), streams=True)
         deltas = self._engine.stream(model, pool, request)
         try:
