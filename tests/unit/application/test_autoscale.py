@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.autoscale import Autoscaler
 from synapse.domain.errors import Unavailable
+from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool, WarmWindow
+from synapse.domain.routing import PoolView
+from synapse.ports import PoolSize
 from tests.factories import a_model, a_pool
 from tests.fakes import FakeClock, MemoryRegistry, RecordingTelemetry
 from tests.faults import failing_before
@@ -163,6 +167,50 @@ async def test_a_round_that_cannot_see_the_demand_changes_nothing() -> None:
         await loop.scaler.run()
 
     assert loop.fleet.resized == []
+
+
+class TwoPools(Loop):
+    """The toy fleet beside a pool whose workers never come up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = ToyFleet(
+            a_pool("broken", endpoint="", min_workers=0, max_workers=4, price_per_hour_usd=0.0),
+            self.clock,
+            startup_s=math.inf,
+            per_s=10,
+        )
+        self.scaler.registry = MemoryRegistry([a_model()], [self.broken.pool, self.pool])
+        self.scaler.views = self.views
+        self.scaler.capacity = self
+
+    async def views(self, spec: ModelSpec) -> list[PoolView]:
+        return [*await self.broken.views(spec), *await self.fleet.views(spec)]
+
+    async def size(self, pool: Pool) -> PoolSize:
+        return await self._of(pool).size(pool)
+
+    async def resize(self, pool: Pool, desired: int) -> None:
+        await self._of(pool).resize(pool, desired)
+
+    def _of(self, pool: Pool) -> ToyFleet:
+        return self.broken if pool.name == "broken" else self.fleet
+
+
+async def test_what_falls_to_a_pool_that_brings_no_worker_up_goes_to_another() -> None:
+    loop = TwoPools()
+    loop.fleet.arrive(100)
+
+    await loop.run(20)
+    at_first = (loop.broken.desired, loop.fleet.desired)
+    await loop.run(100)
+    afterwards = loop.fleet.delivered
+    await loop.run(900)
+
+    assert at_first[0] >= 1
+    assert at_first[1] == 0
+    assert afterwards == 100
+    assert (loop.broken.desired, loop.fleet.desired) == (0, 0)
 
 
 @settings(deadline=None, max_examples=30)

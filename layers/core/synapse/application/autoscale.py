@@ -11,7 +11,14 @@ from synapse.domain.load import PoolLoad, spread_demand
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.routing import PoolView
-from synapse.domain.scaling import Memory, PoolState, ScalingDecision, ScalingPolicy, decide
+from synapse.domain.scaling import (
+    Memory,
+    PoolState,
+    ScalingDecision,
+    ScalingPolicy,
+    decide,
+    is_stuck,
+)
 from synapse.domain.warm import warm_workers
 from synapse.domain.worker import Worker, WorkerState
 from synapse.ports import (
@@ -77,9 +84,10 @@ class Autoscaler:
         for spec in await self.registry.models():
             views[spec.name] = await self.views(spec)
         demands = await self.source.demand(now)
-        loads = spread_demand(demands, views)
         alive = await self.workers.workers(now)
         pools = {view.pool.name: view.pool for of_model in views.values() for view in of_model}
+        stuck = [name for name, pool in pools.items() if await self._is_stuck(pool, now)]
+        loads = spread_demand(demands, views, stuck)
         decisions = []
         for name, pool in sorted(pools.items()):
             if pool.is_fixed:
@@ -113,13 +121,22 @@ class Autoscaler:
         await self._note(state, decision, size, now)
         return decision
 
+    async def _is_stuck(self, pool: Pool, now: float) -> bool:
+        memory = self._memories.get(pool.name)
+        if memory is None:
+            return False
+        return is_stuck(memory, await self._startup_s(pool), now, self.policy)
+
+    async def _startup_s(self, pool: Pool) -> float:
+        measured_s = await self.starts.startup_s(pool.name)
+        return pool.startup_s if measured_s is None else measured_s
+
     async def _state(
         self, pool: Pool, size: PoolSize, load: PoolLoad, alive: Sequence[Worker], now: float
     ) -> PoolState:
         loading = sum(
             worker.state in (WorkerState.DOWNLOADING, WorkerState.LOADING) for worker in alive
         )
-        measured_s = await self.starts.startup_s(pool.name)
         return PoolState(
             pool=pool,
             desired=size.desired,
@@ -127,7 +144,7 @@ class Autoscaler:
             starting=max(size.starting, loading),
             warm=warm_workers(pool, now),
             load=load,
-            startup_s=pool.startup_s if measured_s is None else measured_s,
+            startup_s=await self._startup_s(pool),
         )
 
     async def _note(

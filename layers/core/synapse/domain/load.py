@@ -8,7 +8,7 @@ pool, so their loads add up, each in shares of a worker.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from synapse.domain.job import SlaTier
@@ -121,12 +121,15 @@ def worker_s_per_item(view: PoolView, prompt_tokens: int, output_tokens: int) ->
 
 
 def spread_demand(
-    demands: Sequence[ModelDemand], views: Mapping[str, Sequence[PoolView]]
+    demands: Sequence[ModelDemand],
+    views: Mapping[str, Sequence[PoolView]],
+    stuck: Collection[str] = (),
 ) -> dict[str, PoolLoad]:
     """The load of each pool by name; `views` are by model, as the router sees them.
 
     What is in flight beyond the slots of the workers that are up waits too: callers on the line
-    are held there when no worker is.
+    are held there when no worker is. Pools named `stuck` bring no worker up, for all that was
+    tried: nothing new falls to them while a model has another pool.
     """
     loads: dict[str, PoolLoad] = {
         view.pool.name: PoolLoad() for of_model in views.values() for view in of_model
@@ -141,7 +144,9 @@ def spread_demand(
         for tier, tier_demand in _with_held_up(demand, views.get(demand.model, ())).items()
     ]
     for tier, demand, tier_demand in sorted(asked, key=lambda each: list(SlaTier).index(each[0])):
-        _place(tier, demand, tier_demand, views.get(demand.model, ()), loads)
+        of_model = views.get(demand.model, ())
+        able = [view for view in of_model if view.pool.name not in stuck]
+        _place(tier, demand, tier_demand, able or of_model, loads)
     return loads
 
 

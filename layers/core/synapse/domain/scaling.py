@@ -20,13 +20,15 @@ class ScalingPolicy:
 
     Needs that differ by up to `tolerance` of a worker change nothing. `stable_s` is how far back
     the highest need is looked for, `cooldown_s` the pause after a change. A worker that is on its
-    way for `patience_s` (or four of its pool's start-ups, if that is longer) holds nothing up.
+    way for `patience_s` (or four of its pool's start-ups, if that is longer) holds nothing up. A
+    pool that brings no worker up for `stuck_s` and two start-ups is given up for the time being.
     """
 
     tolerance: float = 0.1
     stable_s: float = 60.0
     cooldown_s: float = 30.0
     patience_s: float = 600.0
+    stuck_s: float = 30.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance < 0.5 or min(self.stable_s, self.cooldown_s) < 0:
@@ -56,13 +58,15 @@ class Memory:
 
     `needs` are the workers worth keeping at times of late, each less than the one before: those
     that a later one exceeds say nothing more. `starting_since` is since when some worker or other
-    has been on its way, None while none is.
+    has been on its way, `none_up_since` since when workers are wanted and none is up; None while
+    that is not so.
     """
 
     last_work_at: float
     changed_at: float
     needs: tuple[tuple[float, int], ...] = ()
     starting_since: float | None = None
+    none_up_since: float | None = None
 
     @staticmethod
     def fresh(now: float) -> Memory:
@@ -96,16 +100,28 @@ def decide(
         # The arrivals counted are those of the last while, and older than that.
         state = replace(state, load=PoolLoad())
     need = _need(state)
-    since = memory.starting_since
     memory = replace(
         memory,
         last_work_at=last_work_at,
         needs=_remembered(memory.needs, now, _keep(state, need, policy), policy.stable_s),
-        starting_since=(now if since is None else since) if state.starting else None,
+        starting_since=_since(memory.starting_since, now, state.starting > 0),
+        none_up_since=_since(memory.none_up_since, now, state.desired > 0 and state.ready == 0),
     )
     desired, reason = _decided(state, memory, now, policy, need, is_idle)
     decision = ScalingDecision(state.pool.name, desired, state.desired, need, reason)
     return decision, replace(memory, changed_at=now) if decision.is_change else memory
+
+
+def is_stuck(memory: Memory, startup_s: float, now: float, policy: ScalingPolicy) -> bool:
+    """Whether a pool brings no worker up, for all that was tried."""
+    since = memory.none_up_since
+    return since is not None and now - since > policy.stuck_s + 2 * startup_s
+
+
+def _since(before: float | None, now: float, holds: bool) -> float | None:
+    if not holds:
+        return None
+    return now if before is None else before
 
 
 def _last_work_at(state: PoolState, memory: Memory, now: float) -> float:
