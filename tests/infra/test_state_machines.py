@@ -14,10 +14,12 @@ State = dict[str, Any]
 FOLDER = ROOT / "statemachines"
 BATCHER = json.loads((FOLDER / "batcher.asl.json").read_text())
 FILE_BATCH = json.loads((FOLDER / "file_batch.asl.json").read_text())
-MACHINES = {"batcher": BATCHER, "file_batch": FILE_BATCH}
+PROFILER = json.loads((FOLDER / "profiler.asl.json").read_text())
+MACHINES = {"batcher": BATCHER, "file_batch": FILE_BATCH, "profiler": PROFILER}
 FUNCTION_OF = {
     "${GiveBackArn}": "GiveBackFunction",
     "${AdvanceBatchArn}": "AdvanceBatchFunction",
+    "${ProfileArn}": "ProfileFunction",
 }
 
 
@@ -90,8 +92,9 @@ def test_a_failure_says_what_and_why(state: State) -> None:
     assert state["Cause"]
 
 
-def test_no_failure_inside_the_map_so_that_no_batch_fails_another() -> None:
-    inner = next(state["ItemProcessor"] for _, state in states(BATCHER) if state["Type"] == "Map")
+@pytest.mark.parametrize("machine", [BATCHER, PROFILER], ids=["batcher", "profiler"])
+def test_no_failure_inside_the_map_so_that_none_fails_another(machine: dict[str, Any]) -> None:
+    inner = next(state["ItemProcessor"] for _, state in states(machine) if state["Type"] == "Map")
 
     assert not [name for name, state in states(inner) if state["Type"] == "Fail"]
 

@@ -29,6 +29,7 @@ FUNCTIONS = [
     "RunBatchFunction",
     "GiveBackFunction",
     "AdvanceBatchFunction",
+    "ProfileFunction",
     "PingFunction",
     "ScaleFunction",
 ]
@@ -38,6 +39,7 @@ LONGEST_S = {"ChatFunction": 900, "AdvanceBatchFunction": 300}
 MACHINES = {
     "Batcher": ("EXPRESS", "batcher.asl.json"),
     "FileBatcher": ("STANDARD", "file_batch.asl.json"),
+    "Profiler": ("STANDARD", "profiler.asl.json"),
 }
 QUEUES = ["HighQueue", "NormalQueue", "LowQueue"]
 # They have no resource-level permissions (docs/aws.md).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -52,29 +53,35 @@ Ask = Callable[[int], Awaitable[_Answer]]
 
 
 async def measure(
-    engine: StreamingEngine, spec: ModelSpec, pool: Pool, cell: Cell, limit_s: float
+    engine: StreamingEngine,
+    spec: ModelSpec,
+    pool: Pool,
+    cell: Cell,
+    limit_s: float,
+    most_s: float = math.inf,
 ) -> Measurement:
     """Keep `cell.in_flight` items under way until the median is known, or `limit_s` has passed.
 
     Each caller's first answer is for warming up, and after it each pauses for a moment, so that
     not all ask at the same time for ever. What is asked from then on counts, and what is answered
     makes the throughput. Beyond the limit it goes on until there are a few answers, or none are
-    to be expected.
+    to be expected, or `most_s` have passed.
     """
     ask = _asking(engine, spec, pool, cell)
-    crowd = _Crowd(cell, ask, limit_s)
+    crowd = _Crowd(cell, ask, limit_s, most_s)
     return await crowd.measured()
 
 
 class _Crowd:
     """The callers of one measurement, and the answers that they have had."""
 
-    def __init__(self, cell: Cell, ask: Ask, limit_s: float) -> None:
+    def __init__(self, cell: Cell, ask: Ask, limit_s: float, most_s: float) -> None:
         self._cell = cell
         self._ask = ask
         self._now = asyncio.get_running_loop().time
         self._began_at = self._now()
         self._limit_s = limit_s
+        self._most_s = min(most_s, limit_s + MIN_SAMPLES * ITEM_TIMEOUT_S)
         self._answers: list[_Answer] = []
         self._warm = 0
         self._full_at: float | None = None
@@ -91,7 +98,7 @@ class _Crowd:
         ]
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._limit_s + MIN_SAMPLES * ITEM_TIMEOUT_S):
+                async with asyncio.timeout(self._most_s):
                     await self._enough.wait()
         finally:
             for caller in callers:

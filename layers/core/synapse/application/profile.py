@@ -6,11 +6,12 @@ lack a profile, one measurement, and the profile of them all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from synapse.application.measure import measure
-from synapse.domain.errors import SynapseError
+from synapse.domain.errors import EngineUnavailable, SynapseError
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
@@ -55,12 +56,19 @@ class Report:
     problem: str = ""
 
 
+Wake = Callable[[ModelSpec], Awaitable[None]]
+"""Says that a worker for the model is wanted; raises nothing."""
+
 OnProgress = Callable[[Progress], None]
+
+
+async def _wake_nobody(spec: ModelSpec) -> None:
+    """Whoever is to be measured is up already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profiler:
-    """Measures workers and writes profiles."""
+    """Measures workers and writes profiles; one measurement takes `most_s` at most."""
 
     registry: Registry
     engine: StreamingEngine
@@ -68,6 +76,8 @@ class Profiler:
     place: Place
     busy: Busy
     clock: Clock
+    wake: Wake = _wake_nobody
+    most_s: float = math.inf
 
     async def targets(self, model: str = "", pool: str = "") -> Sequence[Target]:
         """What may be profiled: all, or only a model's, or a pool's.
@@ -90,6 +100,17 @@ class Profiler:
             raise ProfilingError(f"nothing is served of {what or 'any model'}: see GET /models")
         return found
 
+    async def target(self, model: str, version: str, pool: str) -> Target:
+        """The one of these names; `version` is that for which a profile is being made.
+
+        Raises:
+            ProfilingError: it is not served, or another version is by now.
+        """
+        [found] = await self.targets(model, pool)
+        if found.spec.version != version:
+            raise ProfilingError(f"model {model!r} is served in version {found.spec.version} now")
+        return found
+
     async def missing(self) -> Sequence[Target]:
         """What has no profile of its model's present version."""
         found = [
@@ -110,16 +131,20 @@ class Profiler:
         """The next measurement; None if there are enough.
 
         Raises:
-            EngineUnavailable: there is no worker.
+            EngineUnavailable: there is no worker; one has been asked for.
         """
         spec, plan = target.spec, plan_for(target.spec, target.pool)
         cell = next_cell(plan, done, budget_s)
         if cell is None:
             return None
-        placed = await self.place(spec, target.pool)
+        try:
+            placed = await self.place(spec, target.pool)
+        except EngineUnavailable:
+            await self.wake(spec)
+            raise
         was_busy = await self.busy(target.pool)
         limit = limit_s(plan, done, budget_s)
-        measured = await measure(self.engine, spec, placed, cell, limit)
+        measured = await measure(self.engine, spec, placed, cell, limit, self.most_s)
         # Who came and went in between is not seen, and shows as spread.
         is_busy = was_busy + await self.busy(target.pool) > 0
         return replace(measured, was_idle=not is_busy)
