@@ -13,7 +13,7 @@ from tests.integration.model_cache.faulty_link import FaultyLink, publish_model,
 
 # Quick to give up, for tests in which that is what happens.
 TRANSFER = TransferConfig(
-    connections=4, attempts=4, stall_timeout_s=0.5, base_delay_s=0.01, max_delay_s=0.05
+    connections=4, attempts=4, stall_timeout_s=2.0, base_delay_s=0.01, max_delay_s=0.05
 )
 
 

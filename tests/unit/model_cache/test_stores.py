@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
-from synapse_worker.cache.config import CacheConfig, TransferConfig
-from synapse_worker.cache.eviction import Held
+from synapse_worker.cache.config import TransferConfig
 from synapse_worker.cache.folder_store import FolderStore
 from synapse_worker.cache.http_store import HttpStore
-from synapse_worker.cache.model_cache import ModelCache
 from synapse_worker.cache.s3_store import S3Store, split_address
 from synapse_worker.cache.stores import open_store
 from synapse_worker.errors import WorkerError
@@ -66,26 +63,3 @@ def test_waits_double_up_to_a_ceiling_with_full_jitter(monkeypatch: pytest.Monke
     assert [config.delay_s(failures) for failures in (1, 2, 3, 4, 90)] == [1, 2, 4, 5, 5]
     monkeypatch.setattr("random.random", lambda: 0.5)
     assert config.delay_s(2) == 1
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> ModelCache:
-    return ModelCache(CacheConfig(str(tmp_path), tmp_path / "cache", memory_budget_bytes=100))
-
-
-def test_of_what_is_loaded_the_least_recently_used_goes(cache: ModelCache) -> None:
-    loaded = [Held("a", 40, last_used_at=2), Held("b", 40, last_used_at=1, in_use=True)]
-
-    assert cache.unload_plan(20, loaded) == []
-    assert cache.unload_plan(60, loaded) == ["a"]
-
-
-def test_a_model_that_cannot_fit_into_memory_is_refused(cache: ModelCache) -> None:
-    with pytest.raises(WorkerError, match="memory"):
-        cache.unload_plan(60, [Held("a", 60, last_used_at=1, pinned=True)])
-
-
-def test_without_a_budget_everything_fits(tmp_path: Path) -> None:
-    cache = ModelCache(CacheConfig(str(tmp_path), tmp_path / "cache"))
-
-    assert cache.unload_plan(1 << 50, [Held("a", 1 << 50, last_used_at=1)]) == []

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import TypeVar
 from synapse_worker.cache import residency, room
 from synapse_worker.cache.config import CacheConfig
 from synapse_worker.cache.entries import CachedModel, CacheLevel, Progress, ProgressListener
-from synapse_worker.cache.eviction import Held, room_for
 from synapse_worker.cache.fetch import Fetch, latest_version, unreachable
 from synapse_worker.cache.leases import Lease
 from synapse_worker.cache.manifest import checked_name
@@ -111,24 +110,6 @@ class ModelCache:
         To be called now and then; returns the bytes freed.
         """
         return await self._in_thread(room.sweep, self._shelf, self._config, time.time())
-
-    def unload_plan(self, needed_bytes: int, loaded: Sequence[Held]) -> list[str]:
-        """The keys of loaded models to unload, in this order, before `needed_bytes` are loaded.
-
-        Raises:
-            WorkerError: it would not fit even then; nothing should be unloaded.
-        """
-        if self._config.memory_budget_bytes is None:
-            return []
-        plan = room_for(needed_bytes, loaded, self._config.memory_budget_bytes)
-        if not plan.fits:
-            raise WorkerError(
-                f"{needed_bytes / room.MIB:,.0f} MiB of memory are needed and "
-                f"{plan.short_bytes / room.MIB:,.0f} MiB are missing besides what is in use or "
-                "pinned",
-                "Unload a model or raise the memory budget",
-            )
-        return [each.key for each in plan.evict]
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: object) -> Result:
         loop = asyncio.get_running_loop()
