@@ -186,6 +186,18 @@ async def test_the_wait_behind_others_comes_on_top_of_the_start() -> None:
     assert (await world.accepted()).estimated_wait_s == 22.0
 
 
+async def test_the_queue_drains_as_fast_as_all_workers_that_are_up_work() -> None:
+    world = ColdWorld(a_fleet_pool(), a_fleet_pool("gpu", slots={"echo": 24}))
+    await world.registry.record_service(a_rate(2.0), world.clock())
+    await world.workers.beat(a_worker("w-1"))
+    await world.workers.beat(a_worker("w-2", pool="gpu"))
+    for _ in range(8):
+        await world.accepted()
+
+    # 8 ahead, two seconds each, in 8 + 24 slots.
+    assert (await world.accepted()).estimated_wait_s == 0.5
+
+
 async def test_a_job_that_was_sent_again_under_its_key_arrives_once() -> None:
     world = ColdWorld()
     command = SubmitJob(

@@ -91,6 +91,19 @@ class ColdStarts:
             logger.warning("workers not read: %s", error.message)
             return None
 
+    async def slots_up(self, spec: ModelSpec) -> int:
+        """How many items of the model all workers that are up take at once; 0 if none is.
+
+        Raises:
+            Unavailable: the workers could not be read.
+        """
+        slots = 0
+        for pool in await self.registry.pools(spec.name):
+            crew = await self.roster.crew(spec.name, pool.name)
+            up = 1 if pool.is_fixed else len(crew.ready)
+            slots += up * pool.slots_of(spec)
+        return slots
+
     async def of_job(self, job: Job) -> ColdStart | None:
         """What an open job has to wait for a worker; None if it need not."""
         spec = None if job.state.is_final else await self.registry.model(job.model)

@@ -155,12 +155,13 @@ class Submitter:
         try:
             depth = await self.queue.depth(spec.name)
             rate = await self.registry.service_rate(spec.name, self.clock())
+            slots = await self.cold_starts.slots_up(spec) if self.cold_starts else 0
         except Unavailable:
             # The job is accepted and will run: that its wait cannot be told is no refusal.
             return Accepted(job, 1, start_s, cold is not None)
         ahead = {**depth, job.priority: max(0, depth.get(job.priority, 0) - 1)}
         position = queue_position(ahead, job.priority)
-        wait_s = estimated_wait_s(position, rate, spec.slots)
+        wait_s = estimated_wait_s(position, rate, slots or spec.slots)
         if start_s is not None:
             wait_s = start_s + (wait_s or 0.0)
         return Accepted(job, position, wait_s, cold is not None)
