@@ -94,6 +94,20 @@ async def test_a_worker_that_refuses_an_input_is_well() -> None:
     assert world.breaker("w-1").state(0.0) is BreakerState.CLOSED
 
 
+async def test_a_worker_that_refuses_everything_is_in_doubt() -> None:
+    world = ToyFleetWorld()
+    await world.up("w-1", "w-2")
+    world.engine.mode["w-1"] = "doubtful"
+
+    for _ in range(3):
+        assert isinstance(await world.ask("w-1"), InvalidInput)
+
+    # Others are asked first; but where there are none, it may be the inputs after all.
+    place = world.fleet.placement.place
+    assert {(await place(ECHO, world.pools[0])).worker for _ in range(5)} == {"w-2"}
+    assert (await place(ECHO, world.pools[0], "", {"w-2"})).worker == "w-1"
+
+
 async def test_a_stream_that_breaks_off_counts_against_its_worker() -> None:
     world = ToyFleetWorld()
     world.engine.mode["w-1"] = "lost"
@@ -127,7 +141,7 @@ async def test_a_worker_that_is_ten_times_as_slow_as_usual_opens_its_breaker() -
         await world.ask("w-1")
 
     assert world.breaker("w-1").state(world.tick.now) is BreakerState.OPEN
-    assert world.breaker("w-1").is_slow
+    assert world.breaker("w-1").is_mild
     assert world.breaker("w-2").state(world.tick.now) is BreakerState.CLOSED
     assert world.fleet.vitals.pool("echo", "cpu").breaker.lets_through(world.tick.now)
 
@@ -212,7 +226,7 @@ async def test_calls_of_a_hung_worker_are_broken_off_once_there_were_enough() ->
 
     assert [type(outcome) for outcome in outcomes] == [EngineLost] * 5
     assert world.breaker("w-1").state(world.tick.now) is BreakerState.OPEN
-    assert not world.breaker("w-1").is_slow
+    assert not world.breaker("w-1").is_mild
     assert world.engine.running["w-1"] == 0
 
 

@@ -147,7 +147,7 @@ async def test_a_worker_that_is_only_slow_is_better_than_none() -> None:
     await world.up("w-1", "w-2")
     breaker = world.fleet.vitals.breaker("echo", "cpu", "w-1")
     for _ in range(3):
-        breaker.failed(breaker.began(0.0), 0.0, slow=True)
+        breaker.failed(breaker.began(0.0), 0.0, mild=True)
 
     assert {await placed(world) for _ in range(6)} == {"w-2"}
     assert await placed(world, avoid=("w-2",)) == "w-1"

@@ -33,9 +33,10 @@ LLM = a_chat_model("llm")
 class ToyWorkers(StreamingEngine):
     """An engine for many workers, by id: each answers after its `delay_s`, or as `mode` says.
 
-    Time passes on `tick` alone: nothing sleeps. Modes: `refusing` (this very input), `away`
-    (cannot be reached), `lost` (goes down with the call), `broken` (answers what cannot be read),
-    `hung` (never answers), `stuck` (hangs after the first part).
+    Time passes on `tick` alone: nothing sleeps. Modes: `refusing` (this very input), `doubtful`
+    (likewise, but names nothing of it), `away` (cannot be reached), `lost` (goes down with the
+    call), `broken` (answers what cannot be read), `hung` (never answers), `stuck` (hangs after the
+    first part).
     """
 
     mode: dict[str, str] = field(default_factory=dict)
@@ -80,7 +81,9 @@ class ToyWorkers(StreamingEngine):
             # It may have gone down meanwhile.
             mode = self.mode.get(pool.worker, "")
             if mode == "refusing":
-                raise InvalidInput("it is not to the model's taste")
+                raise InvalidInput("it is too hot", param="temperature")
+            if mode == "doubtful":
+                raise InvalidInput("CUDA error: an illegal memory access was encountered")
             if mode == "away":
                 raise EngineUnavailable("it cannot be reached")
             if mode == "lost":

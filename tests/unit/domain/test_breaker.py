@@ -134,12 +134,12 @@ def test_a_trial_that_is_never_heard_of_again_makes_way_in_the_end() -> None:
 def test_only_lateness_is_told_apart_from_failing() -> None:
     slow, mixed = Breaker(POLICY), Breaker(POLICY)
     for late in (True, True, True):
-        slow.failed(slow.began(0.0), 0.0, slow=late)
+        slow.failed(slow.began(0.0), 0.0, mild=late)
     for late in (True, False, True):
-        mixed.failed(mixed.began(0.0), 0.0, slow=late)
+        mixed.failed(mixed.began(0.0), 0.0, mild=late)
 
-    assert slow.is_slow
-    assert not mixed.is_slow
+    assert slow.is_mild
+    assert not mixed.is_mild
 
 
 class BreakerMachine(RuleBasedStateMachine):
@@ -173,7 +173,7 @@ class BreakerMachine(RuleBasedStateMachine):
         elif how == "dropped":
             self.breaker.dropped(ticket)
         else:
-            self.breaker.failed(ticket, self.now, slow=how == "late")
+            self.breaker.failed(ticket, self.now, mild=how == "late")
         after = self.breaker.state(self.now)
         # Only what goes well on trial closes it, only what fails opens it.
         assert after is before or (how == "well" and ticket.is_trial) or how in ("failed", "late")

@@ -390,6 +390,16 @@ def test_a_few_calls_of_the_last_minute_weigh_less_than_the_profile_and_many_mor
     assert _ms(only(Need(SILVER), view)) == 10.0
 
 
+def test_one_outlier_among_few_calls_closes_no_pool() -> None:
+    def fits(count: int, p95: float) -> bool:
+        live = Live(whole=Quantiles(count, 1.0, p95, 15.0))
+        return only(Need(SILVER), a_view(ms=20.0, live=live)).fits
+
+    assert fits(1, 15.0)
+    assert fits(40, 1.1)
+    assert not fits(256, 1.1)
+
+
 def test_live_times_count_by_size_not_as_they_are() -> None:
     """Ten times as long an answer as those of the last minute takes ten times as long."""
     live = Live(whole=Quantiles(50, 2.0, 2.0, 2.0))

@@ -193,6 +193,9 @@ class Call:
             self._vitals.breaker.failed(self._pool_ticket, now)
         elif self.times_late or isinstance(error, EngineTimeout):
             self._dropped()
+        elif error is not None and error.param is None and type(error) is InvalidInput:
+            # Nothing of the input is to blame by name: it may be the worker.
+            self._in_doubt(now)
         elif error is not None:
             self._went_well(now)
         elif self._is_whole or self._first_at is not None:
@@ -218,8 +221,11 @@ class Call:
         if judged_s < limit_s:
             self._went_well(now)
         else:
-            self.breaker.failed(self._ticket, now, slow=True)
-            self._vitals.breaker.dropped(self._pool_ticket)
+            self._in_doubt(now)
+
+    def _in_doubt(self, now: float) -> None:
+        self.breaker.failed(self._ticket, now, mild=True)
+        self._vitals.breaker.dropped(self._pool_ticket)
 
     def _went_well(self, now: float) -> None:
         self.breaker.succeeded(self._ticket, now)

@@ -15,8 +15,8 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.worker import Worker
 
-WELL, ON_TRIAL, TOO_SLOW = range(3)
-"""Ranks of workers: one on trial or too slow is asked only where nobody who is well is left."""
+WELL, ON_TRIAL, DOUBTFUL = range(3)
+"""Ranks of workers: one on trial or in doubt is asked only where nobody who is well is left."""
 
 NEVER_BUSY_SHARE = 4
 """A worker with a quarter of its slots taken is not too busy for those who know it."""
@@ -109,8 +109,8 @@ def rank_of(breaker: Breaker, now: float) -> int | None:
         return WELL
     if breaker.lets_through(now):
         return ON_TRIAL
-    # A late answer is better than none.
-    return TOO_SLOW if breaker.is_slow else None
+    # A late answer is better than none, and who refuses may be right.
+    return DOUBTFUL if breaker.is_mild else None
 
 
 def _nobody(pool: Pool, starting: int) -> str:

@@ -65,7 +65,7 @@ class Breaker:
         "_policy",
         "_trial_until",
         "failures_in_a_row",
-        "is_slow",
+        "is_mild",
     )
 
     def __init__(self, policy: BreakerPolicy | None = None) -> None:
@@ -77,8 +77,8 @@ class Breaker:
         self._closed_at = float("-inf")
         self._trial_until = float("-inf")
         self.failures_in_a_row = 0
-        self.is_slow = False
-        """Whether all that it failed in of late was time: its answers came, but much too late."""
+        self.is_mild = False
+        """Whether there was an answer each time: much too late, or a refusal without a reason."""
 
     def state(self, now: float) -> BreakerState:
         """Where it stands."""
@@ -115,11 +115,11 @@ class Breaker:
             self._close(now)
         self._last.append((now, True))
 
-    def failed(self, ticket: Ticket, now: float, *, slow: bool = False) -> None:
-        """The call failed; `slow` if it did answer, but much too late."""
+    def failed(self, ticket: Ticket, now: float, *, mild: bool = False) -> None:
+        """The call failed; `mild` if there was an answer, though not what one hopes for."""
         if ticket.openings != self._openings:
             return
-        self.is_slow = slow and (self.is_slow or self.failures_in_a_row == 0)
+        self.is_mild = mild and (self.is_mild or self.failures_in_a_row == 0)
         self.failures_in_a_row += 1
         self._last.append((now, False))
         if self._opened_at is not None or self._is_enough(now):
@@ -152,5 +152,5 @@ class Breaker:
         self._opened_at = None
         self._closed_at = now
         self._trial_until = float("-inf")
-        self.is_slow = False
+        self.is_mild = False
         self._last.clear()

@@ -20,6 +20,10 @@ PROFILE_WEIGHT = 20
 UNKNOWN_SPREAD = 2.0
 """p99 ÷ mean where only the mean was measured."""
 
+TELLS_P99 = 100
+TELLS_P95 = 20
+"""Of fewer calls the quantile is just the worst of them: one outlier would say it all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -95,8 +99,15 @@ def slot_ms(seconds_per_item: float | None) -> float | None:
 def _p99_ms(expected_ms: float, live: Quantiles | None, spread: float | None) -> float | None:
     """What was seen lately and what the profile says, weighed; None if there is neither."""
     if spread is None:
-        return None if live is None else expected_ms * live.p99
+        return None if live is None else expected_ms * _tail(live, UNKNOWN_SPREAD)
     if live is None:
         return expected_ms * spread
-    weighed = live.count * live.p99 + PROFILE_WEIGHT * spread
+    weighed = live.count * _tail(live, spread) + PROFILE_WEIGHT * spread
     return expected_ms * weighed / (live.count + PROFILE_WEIGHT)
+
+
+def _tail(live: Quantiles, spread: float) -> float:
+    """The 99th percentile, as far as so many calls tell of it."""
+    if live.count >= TELLS_P99:
+        return live.p99
+    return live.p95 if live.count >= TELLS_P95 else live.p50 * spread
