@@ -214,6 +214,21 @@ async def test_what_is_in_the_page_cache_is_measured(config: CacheConfig, size: 
     assert await cache.level("one") is CacheLevel.DRAM_CACHED
 
 
+def test_of_a_large_file_that_is_half_in_the_page_cache_half_is_found(tmp_path: Path) -> None:
+    size = 96 << 20  # more than is looked at page by page
+    (tmp_path / "large.bin").write_bytes(bytes(size))
+    descriptor = os.open(tmp_path / "large.bin", os.O_RDONLY)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, size // 2, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+
+    share = resident_share(tmp_path)
+
+    if share == 1.0:
+        pytest.skip("this file system keeps its pages: it lies in memory itself")
+    assert share == pytest.approx(0.5, abs=0.05)
+
+
 async def test_what_is_told_of_a_model(config: CacheConfig, size: int) -> None:
     told: list[Progress] = []
     cache = ModelCache(config)
