@@ -125,7 +125,7 @@ class UseCases:
             abort=self._abort,
             metrics=metrics,
             health=parts.health.look,
-            fleet=FleetView(parts.fleet, records.registry, parts.local),
+            fleet=FleetView(parts.fleet, records.registry, parts.local, parts.autoscaler.decisions),
         )
 
     async def refill(self) -> None:

@@ -14,6 +14,7 @@ from synapse.api.resolver import Api
 from synapse.api.services import Services
 from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
+from synapse.application.fleet_view import FleetView
 from synapse.application.uploads import Uploads
 from synapse.domain.admission import Load
 from synapse.domain.file import StoredFile
@@ -65,6 +66,7 @@ def api_of(world: World) -> Api:
             max_wait_s=1.0,
             abort=world.runner.abort,
             metrics=metrics,
+            fleet=FleetView(world.fleet, world.registry),
         )
     )
 

@@ -13,10 +13,13 @@ import pytest
 from synapse.api.admin import add_admin_routes
 from synapse.api.resolver import Api
 from synapse.api.services import Services
+from synapse.application.autoscale import PoolStanding
 from synapse.application.fleet_view import FleetView
 from synapse.domain.errors import Unavailable
+from synapse.domain.load import PoolLoad
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
+from synapse.domain.scaling import ScalingDecision
 from synapse.ports import PoolSize
 from tests.unit.api.calls import Answered, call
 from tests.unit.application.toy_workers import ToyFleetWorld
@@ -24,6 +27,16 @@ from tests.unit.application.toy_workers import ToyFleetWorld
 DEAR = Pool("dear", "gpu", price_per_hour_usd=9.0, min_workers=0, max_workers=4)
 CHEAP = Pool("cheap", "cpu", price_per_hour_usd=0.36, min_workers=0, max_workers=4)
 FIXED = Pool("own", "cpu", endpoint="10.0.0.1:8001")
+
+
+STANDING = PoolStanding(
+    CHEAP,
+    PoolSize(desired=2, ready=2, starting=0),
+    warm=1,
+    load=PoolLoad(),
+    decision=ScalingDecision("cheap", desired=3, was=2, need=2.4, reason="2.4 workers of work"),
+    decided_at=1_700_000_000.0,
+)
 
 
 @dataclass
@@ -54,7 +67,8 @@ async def fleet_of_two() -> ToyFleetWorld:
 async def get(world: ToyFleetWorld, path: str) -> Answered:
     api = Api()
     sizes = Sizes({"cheap": PoolSize(desired=3, ready=2, starting=1)})
-    services = SimpleNamespace(fleet=FleetView(world.fleet, world.registry, sizes))
+    view = FleetView(world.fleet, world.registry, sizes, lambda: [STANDING])
+    services = SimpleNamespace(fleet=view)
     add_admin_routes(api, cast(Services, services))
     parts = urlsplit(path)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -160,6 +174,14 @@ async def test_pools_are_told_with_their_sizes_models_and_profiles() -> None:
 
     cheap, dear, own = answer.json["data"]
     assert [cheap[key] for key in ("desired", "ready", "starting")] == [3, 2, 1]
+    assert cheap["scaling"] == {
+        "desired": 3,
+        "need": 2.4,
+        "warm": 1,
+        "reason": "2.4 workers of work",
+        "decided_at": 1_700_000_000.0,
+    }
+    assert (dear["scaling"], own["scaling"]) == (None, None)
     assert [dear[key] for key in ("name", "desired", "max_workers")] == ["dear", None, 4]
     assert (own["is_fixed"], own["desired"]) == (True, None)
     echo = next(model for model in cheap["models"] if model["model"] == "echo")

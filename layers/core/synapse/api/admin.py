@@ -15,6 +15,7 @@ from synapse.api.admin_schemas import (
     PoolModelBody,
     ProfileBody,
     RouteBody,
+    ScalingBody,
     WorkerDetail,
     WorkerList,
     WorkerModelBody,
@@ -23,8 +24,8 @@ from synapse.api.resolver import Api, Reply
 from synapse.api.responses import errors, json_response
 from synapse.api.schemas import TierName
 from synapse.api.services import Services
-from synapse.application.fleet_view import FleetView, ModelInPool, PoolReport, WorkerView
-from synapse.domain.errors import Unavailable
+from synapse.application.autoscale import PoolStanding
+from synapse.application.fleet_view import ModelInPool, PoolReport, WorkerView
 from synapse.domain.job import SlaTier
 from synapse.domain.latency import Quantiles
 from synapse.domain.routing import TIER_P99_MS, Candidate, Decision, Need
@@ -56,7 +57,7 @@ def add_admin_routes(api: Api, services: Services) -> None:
         items: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 1,
     ) -> Reply:
         need = Need(SlaTier(tier), items, prompt_tokens, output_tokens, deadline)
-        spec, need, decision = await _fleet(services).route(model, need)
+        spec, need, decision = await services.fleet.route(model, need)
         return Reply(_route(spec.name, need, decision))
 
     @api.handles(
@@ -67,7 +68,7 @@ def add_admin_routes(api: Api, services: Services) -> None:
         responses={200: json_response("The workers, by pool and id", WorkerList), **errors(503)},
     )
     async def workers() -> Reply:
-        return Reply(WorkerList(data=[_worker(view) for view in await _fleet(services).workers()]))
+        return Reply(WorkerList(data=[_worker(view) for view in await services.fleet.workers()]))
 
     @api.handles(
         "GET",
@@ -77,13 +78,7 @@ def add_admin_routes(api: Api, services: Services) -> None:
         responses={200: json_response("The pools, by name", PoolList), **errors(503)},
     )
     async def pools() -> Reply:
-        return Reply(PoolList(data=[_pool(report) for report in await _fleet(services).pools()]))
-
-
-def _fleet(services: Services) -> FleetView:
-    if services.fleet is None:
-        raise Unavailable("this function does not look after the fleet")
-    return services.fleet
+        return Reply(PoolList(data=[_pool(report) for report in await services.fleet.pools()]))
 
 
 def _route(model: str, need: Need, decision: Decision) -> RouteBody:
@@ -153,7 +148,21 @@ def _pool(report: PoolReport) -> PoolBody:
         desired=size and size.desired,
         ready=size and size.ready,
         starting=size and size.starting,
+        scaling=_scaling(report.standing),
         models=[_model(model) for model in report.models],
+    )
+
+
+def _scaling(standing: PoolStanding | None) -> ScalingBody | None:
+    if standing is None:
+        return None
+    decision = standing.decision
+    return ScalingBody(
+        desired=decision.desired,
+        need=decision.need,
+        warm=standing.warm,
+        reason=decision.reason,
+        decided_at=standing.decided_at,
     )
 
 

@@ -124,6 +124,16 @@ class PoolModelBody(BaseModel):
     profile: ProfileBody | None
 
 
+class ScalingBody(BaseModel):
+    """What the autoscaler decided at its last round, and why."""
+
+    desired: int
+    need: float = Field(description="What the load comes to, in fractions of a worker.")
+    warm: int = Field(description="Workers that are to be up, work or no work.")
+    reason: str
+    decided_at: float
+
+
 class PoolBody(BaseModel):
     """A pool; sizes are null where nobody here decides them."""
 
@@ -138,6 +148,7 @@ class PoolBody(BaseModel):
     desired: int | None
     ready: int | None
     starting: int | None
+    scaling: ScalingBody | None = Field(description="Null where another process decides.")
     models: list[PoolModelBody]
 
 

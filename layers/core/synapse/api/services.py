@@ -43,6 +43,6 @@ class Services:
     max_wait_s: float
     abort: Callable[[JobId], None]
     metrics: Callable[[], Awaitable[str]]
+    fleet: FleetView
     max_direct_s: float = 600.0
     health: Callable[[], Awaitable[Health]] | None = None
-    fleet: FleetView | None = None

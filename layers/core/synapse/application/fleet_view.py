@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from synapse.application.autoscale import PoolStanding
 from synapse.application.checks import served_model
 from synapse.application.fleet import Fleet
 from synapse.domain.breaker import BreakerState
@@ -38,20 +39,29 @@ class ModelInPool:
 
 @dataclass(frozen=True, slots=True)
 class PoolReport:
-    """A pool with its size (None where nobody here decides it) and its models."""
+    """A pool with its size, what the autoscaler decided of it, and its models.
+
+    None where nobody here decides its size, or knows what was decided.
+    """
 
     pool: Pool
     size: PoolSize | None
+    standing: PoolStanding | None
     models: Sequence[ModelInPool]
 
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """The use cases behind `/api/admin`; `capacity` is None where no pool can be sized."""
+    """The use cases behind `/api/admin`.
+
+    `capacity` is None where no pool can be sized; `decisions` are the autoscaler's, if it runs in
+    this process.
+    """
 
     fleet: Fleet
     registry: Registry
     capacity: Capacity | None = None
+    decisions: Callable[[], Sequence[PoolStanding]] = tuple
 
     async def route(self, model: str, need: Need) -> tuple[ModelSpec, Need, Decision]:
         """Where such a request would go now, and why; nothing is sent.
@@ -62,14 +72,7 @@ class FleetView:
         """
         spec = await served_model(self.registry, model)
         if spec.task is Task.GENERATE:
-            need = Need(
-                need.tier,
-                need.items,
-                need.prompt_tokens,
-                need.output_tokens,
-                need.deadline_s,
-                first_token_only=True,
-            )
+            need = replace(need, first_token_only=True)
         return spec, need, await self.fleet.routing.decide(spec, need)
 
     async def workers(self) -> list[WorkerView]:
@@ -92,8 +95,11 @@ class FleetView:
             for view in await self.fleet.routing.views(spec):
                 pools[view.pool.name] = view.pool
                 models.setdefault(view.pool.name, []).append(self._model(spec, view))
+        standings = {standing.pool.name: standing for standing in self.decisions()}
         return [
-            PoolReport(pools[name], await self._size(pools[name]), models[name])
+            PoolReport(
+                pools[name], await self._size(pools[name]), standings.get(name), models[name]
+            )
             for name in sorted(pools)
         ]
 
