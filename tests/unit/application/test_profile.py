@@ -62,11 +62,43 @@ class World:
         return self.busy_items
 
 
-async def test_what_has_no_profile_of_its_version_is_missing() -> None:
+async def test_a_profile_of_another_version_or_pool_is_none() -> None:
     stale = replace(KNOWN, pool="slow", version="0")
-    missing = await World(KNOWN, stale).profiler.missing()
+    found = await World(KNOWN, stale).profiler.targets()
 
-    assert [(each.spec.name, each.pool.name) for each in missing] == [("echo", "slow")]
+    assert [(each.pool.name, each.known) for each in found] == [("fast", KNOWN), ("slow", None)]
+
+
+async def test_a_target_is_found_by_its_names_in_the_version_that_is_served() -> None:
+    profiler = World(KNOWN).profiler
+
+    assert await profiler.target("echo", "1", "fast") == Target(MODEL, FAST, KNOWN)
+    with pytest.raises(ProfilingError, match="served in version 1 now"):
+        await profiler.target("echo", "0", "fast")
+
+
+def test_where_no_worker_is_up_one_is_asked_for() -> None:
+    world, woken = World(), list[str]()
+    world.worker = ""
+
+    async def wake(spec: ModelSpec) -> None:
+        woken.append(spec.name)
+
+    profiler = replace(world.profiler, wake=wake)
+    with pytest.raises(EngineUnavailable):
+        in_virtual_time(profiler.measure_next(Target(MODEL, FAST), []))
+
+    assert woken == ["echo"]
+
+
+def test_a_measurement_takes_no_longer_than_it_may() -> None:
+    world = World()
+    profiler = replace(world.profiler, engine=TimedEngine(item_s=20.0), most_s=45.0)
+    found = in_virtual_time(profiler.measure_next(Target(MODEL, FAST), [], budget_s=30.0))
+
+    assert found is not None
+    assert found.took_s == pytest.approx(45.0)
+    assert len(found.total_ms) == 0
 
 
 async def test_targets_are_all_or_those_asked_for_with_the_profile_known() -> None:

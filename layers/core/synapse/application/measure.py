@@ -86,8 +86,7 @@ class _Crowd:
         self._warm = 0
         self._full_at: float | None = None
         self._answered = 0
-        self._counted_from = 0.0
-        self._rate = 0.0
+        self._first_at = self._last_at = 0.0
         self._failed = 0
         self._look_at = max(STABLE_SAMPLES, 2 * cell.in_flight)
         self._enough = asyncio.Event()
@@ -143,8 +142,9 @@ class _Crowd:
     def _note(self, began_at: float, answer: _Answer) -> None:
         if self._enough.is_set() or self._full_at is None:
             return
+        self._last_at = self._now()
         if self._answered == 0:
-            self._counted_from = self._now()
+            self._first_at = self._last_at
         self._answered += 1
         if began_at < self._full_at:
             return
@@ -161,10 +161,11 @@ class _Crowd:
             self._look_at = count * 5 // 4 + 1
             if so_far_s >= LEAST_S and is_stable([each.total_ms for each in self._answers]):
                 self._enough.set()
-        if self._enough.is_set():
-            # From answer to answer, or a window that ends with one would hold one too many.
-            counted_s = max(1e-9, self._now() - self._counted_from)
-            self._rate = (self._answered - 1) / counted_s
+
+    def _rate(self) -> float:
+        """From answer to answer: a window that begins or ends anywhere holds one too many."""
+        counted_s = self._last_at - self._first_at
+        return (self._answered - 1) / counted_s if counted_s > 0 else 0.0
 
     def _measurement(self) -> Measurement:
         answers, firsts = self._answers, [each.first_ms for each in self._answers]
@@ -174,7 +175,7 @@ class _Crowd:
             output_tokens=median(each.output_tokens for each in answers) if answers else 0,
             total_ms=tuple(each.total_ms for each in answers),
             first_ms=tuple(first for first in firsts if first is not None),
-            items_per_s=self._rate,
+            items_per_s=self._rate(),
             took_s=self._now() - self._began_at,
             failed=self._failed,
         )

@@ -31,7 +31,7 @@ Busy = Callable[[Pool], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model on a pool; `known` is the profile of its version, where there is one."""
+    """A model on a pool; `known` is the profile of its present version, None if it lacks one."""
 
     spec: ModelSpec
     pool: Pool
@@ -87,8 +87,11 @@ class Profiler:
             Unavailable: the profiles cannot be read.
         """
         specs = [spec for spec in await self.registry.models() if model in ("", spec.name)]
+        known = {
+            (each.model, each.version, each.pool): each for each in await self.store.profiles()
+        }
         found = [
-            Target(spec, each, await self.store.profile(spec.name, spec.version, each.name))
+            Target(spec, each, known.get((spec.name, spec.version, each.name)))
             for spec in specs
             for each in await self.registry.pools(spec.name)
             if pool in ("", each.name)
@@ -110,20 +113,6 @@ class Profiler:
         if found.spec.version != version:
             raise ProfilingError(f"model {model!r} is served in version {found.spec.version} now")
         return found
-
-    async def missing(self) -> Sequence[Target]:
-        """What has no profile of its model's present version."""
-        found = [
-            Target(spec, pool)
-            for spec in await self.registry.models()
-            for pool in await self.registry.pools(spec.name)
-        ]
-        known = {(each.model, each.version, each.pool) for each in await self.store.profiles()}
-        return [
-            each
-            for each in found
-            if (each.spec.name, each.spec.version, each.pool.name) not in known
-        ]
 
     async def measure_next(
         self, target: Target, done: Sequence[Measurement], budget_s: float = BUDGET_S
