@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import batches, downloads, embeddings, engine_ratio, noop, streaming
+from bench import batches, downloads, embeddings, engine_ratio, noop, streaming, switching
 from bench.server import resident_mib, server
 from synapse_server.cli import MODELS
 
@@ -20,7 +20,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
     parser.add_argument(
         "--only",
-        choices=["engine", "stream", "embeddings", "noop", "batches", "downloads", "start"],
+        choices=[
+            "engine",
+            "stream",
+            "embeddings",
+            "noop",
+            "batches",
+            "downloads",
+            "switch",
+            "start",
+        ],
         help="one part",
     )
     arguments = parser.parse_args()
@@ -37,6 +46,8 @@ def main() -> None:
         _batches()
     if arguments.only in (None, "downloads"):
         _downloads(arguments.rounds)
+    if arguments.only in (None, "switch"):
+        _switch(arguments.rounds)
     if arguments.only in (None, "start"):
         _start()
 
@@ -145,6 +156,18 @@ def _downloads(rounds: int) -> None:
             f"| {row.single / downloads.MB:.0f} |"
         )
     print(f"\nSHA-256 on one core, in memory: {found.sha256 / downloads.MB:,.0f} MB/s\n")
+
+
+def _switch(rounds: int) -> None:
+    print("Models of a running worker, seconds (medians); a switch unloads another one first")
+    print("| model | load | unload | switch | memory |")
+    print("| --- | --- | --- | --- | --- |")
+    for row in switching.measure(rounds):
+        print(
+            f"| {row.model} | {row.load_s:.2f} | {row.unload_s:.2f} | {row.switch_s:.2f} "
+            f"| {row.memory_mib:,.0f} MiB |"
+        )
+    print()
 
 
 def _start() -> None:

@@ -190,7 +190,9 @@ class Supervisor:
             await asyncio.sleep(READY_POLL_S)
 
     async def _http(self, path: str) -> int | None:
-        return await http_status(self._config.host, self._ports.http, path, HEALTH_TIMEOUT_S)
+        # Patience with one question must leave time to see that Triton hangs.
+        timeout_s = min(HEALTH_TIMEOUT_S, self._config.hang_timeout_s / 2)
+        return await http_status(self._config.host, self._ports.http, path, timeout_s)
 
     async def _watch(self) -> None:
         """Restart Triton whenever it dies, until the restart budget is spent."""

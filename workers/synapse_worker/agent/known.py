@@ -71,4 +71,4 @@ class Known:
 
 def names(models: Iterable[Known]) -> str:
     """For a sentence."""
-    return ", ".join(model.name for model in models) or "nothing"
+    return ", ".join(model.name for model in models)

@@ -175,6 +175,6 @@ def _no_room(
     staying = names(present[each.key] for each in held if not each.is_free_to_go)
     return NoRoom(
         f"There is no room for {known.name}: it takes {needed_bytes / MIB:.0f} of "
-        f"{limit_bytes / MIB:.0f} MiB, and {staying} cannot go",
+        f"{limit_bytes / MIB:.0f} MiB" + (f", and {staying} cannot go" if staying else ""),
         "Unload something, or raise the memory budget",
     )
