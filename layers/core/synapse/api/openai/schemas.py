@@ -103,7 +103,7 @@ class GenerationRequest(Request):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = Field(
-        default=None, description="A hint that is not needed: equal beginnings are found."
+        default=None, description="Requests with the same key go to the same worker if they can."
     )
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
     service_tier: Literal["auto", "default", "flex", "priority"] | None = Field(
