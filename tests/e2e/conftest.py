@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e import sam
 from tests.e2e.emulator import Emulator, emulator
-from tests.e2e.stack import FUNCTIONS, Stack
+from tests.e2e.stack import FLEET, FUNCTIONS, STACK, Stack, logical_id
 from tests.e2e.worker import Worker, worker
 
 
@@ -41,10 +41,35 @@ def stack(aws: Emulator, triton: Worker, built: Path) -> Iterator[Stack]:
         "EngineUrl": triton.grpc_address,
         "EngineAccelerator": "cpu",
     }
-    sam.deploy(built, aws.url, parameters)
+    sam.deploy(built, aws.url, STACK, parameters)
     deployed = Stack(aws)
     deployed.complete_api(built)
     yield deployed
-    # The emulator forgets them, and whoever looks into a failed test needs them.
+    _keep_logs(deployed, built.parent)
+
+
+@pytest.fixture(scope="session")
+def fleet(aws: Emulator, built: Path) -> Iterator[Stack]:
+    """The same application with every pool switched on, and no engine elsewhere."""
+    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/synapse-worker@sha256:" + "0" * 64
+    parameters = {
+        "Stage": "local",
+        "Architecture": "arm64" if platform.machine() == "aarch64" else "x86_64",
+        **{f"{pool}ImageUri": image for pool in ("Cpu", "Gpu", "GpuEcs", "Neuron")},
+        "GpuEcsModels": "echo",
+        "PoolIdleSeconds": "3",
+        "ManageApiGatewayLogRole": "false",
+    }
+    sam.deploy(built, aws.url, FLEET, parameters)
+    deployed = Stack(aws, FLEET)
+    deployed.complete_api(built)
+    yield deployed
+    _keep_logs(deployed, built.parent / FLEET)
+
+
+def _keep_logs(deployed: Stack, folder: Path) -> None:
+    """The emulator forgets them, and whoever looks into a failed test needs them."""
+    folder.mkdir(exist_ok=True)
     for function in FUNCTIONS:
-        (built.parent / f"{function}.log").write_text("\n".join(deployed.log(function)))
+        if f"{logical_id(function)}Arn" in deployed.outputs:
+            (folder / f"{function}.log").write_text("\n".join(deployed.log(function)))

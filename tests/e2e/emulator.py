@@ -19,6 +19,7 @@ from tests.e2e.daemon import Daemon, free_port, running, venv_program
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_ecs import ECSClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
@@ -63,6 +64,10 @@ class Emulator:
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
         return self.session.client("dynamodb", endpoint_url=self.url)
+
+    @cached_property
+    def ecs(self) -> ECSClient:
+        return self.session.client("ecs", endpoint_url=self.url)
 
     @cached_property
     def functions(self) -> LambdaClient:

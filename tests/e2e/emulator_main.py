@@ -4,6 +4,7 @@
   retries go by that name. MiniStack 1.5 reports every exception of a Python function as
   `Runtime.HandlerError`; the class is known only from the traceback in the log.
 - SQS's batch calls need the right to the single call; there is no right `sqs:SendMessageBatch`.
+- To see or change a service of ECS needs the right to it, not to its cluster.
 - An API whose `apiKeySource` is AUTHORIZER takes the key that its authorizer names.
 - An integration that streams is called by another address. MiniStack knows the other one only, and
   answers whole.
@@ -27,6 +28,7 @@ LAST_LINE = re.compile(r"^([\w.]+)(?::|$)", re.MULTILINE)
 
 _execute = lambda_svc._execute_function_warm
 _action_of = iam_actions.extract_iam_action
+_resource_of = iam_actions.extract_resource_arn
 _ask_authorizer = apigateway_v1._invoke_authorizer_lambda
 _authorize = apigateway_v1._authorize_request_v1
 _key_of_header = apigateway_v1._api_key_from_request
@@ -59,6 +61,18 @@ def action_of(*arguments: Any, **named: Any) -> str | None:
     if action is not None and action.startswith("sqs:"):
         return action.removesuffix("Batch")
     return action
+
+
+def resource_of(
+    service: str, method: str, path: str, headers: Any, body: bytes, *more: Any, **named: Any
+) -> Any:
+    if service == "ecs" and body:
+        asked = json.loads(body)
+        named_services = [asked.get("service", ""), *asked.get("services", [])]
+        arns = [arn for arn in named_services if arn.startswith("arn:")]
+        if arns:
+            return arns[0]
+    return _resource_of(service, method, path, headers, body, *more, **named)
 
 
 async def ask_and_keep_the_key(*arguments: Any) -> Any:
@@ -103,6 +117,7 @@ apigateway_v1._authorize_request_v1 = authorize_and_take_the_key
 apigateway_v1._api_key_from_request = key_of_request
 lambda_svc._execute_function_warm = execute_and_name_the_error
 iam_actions.extract_iam_action = action_of
+iam_actions.extract_resource_arn = resource_of
 
 emulator_cloudformation.register()
 

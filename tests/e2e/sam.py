@@ -26,11 +26,12 @@ def build(build_dir: Path, version: str) -> Path:
     return build_dir / "template.yaml"
 
 
-def deploy(template: Path, endpoint_url: str, parameters: Mapping[str, str]) -> None:
-    """Deploy a built template as the `local` environment of samconfig.toml."""
+def deploy(template: Path, endpoint_url: str, stack: str, parameters: Mapping[str, str]) -> None:
+    """Deploy a built template as the `local` environment of samconfig.toml, but for its name."""
     overrides = [f"{key}={value}" for key, value in parameters.items()]
     sam(
-        *("deploy", "--template-file", str(template), "--parameter-overrides", *overrides),
+        *("deploy", "--template-file", str(template), "--stack-name", stack),
+        *("--parameter-overrides", *overrides),
         env={"AWS_ENDPOINT_URL": endpoint_url},
     )
 

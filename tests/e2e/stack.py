@@ -17,6 +17,8 @@ from tests.e2e.emulator import Emulator
 from tests.infra.translation import gateway_responses, of_type, translated
 
 STACK = "synapse-local"
+FLEET = "synapse-fleet"
+"""The stack with every pool switched on."""
 STAGE = "local"
 FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py"))
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "EXPIRED"})
@@ -51,11 +53,12 @@ class Stack:
     """What `sam deploy` made."""
 
     emulator: Emulator
+    name: str = STACK
 
     @cached_property
     def outputs(self) -> dict[str, str]:
         client = self.emulator.session.client("cloudformation", endpoint_url=self.emulator.url)
-        outputs = client.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
+        outputs = client.describe_stacks(StackName=self.name)["Stacks"][0]["Outputs"]
         return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
     @property
@@ -133,7 +136,7 @@ class Stack:
     def log(self, function: str) -> list[str]:
         """What a function has logged so far, by its folder."""
         client = self.emulator.session.client("logs", endpoint_url=self.emulator.url)
-        group = f"/aws/lambda/{STACK}-{function.replace('_', '-')}"
+        group = f"/aws/lambda/{self.name}-{function.replace('_', '-')}"
         pages = client.get_paginator("filter_log_events").paginate(logGroupName=group)
         return [event["message"].rstrip() for page in pages for event in page["events"]]
 

@@ -18,8 +18,8 @@ WORKER = (sys.executable, "-m", "synapse_container", "engine")
 RUNTIME = (sys.executable, "-m", "awslambdaric", "synapse_container.handler.handler")
 
 
-async def run_function(worker: Sequence[str] = WORKER, runtime: Sequence[str] = RUNTIME) -> int:
-    """Run both until one ends or a signal comes; the exit status, 0 only after a signal."""
+async def run_function(worker: Sequence[str] = WORKER, runtime: Sequence[str] = RUNTIME) -> str:
+    """Run both until a signal comes; which one has ended by itself, or nothing."""
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -31,7 +31,7 @@ async def run_function(worker: Sequence[str] = WORKER, runtime: Sequence[str] = 
     # The runtime first: it takes no more, and what it has wants the engine.
     for child, ended in zip(reversed(children), reversed(waiting), strict=True):
         await _end(child, ended)
-    return 0 if stopped.is_set() else 1
+    return "" if stopped.is_set() else "the worker or the runtime client has ended"
 
 
 async def _end(child: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:

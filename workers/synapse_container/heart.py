@@ -59,6 +59,9 @@ class Heart:
             await self._registry.beat(worker)
         except Unavailable as error:
             logger.warning("heartbeat not written: %s", error.message)
+        except Exception:
+            # Such as a right that is missing. The worker may be in the middle of an answer.
+            logger.exception("heartbeat not written")
 
     async def stop(self) -> None:
         """Say that the worker has left: nobody is to wait for its lease."""

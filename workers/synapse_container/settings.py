@@ -16,6 +16,7 @@ GRPC_PORT = 8001
 HTTP_PORT = 8000
 METRICS_PORT = 8002
 CONTROL_PORT = 8010
+PORTS = (HTTP_PORT, GRPC_PORT, METRICS_PORT, CONTROL_PORT)
 
 ANYWHERE = ("192.0.2.1", 9)
 """An address that is nobody's (RFC 5737): the way there begins at the address others see."""
@@ -32,7 +33,8 @@ class ContainerSettings:
     `registry_table` is where it beats, empty where nobody needs to find it: a Lambda environment
     of the ordinary kind stands still between two calls. `worker_venv` is None where Triton is the
     container's own. `is_alone` says that no runner shares the container, so that others must
-    reach Triton.
+    reach Triton, at `address` if that is not where the way out of the machine begins. `ports` are
+    Triton's for HTTP, gRPC and metrics, and that of the control API.
     """
 
     pool: str
@@ -43,6 +45,9 @@ class ContainerSettings:
     state_dir: Path
     worker_venv: Path | None
     is_alone: bool = True
+    address: str = ""
+    model_repository: Path = Path("/models")
+    ports: tuple[int, int, int, int] = PORTS
     ready_timeout_s: float = 1800.0
     stop_timeout_s: float = 60.0
 
@@ -65,9 +70,17 @@ class ContainerSettings:
             state_dir=Path(environ.get("SYNAPSE_STATE_DIR", "/var/lib/synapse")),
             worker_venv=Path(venv) if venv else None,
             is_alone=is_alone,
+            address=environ.get("SYNAPSE_ADDRESS", ""),
+            model_repository=Path(environ.get("SYNAPSE_MODEL_REPOSITORY", "/models")),
+            ports=_ports(environ),
         )
 
-    def domain_pool(self) -> Pool:
+    @property
+    def control_port(self) -> int:
+        """Where the control API listens."""
+        return self.ports[3]
+
+    def pool_of(self) -> Pool:
         """The pool, as far as heartbeats tell of it."""
         return Pool(self.pool, self.accelerator, models=frozenset(self.models))
 
@@ -80,21 +93,33 @@ class ContainerSettings:
         worker = WorkerConfig(
             models=self.models,
             venv=self.worker_venv,
-            model_repositories=(Path("/models"),),
+            model_repositories=(self.model_repository,),
             state_dir=self.state_dir,
             log_file=Path("/dev/stdout"),
-            host="0.0.0.0" if self.is_alone else "127.0.0.1",
-            http_port=HTTP_PORT,
-            grpc_port=GRPC_PORT,
-            metrics_port=METRICS_PORT,
+            # Where an address is named, that one alone.
+            host=(self.address or "0.0.0.0") if self.is_alone else "127.0.0.1",
+            http_port=self.ports[0],
+            grpc_port=self.ports[1],
+            metrics_port=self.ports[2],
             ready_timeout_s=self.ready_timeout_s,
             stop_timeout_s=self.stop_timeout_s,
         )
         cache = None
         if self.model_source:
             cache = CacheConfig(self.model_source, self.state_dir / "cache")
-        host = own_address() if self.is_alone else ""
+        host = (self.address or own_address()) if self.is_alone else ""
         return AgentConfig(worker, self.accelerator, endpoint_host=host, cache=cache)
+
+
+def _ports(environ: Mapping[str, str]) -> tuple[int, int, int, int]:
+    text = environ.get("SYNAPSE_PORTS", "")
+    if not text:
+        return PORTS
+    try:
+        http, grpc, metrics, control = map(int, text.split(","))
+    except ValueError as error:
+        raise SettingsError("SYNAPSE_PORTS: must be four numbers, such as 8000,…") from error
+    return http, grpc, metrics, control
 
 
 def own_address() -> str:
