@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,9 @@ def _serve(config: ServerConfig) -> None:
 
 def _profile(config: ServerConfig, arguments: argparse.Namespace) -> int:
     from synapse_server.profiling import Wish, profile, table
+
+    if not 0 < arguments.budget_s < math.inf:
+        raise StartError(f"--budget-s: must be more than 0 seconds, not {arguments.budget_s:g}")
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - for who waits

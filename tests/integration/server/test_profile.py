@@ -103,6 +103,14 @@ def test_what_is_not_served_is_told(profiled: Path, capsys: pytest.CaptureFixtur
     assert "nothing is served of pool 'cellar'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf"])
+def test_a_budget_is_a_time(
+    tmp_path: Path, budget: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert profile(tmp_path, f"--budget-s={budget}") == 1
+    assert "--budget-s: must be more than 0 seconds" in capsys.readouterr().err
+
+
 def test_a_model_is_measured_by_its_tokens(tmp_path: Path) -> None:
     assert profile(tmp_path, "--models", "all-minilm-l6-v2", "--budget-s", "2") == 0
 
