@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synapse.domain.job import SlaTier
+from synapse.domain.latency import Quantiles
 from synapse.domain.load import (
     FULL_USE,
     STEADY_USE,
@@ -19,6 +20,7 @@ from synapse.domain.load import (
     spread_demand,
 )
 from synapse.domain.pool import Pool
+from synapse.domain.prediction import Live
 from synapse.domain.profile import Profile
 from synapse.domain.routing import PoolView
 
@@ -137,6 +139,33 @@ def test_a_profile_knows_better_than_slots_what_company_costs() -> None:
     [load] = the_load(asked(arrivals_per_s=25.0), view).values()
 
     assert load.busy[SILVER] == pytest.approx(0.5)
+
+
+def test_answers_are_late_where_an_idle_pool_would_have_met_the_tier() -> None:
+    slow = Live(whole=Quantiles(p50=9.0, p95=10.0, p99=10.0, count=500))
+    quick = Profile("echo", "1", "cpu", "cpu", base_ms=20.0, items_per_s=200.0)
+    never = Profile("echo", "1", "cpu", "cpu", base_ms=400.0, items_per_s=200.0)
+
+    def is_late(tier: SlaTier, profile: Profile, live: Live) -> bool:
+        view = a_view(ready=1, profile=profile, live=live)
+        [load] = the_load(asked(tier, arrivals_per_s=1.0), view).values()
+        return load.is_late
+
+    assert is_late(SILVER, quick, slow)
+    assert not is_late(BRONZE, quick, slow)
+    assert not is_late(SILVER, quick, Live())
+    assert not is_late(SILVER, never, slow)
+
+
+def test_nothing_new_falls_to_a_stuck_pool_unless_there_is_no_other() -> None:
+    demand = [asked(queued=5)]
+    cheap, dear = a_view("cpu"), a_view("gpu", pool=DEAR)
+
+    two = spread_demand(demand, {"echo": [cheap, dear]}, stuck=["cpu"])
+    one = spread_demand(demand, {"echo": [cheap]}, stuck=["cpu"])
+
+    assert (two["cpu"].waiting, two["gpu"].waiting) == (0.0, 5.0)
+    assert one["cpu"].waiting == 5.0
 
 
 def test_work_of_unknown_size_is_said_to_be_so() -> None:
