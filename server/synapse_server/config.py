@@ -31,7 +31,8 @@ class FleetTimes:
     A worker that has proved no life for `lease_s` is dead: its engine is asked every
     `beat_every_s`, and ended and started again when it has not answered for `hang_timeout_s`.
     Every model is tried on every worker each `ping_every_s`, and the pools' sizes are thought over
-    each `scale_every_s`, or at once when work finds no worker.
+    each `scale_every_s`, or at once when work finds no worker. Workers are taken away that were
+    not needed for `scale_in_after_s`, and no sooner than `cooldown_s` after the last change.
     """
 
     beat_every_s: float = 2.0
@@ -39,6 +40,8 @@ class FleetTimes:
     hang_timeout_s: float = 60.0
     ping_every_s: float = 30.0
     scale_every_s: float = 1.0
+    scale_in_after_s: float = 60.0
+    cooldown_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

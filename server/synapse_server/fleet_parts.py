@@ -19,6 +19,7 @@ from synapse.application.fleet import Fleet
 from synapse.application.health import FleetHealth
 from synapse.application.ping import Pinger
 from synapse.domain.model import ModelSpec
+from synapse.domain.scaling import ScalingPolicy
 from synapse_server.config import ServerConfig
 from synapse_server.housekeeping import every
 from synapse_server.local_fleet import LocalFleet
@@ -74,6 +75,9 @@ class FleetParts:
             views=self.fleet.routing.views,
             telemetry=telemetry,
             clock=clock,
+            policy=ScalingPolicy(
+                stable_s=self._times.scale_in_after_s, cooldown_s=self._times.cooldown_s
+            ),
         )
         self.health = FleetHealth(registry, self.workers, self.local, clock, self.local.troubles)
         self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
