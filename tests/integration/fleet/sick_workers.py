@@ -188,8 +188,7 @@ class Ward:
                 await asyncio.sleep(0.01)
 
     def is_open(self, worker: str) -> bool:
-        breaker = self.fleet.vitals.breaker(MODEL.name, POOL.name, worker)
-        return breaker.retry_at is not None
+        return not self.fleet.vitals.breaker(MODEL.name, POOL.name, worker).is_closed
 
     async def until_only(self, worker: str) -> None:
         """Return when fifty answers in a row came from that worker."""

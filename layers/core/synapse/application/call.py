@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from synapse.application.patience import Patience, Size
 from synapse.application.vitals import Vitals
-from synapse.domain.breaker import Breaker, BreakerState
+from synapse.domain.breaker import Breaker
 from synapse.domain.errors import (
     EngineError,
     EngineLost,
@@ -27,6 +27,9 @@ from synapse.domain.profile import Profile
 from synapse.ports import ProfileStore
 
 logger = logging.getLogger(__name__)
+
+FRESH_S = 0.1
+"""For how long what was found out for one call is good for others."""
 
 T = TypeVar("T")
 
@@ -241,11 +244,17 @@ class Call:
 
     def _slow_factor(self, now: float) -> float | None:
         """From how many times what is expected on an answer is slow; None if nothing tells."""
+        known = self._vitals.patience.get(self._streams)
+        if known is not None and now - known[0] < FRESH_S:
+            return known[1]
         latencies = self._vitals.first if self._streams else self._vitals.whole
         spread = None if self._profile is None else self._profile.spread
         if self._profile is not None and self._streams:
             spread = self._profile.first_spread or spread
-        return self._patience.factor(latencies.quantiles(now), spread)
+        factor = self._patience.factor(latencies.quantiles(now), spread)
+        if factor is not None:
+            self._vitals.patience[self._streams] = (now, factor)
+        return factor
 
     def _watch(self, since: float) -> None:
         """Look again when nothing has come for too long from then on."""
@@ -265,6 +274,6 @@ class Call:
         at = self._clock()
         self.breaker.failed(self._ticket, at)
         self._vitals.breaker.failed(self._pool_ticket, at)
-        if self.breaker.state(at) is not BreakerState.CLOSED:
+        if not self.breaker.is_closed:
             self._calls.break_off_late(self.place, self.breaker)
         self._watch(now)

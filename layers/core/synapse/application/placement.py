@@ -9,7 +9,7 @@ from dataclasses import replace
 from synapse.application.roster import Roster
 from synapse.application.vitals import Vitals
 from synapse.domain.affinity import Option, chosen
-from synapse.domain.breaker import Breaker, BreakerState
+from synapse.domain.breaker import Breaker
 from synapse.domain.errors import EngineUnavailable
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
@@ -65,9 +65,9 @@ class Placement:
         self._turn += 1
         start = self._turn % len(options)
         never_busy = pool.slots_of(spec) // NEVER_BUSY_SHARE
-        turned = [option for option, _ in (*options[start:], *options[:start])]
-        choice = chosen(turned, affinity, never_busy)
-        return self._at(pool, next(worker for option, worker in options if option is choice))
+        turned = [*options[start:], *options[:start]]
+        choice = chosen([option for option, _ in turned], affinity, never_busy)
+        return self._at(pool, next(worker for option, worker in turned if option is choice))
 
     def _options(
         self, spec: ModelSpec, pool: Pool, workers: Sequence[Worker], avoid: Collection[str]
@@ -104,8 +104,7 @@ class Placement:
 
 def rank_of(breaker: Breaker, now: float) -> int | None:
     """In which turn a worker is asked; None for not at all."""
-    state = breaker.state(now)
-    if state is BreakerState.CLOSED:
+    if breaker.is_closed:
         return WELL
     if breaker.lets_through(now):
         return ON_TRIAL

@@ -33,12 +33,16 @@ class PoolVitals:
     whole: Latencies = field(default_factory=Latencies)
     first: Latencies = field(default_factory=Latencies)
     profiled_at: float | None = None
+    patience: dict[bool, tuple[float, float]] = field(default_factory=dict)
+    """From how many times what is to be expected a call is slow, by whether it streams: found out
+    at that time, and as good for the calls of the next moment."""
 
     def measure_by(self, profile: Profile | None) -> None:
         """Begin anew if what was to be expected is told otherwise from now on."""
         profiled_at = None if profile is None else profile.measured_at
         if profiled_at != self.profiled_at:
             self.whole, self.first, self.profiled_at = Latencies(), Latencies(), profiled_at
+            self.patience.clear()
 
     def live(self, now: float) -> Live:
         """What calls took lately."""

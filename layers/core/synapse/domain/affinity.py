@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 BUSIER = 1.25
 """A worker may have so many times the mean of what is outstanding, the newcomer counted, before
@@ -20,8 +20,7 @@ PREFIX_BYTES = 1024
 """What of a prompt's beginning makes its affinity: enough to tell system messages apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """A worker that may be chosen.
 
     Those of the lowest `rank` are chosen from alone; `outstanding` items are under way there.
@@ -38,11 +37,11 @@ def chosen(options: Sequence[Option], affinity: str = "", never_busy: int = 0) -
     A worker with no more than `never_busy` items outstanding, the new one among them, is never
     too busy for an affinity.
     """
-    best = min(option.rank for option in options)
+    best = min([option.rank for option in options])
     equals = [option for option in options if option.rank == best]
     if not affinity or len(equals) == 1:
         return min(equals, key=lambda option: option.outstanding)
-    total = sum(option.outstanding for option in equals) + 1
+    total = sum([option.outstanding for option in equals]) + 1
     # Never less than the mean rounded up, so that the least busy always is among them.
     most = max(never_busy, math.ceil(BUSIER * total / len(equals)))
     near = [option for option in equals if option.outstanding < most]

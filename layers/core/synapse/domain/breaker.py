@@ -80,6 +80,11 @@ class Breaker:
         self.is_mild = False
         """Whether there was an answer each time: much too late, or a refusal without a reason."""
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether all calls go through."""
+        return self._opened_at is None
+
     def state(self, now: float) -> BreakerState:
         """Where it stands."""
         if self._opened_at is None:
@@ -93,11 +98,6 @@ class Breaker:
         if self._opened_at is None:
             return True
         return now >= self._opened_at + self._open_for_s and now >= self._trial_until
-
-    @property
-    def retry_at(self) -> float | None:
-        """When the next trial may be made at the earliest; None while it is closed."""
-        return None if self._opened_at is None else self._opened_at + self._open_for_s
 
     def began(self, now: float) -> Ticket:
         """Note that a call begins; what becomes of it is told with the ticket."""
