@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from synapse.application.roster import Roster
+from synapse.application.routing import TYPICAL_OUTPUT_TOKENS
 from synapse.application.vitals import Vitals
+from synapse.domain.expectation import Work, first_ms, whole_ms
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
-from synapse.domain.prediction import Live, Prediction, predicted
+from synapse.domain.prediction import UNKNOWN_SPREAD, predicted, slot_ms
 from synapse.domain.profile import Profile
 from synapse.domain.routing import TIER_P99_MS
-from synapse.domain.window import Company, bronze_room, bronze_window, company_of
+from synapse.domain.window import HARMLESS, Company, bronze_room, bronze_window, company_of
 from synapse.ports import Clock, InFlight, ProfileStore, Registry
 
 FRESH_S = 0.5
 """How old what is known of the effect of company may be: every batch of bronze asks for it."""
 
 TYPICAL_PROMPT_TOKENS = 128
-TYPICAL_OUTPUT_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,58 +73,57 @@ class BronzeWindows:
         known = self._companies.get(key)
         if known is not None and 0 <= now - known[0] < FRESH_S:
             return known[1]
+        promise_ms = TIER_P99_MS[best]
         profile = await self.profiles.profile(spec.name, spec.version, pool.name)
-        rate = await self.registry.service_rate(spec.name, now, pool.name)
-        live = self.vitals.pool(spec.name, pool.name).live(self.vitals.clock())
-        company = _company(spec, pool, profile, rate.seconds_per_item, live, TIER_P99_MS[best])
+        if profile is None:
+            rate = await self.registry.service_rate(spec.name, now, pool.name)
+            company = self._unprofiled(spec, pool, slot_ms(rate.seconds_per_item), promise_ms)
+        else:
+            company = self._profiled(spec, pool, profile, promise_ms)
         self._companies[key] = (now, company)
         return company
 
+    def _unprofiled(
+        self, spec: ModelSpec, pool: Pool, mean_ms: float | None, promise_ms: float
+    ) -> Company:
+        """By the times of whole answers alone, whatever their sizes."""
+        vitals = self.vitals
+        took_ms = vitals.pool(spec.name, pool.name).took_ms.quantiles(vitals.clock())
+        if mean_ms is None:
+            return HARMLESS
+        p50_ms, p99_ms = mean_ms, UNKNOWN_SPREAD * mean_ms
+        if took_ms is not None:
+            p50_ms, p99_ms = took_ms.p50, took_ms.p99
+        slots = pool.slots_of(spec)
+        return company_of(lambda n: p99_ms, p50_ms, lambda n: mean_ms, slots, promise_ms)
 
-def _company(
-    spec: ModelSpec,
-    pool: Pool,
-    profile: Profile | None,
-    seconds_per_item: float | None,
-    live: Live,
-    promise_ms: float,
-) -> Company:
-    generates = spec.task is Task.GENERATE
-    slots = pool.slots_of(spec)
-    written = TYPICAL_OUTPUT_TOKENS if generates else 0
+    def _profiled(
+        self, spec: ModelSpec, pool: Pool, profile: Profile, promise_ms: float
+    ) -> Company:
+        """By the profile, as far as the last minute did not tell otherwise."""
+        generates, slots = spec.task is Task.GENERATE, pool.slots_of(spec)
+        work = Work(TYPICAL_PROMPT_TOKENS, TYPICAL_OUTPUT_TOKENS if generates else 0)
+        live = self.vitals.pool(spec.name, pool.name).live(self.vitals.clock())
+        slower = 1.0 if live.whole is None else live.whole.p50
 
-    def among(in_flight: int) -> Prediction | None:
-        return predicted(
-            TYPICAL_PROMPT_TOKENS,
-            written,
-            items=1,
-            ahead=in_flight - 1,
-            workers=1,
-            slots=slots,
-            start_ms=0.0,
-            profile=profile,
-            seconds_per_item=seconds_per_item,
-            live=live,
-        )
+        def p99_ms(in_flight: int) -> float:
+            prediction = predicted(
+                work.prompt_tokens,
+                work.output_tokens,
+                items=1,
+                ahead=in_flight - 1,
+                workers=1,
+                slots=slots,
+                start_ms=0.0,
+                profile=profile,
+                seconds_per_item=None,
+                live=live,
+            )
+            assert prediction is not None, "a profile predicts"
+            return prediction.first_p99_ms if generates else prediction.whole_p99_ms
 
-    if among(1) is None:
-        return Company()
+        def holds_ms(in_flight: int) -> float:
+            return slower * whole_ms(profile, work, in_flight, slots)
 
-    def p99_ms(in_flight: int) -> float:
-        prediction = among(in_flight)
-        assert prediction is not None
-        return prediction.first_p99_ms if generates else prediction.whole_p99_ms
-
-    def holds_ms(in_flight: int) -> float:
-        prediction = among(in_flight)
-        assert prediction is not None
-        return prediction.whole_p99_ms
-
-    p50_ms = p99_ms(1)
-    if profile is not None:
-        first, whole = (
-            profile.first_p50_ms(TYPICAL_PROMPT_TOKENS, 1),
-            profile.alone_ms(TYPICAL_PROMPT_TOKENS, written),
-        )
-        p50_ms = first if generates else whole
-    return company_of(p99_ms, p50_ms, holds_ms, slots, promise_ms)
+        p50_ms = (first_ms if generates else whole_ms)(profile, work, 1, slots)
+        return company_of(p99_ms, p50_ms, holds_ms, slots, promise_ms)

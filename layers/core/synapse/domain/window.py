@@ -88,8 +88,9 @@ def company_of(
     """What is known of company on a worker with so many slots.
 
     Among n in flight an item of the better tier takes `p99_ms(n)` until its promise is kept (for
-    text that is generated: until its first token), and any item holds its slot for `holds_ms(n)`,
-    at the 99th percentile. Neither falls with n.
+    text that is generated: until its first token), at the 99th percentile, and any item holds its
+    slot for `holds_ms(n)`, at the median: who waits for a slot waits for the first of many that
+    ends. Neither falls with n.
     """
     if p99_ms(slots) + holds_ms(slots) <= promise_ms:
         return Company(turns_over=True)

@@ -1,0 +1,126 @@
+"""Bronze windows as things stand: by what is in flight, what was measured, and who is up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from synapse.adapters.local.slots import SlotLedger
+from synapse.adapters.local.workers import LocalWorkerRegistry
+from synapse.application.fleet import Fleet
+from synapse.application.windows import FRESH_S
+from synapse.domain.job import SlaTier
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.domain.profile import Profile
+from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
+from tests.factories import NOW, a_chat_model, a_model, a_pool, a_sample
+from tests.fake_profiles import MemoryProfileStore
+from tests.fakes import FakeClock, MemoryRegistry, ScriptedEngine
+
+ECHO, LLM = a_model("echo", slots=8), a_chat_model("llm", slots=8)
+FIXED, POOL = a_pool("fixed"), a_pool("cpu", endpoint="")
+
+
+class Place:
+    """Pools of eight slots a worker, and the fleet over them."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.registry = MemoryRegistry([ECHO, LLM], [FIXED, POOL])
+        self.workers = LocalWorkerRegistry()
+        self.profiles = MemoryProfileStore()
+        self.slots = SlotLedger(self.clock)
+        self.fleet = Fleet.over(
+            ScriptedEngine(),
+            self.registry,
+            self.workers,
+            self.profiles,
+            self.slots,
+            self.clock,
+        )
+
+    async def room(self, spec: ModelSpec = ECHO, pool: Pool = FIXED, ready: int = 1) -> int:
+        self.clock.advance(2 * FRESH_S)
+        return await self.fleet.windows.room(spec, pool, ready)
+
+    async def limit(self, spec: ModelSpec = ECHO, pool: Pool = FIXED, items: int = 1) -> int:
+        self.clock.advance(2 * FRESH_S)
+        return await self.fleet.windows.limit(spec, pool, items)
+
+    async def took(self, seconds: float) -> None:
+        await self.registry.record_service(a_sample(10, 10 * seconds, pool="fixed"), NOW)
+
+    async def up(self, worker: str) -> None:
+        known = (WorkerModel("echo", "1", CacheLevel.GPU_RESIDENT),)
+        now = self.clock()
+        await self.workers.beat(
+            Worker(worker, "cpu", "cpu", WorkerState.READY, "a:1", known, now, now, now + 1e6)
+        )
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+async def test_bronze_has_what_better_tiers_leave(place: Place) -> None:
+    assert await place.room() == 8
+    place.slots.occupy("echo", "fixed", 2, SlaTier.GOLD)
+    assert await place.room() == 5
+    assert await place.limit() == 7
+    place.slots.occupy("echo", "fixed", 4, SlaTier.BRONZE)
+    assert await place.room() == 1
+    assert await place.limit() == 7
+
+
+async def test_items_so_short_that_gold_can_wait_leave_no_slot_idle(place: Place) -> None:
+    place.slots.occupy("echo", "fixed", 2, SlaTier.GOLD)
+
+    await place.took(0.015)
+    assert await place.room() == 6
+    await place.took(0.1)
+    assert await place.room() == 5
+
+
+async def test_what_is_short_enough_for_silver_is_not_for_gold(place: Place) -> None:
+    await place.took(0.04)
+
+    place.slots.occupy("echo", "fixed", 2, SlaTier.SILVER)
+    assert await place.room() == 6
+    place.slots.occupy("echo", "fixed", 1, SlaTier.GOLD)
+    assert await place.room() == 4
+
+
+async def test_generations_that_slow_each_other_down_are_limited_by_the_profile(
+    place: Place,
+) -> None:
+    profile = Profile(
+        "llm", "1", "fixed", "cpu", base_ms=15.0, output_token_ms=20.0, company=0.4, spread=1.0
+    )
+    await place.profiles.keep(profile)
+    place.slots.occupy("llm", "fixed", 1, SlaTier.GOLD)
+
+    # Among six the first token comes after 45 ms, among seven after 51 ms.
+    assert await place.room(LLM) == 5
+    await place.profiles.keep(replace(profile, company=0.0))
+    assert await place.room(LLM) == 6
+
+
+async def test_the_slots_are_those_of_the_workers_that_are_up(place: Place) -> None:
+    assert await place.limit(pool=POOL, items=0) == 0
+    await place.up("w-1")
+    assert await place.limit(pool=POOL) == 8
+    await place.up("w-2")
+    assert await place.limit(pool=POOL) == 16
+    assert await place.room(pool=POOL, ready=2) == 16
+
+
+async def test_a_request_larger_than_the_window_runs_when_nothing_else_does(place: Place) -> None:
+    entry = await place.slots.enter("echo", "fixed", 6, 9, place.clock() + 60)
+    assert entry is not None
+    assert await place.limit(items=4) < 4 + 6
+    await place.slots.leave(entry)
+
+    assert await place.limit(items=4) == 4
