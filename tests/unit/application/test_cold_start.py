@@ -5,96 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from synapse.adapters.local.demand import LocalDemand, LocalStartTimes
-from synapse.adapters.local.queue import LocalJobQueue
-from synapse.application.cold_start import ColdStart, ColdStarts
-from synapse.application.direct import DirectLane, DirectRequest
-from synapse.application.results import Results
+from synapse.application.cold_start import ColdStart
+from synapse.application.direct import DirectRequest
 from synapse.application.roster import Roster
-from synapse.application.routing import Routing
-from synapse.application.submit import Accepted, SubmitJob, Submitter
-from synapse.application.vitals import Vitals
+from synapse.application.submit import SubmitJob
 from synapse.domain.errors import Unavailable
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobState, SlaTier
 from synapse.domain.model import ServiceSample
-from synapse.domain.pool import Pool
-from synapse.domain.routing import Need
 from synapse.domain.worker import WorkerState
-from tests.factories import NOW, a_model, a_pool, a_worker
-from tests.fake_profiles import MemoryProfileStore
-from tests.fakes import MemoryRegistry
+from tests.factories import NOW, a_pool, a_worker
 from tests.faults import failing_before
-from tests.unit.application.world import World
-
-ECHO = a_model()
-GOLD = Need(SlaTier.GOLD)
-
-
-class RecordingWaker:
-    """Keeps for which models it was asked to wake the autoscaler."""
-
-    def __init__(self) -> None:
-        self.woken: list[str] = []
-
-    async def wake(self, model: str, need: Need) -> None:
-        self.woken.append(model)
-
-
-def a_fleet_pool(name: str = "cpu", **changes: Any) -> Pool:
-    """A pool at zero whose workers take 20 s to start."""
-    fields: dict[str, Any] = {"endpoint": "", "min_workers": 0, "max_workers": 4, "startup_s": 20.0}
-    return a_pool(name, **{**fields, **changes})
-
-
-class ColdWorld(World):
-    """A deployment of one model whose pools may be at zero."""
-
-    def __init__(self, *pools: Pool, **changes: Any) -> None:
-        super().__init__(registry=MemoryRegistry([ECHO], pools or [a_fleet_pool()]), **changes)
-        self.waker = RecordingWaker()
-        self.starts = LocalStartTimes()
-        self.arrivals = LocalDemand(LocalJobQueue(), self.clock)
-        self.roster = Roster(self.workers, self.clock, fresh_s=0.0)
-        routing = Routing(
-            self.registry, self.roster, MemoryProfileStore(), self.slots, Vitals(), self.clock
-        )
-        self.cold_starts = ColdStarts(
-            self.registry,
-            self.roster,
-            routing.views,
-            self.arrivals,
-            self.waker,
-            self.starts,
-            self.telemetry,
-            self.clock,
-        )
-        self.runner.cold_starts = self.cold_starts
-
-    @property
-    def submitter(self) -> Submitter:
-        return replace(super().submitter, cold_starts=self.cold_starts)
-
-    @property
-    def results(self) -> Results:
-        return replace(super().results, cold_starts=self.cold_starts)
-
-    @property
-    def direct(self) -> DirectLane:
-        return replace(super().direct, cold_starts=self.cold_starts)
-
-    async def accepted(self) -> Accepted:
-        """A job is submitted."""
-        return await self.submitter.submit(SubmitJob("echo", ModelInput(prompt="hello")))
-
-    async def arrived(self) -> float:
-        """How many gold arrivals a second were counted."""
-        demands = await self.arrivals.demand(self.clock())
-        return sum(demand.tiers[SlaTier.GOLD].arrivals_per_s for demand in demands)
+from tests.unit.application.cold_world import ECHO, GOLD, ColdWorld, a_fleet_pool
 
 
 def a_request(timeout_s: float = 30.0) -> DirectRequest:
