@@ -181,6 +181,22 @@ async def test_a_batch_of_generations_is_spread_over_the_workers_and_each_job_sa
     assert {(each.pool, each.fallback) for each in served} == {("slow", batch.fallback)}
 
 
+async def test_a_batch_of_texts_fills_one_worker_after_the_other() -> None:
+    pool = replace(SLOW, slots={"echo": 4})
+    world = ToyFleetWorld([pool])
+    await world.up("s-1", "s-2", "s-3", pool="slow")
+    runner, ids = await batch_of(world, 12, "echo")
+
+    await runner.run(a_batch(*ids), pool)
+
+    jobs = [await runner.store.get(job_id) for job_id in ids]
+    assert Counter(job.served.worker for job in jobs if job and job.served) == {
+        "s-1": 4,
+        "s-2": 4,
+        "s-3": 4,
+    }
+
+
 async def test_a_batch_that_no_worker_takes_stays_to_be_tried_again() -> None:
     world = ToyFleetWorld([SLOW])
     runner, ids = await batch_of(world, 2, "echo")

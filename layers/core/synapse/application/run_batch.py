@@ -146,11 +146,15 @@ class BatchRunner:
         )
 
     async def _infer(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
-        """Send each request on its own, so that one can be stopped alone; texts go as one batch."""
+        """Send each request on its own, so that one can be stopped alone; texts go together.
+
+        As many of them as a worker takes at once: each part finds a worker of its own.
+        """
+        together = 1
         if run.spec.task is Task.TEXT:
-            parts = [list(requests)] if requests else []
-        else:
-            parts = [[request] for request in requests]
+            slots = run.pool.slots_of(run.spec)
+            together = max(1, len(requests)) if run.pool.is_fixed else slots
+        parts = [requests[at : at + together] for at in range(0, len(requests), together)]
         tasks = [asyncio.create_task(self._stream(run, part)) for part in parts]
         for part, task in zip(parts, tasks, strict=True):
             if len(part) == 1:
