@@ -210,6 +210,21 @@ async def test_a_killed_triton_comes_back_with_what_was_loaded_and_without_what_
             await ask(agent.grpc_address, "echo-a")
 
 
+async def test_a_model_that_kills_triton_while_it_is_loaded_is_not_loaded_again(
+    config: AgentConfig,
+) -> None:
+    deadly = config.worker.model_repositories[0] / "echo-b" / "1" / "model.py"
+    deadly.write_text("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+    async with running(config) as agent:
+        with pytest.raises(WorkerError, match="Triton went down before it had loaded echo-b"):
+            await agent.load("echo-b")
+
+        snapshot = await until(agent, lambda s: s.restarts == 1 and s.state is AgentState.READY)
+
+        assert loaded(snapshot) == ["echo-a"]
+        assert await ask(agent.grpc_address, "echo-a") == b"hello"
+
+
 async def test_a_drain_takes_nothing_new_and_waits_for_what_is_under_way(
     config: AgentConfig,
 ) -> None:

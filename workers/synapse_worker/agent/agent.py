@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from synapse_worker.agent.config import AgentConfig
@@ -22,7 +22,8 @@ from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
 
 logger = logging.getLogger(__name__)
 
-TIDY_INTERVAL_S = 10.0
+TIDY_INTERVAL_S = 5.0
+SWEEP_INTERVAL_S = 60.0
 
 
 class Agent:
@@ -43,9 +44,10 @@ class Agent:
         self._supervisor = Supervisor(worker, on_change=self._supervisor_changed)
         self._triton = TritonModels(self._supervisor, worker.ready_timeout_s)
         self._vitals = Vitals(self._supervisor, self._triton)
+        self._shelf = Shelf(worker, cache)
         self._models = Models(
             config,
-            Shelf(worker, cache),
+            self._shelf,
             folder,
             self._triton,
             self._vitals.model_bytes,
@@ -56,7 +58,8 @@ class Agent:
         self._is_draining = False
         self._changed = asyncio.Event()
         self._told: object = None
-        self._loop: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
+        self._sweep_at = 0.0
 
     @property
     def grpc_address(self) -> str:
@@ -75,7 +78,7 @@ class Agent:
         Raises:
             WorkerError: it could not; nothing is left running.
         """
-        if self._loop is not None:
+        if self._loops:
             raise WorkerError("The worker is already running", "Stop it first")
         self._started_at = time.time()
         self._is_draining = False
@@ -87,16 +90,18 @@ class Agent:
             raise
         self._is_started = True
         self._models.note_started()
-        self._loop = asyncio.create_task(self._look_after(), name=f"agent-{self._config.id}")
+        self._loops = [
+            asyncio.create_task(self._every(self._config.poll_interval_s, self._measure)),
+            asyncio.create_task(self._every(TIDY_INTERVAL_S, self._tidy)),
+        ]
 
     async def stop(self) -> None:
         """Let running requests finish within `stop_timeout_s`, then end Triton."""
         self._is_started = False
-        if self._loop is not None:
-            self._loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop
-            self._loop = None
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops = []
         await self._supervisor.stop()
         await self._models.close()
         self._vitals.clear()
@@ -217,25 +222,31 @@ class Agent:
             last_used_at=known.last_used_at,
         )
 
-    async def _look_after(self) -> None:
-        """Measure, unload what nobody uses, keep the cache in order."""
-        tidy_at = 0.0
+    async def _measure(self) -> None:
+        if await self._vitals.measure():
+            self._models.note(self._vitals.readings, time.time())
+        self._models.measure()
+        self._tell()
+
+    async def _tidy(self) -> None:
+        """Unload what nobody uses, keep the cache in order, see how near everything is."""
+        for model in self._models.overdue(self._vitals.readings, time.time()):
+            await self._models.unload(model)
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP_INTERVAL_S
+            await self._shelf.sweep()
+        await self._models.look_around()
+
+    async def _every(self, interval_s: float, do: Callable[[], Awaitable[None]]) -> None:
+        """Again and again, whatever comes of it."""
         while True:
             try:
-                if await self._vitals.measure():
-                    self._models.note(self._vitals.readings, time.time())
-                self._models.measure()
-                self._tell()
-                for model in self._models.overdue(self._vitals.readings, time.time()):
-                    await self._models.unload(model)
-                if time.monotonic() >= tidy_at:
-                    tidy_at = time.monotonic() + TIDY_INTERVAL_S
-                    await self._models.tidy()
+                await do()
             except WorkerError as error:
                 logger.warning("%s: %s", self._config.id, error)
             except Exception:
                 logger.exception("%s cannot look after its worker", self._config.id)
-            await asyncio.sleep(self._config.poll_interval_s)
+            await asyncio.sleep(interval_s)
 
     def _why_not(self) -> str:
         return "The worker is being drained" if self._is_draining else "The worker is not running"

@@ -139,9 +139,8 @@ class Models:
             if known.is_loaded and known.taken is not None and not known.taken.memory_bytes:
                 known.memory_bytes = self._measure(known.name)
 
-    async def tidy(self) -> None:
-        """See how near everything is, and let the cache sweep."""
-        await self._shelf.sweep()
+    async def look_around(self) -> None:
+        """See how near everything is."""
         for name, (version, level) in (await self._shelf.levels()).items():
             known = self._of(name)
             known.level = level
