@@ -2,7 +2,7 @@
 # Options go in ARGS: make run ARGS="--port 9000", make test ARGS="tests/unit -k batching".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e check format bench profile build deploy lock audit clean distclean
+.PHONY: help setup run test e2e check format bench profile build deploy image lock audit clean distclean
 
 ARGS ?=
 # An environment of samconfig.toml, and the template's Stage that goes with it.
@@ -14,6 +14,11 @@ ARCH ?= aarch64
 PYTHON_VERSION ?= 3.13
 export ARCH PYTHON_VERSION
 ARCHITECTURE = $(if $(filter aarch64,$(ARCH)),arm64,$(ARCH))
+# What `make image` builds: cpu for the functions' architecture, the others run on x86_64.
+POOL ?=
+REPOSITORY ?=
+NEURON_IMAGE ?=
+IMAGE_PLATFORM = $(if $(filter cpu,$(POOL)),$(if $(filter arm64,$(ARCHITECTURE)),arm64,amd64),amd64)
 # More of the template's parameters: PARAMETERS="AlarmEmail=… VpcSubnetIds=…"
 PARAMETERS ?=
 
@@ -70,9 +75,17 @@ build: ## Build the AWS application into .aws-sam
 	@scripts/check-layers .aws-sam/build $(PYTHON_VERSION) $(ARCH)
 
 deploy: build ## Deploy to AWS: make deploy ENGINE_URL=host:8001 [ENV=prod] [ARCH=x86_64]
-	@test -n "$(ENGINE_URL)" || { echo "deploy: say where Triton is: make deploy ENGINE_URL=host:8001" >&2; exit 2; }
-	$(SAM) deploy --config-env $(ENV) --parameter-overrides Stage=$(STAGE) EngineUrl=$(ENGINE_URL) \
+	@test -n "$(ENGINE_URL)$(findstring ImageUri=,$(PARAMETERS))" || { echo "deploy: say where Triton is, make deploy ENGINE_URL=host:8001, or switch on a pool, PARAMETERS=CpuImageUri=…" >&2; exit 2; }
+	$(SAM) deploy --config-env $(ENV) --parameter-overrides Stage=$(STAGE) $(if $(ENGINE_URL),EngineUrl=$(ENGINE_URL)) \
 	  Architecture=$(ARCHITECTURE) PythonRuntime=python$(PYTHON_VERSION) $(PARAMETERS)
+
+image: ## Build a pool's image and push it to ECR: make image POOL=cpu REPOSITORY=<account>.dkr.ecr.<region>.amazonaws.com/synapse
+	@test -n "$(REPOSITORY)" -a -n "$(filter cpu gpu neuron,$(POOL))" || { echo "image: make image POOL=cpu|gpu|neuron REPOSITORY=<account>.dkr.ecr.<region>.amazonaws.com/synapse" >&2; exit 2; }
+	docker build --file workers/Dockerfile --target aws-$(POOL) --platform linux/$(IMAGE_PLATFORM) --provenance=false \
+	  $(if $(NEURON_IMAGE),--build-arg NEURON_IMAGE=$(NEURON_IMAGE)) --tag $(REPOSITORY):$(POOL) $(ARGS) .
+	aws ecr get-login-password | docker login --username AWS --password-stdin $(firstword $(subst /, ,$(REPOSITORY)))
+	docker push --quiet $(REPOSITORY):$(POOL)
+	@docker image inspect --format '{{index .RepoDigests 0}}' $(REPOSITORY):$(POOL)
 
 lock: ## Compile requirements/*.in to locks (ARGS=--upgrade to move the pins)
 	@scripts/setup tools

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.translation import MONITORING, ROOT, TEMPLATE, translated
+from tests.infra.translation import ROOT, TEMPLATE, translated
 
 CFN_LINT = Path(sys.executable).with_name("cfn-lint")
 ASL_VALIDATOR = ROOT / "node_modules" / ".bin" / "asl-validator"
@@ -24,7 +24,11 @@ def run(*command: str, cwd: Path = ROOT) -> str:
     return "" if result.returncode == 0 else result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("template", [TEMPLATE, MONITORING], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "template",
+    [TEMPLATE, *sorted((ROOT / "infra").glob("*.yaml"))],
+    ids=lambda path: path.name,
+)
 def test_cfn_lint_finds_nothing(template: Path) -> None:
     assert run(str(CFN_LINT), str(template)) == ""
 

@@ -95,7 +95,8 @@ class ContainerSettings:
             venv=self.worker_venv,
             model_repositories=(self.model_repository,),
             state_dir=self.state_dir,
-            log_file=Path("/dev/stdout"),
+            # Lambda's is no file that could be opened.
+            log_file=Path("/dev/stdout") if self.is_alone else None,
             # Where an address is named, that one alone.
             host=(self.address or "0.0.0.0") if self.is_alone else "127.0.0.1",
             http_port=self.ports[0],

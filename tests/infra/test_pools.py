@@ -1,0 +1,204 @@
+"""The pools' stacks: everything off and at nothing by itself, and nobody may more than he must."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.infra.translation import (
+    ROOT,
+    TEMPLATE,
+    Resource,
+    Template,
+    of_type,
+    read,
+    statements,
+    translated,
+)
+
+NETWORK, ECS, LAMBDA = (
+    ROOT / "infra" / f"{name}.yaml" for name in ("network", "pools-ecs", "pools-lambda")
+)
+STACKS = {"Network": NETWORK, "EcsPools": ECS, "LambdaPools": LAMBDA}
+SWITCHES = ["CpuImageUri", "GpuImageUri", "GpuEcsImageUri", "NeuronImageUri"]
+DOCKERFILE = (ROOT / "workers" / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_pool_is_off_by_itself(switch: str) -> None:
+    assert read(TEMPLATE)["Parameters"][switch]["Default"] == ""
+
+
+@pytest.mark.parametrize("name", [*STACKS, "ScaleFunction", "ScaleLog"])
+def test_a_plain_deploy_has_nothing_of_them(name: str) -> None:
+    """ScaleLog alone is there always: a log group without a line costs nothing."""
+    resource = read(TEMPLATE)["Resources"][name]
+
+    assert ("Condition" in resource) == (name != "ScaleLog")
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_is_given_parameters_that_it_has_and_all_that_it_needs(name: str) -> None:
+    given = set(read(TEMPLATE)["Resources"][name]["Properties"]["Parameters"])
+    parameters = read(STACKS[name])["Parameters"]
+
+    assert given <= set(parameters)
+    assert {each for each, p in parameters.items() if "Default" not in p} <= given
+
+
+def test_services_start_at_no_task_and_go_before_the_next_comes() -> None:
+    services = of_type(read(ECS), "AWS::ECS::Service")
+
+    assert set(services) == {"GpuService", "NeuronService"}
+    for service in services.values():
+        assert service["Properties"]["DesiredCount"] == 0
+        deployment = service["Properties"]["DeploymentConfiguration"]
+        assert deployment == {"MinimumHealthyPercent": 0, "MaximumPercent": 100}
+
+
+def test_an_instance_without_a_task_goes_at_once() -> None:
+    for provider in of_type(read(ECS), "AWS::ECS::CapacityProvider").values():
+        managed = provider["Properties"]["ManagedInstancesProvider"]
+        assert managed["InfrastructureOptimization"] == {"ScaleInAfter": 0}
+
+
+def test_a_managed_function_has_no_floor_and_its_version_moves_with_its_image() -> None:
+    gpu = read(LAMBDA)["Resources"]["GpuFunction"]["Properties"]
+
+    assert gpu["FunctionScalingConfig"]["MinExecutionEnvironments"] == 0
+    assert gpu["PublishToLatestPublished"] is True
+
+
+def test_checks_are_ignored_only_for_the_accelerator() -> None:
+    ignored = {
+        (path.name, name): resource["Metadata"]["cfn-lint"]["config"]["ignore_checks"]
+        for path in STACKS.values()
+        for name, resource in read(path)["Resources"].items()
+        if "cfn-lint" in resource.get("Metadata", {})
+    }
+
+    assert ignored == {("pools-lambda.yaml", "GpuFunction"): ["E3002"]}
+
+
+def test_the_network_has_nothing_that_costs_while_it_is_idle_but_what_was_asked_for() -> None:
+    resources = read(NETWORK)["Resources"]
+    kinds = {resource["Type"] for resource in resources.values()}
+    endpoints = of_type(read(NETWORK), "AWS::EC2::VPCEndpoint")
+
+    assert not kinds & {"AWS::EC2::NatGateway", "AWS::EC2::EIP"}
+    paid = {n: e for n, e in endpoints.items() if e["Properties"]["VpcEndpointType"] != "Gateway"}
+    assert {name: endpoint["Condition"] for name, endpoint in paid.items()} == {
+        "Logs": "HasLogsEndpoint"
+    }
+    assert read(NETWORK)["Parameters"]["LogsEndpoint"]["Default"] == "false"
+
+
+def test_nothing_from_outside_gets_in() -> None:
+    groups = of_type(read(NETWORK), "AWS::EC2::SecurityGroup")
+
+    for name, group in groups.items():
+        for rule in group["Properties"].get("SecurityGroupIngress", []):
+            assert rule.get("CidrIp") in (None, {"Ref": "Cidr"}), name
+            assert rule["FromPort"] == rule["ToPort"]
+
+
+def roles() -> list[tuple[str, Resource]]:
+    return [
+        (f"{path.name} {name}", role)
+        for path in (ECS, LAMBDA)
+        for name, role in of_type(read(path), "AWS::IAM::Role").items()
+    ]
+
+
+@pytest.mark.parametrize(("name", "role"), roles(), ids=[name for name, _ in roles()])
+def test_no_role_has_a_wildcard_without_a_reason(name: str, role: Resource) -> None:
+    for statement in statements(role):
+        actions = _listed(statement["Action"])
+        assert not any("*" in action for action in actions), statement
+        if "*" in _listed(statement["Resource"]):
+            # The token of a registry is the account's.
+            assert actions == ["ecr:GetAuthorizationToken"], statement
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def test_a_worker_may_beat_and_fetch_models_and_nothing_else() -> None:
+    role = read(ECS)["Resources"]["WorkerRole"]
+
+    rights = {statement["Sid"]: statement for statement in statements(role)}
+
+    assert set(rights) == {"Beat", "Models", "ListModels"}
+    assert rights["Beat"]["Action"] == ["dynamodb:PutItem", "dynamodb:DeleteItem"]
+    assert rights["Beat"]["Condition"] == {
+        "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["worker"]}
+    }
+
+
+def test_only_the_scale_function_may_change_a_pools_size() -> None:
+    template = translated()
+    writers = {
+        name
+        for name, role in of_type(template, "AWS::IAM::Role").items()
+        for statement in statements(role)
+        if {"ecs:UpdateService", "lambda:PutFunctionScalingConfig"}
+        & set(_listed(statement["Action"]))
+    }
+
+    assert writers == {"ScaleFunctionRole"}
+    scale = template["Resources"]["ScaleFunction"]["Properties"]
+    assert scale["ReservedConcurrentExecutions"] == 1
+
+
+def test_a_deploy_without_any_engine_is_refused_and_one_that_cannot_work() -> None:
+    rules = read(TEMPLATE)["Rules"]
+
+    (runs,) = rules["SomethingRuns"]["Assertions"]
+    named = re.findall(r"'Ref': '(\w+)'", str(runs["Assert"]))
+
+    assert set(named) == {"EngineUrl", *SWITCHES}
+    assert "VpcSubnetIds" in str(rules["NoEngineBesideAnOwnNetwork"]["Assertions"])
+
+
+@pytest.mark.parametrize("function", ["ChatFunction", "RunBatchFunction"])
+def test_functions_that_call_workers_are_in_their_network(function: str) -> None:
+    given, own = translated()["Resources"][function]["Properties"]["VpcConfig"]["Fn::If"][1:]
+
+    assert given["SubnetIds"] == {"Ref": "VpcSubnetIds"}
+    condition, network, nothing = own["Fn::If"]
+    assert condition == "WorksInOwnNetwork"
+    assert "Network" in str(network["SubnetIds"])
+    assert nothing == {"Ref": "AWS::NoValue"}
+
+
+def test_the_pinger_stays_outside_where_queues_cannot_be_reached() -> None:
+    """It asks workers through their runners instead."""
+    network = str(translated()["Resources"]["PingFunction"]["Properties"]["VpcConfig"])
+
+    assert "WorksInOwnNetwork" not in network
+
+
+@pytest.mark.parametrize("pool", ["cpu", "gpu", "neuron"])
+def test_each_pool_has_an_image(pool: str) -> None:
+    stage = DOCKERFILE.partition(f" AS aws-{pool}\n")[2].partition("\nFROM ")[0]
+
+    assert 'CMD ["worker"]' in stage
+    assert "synapse_container" in stage
+    ignored = (ROOT / "workers" / "Dockerfile.dockerignore").read_text().splitlines()
+    sent = [line.removeprefix("!") for line in ignored if line.startswith("!")]
+    for source in re.findall(r"^COPY (\S+) ", stage, re.M):
+        assert (ROOT / source).exists(), source
+        assert any(source == each or source.startswith(f"{each}/") for each in sent), source
+
+
+def test_functions_are_told_where_they_may_write() -> None:
+    """In Lambda that is /tmp."""
+    template: Template = read(LAMBDA)
+
+    for function in of_type(template, "AWS::Lambda::Function").values():
+        variables = function["Properties"]["Environment"]["Variables"]
+        assert variables["SYNAPSE_STATE_DIR"].startswith("/tmp/")
+        assert function["Properties"]["ImageConfig"] == {"Command": ["function"]}
