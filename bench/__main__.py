@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import batches, downloads, embeddings, engine_ratio, noop, streaming, switching
+from bench import batches, downloads, embeddings, engine_ratio, noop, scale, streaming, switching
 from bench.server import resident_mib, server
 from synapse_server.cli import MODELS
 
@@ -28,6 +29,7 @@ def main() -> None:
             "batches",
             "downloads",
             "switch",
+            "scale",
             "start",
         ],
         help="one part",
@@ -48,6 +50,8 @@ def main() -> None:
         _downloads(arguments.rounds)
     if arguments.only in (None, "switch"):
         _switch(arguments.rounds)
+    if arguments.only in (None, "scale"):
+        _scale()
     if arguments.only in (None, "start"):
         _start()
 
@@ -168,6 +172,37 @@ def _switch(rounds: int) -> None:
             f"| {row.memory_mib:,.0f} MiB |"
         )
     print()
+
+
+def _scale() -> None:
+    bursts = scale.measure()
+    print(f"From no worker to {scale.REQUESTS} requests at once and back to none")
+    heads = " | ".join(burst.kind for burst in bursts)
+    print(f"| figure | {heads} | goal |")
+    print("| --- |" + " --- |" * (len(bursts) + 1))
+    rows: list[tuple[str, list[str], str]] = [
+        ("answered, and right", [str(burst.delivered) for burst in bursts], str(scale.REQUESTS)),
+        ("cold start: first request to first worker", _seconds(bursts, "cold_start_s"), ""),
+        ("answer after that, p50", _seconds(bursts, "p50_s"), ""),
+        ("answer after that, p99", _seconds(bursts, "p99_s"), ""),
+        ("all answered", _seconds(bursts, "all_answered_s"), ""),
+        ("heartbeats while held", [str(burst.heartbeats) for burst in bursts], ""),
+        ("most workers at a time", [str(burst.most_workers) for burst in bursts], ""),
+        (
+            "last answer to the last worker gone",
+            _seconds(bursts, "to_zero_s"),
+            f"{scale.IDLE_AFTER_S:g} s of idle time + drain and stop",
+        ),
+    ]
+    for figure, cells, goal in rows:
+        print(f"| {figure} | {' | '.join(cells)} | {goal} |")
+    for error in (burst.first_error for burst in bursts if burst.first_error):
+        print(f"first error: {error}")
+    print()
+
+
+def _seconds(bursts: Sequence[scale.Burst], figure: str) -> list[str]:
+    return [f"{getattr(burst, figure):.2f} s" for burst in bursts]
 
 
 def _start() -> None:
