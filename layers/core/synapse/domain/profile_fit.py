@@ -49,19 +49,13 @@ def fit(
     Raises:
         ProfilingError: they do not even tell how long an item alone takes.
     """
-    useful = [each for each in done if each.counts]
-    if not any(each.cell.in_flight == 1 for each in useful):
-        failed = sum(each.failed for each in done)
-        raise ProfilingError(
-            f"model {spec.name!r} in pool {pool.name!r}: no item alone was measured "
-            f"({failed} failed); give it more time or look at its worker"
-        )
+    useful = _useful(spec, pool, done)
     has_first = all(each.first_ms for each in useful)
     lines = _generating(useful) if has_first else _answering(useful)
     rates = dict(throughputs(plan, useful))
     best = best_batch(plan, useful)
     items_per_s = rates.get(best, 0.0)
-    usd_per_s = pool.price_per_hour_usd / 3600
+    usd_per_1k_s = 1000 * pool.price_per_hour_usd / 3600
     return Profile(
         model=spec.name,
         version=spec.version,
@@ -74,7 +68,7 @@ def fit(
         spread=_spread([each.total_ms for each in useful]),
         best_batch=best,
         items_per_s=items_per_s,
-        usd_per_1k_items=1000 * usd_per_s / items_per_s if items_per_s else 0.0,
+        usd_per_1k_items=usd_per_1k_s / items_per_s if items_per_s else 0.0,
         samples=sum(len(each.total_ms) for each in useful),
         measured_at=now,
         saturates_at=lines.saturates_at,
@@ -83,6 +77,17 @@ def fit(
         fit_error=lines.error,
         was_idle=all(each.was_idle for each in useful),
     )
+
+
+def _useful(spec: ModelSpec, pool: Pool, done: Sequence[Measurement]) -> list[Measurement]:
+    useful = [each for each in done if each.counts]
+    if not any(each.cell.in_flight == 1 for each in useful):
+        failed = sum(each.failed for each in done)
+        raise ProfilingError(
+            f"model {spec.name!r} in pool {pool.name!r}: no item alone was measured "
+            f"({failed} failed); give it more time or look at its worker"
+        )
+    return useful
 
 
 @dataclass(frozen=True, slots=True)
