@@ -15,11 +15,13 @@ from synapse.domain.breaker import BreakerState
 from synapse.domain.errors import (
     EngineError,
     EngineLost,
+    EngineTimeout,
     EngineUnavailable,
     InvalidInput,
     Unavailable,
 )
 from synapse.domain.inference import Completion, Delta
+from synapse.domain.job import JobId
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
 from tests.faults import failing_before
@@ -39,7 +41,7 @@ async def used_to(world: ToyFleetWorld, worker: str, delay_s: float = 0.02) -> N
 
 async def test_answers_come_through_as_they_are_and_are_counted_while_they_come() -> None:
     world = ToyFleetWorld()
-    requests = [replace(a_toy_request(), id=f"r-{n}") for n in range(3)]  # type: ignore[arg-type]
+    requests = [replace(a_toy_request(), id=JobId(f"r-{n}")) for n in range(3)]
     seen = []
 
     async for job_id, outcome in world.fleet.engine.infer(ECHO, world.at("w-1"), requests):
@@ -106,6 +108,37 @@ async def test_a_worker_that_refuses_everything_is_in_doubt() -> None:
     place = world.fleet.placement.place
     assert {(await place(ECHO, world.pools[0])).worker for _ in range(5)} == {"w-2"}
     assert (await place(ECHO, world.pools[0], "", {"w-2"})).worker == "w-1"
+
+
+async def test_one_bad_input_among_good_ones_says_nothing_of_the_worker() -> None:
+    world = ToyFleetWorld()
+    world.engine.mode["w-1"] = "doubtful"
+    for _ in range(5):
+        requests = [replace(a_toy_request(), id=JobId(f"r-{n}")) for n in range(2)]
+        outcomes = world.fleet.engine.infer(ECHO, world.at("w-1"), requests)
+        async with aclosing(outcomes):
+            world.engine.mode["w-1"] = "doubtful"
+            assert isinstance((await anext(outcomes))[1], InvalidInput)
+            world.engine.mode["w-1"] = ""
+            assert isinstance((await anext(outcomes))[1], Completion)
+
+    assert world.breaker("w-1").is_closed
+
+
+@pytest.mark.parametrize(("waited_s", "is_closed"), [(0.04, True), (0.4, False)])
+async def test_callers_whose_time_is_up_before_an_answer_count_if_they_had_waited_long(
+    waited_s: float, is_closed: bool
+) -> None:
+    world = ToyFleetWorld()
+    await used_to(world, "w-1")
+    world.engine.mode["w-1"] = "late"
+    world.engine.delay_s["w-1"] = waited_s
+
+    for _ in range(3):
+        assert isinstance(await world.ask("w-1"), EngineTimeout)
+
+    assert world.breaker("w-1").is_closed is is_closed
+    assert world.breaker("w-1").is_mild is not is_closed
 
 
 async def test_a_stream_that_breaks_off_counts_against_its_worker() -> None:

@@ -188,6 +188,21 @@ async def test_what_was_held_against_a_worker_is_past_when_it_comes_up_again(
     assert rank_of(world.fleet.vitals.breaker("echo", "cpu", "w-1"), 0.0) == WELL
 
 
+async def test_nothing_is_kept_of_workers_that_are_gone() -> None:
+    world = ToyFleetWorld()
+    await world.up("w-1", "w-2")
+    await placed(world)
+    for worker in ("w-1", "w-2", "w-2", "w-2"):
+        world.engine.mode[worker] = "away"
+        await world.ask(worker)
+    assert world.fleet.vitals.unwell() == [("echo", "cpu", "w-2")]
+
+    await world.workers.forget("w-2")
+    await world.fleet.roster.workers()
+
+    assert world.fleet.vitals.unwell() == []
+
+
 async def test_the_roster_is_read_anew_only_when_it_is_old_or_known_to_be_wrong() -> None:
     world = ToyFleetWorld()
     clock = FakeClock()

@@ -14,7 +14,13 @@ from synapse.application.fleet import Fleet
 from synapse.application.patience import Patience
 from synapse.application.vitals import Vitals
 from synapse.domain.breaker import Breaker
-from synapse.domain.errors import EngineError, EngineLost, EngineUnavailable, InvalidInput
+from synapse.domain.errors import (
+    EngineError,
+    EngineLost,
+    EngineTimeout,
+    EngineUnavailable,
+    InvalidInput,
+)
 from synapse.domain.inference import Completion, Delta, ModelInput, Result
 from synapse.domain.job import JobId, Usage
 from synapse.domain.model import ModelSpec
@@ -34,9 +40,9 @@ class ToyWorkers(StreamingEngine):
     """An engine for many workers, by id: each answers after its `delay_s`, or as `mode` says.
 
     Time passes on `tick` alone: nothing sleeps. Modes: `refusing` (this very input), `doubtful`
-    (likewise, but names nothing of it), `away` (cannot be reached), `lost` (goes down with the
-    call), `broken` (answers what cannot be read), `hung` (never answers), `stuck` (hangs after the
-    first part).
+    (likewise, but names nothing of it), `late` (the time was up), `away` (cannot be reached),
+    `lost` (goes down with the call), `broken` (answers what cannot be read), `hung` (never
+    answers), `stuck` (hangs after the first part).
     """
 
     mode: dict[str, str] = field(default_factory=dict)
@@ -84,6 +90,8 @@ class ToyWorkers(StreamingEngine):
                 raise InvalidInput("it is too hot", param="temperature")
             if mode == "doubtful":
                 raise InvalidInput("CUDA error: an illegal memory access was encountered")
+            if mode == "late":
+                raise EngineTimeout("the time allowed was over")
             if mode == "away":
                 raise EngineUnavailable("it cannot be reached")
             if mode == "lost":

@@ -194,17 +194,18 @@ class Call:
         if error is not None and not isinstance(error, InvalidInput | EngineTimeout):
             self.breaker.failed(self._ticket, now)
             self._vitals.breaker.failed(self._pool_ticket, now)
-        elif self.times_late or isinstance(error, EngineTimeout):
+        elif self.times_late:
             self._dropped()
-        elif error is not None and error.param is None and type(error) is InvalidInput:
-            # Nothing of the input is to blame by name: it may be the worker.
-            self._in_doubt(now)
-        elif error is not None:
-            self._went_well(now)
         elif self._is_whole or self._first_at is not None:
             self._measured(now)
+        elif not isinstance(error, InvalidInput):
+            # Its time was up, or its caller went away.
+            self._in_doubt(now) if self._is_slow(now - self._began_at, 0) else self._dropped()
+        elif error.param is None and type(error) is InvalidInput:
+            # Nothing of the input is to blame by name: it may be the worker.
+            self._in_doubt(now)
         else:
-            self._dropped()
+            self._went_well(now)
 
     def _measured(self, now: float) -> None:
         """Note how long it took; too long counts against the worker, though not its pool."""
@@ -217,14 +218,17 @@ class Call:
         if self._first_at is not None:
             judged_s = self._first_at - self._began_at
             vitals.first.note(now, judged_s * 1000 / self._expected_ms(work, is_first=True))
-        if self._factor is None or judged_s < self._patience.min_slow_s:
-            self._went_well(now)
-            return
-        limit_s = self._factor * self._expected_ms(work, is_first=self._streams) / 1000
-        if judged_s < limit_s:
-            self._went_well(now)
-        else:
+        if self._is_slow(judged_s, self._written):
             self._in_doubt(now)
+        else:
+            self._went_well(now)
+
+    def _is_slow(self, took_s: float, written: int) -> bool:
+        """Whether an answer of that length should have come sooner, or its first part."""
+        if self._factor is None or took_s < self._patience.min_slow_s:
+            return False
+        work = Work(self._size.work.prompt_tokens, written or self._size.work.output_tokens)
+        return took_s * 1000 >= self._factor * self._expected_ms(work, is_first=self._streams)
 
     def _in_doubt(self, now: float) -> None:
         self.breaker.failed(self._ticket, now, mild=True)

@@ -51,7 +51,7 @@ class Fleet:
         """The fleet over these ports; `fresh_s` is how old what is known of workers may be."""
         vitals = vitals or Vitals()
         roster = Roster(workers, clock, fresh_s)
-        roster.on_return = vitals.renew
+        roster.on_change = vitals.renew
         windows = BronzeWindows(registry, roster, profiles, in_flight, vitals, clock)
         routing = Routing(registry, roster, profiles, in_flight, vitals, clock, windows.room)
         placement = Placement(roster, vitals)

@@ -44,9 +44,10 @@ class Roster:
         self._read_at = float("-inf")
         self._by_pool: dict[str, list[Worker]] = {}
         self._crews: dict[tuple[str, str], Crew] = {}
-        self._up: set[str] | None = None
-        self.on_return: Callable[[str], None] = _ignore
-        """Told of a worker that comes up (again): what was held against it is past."""
+        self._known: dict[str, bool] = {}
+        self._read_before = False
+        self.on_change: Callable[[str], None] = _ignore
+        """Told of a worker that comes up (again), or is gone: what was held against it is past."""
 
     async def crew(self, model: str, pool: str) -> Crew:
         """The workers of the pool that answer for the model, and how many are on their way.
@@ -76,11 +77,12 @@ class Roster:
         for worker in await self._workers.workers(now):
             by_pool.setdefault(worker.pool, []).append(worker)
         self._by_pool, self._crews, self._read_at = by_pool, {}, now
-        up = {w.id for workers in by_pool.values() for w in workers if w.state in UP}
-        if self._up is not None:
-            for worker_id in up - self._up:
-                self.on_return(worker_id)
-        self._up = up
+        known = {w.id: w.state in UP for workers in by_pool.values() for w in workers}
+        if self._read_before:
+            came_up = [i for i, is_up in known.items() if is_up and not self._known.get(i, False)]
+            for worker_id in (*came_up, *(i for i in self._known if i not in known)):
+                self.on_change(worker_id)
+        self._known, self._read_before = known, True
 
 
 def _ignore(worker_id: str) -> None:
