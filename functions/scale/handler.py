@@ -15,15 +15,23 @@ from synapse.observability import lambda_logger
 logger = lambda_logger()
 tracer = Tracer()
 
+ROUND_EVERY_S = 10.0
+"""While work waits or workers start; else the schedule's minute will do."""
+
+RESERVE_S = 10.0
+"""Of its time, for a last round that takes long."""
+
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """A round of the autoscaler; who woke it names the model and the tier of what has come."""
+    """Rounds of the autoscaler; who woke it names the model and the tier of what has come."""
     if "model" in event:
         target().parts.demand.woken(event["model"], SlaTier(event["tier"]), time.time())
+    left_s = context.get_remaining_time_in_millis() / 1000
     with target().telemetry_flushed():
-        decisions = run(target().autoscaler.run())
-    changed = {decision.pool: decision.desired for decision in decisions if decision.is_change}
-    logger.info("scaled", extra={"pools": len(decisions), "changed": changed})
-    return {"pools": len(decisions), "changed": changed}
+        changes = run(target().autoscaler.settle(left_s - RESERVE_S, ROUND_EVERY_S))
+    changed = {decision.pool: decision.desired for decision in changes}
+    pools = len(target().autoscaler.decisions())
+    logger.info("scaled", extra={"pools": pools, "changed": changed})
+    return {"pools": pools, "changed": changed}

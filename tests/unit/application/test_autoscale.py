@@ -109,6 +109,31 @@ async def test_the_time_of_a_cold_start_is_measured_from_the_demand_to_the_first
     assert await loop.starts.startup_s("cpu") == pytest.approx(8.0)
 
 
+async def test_rounds_go_on_while_work_waits_or_workers_start_but_not_for_ever() -> None:
+    loop = Loop(startup_s=25.0)
+
+    async def sleep(seconds: float) -> None:
+        for _ in range(int(seconds)):
+            loop.fleet.tick()
+
+    loop.scaler.sleep = sleep
+    began_at = loop.clock()
+    idle = await loop.scaler.settle(50.0, 10.0)
+    after_idle = loop.clock()
+    loop.fleet.arrive(5)
+    started = await loop.scaler.settle(50.0, 10.0)
+    after_start = loop.clock()
+    loop.fleet.arrive(100_000)
+    await loop.scaler.settle(50.0, 10.0)
+
+    assert idle == []
+    assert after_idle == began_at
+    assert [decision.desired for decision in started] == [1]
+    assert after_start == began_at + 30  # up after 25 s
+    assert loop.clock() == after_start + 50
+    assert await loop.starts.startup_s("cpu") == 30.0
+
+
 async def test_every_change_is_told_with_its_reason_and_every_round_shows_the_workers() -> None:
     loop = Loop()
     loop.fleet.arrive(1)

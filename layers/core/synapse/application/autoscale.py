@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ class Autoscaler:
     telemetry: Telemetry
     clock: Clock
     policy: ScalingPolicy = field(default_factory=ScalingPolicy)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _memories: dict[str, Memory] = field(default_factory=dict)
     _standings: dict[str, PoolStanding] = field(default_factory=dict)
     _asked_at: dict[str, float] = field(default_factory=dict)
@@ -96,6 +98,28 @@ class Autoscaler:
             decision = await self._round(pool, loads[name], mine, now)
             decisions.extend([decision] if decision else [])
         return decisions
+
+    async def settle(self, for_s: float, every_s: float) -> Sequence[ScalingDecision]:
+        """Rounds until nothing waits and all wanted workers are up; at least one, then for `for_s`.
+
+        For who is not called each second: a start is seen when it is over, and more can be asked
+        for meanwhile. Returns the decisions that changed something.
+
+        Raises:
+            Unavailable: see `run`.
+        """
+        until, changes = self.clock() + for_s, list[ScalingDecision]()
+        while True:
+            changes += [decision for decision in await self.run() if decision.is_change]
+            if self._is_settled() or self.clock() + every_s > until:
+                return changes
+            await self.sleep(every_s)
+
+    def _is_settled(self) -> bool:
+        return all(
+            standing.load.waiting == 0 and standing.decision.desired <= standing.size.ready
+            for standing in self._standings.values()
+        )
 
     def decisions(self) -> Sequence[PoolStanding]:
         """Each pool at the last round that could read it, by name."""
