@@ -237,7 +237,7 @@ def test_the_command_line_adds_to_the_file_and_wins(tmp_path: Path) -> None:
     assert agent.cache is not None
     assert agent.cache.source == "s3://bucket/models"
     assert agent.cache.disk_budget_bytes == 100 * GIB
-    assert agent.memory_limit_bytes == GIB // 2
+    assert agent.memory_budget_bytes == GIB // 2
     assert agent.is_pinned("a")
     assert not agent.is_pinned("b")
     assert (control.port, control.host, control.token) == (2, "127.0.0.1", TOKEN)
@@ -248,7 +248,7 @@ def test_nothing_need_be_said(tmp_path: Path) -> None:
 
     assert agent.worker.models == ()
     assert agent.cache is None
-    assert agent.memory_limit_bytes is None
+    assert agent.memory_budget_bytes is None
     assert control.host == "127.0.0.1"
     assert agent.id != parse([], {})[0].id
 

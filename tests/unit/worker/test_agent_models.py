@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -10,6 +11,7 @@ from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.models import MAX_FAILED
 from synapse_worker.agent.readings import ModelReading, Readings
 from synapse_worker.agent.shelf import Shelf
+from synapse_worker.cache import CachedModel, CacheLevel, ModelCache
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
 from tests.unit.worker.agents import MIB, World, model_folder
@@ -204,6 +206,25 @@ async def test_the_shelf_knows_what_lies_in_the_repositories(tmp_path: Path) -> 
         "b": "11",
         "c": "1",
     }
+
+
+async def test_of_several_cached_versions_the_nearest_is_told(tmp_path: Path) -> None:
+    def cached(version: str, level: CacheLevel, last_used_at: float) -> CachedModel:
+        return CachedModel("m", version, level, 1, 1, last_used_at, in_use=False, pinned=False)
+
+    class Cache:
+        async def models(self) -> list[CachedModel]:
+            return [
+                cached("1", CacheLevel.NVME_CACHED, 9.0),
+                cached("2", CacheLevel.DRAM_CACHED, 1.0),
+                cached("3", CacheLevel.DRAM_CACHED, 2.0),
+            ]
+
+    worker = WorkerConfig(models=(), venv=None, model_repositories=(tmp_path,))
+
+    levels = await Shelf(worker, cast(ModelCache, Cache())).levels()
+
+    assert levels == {"m": ("3", CacheLevel.DRAM_CACHED)}
 
 
 def test_folders_of_the_dead_are_swept_up_and_those_of_the_living_kept(tmp_path: Path) -> None:

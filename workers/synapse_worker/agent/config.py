@@ -18,10 +18,10 @@ class AgentConfig:
 
     `worker.models` are loaded at the start; more may be loaded later, from the worker's model
     repositories or else from the `cache`. `memory_budget_bytes` bounds what is loaded at a time
-    (that of the cache if it is None): host memory, or the GPUs' where there are any. Room is made
-    by unloading what was used least recently, and what was not used for `unload_after_s` goes
-    anyway; never a model that is in use or `pinned`. `endpoint_host` is the name under which
-    others reach Triton, where that is not the address it binds to.
+    (None: as much as there is). Room is made by unloading what was used least recently, and what
+    was not used for `unload_after_s` goes anyway; never a model that is in use or `pinned`.
+    `endpoint_host` is the name under which others reach Triton, where that is not the address it
+    binds to.
     """
 
     worker: WorkerConfig
@@ -34,13 +34,6 @@ class AgentConfig:
     unload_after_s: float | None = None
     poll_interval_s: float = 1.0
     drain_timeout_s: float = 30.0
-
-    @property
-    def memory_limit_bytes(self) -> int | None:
-        """How much may be loaded at a time; None is as much as there is."""
-        if self.memory_budget_bytes is None and self.cache is not None:
-            return self.cache.memory_budget_bytes
-        return self.memory_budget_bytes
 
     def is_pinned(self, model: str) -> bool:
         """Whether it is never taken away to make room."""

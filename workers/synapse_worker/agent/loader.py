@@ -147,7 +147,7 @@ class Loader:
             )
 
     async def _make_room(self, known: Known, needed_bytes: int, others: Sequence[Known]) -> None:
-        limit_bytes = self._config.memory_limit_bytes
+        limit_bytes = self._config.memory_budget_bytes
         if limit_bytes is None:
             return
         readings = await self._triton.readings()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synapse_worker.agent.errors import UnknownModel
-from synapse_worker.cache import CacheLevel, Lease, ModelCache, ProgressListener
+from synapse_worker.cache import CachedModel, CacheLevel, Lease, ModelCache, ProgressListener
 from synapse_worker.config import WorkerConfig
 
 
@@ -62,8 +62,9 @@ class Shelf:
             model: (latest_version(folder), CacheLevel.NVME_CACHED)
             for model, folder in self._folders().items()
         }
-        for cached in await self._cache.models() if self._cache is not None else ():
-            levels.setdefault(cached.name, (cached.version, cached.level))
+        cached = await self._cache.models() if self._cache is not None else []
+        for each in sorted(cached, key=_nearest_first):
+            levels.setdefault(each.name, (each.version, each.level))
         return levels
 
     async def sweep(self) -> None:
@@ -77,6 +78,10 @@ class Shelf:
             for config in sorted(repository.glob("*/config.pbtxt")):
                 found.setdefault(config.parent.name, config.parent.resolve())
         return found
+
+
+def _nearest_first(cached: CachedModel) -> tuple[int, float]:
+    return list(CacheLevel).index(cached.level), -cached.last_used_at
 
 
 def latest_version(folder: Path) -> str:

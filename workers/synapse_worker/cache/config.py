@@ -34,15 +34,13 @@ class CacheConfig:
 
     `source` is `s3://bucket/prefix`, a folder, or the `http(s)://` address of one. Several
     processes may share `folder`; they should agree on the rest. `disk_budget_bytes` bounds what
-    lies in it (None: what the disk has), `memory_budget_bytes` what is loaded at a time (None: no
-    bound). A model unused for `ttl_s` goes even if there is room (None: it stays). `pinned` names
-    models that are never evicted.
+    lies in it (None: what the disk has). A model unused for `ttl_s` goes even if there is room
+    (None: it stays). `pinned` names models that are never evicted.
     """
 
     source: str
     folder: Path
     disk_budget_bytes: int | None = None
-    memory_budget_bytes: int | None = None
     ttl_s: float | None = None
     pinned: frozenset[str] = frozenset()
     transfer: TransferConfig = field(default_factory=TransferConfig)
