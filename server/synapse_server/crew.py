@@ -80,6 +80,7 @@ class Crew:
         self._failures = 0
         self._not_before = 0.0
         self._first_error: WorkerError | None = None
+        self._is_open = False
         self.trouble = ""
         """Why the last worker failed; empty once one is up again."""
 
@@ -105,6 +106,7 @@ class Crew:
             if self._first_error is not None:
                 raise self._first_error
             await self._next_change()
+        self._is_open = True
 
     async def close(self) -> None:
         """Stop all, side by side, with what they still have."""
@@ -200,12 +202,10 @@ class Crew:
         self._not_before = self._clock() + pause_s
         self.trouble = str(error)
         self._changed.set()
-        logger.error(
-            "worker %s is taken out: %s (another in %.0f s, if it is wanted)",
-            worker_id,
-            error,
-            pause_s,
-        )
+        # Before that whoever opens it tells of it.
+        if self._is_open:
+            text = "worker %s is taken out: %s (another in %.0f s, if it is wanted)"
+            logger.error(text, worker_id, error, pause_s)
 
 
 async def _before(end: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

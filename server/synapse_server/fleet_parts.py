@@ -24,7 +24,6 @@ from synapse_server.config import ServerConfig
 from synapse_server.housekeeping import every
 from synapse_server.local_fleet import LocalFleet
 from synapse_server.mourner import Mourner
-from synapse_server.placing import PlacingEngine
 from synapse_server.records import Records
 from synapse_server.scaling_loop import keep_scaled
 
@@ -54,7 +53,6 @@ class FleetParts:
         self.fleet = Fleet.over(
             self._triton, registry, self.workers, records.profiles, slots, clock
         )
-        self.engine = PlacingEngine(self.fleet)
         demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
         self.cold_starts = ColdStarts(
             registry=registry,

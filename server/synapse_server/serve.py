@@ -48,7 +48,8 @@ async def serve(config: ServerConfig) -> None:
                 )
             )
             stop.server = server
-            print(ready_text(config.url, node.specs), flush=True)  # noqa: T201 - for the user
+            pools = [local.pool for local in config.fleet.pools]
+            print(ready_text(config.url, node.specs, pools), flush=True)  # noqa: T201 - for the user
             await server.serve(sockets=[listener])
 
 

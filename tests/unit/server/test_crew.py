@@ -121,7 +121,9 @@ async def test_it_is_open_when_its_least_number_is_up(yard: Yard) -> None:
     assert [worker.place for worker in yard.made] == [0, 1]
 
 
-async def test_a_first_start_that_fails_is_the_callers_to_tell(yard: Yard) -> None:
+async def test_a_first_start_that_fails_is_the_callers_to_tell(
+    yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
     crew = yard.crew(2, 2)
     opening = asyncio.create_task(crew.open())
     await until(lambda: len(yard.made) == 2)
@@ -132,6 +134,7 @@ async def test_a_first_start_that_fails_is_the_callers_to_tell(yard: Yard) -> No
     await crew.close()
 
     assert all(worker.stopped.is_set() for worker in yard.made)
+    assert caplog.records == []
 
 
 async def test_it_grows_to_its_most_and_no_further(yard: Yard) -> None:
