@@ -113,7 +113,8 @@ def test_a_first_token_has_the_company_and_the_spread_that_first_tokens_had() ->
 def test_the_spread_is_the_99th_percentile_over_the_median() -> None:
     times = tuple([10.0] * 97 + [30.0] * 3)
     plan = plan_for(TEXT, POOL)
-    done = [Measurement(cell, cell.prompt_tokens, 0, times) for cell in plan.alone]
+    cells = (*plan.alone, *plan.large)
+    done = [Measurement(cell, cell.prompt_tokens, 0, times) for cell in cells]
 
     assert fit(TEXT, POOL, plan, done, NOW).spread == pytest.approx(3.0)
 
@@ -161,9 +162,22 @@ def test_without_an_item_alone_there_is_no_profile() -> None:
         fit(TEXT, POOL, plan, [failed], NOW)
 
 
+@pytest.mark.parametrize("spec", [TEXT, CHAT])
+def test_company_that_nobody_measured_is_taken_to_cost_all_of_an_item(spec: ModelSpec) -> None:
+    plan = plan_for(spec, POOL)
+    machine = Machine(10.0, 0.1, 5.0, generates=spec is CHAT)
+    done = [machine.measured(cell, random.Random(1)) for cell in plan.alone]
+    profile = fit(spec, POOL, plan, done, NOW)
+
+    assert profile.company == 1.0
+    assert profile.first_company in (None, 1.0)
+    assert profile.best_batch == 1
+
+
 def test_who_was_disturbed_says_so() -> None:
     plan = plan_for(TEXT, POOL)
-    done = [Machine(10.0).measured(cell, random.Random(1)) for cell in plan.alone]
+    cells = (*plan.alone, *plan.large)
+    done = [Machine(10.0).measured(cell, random.Random(1)) for cell in cells]
 
     assert fit(TEXT, POOL, plan, done, NOW).was_idle
     assert not fit(TEXT, POOL, plan, [*done[:2], replace(done[2], was_idle=False)], NOW).was_idle

@@ -31,11 +31,23 @@ def cells_of(machine: Machine) -> list[Cell]:
     return [each.cell for each in machine.all_measured(plan_for(TEXT, POOL))]
 
 
-def test_items_alone_come_first_then_company_then_the_extremes_in_it() -> None:
+def test_items_alone_come_first_then_company_and_what_takes_longest_last() -> None:
     cells = cells_of(Machine(base_ms=10.0, slots=4))
 
-    assert [cell.in_flight for cell in cells] == [1, 1, 1, 2, 4, 8, 16, 4]
-    assert [cell.prompt_tokens for cell in cells] == [64, 8, 1024, 64, 64, 64, 64, 1024]
+    assert [cell.in_flight for cell in cells] == [1, 1, 2, 4, 8, 16, 1, 4]
+    assert [cell.prompt_tokens for cell in cells] == [64, 8, 64, 64, 64, 64, 1024, 1024]
+
+
+def test_what_writes_is_measured_by_both_lengths() -> None:
+    plan = plan_for(a_chat_model("smollm2", context_tokens=2048, max_output_tokens=512), POOL)
+
+    assert [(cell.prompt_tokens, cell.output_tokens) for cell in plan.alone] == [
+        (96, 16),
+        (16, 16),
+        (96, 4),
+    ]
+    assert plan.large == (Cell(96, 64, 1), Cell(384, 16, 1))
+    assert plan.extremes(8) == (Cell(96, 64, 8), Cell(384, 16, 8))
 
 
 def test_no_larger_company_is_tried_once_throughput_grows_no_more() -> None:
@@ -113,7 +125,7 @@ def test_what_early_cells_leave_of_the_budget_is_shared_by_the_later() -> None:
     slow = [replace(each, took_s=10.0) for each in done]
 
     assert first == pytest.approx(20.0 / 10)
-    assert limit_s(plan, quick, 20.0) == pytest.approx(19.7 / 7)
+    assert limit_s(plan, quick, 20.0) == pytest.approx(19.8 / 8)
     assert limit_s(plan, slow, 20.0) == 0.0
 
 

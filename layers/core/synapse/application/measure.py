@@ -121,7 +121,8 @@ class _Crowd:
                     self._note(began_at, answer)
                 else:
                     is_warm = True
-                    await asyncio.sleep(random.uniform(0, answer.total_ms / 1000))
+                    if self._cell.in_flight > 1:
+                        await asyncio.sleep(random.uniform(0, answer.total_ms / 1000))
                     self._warm += 1
                     if self._warm == self._cell.in_flight:
                         self._full_at = self._now()

@@ -26,6 +26,9 @@ SATURATION_GAIN = 0.6
 CLEAR_MISFIT = 0.02
 """Saturation is believed where it leaves at most this share of a misfit that was clear."""
 
+UNKNOWN_COMPANY = 1.0
+"""Where nobody measured it: items take turns, which is the worst that company usually does."""
+
 P99 = 0.99
 MAX_COMPANY = 8.0
 
@@ -140,7 +143,10 @@ def _generating(useful: Sequence[Measurement]) -> _Lines:
     ]
     # The sizes are settled; what is left open is what company does to them.
     company, saturates_at = _company(wholes, (1.0,))
-    first_company = _best_company(firsts, (base_ms, prompt_ms), saturates_at)
+    crowded = [point for point in firsts if point.in_flight > 1]
+    first_company = UNKNOWN_COMPANY
+    if crowded:
+        first_company = _best_company(crowded, (base_ms, prompt_ms), saturates_at)
 
     def predicted(point: _Point) -> float:
         return point.size[0] * slowdown(point.in_flight, company, saturates_at)
@@ -222,7 +228,7 @@ def _company(points: Sequence[_Point], times: Row) -> tuple[float, int]:
     """What company costs, and from where on items take turns (0: not seen)."""
     points = [point for point in points if point.in_flight > 1]
     if not points:
-        return 0.0, 0
+        return UNKNOWN_COMPANY, 0
     plain = _best_company(points, times, 0)
     misfit = _misfit(points, times, plain, 0)
     best = (plain, 0, SATURATION_GAIN * misfit)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from synapse.domain.model import ModelSpec, Task
@@ -84,11 +84,18 @@ class Plan:
 
     @property
     def alone(self) -> tuple[Cell, ...]:
-        """The cells of one item at a time, the middle one first."""
-        small, middle, large = self.prompts
-        brief, usual, long = self.outputs
-        sizes = [(middle, usual), (small, usual), (large, usual), (middle, brief), (middle, long)]
-        return tuple(dict.fromkeys(Cell(prompt, output, 1) for prompt, output in sizes))
+        """The cells of one item at a time without which there is no profile, the middle first."""
+        small, middle, _ = self.prompts
+        brief, usual, _ = self.outputs
+        return _once([(middle, usual), (small, usual), (middle, brief)], 1)
+
+    @property
+    def large(self) -> tuple[Cell, ...]:
+        """Those of one large item at a time, which take longest."""
+        _, middle, large = self.prompts
+        _, usual, long = self.outputs
+        cells = _once([(middle, long), (large, usual)], 1)
+        return tuple(cell for cell in cells if cell not in self.alone)
 
     @property
     def crowds(self) -> tuple[Cell, ...]:
@@ -96,15 +103,13 @@ class Plan:
         return tuple(Cell(self.prompts[1], self.outputs[1], n) for n in self.in_flight if n > 1)
 
     def extremes(self, in_flight: int) -> tuple[Cell, ...]:
-        """The largest prompts and the longest answers, among so many."""
-        sizes = [(self.prompts[2], self.outputs[1]), (self.prompts[1], self.outputs[2])]
-        return tuple(
-            dict.fromkeys(
-                Cell(prompt, output, in_flight)
-                for prompt, output in sizes
-                if (prompt, output) != (self.prompts[1], self.outputs[1])
-            )
-        )
+        """The longest answers and the largest prompts, among so many."""
+        return tuple(replace(cell, in_flight=in_flight) for cell in self.large)
+
+
+def _once(sizes: Sequence[tuple[int, int]], in_flight: int) -> tuple[Cell, ...]:
+    """The cells of these sizes, none of them twice."""
+    return tuple(dict.fromkeys(Cell(prompt, output, in_flight) for prompt, output in sizes))
 
 
 def plan_for(spec: ModelSpec, pool: Pool) -> Plan:
@@ -129,7 +134,8 @@ def next_cell(plan: Plan, done: Sequence[Measurement], budget_s: float = math.in
     """What to measure next; None once there is enough, or the budget is spent.
 
     No larger company is tried once two steps in a row brought no more throughput, or one in which
-    items failed. Items alone are measured whatever it takes: without them there is no profile.
+    items failed. A few items alone are measured whatever it takes; then company comes first, of
+    which nothing else tells, and large items, from which a line already leads, come last.
     """
     known = {each.cell for each in done}
     for cell in plan.alone:
@@ -140,7 +146,7 @@ def next_cell(plan: Plan, done: Sequence[Measurement], budget_s: float = math.in
     for cell in plan.crowds:
         if cell not in known and not _is_saturated(plan, done):
             return cell
-    for cell in plan.extremes(best_batch(plan, done)):
+    for cell in (*plan.large, *plan.extremes(best_batch(plan, done))):
         if cell not in known:
             return cell
     return None
@@ -148,7 +154,7 @@ def next_cell(plan: Plan, done: Sequence[Measurement], budget_s: float = math.in
 
 def limit_s(plan: Plan, done: Sequence[Measurement], budget_s: float) -> float:
     """How long the next cell may take, so that all that may follow fit in the budget too."""
-    most = len(plan.alone) + len(plan.crowds) + len(plan.extremes(1))
+    most = len(plan.alone) + len(plan.crowds) + 2 * len(plan.large)
     left = max(1, most - len(done))
     return max(0.0, budget_s - sum(each.took_s for each in done)) / left
 
