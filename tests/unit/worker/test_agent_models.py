@@ -158,6 +158,60 @@ async def test_one_that_does_not_go_keeps_its_memory_and_is_not_loaded_over(
     assert world.models.loaded == ["a"]
 
 
+async def test_an_old_version_that_does_not_go_keeps_its_files_until_it_has_gone(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    await world.models.load("a", None)
+    (tmp_path / "repository" / "a" / "2").mkdir()
+    done = asyncio.Event()
+
+    async def wait(model: str) -> None:
+        assert model == "a"
+        await done.wait()
+
+    world.triton.wait_unloaded = wait  # type: ignore[method-assign]
+    with pytest.raises(NotNow, match="a still works on what it was asked"):
+        await world.models.load("a", "2")
+    known = world.models.all()[0]
+    assert known.taken is not None
+    assert (world.folder.path / "a").exists()
+
+    done.set()
+    await asyncio.sleep(0.01)
+    assert not (world.folder.path / "a").exists()
+    await world.models.load("a", "2")
+    assert (known.version, known.is_loaded) == ("2", True)
+
+
+async def test_a_load_that_overran_and_came_up_is_out_before_the_next(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    load, done = world.triton.load, asyncio.Event()
+
+    async def overrun(model: str) -> None:
+        await load(model)
+        raise WorkerError(f"Triton has not loaded {model} within 1 s")
+
+    async def wait(model: str) -> None:
+        assert model == "a"
+        await done.wait()
+
+    world.triton.load = overrun  # type: ignore[method-assign]
+    world.triton.wait_unloaded = wait  # type: ignore[method-assign]
+    with pytest.raises(WorkerError, match="within 1 s"):
+        await world.models.load("a", None)
+    assert world.triton.calls == ["load a", "unload a"]
+    with pytest.raises(NotNow):
+        await world.models.load("a", None)
+    assert world.triton.calls == ["load a", "unload a"]
+
+    done.set()
+    world.triton.load = load  # type: ignore[method-assign]
+    await asyncio.sleep(0.01)
+    await world.models.load("a", None)
+    assert world.models.loaded == ["a"]
+
+
 async def test_nothing_is_unloaded_from_a_triton_that_is_down(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.models.load("a", None)

@@ -161,6 +161,7 @@ class Agent:
     def snapshot(self) -> Snapshot:
         """How the worker is."""
         status, readings = self._supervisor.status, self._vitals.readings
+        has_failed = status.state is WorkerState.FAILED
         return Snapshot(
             id=self._config.id,
             state=self._state(status),
@@ -170,8 +171,8 @@ class Agent:
             at=time.time(),
             started_at=self._started_at,
             answered_at=self._supervisor.answered_at,
-            has_failed=status.state is WorkerState.FAILED,
-            detail="draining" if self._is_draining else status.cause,
+            has_failed=has_failed,
+            detail="draining" if self._is_draining and not has_failed else status.cause,
             restarts=status.restarts,
             pid=status.pid,
             queue_length=readings.queue_length,

@@ -49,9 +49,7 @@ class Loader:
             is_measured = known.version == taken.version and not taken.memory_bytes
             expected_bytes = known.memory_bytes if is_measured else taken.memory_bytes
             await self._make_room(known, expected_bytes or 0, others)
-            former, known.taken = (known.taken if known.is_loaded else None), None
-            if former is not None:
-                await self._take_out(known)
+            former = await self._make_way(known)
             try:
                 await self._put(known, taken)
                 await self._make_room(known, known.memory_bytes or 0, others)
@@ -78,6 +76,18 @@ class Loader:
     async def _out(self, known: Known) -> None:
         await (self._take_out(known) if known.is_loaded else self._wait_out(known))
 
+    async def _make_way(self, known: Known) -> Taken | None:
+        """Take out another version of it, and keep its files: it may have to come back."""
+        if not known.is_loaded:
+            return None
+        former, known.taken = known.taken, None
+        try:
+            await self._take_out(known)
+        except WorkerError:
+            known.taken = former
+            raise
+        return former
+
     async def _bring_back(self, known: Known, former: Taken) -> None:
         try:
             await self._wait_out(known)
@@ -96,6 +106,8 @@ class Loader:
             # One that took too long may come up yet.
             with contextlib.suppress(WorkerError):
                 await self._triton.unload(known.name)
+                known.leaving = asyncio.create_task(self._let_go(known))
+                await self._wait_out(known)
             self._folder.remove(known.name)
             raise
         self.note_loaded(known, taken)
