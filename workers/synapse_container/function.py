@@ -9,11 +9,16 @@ for as long as it lives.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 STOP_TIMEOUT_S = 65.0
+SHM_FILES = Path("/opt/shm_files.so")
+"""What `workers/shm` becomes in the image."""
+
 WORKER = (sys.executable, "-m", "synapse_container", "engine")
 RUNTIME = (sys.executable, "-m", "awslambdaric", "synapse_container.handler.handler")
 
@@ -23,7 +28,10 @@ async def run_function(worker: Sequence[str] = WORKER, runtime: Sequence[str] = 
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    children = [await asyncio.create_subprocess_exec(*command) for command in (worker, runtime)]
+    children = [
+        await asyncio.create_subprocess_exec(*worker, env=worker_environment(os.environ)),
+        await asyncio.create_subprocess_exec(*runtime),
+    ]
     waiting = [asyncio.create_task(child.wait()) for child in children]
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait({*waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -32,6 +40,19 @@ async def run_function(worker: Sequence[str] = WORKER, runtime: Sequence[str] = 
     for child, ended in zip(reversed(children), reversed(waiting), strict=True):
         await _end(child, ended)
     return "" if stopped.is_set() else "the worker or the runtime client has ended"
+
+
+def worker_environment(
+    environ: Mapping[str, str],
+    shm: Path = Path("/dev/shm"),
+    preloaded: Path = SHM_FILES,
+    folder: Path = Path("/tmp/shm"),
+) -> dict[str, str]:
+    """The engine's variables: where there is no shared memory, files stand in for it."""
+    if os.access(shm, os.W_OK) or not preloaded.exists():
+        return dict(environ)
+    folder.mkdir(exist_ok=True)
+    return {**environ, "LD_PRELOAD": str(preloaded), "SYNAPSE_SHM_DIR": str(folder)}
 
 
 async def _end(child: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:

@@ -10,7 +10,9 @@ import os
 import secrets
 from pathlib import Path
 
-SHM_DIR = Path("/dev/shm")
+SHM_DIR = Path(os.environ.get("SYNAPSE_SHM_DIR", "/dev/shm"))
+"""Where regions lie; elsewhere if `workers/shm` was preloaded, for where there is no /dev/shm."""
+
 PREFIX = "synapse-"
 LOCK_NAME = "lock"
 

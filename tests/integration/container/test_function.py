@@ -71,6 +71,23 @@ async def test_a_child_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPa
     assert await asyncio.wait_for(function.run_function(ENDS, deaf), 20)
 
 
+def test_where_there_is_shared_memory_nothing_is_preloaded(tmp_path: Path) -> None:
+    library = tmp_path / "shm_files.so"
+    library.touch()
+
+    assert function.worker_environment({"A": "b"}, tmp_path, library) == {"A": "b"}
+
+
+def test_where_there_is_none_files_stand_in_for_it(tmp_path: Path) -> None:
+    library, folder = tmp_path / "shm_files.so", tmp_path / "shm"
+    library.touch()
+
+    env = function.worker_environment({"A": "b"}, tmp_path / "none", library, folder)
+
+    assert env == {"A": "b", "LD_PRELOAD": str(library), "SYNAPSE_SHM_DIR": str(folder)}
+    assert folder.is_dir()
+
+
 @contextmanager
 def engine(monkeypatch: pytest.MonkeyPatch, *statuses: int) -> Iterator[list[str]]:
     """An engine that answers with these, and then with 200."""
