@@ -91,6 +91,8 @@ def order(stack: Stack, batch_id: str, pools: list[str]) -> dict[str, Any]:
         "version": "1",
         "jobIds": ["0f8fad5bd9cb469fa16570867728950e"],
         "tokens": 1,
+        "sla": "bronze",
+        "fallback": "",
         "pools": [{"name": "primary", "runnerArn": arns[pool]} for pool in pools],
     }
 
