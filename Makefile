@@ -52,7 +52,7 @@ check: ## Lint, check types, import rules, the template and the state machine
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/cfn-lint template.yaml
+	$(BIN)/cfn-lint template.yaml infra/*.yaml
 	AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint
 	@scripts/check-state-machines
 

@@ -23,12 +23,15 @@ from tests.e2e.stack import Stack
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 ENGINE_USERS = {"chat", "run_batch", "ping"}
 
+WITH_POOLS = ("scale",)
+"""Functions that are there only with a pool that can be scaled."""
+
 Runtimes = Callable[[str], Runtime]
 
 
 @pytest.fixture(scope="module")
 def runtimes(
-    stack: Stack, built: Path, tmp_path_factory: pytest.TempPathFactory
+    stack: Stack, fleet: Stack, built: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runtimes]:
     """A runtime for each function, started when first asked for."""
     packages = runtime_packages(tmp_path_factory.mktemp("runtime"))
@@ -38,12 +41,13 @@ def runtimes(
 
         @cache
         def runtime(function: str) -> Runtime:
+            deployed = fleet if function in WITH_POOLS else stack
             layers = ["CoreLayer", *(["EngineLayer"] if function in ENGINE_USERS else [])]
             return started.enter_context(
                 lambda_runtime(
                     ROOT / "functions" / function,
                     [*(built.parent / layer / "python" for layer in layers), packages],
-                    {**stack.environment(function), **CREDENTIALS, **aws},
+                    {**deployed.environment(function), **CREDENTIALS, **aws},
                     logs / f"{function}.log",
                 )
             )
@@ -91,6 +95,14 @@ def found_every_worker_well(answer: Any) -> None:
     assert answer["unhealthy"] == []
 
 
+def stayed_awake(answer: Any) -> None:
+    assert answer == {}
+
+
+def looked_at_the_pools(answer: Any) -> None:
+    assert answer["pools"] == 1, "of the pools that can be scaled one has a model of the catalogue"
+
+
 EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("api", ""): is_http(200),
     ("api", "submit"): is_http(202),
@@ -104,5 +116,7 @@ EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("run_batch", ""): names_the_batch,
     ("give_back", ""): names_the_batch,
     ("advance_batch", ""): is_done,
+    ("run_batch", "probe"): stayed_awake,
     ("ping", ""): found_every_worker_well,
+    ("scale", ""): looked_at_the_pools,
 }

@@ -138,6 +138,15 @@ async def test_what_aws_does_not_do_for_now_is_unavailable(
         await capacity.size(ECS_POOL)
 
 
+async def test_a_right_that_is_missing_is_that_pools_trouble_alone(
+    capacity: AwsCapacity, ecs: ECSClient
+) -> None:
+    refused = client_error("AccessDeniedException", "UpdateService")
+
+    with failing(ecs, refused), pytest.raises(Unavailable, match="AccessDenied"):
+        await capacity.resize(ECS_POOL, 1)
+
+
 async def test_a_service_that_is_gone_is_unavailable(capacity: AwsCapacity, ecs: ECSClient) -> None:
     gone = intercepted(ecs, lambda call, operation, arguments: {"services": []})
 

@@ -7,10 +7,12 @@ ordinary kind, has no size: Lambda makes its environments as calls come in.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from synapse.adapters.aws.calls import call
+from botocore.exceptions import ClientError
+
+from synapse.adapters.aws.calls import call, unavailable
 from synapse.domain.errors import Unavailable
 from synapse.domain.pool import Pool
 from synapse.domain.worker import WorkerState
@@ -19,6 +21,9 @@ from synapse.ports import Clock, PoolSize, WorkerRegistry
 if TYPE_CHECKING:
     from mypy_boto3_ecs.client import ECSClient
     from mypy_boto3_lambda.client import LambdaClient
+
+
+R = TypeVar("R")
 
 
 class AwsCapacity:
@@ -57,7 +62,7 @@ class AwsCapacity:
         """See the port. ECS and Lambda send SIGTERM to what goes, upon which it drains."""
         arn = self._arn(pool)
         if _service(arn) == "ecs":
-            await call(
+            await _asked(
                 self._ecs.update_service,
                 cluster=_cluster(arn),
                 service=arn,
@@ -65,7 +70,7 @@ class AwsCapacity:
             )
             return
         function, _, qualifier = arn.rpartition(":")
-        await call(
+        await _asked(
             self._functions.put_function_scaling_config,
             FunctionName=function,
             Qualifier=qualifier,
@@ -77,7 +82,7 @@ class AwsCapacity:
         )
 
     async def _tasks(self, arn: str) -> tuple[int, int]:
-        answer = await call(self._ecs.describe_services, cluster=_cluster(arn), services=[arn])
+        answer = await _asked(self._ecs.describe_services, cluster=_cluster(arn), services=[arn])
         if not answer["services"]:
             raise Unavailable(f"there is no service {arn}")
         (service,) = answer["services"]
@@ -87,7 +92,7 @@ class AwsCapacity:
     async def _environments(self, arn: str) -> tuple[int, int]:
         """What was asked for; how much of it is there, Lambda does not tell."""
         function, _, qualifier = arn.rpartition(":")
-        answer = await call(
+        answer = await _asked(
             self._functions.get_function_scaling_config, FunctionName=function, Qualifier=qualifier
         )
         asked = answer.get("RequestedFunctionScalingConfig") or answer.get(
@@ -101,6 +106,18 @@ class AwsCapacity:
         if arn is None:
             raise Unavailable(f"pool {pool.name!r} has nothing that could be started or stopped")
         return arn
+
+
+async def _asked(operation: Callable[..., R], **arguments: Any) -> R:
+    """What AWS answers; a refusal is this pool's trouble alone, and the others are still sized.
+
+    Raises:
+        Unavailable: AWS could not be reached, or refused.
+    """
+    try:
+        return await call(operation, **arguments)
+    except ClientError as error:
+        raise unavailable(error) from error
 
 
 def _service(arn: str) -> str:
