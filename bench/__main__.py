@@ -8,11 +8,23 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import batches, downloads, embeddings, engine_ratio, noop, scale, streaming, switching
+from bench import (
+    batches,
+    downloads,
+    embeddings,
+    engine_ratio,
+    noop,
+    scale,
+    streaming,
+    switching,
+    tiers,
+    tiers_plot,
+)
 from bench.server import resident_mib, server
 from synapse_server.cli import MODELS
 
 EMBEDDINGS_ROUND_S = 2.0
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 
 def main() -> None:
@@ -30,6 +42,7 @@ def main() -> None:
             "downloads",
             "switch",
             "scale",
+            "tiers",
             "start",
         ],
         help="one part",
@@ -52,6 +65,9 @@ def main() -> None:
         _switch(arguments.rounds)
     if arguments.only in (None, "scale"):
         _scale()
+    if arguments.only in (None, "tiers"):
+        _tiers(tiers.TWO_POOLS, "Two pools", arguments.seconds, arguments.rounds, "tiers")
+        _tiers(tiers.ONE_LLM, "One LLM", 3 * arguments.seconds, 2, "tiers-llm")
     if arguments.only in (None, "start"):
         _start()
 
@@ -203,6 +219,30 @@ def _scale() -> None:
 
 def _seconds(bursts: Sequence[scale.Burst], figure: str) -> list[str]:
     return [f"{getattr(burst, figure):.2f} s" for burst in bursts]
+
+
+def _tiers(scenario: tiers.Scenario, title: str, seconds: float, rounds: int, name: str) -> None:
+    found = tiers.measure(scenario, seconds, rounds)
+    print(f"{title}: gold and silver beside a backlog of bronze and without it")
+    print(
+        "| tier | requests each | within its promise, without bronze | with | p99 | with | goal |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for tier in scenario.rates_per_s:
+        goal = "within 1 point" if tier == "gold" else ""
+        print(
+            f"| {tier} | {len(found.latencies_ms(tier, bronze_on=True))} "
+            f"| {found.attainment(tier, bronze_on=False):.2%} "
+            f"| {found.attainment(tier, bronze_on=True):.2%} "
+            f"| {found.p99_ms(tier, bronze_on=False):.1f} ms "
+            f"| {found.p99_ms(tier, bronze_on=True):.1f} ms | {goal} |"
+        )
+    share = found.bronze_per_s / found.left_over_per_s
+    print(
+        f"\nBronze: {found.bronze_per_s:.1f} jobs/s of {found.left_over_per_s:.1f} left over "
+        f"({found.bronze_alone_per_s:.1f} when alone): {share:.0%}; goal ≥ 80 %\n"
+    )
+    tiers_plot.draw(found, IMAGES, name)
 
 
 def _start() -> None:

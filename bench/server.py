@@ -29,14 +29,20 @@ class Running:
 
 
 @contextlib.contextmanager
-def server(models: str) -> Iterator[Running]:
-    """Start `synapse serve` with `models` and end it, with all its children, on leaving."""
+def server(models: str, pools: str = "") -> Iterator[Running]:
+    """Start `synapse serve` with `models` and end it, with all its children, on leaving.
+
+    `pools` is the text of a pools.toml, without one there is the one pool of a plain start.
+    """
     with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
         port = _free_port()
         command = [
             str(Path(sys.executable).parent / "synapse"),
             *("serve", "--port", str(port), "--data-dir", folder, "--models", models),
         ]
+        if pools:
+            Path(folder, "pools.toml").write_text(pools, encoding="utf-8")
+            command += ["--pools", str(Path(folder, "pools.toml"))]
         started = time.perf_counter()
         log = Path(folder, "server.log").open("w", encoding="utf-8")  # noqa: SIM115
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -84,6 +84,19 @@ async def test_items_so_short_that_gold_can_wait_leave_no_slot_idle(place: Place
     assert await place.room() == 5
 
 
+async def test_answers_that_leave_no_time_to_wait_keep_slots_for_gold(place: Place) -> None:
+    await place.took(0.02)
+    place.slots.occupy("echo", "fixed", 2, SlaTier.GOLD)
+    vitals = place.fleet.vitals
+    for _ in range(100):
+        vitals.pool("echo", "fixed").took_ms.note(vitals.clock(), 25.0)
+    assert await place.room() == 6
+
+    for _ in range(5):
+        vitals.pool("echo", "fixed").took_ms.note(vitals.clock(), 40.0)
+    assert await place.room() == 5
+
+
 async def test_what_is_short_enough_for_silver_is_not_for_gold(place: Place) -> None:
     await place.took(0.04)
 

@@ -46,3 +46,14 @@ def test_nothing_is_told_before_anything_was_noted_and_after_all_is_stale() -> N
 
     assert latencies.quantiles(10.9) == Quantiles(1, 5.0, 5.0, 5.0)
     assert latencies.quantiles(11.0) is None
+
+
+def test_the_share_between_two_times_is_that_of_what_was_noted_lately() -> None:
+    latencies = Latencies()
+    latencies.note(0.0, 45.0)
+    for at, value in enumerate((10.0, 20.0, 30.0, 50.0)):
+        latencies.note(30.0 + at, value)
+
+    assert latencies.share(40.0, above=20.0, up_to=50.0) == 0.6
+    assert latencies.share(40.0 + 30.0, above=20.0, up_to=50.0) == 0.5
+    assert Latencies().share(0.0, above=0.0, up_to=1.0) is None

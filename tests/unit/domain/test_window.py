@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +15,7 @@ from synapse.domain.window import (
     bronze_room,
     bronze_window,
     company_of,
+    turns_over,
 )
 
 COUNTS = st.integers(0, 64)
@@ -89,27 +88,28 @@ def test_a_pool_without_workers_takes_nothing() -> None:
     assert bronze_room(Traffic(), 0) == 0
 
 
-def flat(milliseconds: float) -> Callable[[int], float]:
-    return lambda in_flight: milliseconds
-
-
 def test_an_item_that_may_wait_for_another_turns_over() -> None:
-    assert company_of(flat(20), 18, flat(20), 8, 50) == Company(turns_over=True)
-    assert company_of(flat(20), 18, flat(40), 8, 50) == HARMLESS
+    assert turns_over(None, p99_ms=20, holds_ms=20, promise_ms=50)
+    assert not turns_over(None, p99_ms=20, holds_ms=40, promise_ms=50)
+
+
+def test_what_was_seen_tells_more_than_what_is_expected() -> None:
+    assert turns_over(0.005, p99_ms=200, holds_ms=20, promise_ms=50)
+    assert not turns_over(0.3, p99_ms=20, holds_ms=20, promise_ms=50)
 
 
 def test_items_that_share_a_workers_cores_are_limited() -> None:
-    company = company_of(lambda n: 10.0 * n, 10, flat(5000), 32, 50)
+    company = company_of(lambda n: 10.0 * n, 10, 32, 50)
 
     assert company == Company(most=5)
 
 
 def test_a_promise_that_is_broken_anyway_limits_nobody() -> None:
-    assert company_of(lambda n: 80.0 * n, 70, flat(5000), 32, 50) == HARMLESS
+    assert company_of(lambda n: 80.0 * n, 70, 32, 50) == HARMLESS
 
 
 def test_a_promise_that_is_kept_now_and_then_is_not_made_worse() -> None:
-    assert company_of(lambda n: 60.0 * n, 40, flat(5000), 32, 50) == Company(most=1)
+    assert company_of(lambda n: 60.0 * n, 40, 32, 50) == Company(most=1)
 
 
 @given(
@@ -124,7 +124,7 @@ def test_the_most_in_flight_keep_the_promise_and_one_more_breaks_it(
     def p99_ms(in_flight: int) -> float:
         return base_ms + each_ms * in_flight
 
-    company = company_of(p99_ms, 0.0, flat(1e6), slots, promise_ms)
+    company = company_of(p99_ms, 0.0, slots, promise_ms)
 
     if company.most is not None:
         assert company.most == 1 or p99_ms(company.most) <= promise_ms

@@ -14,13 +14,23 @@ from synapse.domain.pool import Pool
 from synapse.domain.prediction import UNKNOWN_SPREAD, predicted, slot_ms
 from synapse.domain.profile import Profile
 from synapse.domain.routing import TIER_P99_MS
-from synapse.domain.window import HARMLESS, Company, bronze_room, bronze_window, company_of
+from synapse.domain.window import (
+    HARMLESS,
+    Company,
+    bronze_room,
+    bronze_window,
+    company_of,
+    turns_over,
+)
 from synapse.ports import Clock, InFlight, ProfileStore, Registry
 
 FRESH_S = 0.5
 """How old what is known of the effect of company may be: every batch of bronze asks for it."""
 
 TYPICAL_PROMPT_TOKENS = 128
+
+MIN_SAMPLES = 50
+"""Fewer answers do not tell what comes to a hundredth of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +96,11 @@ class BronzeWindows:
     def _unprofiled(
         self, spec: ModelSpec, pool: Pool, mean_ms: float | None, promise_ms: float
     ) -> Company:
-        """By the times of whole answers alone, whatever their sizes."""
-        vitals = self.vitals
-        took_ms = vitals.pool(spec.name, pool.name).took_ms.quantiles(vitals.clock())
+        """By the times of whole answers alone."""
         if mean_ms is None:
             return HARMLESS
-        p50_ms, p99_ms = mean_ms, UNKNOWN_SPREAD * mean_ms
-        if took_ms is not None:
-            p50_ms, p99_ms = took_ms.p50, took_ms.p99
-        slots = pool.slots_of(spec)
-        return company_of(lambda n: p99_ms, p50_ms, lambda n: mean_ms, slots, promise_ms)
+        at_stake = self._at_stake(spec, pool, mean_ms, promise_ms)
+        return Company(turns_over(at_stake, UNKNOWN_SPREAD * mean_ms, mean_ms, promise_ms))
 
     def _profiled(
         self, spec: ModelSpec, pool: Pool, profile: Profile, promise_ms: float
@@ -104,7 +109,6 @@ class BronzeWindows:
         generates, slots = spec.task is Task.GENERATE, pool.slots_of(spec)
         work = Work(TYPICAL_PROMPT_TOKENS, TYPICAL_OUTPUT_TOKENS if generates else 0)
         live = self.vitals.pool(spec.name, pool.name).live(self.vitals.clock())
-        slower = 1.0 if live.whole is None else live.whole.p50
 
         def p99_ms(in_flight: int) -> float:
             prediction = predicted(
@@ -122,8 +126,21 @@ class BronzeWindows:
             assert prediction is not None, "a profile predicts"
             return prediction.first_p99_ms if generates else prediction.whole_p99_ms
 
-        def holds_ms(in_flight: int) -> float:
-            return slower * whole_ms(profile, work, in_flight, slots)
-
+        slower = 1.0 if live.whole is None else live.whole.p50
+        holds_ms = slower * whole_ms(profile, work, slots, slots)
+        at_stake = None if generates else self._at_stake(spec, pool, holds_ms, promise_ms)
+        if turns_over(at_stake, p99_ms(slots), holds_ms, promise_ms):
+            return Company(turns_over=True)
         p50_ms = (first_ms if generates else whole_ms)(profile, work, 1, slots)
-        return company_of(p99_ms, p50_ms, holds_ms, slots, promise_ms)
+        return company_of(p99_ms, p50_ms, slots, promise_ms)
+
+    def _at_stake(
+        self, spec: ModelSpec, pool: Pool, holds_ms: float, promise_ms: float
+    ) -> float | None:
+        """The share of answers lately that so long a wait would have made late."""
+        vitals = self.vitals
+        took_ms, now = vitals.pool(spec.name, pool.name).took_ms, vitals.clock()
+        known = took_ms.quantiles(now)
+        if known is None or known.count < MIN_SAMPLES:
+            return None
+        return took_ms.share(now, promise_ms - holds_ms, promise_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
 
@@ -50,6 +50,13 @@ class Latencies:
             return None
         rank = self._ranked
         return Quantiles(count, rank(0.50), rank(0.95), rank(0.99))
+
+    def share(self, now: float, above: float, up_to: float) -> float | None:
+        """The share of what was noted lately that lies between; None where nothing was noted."""
+        if self.quantiles(now) is None:
+            return None
+        sizes = self._by_size
+        return (bisect_right(sizes, up_to) - bisect_right(sizes, above)) / len(sizes)
 
     def _ranked(self, share: float) -> float:
         return self._by_size[math.ceil(share * len(self._by_size)) - 1]

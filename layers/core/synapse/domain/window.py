@@ -5,7 +5,7 @@ them: as many as they had at once in the last minute, and one more. Where nobody
 for a minute bronze has everything; in a pool where nothing else is in flight one item of bronze
 always may run, so that it never stands still for good.
 
-No slots are kept where items are so short that an urgent one meets its promise though it finds
+No slots are kept where items are so short that an urgent one keeps its promise though it finds
 every slot taken: it is the next to get one. And company is limited further where it is what would
 break the promise, because the items of a worker share its cores.
 """
@@ -17,6 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from synapse.domain.job import SlaTier
+
+AT_STAKE = 0.01
+"""The share of better tiers' answers that bronze may make late."""
 
 LOOK_BACK_S = 60.0
 """For how long it is remembered what the better tiers had in flight."""
@@ -78,22 +81,29 @@ def bronze_room(traffic: Traffic, slots: int, company: Company = HARMLESS, ready
     return max(0, min(window - traffic.bronze, slots - traffic.in_flight))
 
 
+def turns_over(at_stake: float | None, p99_ms: float, holds_ms: float, promise_ms: float) -> bool:
+    """Whether an item of a better tier may wait for a slot until another item has ended.
+
+    `at_stake` is the share of answers lately that came in time, but would not have, had they been
+    later by the median time that an item holds a slot. Where nothing was seen, its 99th percentile
+    has to leave so much room.
+    """
+    if at_stake is None:
+        return p99_ms + holds_ms <= promise_ms
+    return at_stake <= AT_STAKE
+
+
 def company_of(
     p99_ms: Callable[[int], float],
     p50_alone_ms: float,
-    holds_ms: Callable[[int], float],
     slots: int,
     promise_ms: float,
 ) -> Company:
-    """What is known of company on a worker with so many slots.
+    """What company does on a worker with so many slots whose items do not turn over.
 
     Among n in flight an item of the better tier takes `p99_ms(n)` until its promise is kept (for
-    text that is generated: until its first token), at the 99th percentile, and any item holds its
-    slot for `holds_ms(n)`, at the median: who waits for a slot waits for the first of many that
-    ends. Neither falls with n.
+    text that is generated: until its first token), at the 99th percentile. It does not fall with n.
     """
-    if p99_ms(slots) + holds_ms(slots) <= promise_ms:
-        return Company(turns_over=True)
     makes_a_difference = p99_ms(1) < p99_ms(slots)
     is_to_be_kept = p50_alone_ms <= promise_ms
     if p99_ms(slots) <= promise_ms or not makes_a_difference or not is_to_be_kept:

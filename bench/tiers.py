@@ -1,0 +1,245 @@
+"""Gold, silver and bronze together: what bronze costs the better tiers, and what it gets.
+
+Callers of gold and silver come at random times at a fixed rate; behind them a backlog of bronze
+jobs is there in one phase and not in the next, in the same run of the same server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from bench.client import percentile
+from bench.server import server
+
+SLO_MS = {"gold": 50.0, "silver": 150.0}
+SERVICE_TIERS = {"gold": "priority", "silver": "default"}
+
+LOOK_EVERY_S = 0.1
+SUBMITTERS = 32
+WARM_UP_S = 4.0
+SETTLE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is asked of which pools, and how often.
+
+    `bronze_per_s` is more than the pools could do of it: so long is the backlog made at first. Of
+    an answer that is streamed the first part is what is promised.
+    """
+
+    models: str
+    pools: str
+    rates_per_s: Mapping[str, float]
+    request: Mapping[str, Any]
+    job: Mapping[str, Any]
+    bronze_per_s: float
+
+    @property
+    def streams(self) -> bool:
+        """Whether answers are streamed."""
+        return bool(self.request.get("stream"))
+
+
+def two_pools(fast_ms: float, fast_slots: int, slow_ms: float, slow_slots: int) -> Scenario:
+    """A fast dear pool and a slow cheap one: real Tritons; items take time, not the processor."""
+    pools = "".join(
+        f"""
+[[pool]]
+name = "{name}"
+price_per_hour_usd = {price}
+models = ["echo"]
+[pool.slots]
+echo = {slots}
+[pool.model_parameters.echo]
+slots = "{slots}"
+delay_ms = "{delay_ms}"
+"""
+        for name, price, slots, delay_ms in (
+            ("fast", 2.0, fast_slots, fast_ms),
+            ("slow", 0.2, slow_slots, slow_ms),
+        )
+    )
+    return Scenario(
+        models="echo",
+        pools=pools,
+        rates_per_s={"gold": 15.0, "silver": 15.0},
+        request={"model": "echo", "prompt": "hello"},
+        job={"model": "echo", "prompt": "hello", "sla": "bronze"},
+        bronze_per_s=1000 * (fast_slots / fast_ms + slow_slots / slow_ms),
+    )
+
+
+TWO_POOLS = two_pools(fast_ms=20, fast_slots=3, slow_ms=60, slow_slots=6)
+
+LLM = "smollm2-135m-instruct"
+ONE_LLM = Scenario(
+    models=LLM,
+    pools="",
+    rates_per_s={"gold": 1.0},
+    request={"model": LLM, "prompt": "Once", "max_tokens": 4, "stream": True},
+    job={"model": LLM, "prompt": "Once", "parameters": {"max_tokens": 32}, "sla": "bronze"},
+    bronze_per_s=10.0,
+)
+"""Short generations of gold, by their first token, beside long ones of bronze on the same cores."""
+
+
+@dataclass(slots=True)
+class Phase:
+    """What was seen in one phase; a request that was refused took for ever."""
+
+    bronze_on: bool
+    seconds: float
+    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: {t: [] for t in SLO_MS})
+    bronze_done: int = 0
+
+    @property
+    def bronze_per_s(self) -> float:
+        """Bronze jobs that were completed in a second."""
+        return self.bronze_done / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """The phases in their order, and what bronze gets when it is alone."""
+
+    scenario: Scenario
+    phases: Sequence[Phase]
+    bronze_alone_per_s: float
+
+    def latencies_ms(self, tier: str, *, bronze_on: bool) -> list[float]:
+        """All of a tier with or without bronze, sorted."""
+        phases = [phase for phase in self.phases if phase.bronze_on is bronze_on]
+        return sorted(ms for phase in phases for ms in phase.latencies_ms[tier])
+
+    def attainment(self, tier: str, *, bronze_on: bool) -> float:
+        """The share that was answered within the tier's promise."""
+        latencies = self.latencies_ms(tier, bronze_on=bronze_on)
+        return sum(each <= SLO_MS[tier] for each in latencies) / len(latencies)
+
+    def p99_ms(self, tier: str, *, bronze_on: bool) -> float:
+        """The 99th percentile likewise."""
+        return percentile(self.latencies_ms(tier, bronze_on=bronze_on), 0.99)
+
+    @property
+    def bronze_per_s(self) -> float:
+        """Beside gold and silver, over all its phases."""
+        return statistics.mean(phase.bronze_per_s for phase in self.phases if phase.bronze_on)
+
+    @property
+    def left_over_per_s(self) -> float:
+        """What the pools do when they are full of bronze, less what gold and silver take."""
+        return self.bronze_alone_per_s - sum(self.scenario.rates_per_s.values())
+
+
+def measure(scenario: Scenario, seconds: float, rounds: int) -> Tiers:
+    """`rounds` times a phase without bronze and one with it."""
+    with server(scenario.models, pools=scenario.pools) as running:
+        return uvloop.run(_measure(running.url, scenario, seconds, rounds))
+
+
+async def _measure(url: str, scenario: Scenario, seconds: float, rounds: int) -> Tiers:
+    connector = aiohttp.TCPConnector(limit=1000)
+    async with aiohttp.ClientSession(url, connector=connector) as session:
+        load = _Load(session, scenario)
+        # Bronze first: it goes everywhere, so that something is known of every pool.
+        async with load.backlog(math.ceil(scenario.bronze_per_s * (SETTLE_S + seconds))):
+            await asyncio.sleep(SETTLE_S)
+            before, began = await load.bronze_done(), time.perf_counter()
+            await asyncio.sleep(seconds)
+            alone_per_s = (await load.bronze_done() - before) / (time.perf_counter() - began)
+        await load.phase(WARM_UP_S, seed=0, bronze_on=False)
+        phases = []
+        for number in range(rounds):
+            phases.append(await load.phase(seconds, seed=number + 1, bronze_on=False))
+            async with load.backlog(math.ceil(alone_per_s * (SETTLE_S + seconds))):
+                await load.phase(SETTLE_S, seed=0, bronze_on=True)
+                phases.append(await load.phase(seconds, seed=number + 1, bronze_on=True))
+    return Tiers(scenario, phases, alone_per_s)
+
+
+class _Load:
+    """Callers of each tier, and the backlog behind them."""
+
+    def __init__(self, session: aiohttp.ClientSession, scenario: Scenario) -> None:
+        self._session = session
+        self._scenario = scenario
+
+    async def phase(self, seconds: float, *, seed: int, bronze_on: bool) -> Phase:
+        """The same requests at the same moments for the same seed."""
+        phase = Phase(bronze_on, seconds)
+        before, began = await self.bronze_done(), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for tier, rate in self._scenario.rates_per_s.items():
+                draws = random.Random(f"{seed}-{tier}")
+                group.create_task(self._callers(group, phase, tier, rate, draws))
+            await asyncio.sleep(seconds)
+            phase.bronze_done = await self.bronze_done() - before
+            phase.seconds = time.perf_counter() - began
+        return phase
+
+    async def _callers(
+        self, group: asyncio.TaskGroup, phase: Phase, tier: str, rate: float, draws: random.Random
+    ) -> None:
+        due = time.perf_counter()
+        end = due + phase.seconds
+        while (due := due + draws.expovariate(rate)) < end:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(self._ask(phase, tier, due))
+
+    async def _ask(self, phase: Phase, tier: str, due: float) -> None:
+        """One request; its time counts from when it was due, so that no delay of ours is lost."""
+        body = {**self._scenario.request, "service_tier": SERVICE_TIERS[tier]}
+        async with self._session.post("/v1/completions", json=body) as response:
+            if self._scenario.streams:
+                await response.content.readuntil(b"\n\n")
+            else:
+                await response.read()
+            took_ms = (time.perf_counter() - due) * 1000
+            await response.read()
+        phase.latencies_ms[tier].append(took_ms if response.status == 200 else math.inf)
+
+    @asynccontextmanager
+    async def backlog(self, jobs: int) -> AsyncIterator[None]:
+        """So many bronze jobs wait when it begins; all are done at its end."""
+        missing = jobs
+        while missing > 0:
+            left = iter(range(missing))
+            await asyncio.gather(*(self._submit(left) for _ in range(SUBMITTERS)))
+            missing = jobs - await self._waiting()
+        yield
+        while await self._waiting():
+            await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _submit(self, left: Iterator[int]) -> None:
+        for _ in left:
+            async with self._session.post("/async-infer", json=dict(self._scenario.job)) as answer:
+                await answer.read()
+                answer.raise_for_status()
+
+    async def bronze_done(self) -> int:
+        """Jobs completed since the server started: only bronze comes as jobs."""
+        return await self._sum("synapse_jobs_ended_total{", 'state="COMPLETED"')
+
+    async def _waiting(self) -> int:
+        return await self._sum("synapse_queue_depth{")
+
+    async def _sum(self, begin: str, part: str = "") -> int:
+        async with self._session.get("/metrics") as response:
+            lines = (await response.text()).splitlines()
+        values = [
+            line.rpartition(" ")[2] for line in lines if line.startswith(begin) and part in line
+        ]
+        return int(sum(map(float, values)))
