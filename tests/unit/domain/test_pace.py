@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synapse.domain.pace import MAX_SAMPLES, MIN_SAMPLES, WINDOW_S, Pace, Pacemaker, fitted
+from synapse.domain.pace import (
+    MAX_SAMPLES,
+    MIN_SAMPLES,
+    REFIT_S,
+    REFIT_SAMPLES,
+    WINDOW_S,
+    Pace,
+    Pacemaker,
+    fitted,
+)
 
 SECONDS = st.floats(0.0, 1000.0)
 PACES = st.builds(Pace, SECONDS, st.floats(0.0, 100.0))
@@ -84,6 +93,23 @@ def test_old_samples_are_forgotten() -> None:
 
     assert maker.pace(WINDOW_S) is not None
     assert maker.pace(WINDOW_S + 1) is None
+
+
+def test_the_line_follows_within_a_few_samples_or_a_moment() -> None:
+    maker = Pacemaker()
+    for _ in range(MIN_SAMPLES):
+        maker.ended(0.0, 1, 2.0)
+    before = maker.pace(0.0)
+
+    maker.ended(0.0, 1, 20.0)
+    assert maker.pace(0.0) == before
+    assert maker.pace(REFIT_S) == Pace((MIN_SAMPLES * 2.0 + 20.0) / (MIN_SAMPLES + 1), 0.0)
+
+    for _ in range(REFIT_SAMPLES):
+        maker.ended(REFIT_S, 1, 20.0)
+    found = maker.pace(REFIT_S)
+    assert found is not None
+    assert found.alone_s > 10.0
 
 
 def test_the_latest_samples_push_out_the_first() -> None:

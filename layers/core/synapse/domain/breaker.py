@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class BreakerState(StrEnum):
@@ -45,8 +46,7 @@ class BreakerPolicy:
     trial_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """Of a call that began: how often the breaker had opened, and whether the call is on trial."""
 
     openings: int

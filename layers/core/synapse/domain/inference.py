@@ -51,10 +51,12 @@ class ModelInput:
     @property
     def size_bytes(self) -> int:
         """The size of the text the model reads, in UTF-8 bytes (tokens count four)."""
-        texts = [*(message.content for message in self.messages), *self.inputs]
-        if self.prompt is not None:
-            texts.append(self.prompt)
-        return sum(_size(text) for text in texts)
+        size = 0 if self.prompt is None else _size(self.prompt)
+        for message in self.messages:
+            size += _size(message.content)
+        for text in self.inputs:
+            size += _size(text)
+        return size
 
     def sample(self, index: int) -> ModelInput:
         """The input of one of the samples alone; a seed moves on with it, so that they differ."""
@@ -128,4 +130,7 @@ class Delta:
 
 
 def _size(text: TextOrTokens) -> int:
-    return len(text.encode()) if isinstance(text, str) else 4 * len(text)
+    if not isinstance(text, str):
+        return 4 * len(text)
+    # That a text is ASCII is known of it: it need not be encoded to be measured.
+    return len(text) if text.isascii() else len(text.encode())

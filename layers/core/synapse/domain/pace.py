@@ -16,6 +16,11 @@ MAX_SAMPLES = 128
 MIN_SAMPLES = 8
 """Fewer tell too little to refuse anybody."""
 
+REFIT_SAMPLES = 8
+REFIT_S = 0.1
+"""A line through many samples is as good for the next few requests: fitting it takes longer than
+anything else that is found out before one is sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -48,10 +53,14 @@ class Pacemaker:
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, float, float]] = deque(maxlen=MAX_SAMPLES)
+        self._fitted: Pace | None = None
+        self._fitted_at = 0.0
+        self._new_samples = 0
 
     def ended(self, now: float, in_flight: float, took_s: float) -> None:
         """Note an item that took `took_s` among `in_flight` on the average, itself counted."""
         self._samples.append((now, in_flight, took_s))
+        self._new_samples += 1
 
     def pace(self, now: float) -> Pace | None:
         """The line through what was noted lately; None where that is too little."""
@@ -59,7 +68,11 @@ class Pacemaker:
             self._samples.popleft()
         if len(self._samples) < MIN_SAMPLES:
             return None
-        return fitted([(n, took_s) for _, n, took_s in self._samples])
+        is_fresh = self._new_samples < REFIT_SAMPLES and 0 <= now - self._fitted_at < REFIT_S
+        if self._fitted is None or not is_fresh:
+            self._fitted = fitted([(n, took_s) for _, n, took_s in self._samples])
+            self._fitted_at, self._new_samples = now, 0
+        return self._fitted
 
 
 def fitted(points: list[tuple[float, float]]) -> Pace:
