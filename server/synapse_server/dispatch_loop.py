@@ -83,9 +83,7 @@ class DispatchLoop:
         if not pools:
             await self.slots.wait_freed(spec.name, tier, LOOK_AGAIN_S)
             return
-        # A batch goes to one worker: what is more than that has slots for is for the others.
-        at_once = min(4 * spec.batch.max_items, pools[0].slots_of(spec))
-        limit = min(rooms[pools[0].name], at_once)
+        limit = min(rooms[pools[0].name], 4 * spec.batch.max_items)
         messages = self.queue.take(spec.name, tier, limit)
         self._set_suspects_aside(messages)
         unsuspected = [message for message in messages if not message.is_suspect]

@@ -189,12 +189,12 @@ def a_fleet(*pools: Pool) -> World:
     return World(queue=LocalJobQueue(), registry=registry)
 
 
-async def comes_up(world: World, pool: str, model: str = "echo", worker: str = "1") -> None:
+async def comes_up(world: World, pool: str, model: str = "echo") -> None:
     known = (WorkerModel(model, "1", CacheLevel.GPU_RESIDENT),)
     now = world.clock()
     state, until = WorkerState.READY, now + 1e6
     await world.workers.beat(
-        Worker(f"{pool}-{worker}", pool, "cpu", state, "127.0.0.1:1", known, now, now, until)
+        Worker(f"{pool}-1", pool, "cpu", state, "127.0.0.1:1", known, now, now, until)
     )
     world.fleet.roster.stale()
 
@@ -254,20 +254,6 @@ async def test_what_finds_no_room_in_the_first_pool_goes_to_the_next() -> None:
         await line.ended(3)
 
     assert set(served_by(line.world)) == {"dear"}
-
-
-async def test_no_batch_is_more_than_one_of_several_workers_has_slots_for() -> None:
-    line = Line(a_fleet(a_pool("wide", endpoint="")))
-    for worker in ("1", "2", "3"):
-        await comes_up(line.world, "wide", worker=worker)
-    for _ in range(3 * SLOTS):
-        await line.world.submit()
-
-    async with line.running():
-        await line.ended(3 * SLOTS)
-
-    sizes = [len(requests) for _, _, requests in line.world.engine.calls]
-    assert sizes == [SLOTS] * 3
 
 
 async def test_bronze_that_finds_no_room_holds_up_neither_gold_nor_silver() -> None:
