@@ -13,7 +13,7 @@ from synapse.domain.errors import EngineUnavailable
 from synapse.domain.inference import ChatMessage, ModelInput
 from synapse.domain.job import JobId, JobState, SlaTier
 from synapse.domain.model import ModelSpec, ServiceSample
-from synapse.domain.pool import Pool
+from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.domain.profile import Profile
 from synapse.domain.worker import WorkerState
 from tests.factories import a_batch, a_job
@@ -71,6 +71,13 @@ async def test_a_pool_at_zero_is_cold_until_its_worker_is_up() -> None:
     assert (at_zero.ready, at_zero.starting, at_zero.starts_in_s) == (0, 0, None)
     assert (starting.ready, starting.starting, starting.starts_in_s) == (0, 1, 3.0)
     assert (up.ready, up.starting) == (1, 0)
+
+
+async def test_a_pool_whose_runner_brings_its_worker_along_has_as_many_as_it_may() -> None:
+    pool = Pool("cpu", "cpu", endpoint=IN_RUNNER, min_workers=0, max_workers=20)
+    [view] = await ToyFleetWorld([pool]).fleet.routing.views(ECHO)
+
+    assert (view.ready, view.kept) == (20, 0)
 
 
 async def test_the_rate_of_the_pool_itself_counts() -> None:

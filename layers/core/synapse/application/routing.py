@@ -67,6 +67,9 @@ class Routing:
         ready, starting, starts_in_s, all_open = 1, 0, None, False
         if pool.is_fixed:
             all_open = self._is_open(spec, pool, "", tick)
+            if pool.runs_in_runner:
+                # Each call brings its worker with it, up to so many.
+                ready = max(1, pool.max_workers)
         else:
             crew = await self.roster.crew(spec.name, pool.name)
             ready, starting = len(crew.ready), crew.starting
