@@ -84,9 +84,9 @@ def bronze_room(traffic: Traffic, slots: int, company: Company = HARMLESS, ready
 def turns_over(at_stake: float | None, p99_ms: float, holds_ms: float, promise_ms: float) -> bool:
     """Whether an item of a better tier may wait for a slot until another item has ended.
 
-    `at_stake` is the share of answers lately that came in time, but would not have, had they been
-    later by the median time that an item holds a slot. Where nothing was seen, its 99th percentile
-    has to leave so much room.
+    `at_stake` is the share of answers lately that came in time, but would not have, had they waited
+    for a slot. Where nothing was seen, the 99th percentile has to leave room for the whole time
+    that an item holds its slot.
     """
     if at_stake is None:
         return p99_ms + holds_ms <= promise_ms
