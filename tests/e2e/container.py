@@ -12,15 +12,16 @@ from tests.e2e.daemon import ROOT, Daemon, running
 from tests.e2e.emulator import CREDENTIALS
 from tests.e2e.stack import Stack
 
+PYTHONPATH = os.pathsep.join(str(ROOT / part) for part in ("workers", "layers/core", "server", "."))
+"""What an image has in /opt/synapse."""
+
 
 @contextlib.contextmanager
 def container(stack: Stack, pool: str, directory: Path) -> Iterator[Daemon]:
     """A worker of `pool` that serves echo; what an image would set is set here."""
     env = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(
-            str(ROOT / part) for part in ("workers", "layers/core", "server", ".")
-        ),
+        "PYTHONPATH": PYTHONPATH,
         "SYNAPSE_POOL": pool,
         "SYNAPSE_ACCELERATOR": "gpu",
         "SYNAPSE_MODELS": "echo",

@@ -64,21 +64,35 @@ def lambda_runtime(
     code: Path, path: Sequence[Path], env: Mapping[str, str], log: Path
 ) -> Iterator[Runtime]:
     """Run `code` as Lambda would, with `path` as its layers and the runtime's own packages."""
+    command = [sys.executable, "-S", "-m", "awslambdaric", "handler.handler"]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(map(str, (code, *path))),
+        "AWS_LAMBDA_FUNCTION_NAME": code.name,
+        "LAMBDA_TASK_ROOT": str(code),
+        **env,
+    }
+    with lambda_container(command, variables, log) as runtime:
+        yield runtime
+
+
+@contextlib.contextmanager
+def lambda_container(
+    entry_point: Sequence[str], env: Mapping[str, str], log: Path
+) -> Iterator[Runtime]:
+    """Run the entry point of an image as Lambda would."""
     port, api_port = free_port(), free_port()
     command = [
         str(interface_emulator()),
         *("--log-level", "error"),
         *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
         *("--runtime-api-address", f"127.0.0.1:{api_port}"),
-        *(sys.executable, "-S", "-m", "awslambdaric", "handler.handler"),
+        *entry_point,
     ]
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(map(str, (code, *path))),
-        "AWS_LAMBDA_FUNCTION_NAME": code.name,
+        "AWS_LAMBDA_FUNCTION_NAME": "function",
         "AWS_LAMBDA_FUNCTION_TIMEOUT": "60",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024",
-        "LAMBDA_TASK_ROOT": str(code),
         **env,
     }
     with running(command, environment, log) as daemon:

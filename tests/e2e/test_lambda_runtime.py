@@ -95,6 +95,15 @@ def found_every_worker_well(answer: Any) -> None:
     assert answer["unhealthy"] == []
 
 
+def names_a_pool_to_measure(answer: Any) -> None:
+    assert [pool["pool"] for pool in answer["pools"]] == ["primary"]
+
+
+def kept_a_profile(answer: Any) -> None:
+    assert (answer["model"], answer["pool"]) == ("echo", "primary")
+    assert answer["base_ms"] > 0
+
+
 def stayed_awake(answer: Any) -> None:
     assert answer == {}
 
@@ -116,6 +125,8 @@ EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("run_batch", ""): names_the_batch,
     ("give_back", ""): names_the_batch,
     ("advance_batch", ""): is_done,
+    ("profile", ""): names_a_pool_to_measure,
+    ("profile", "keep"): kept_a_profile,
     ("run_batch", "probe"): stayed_awake,
     ("ping", ""): found_every_worker_well,
     ("scale", ""): looked_at_the_pools,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import urllib.error
 import urllib.request
@@ -11,9 +12,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from functions.run_batch import handler as run_batch
 from synapse.domain.errors import EngineUnavailable
-from synapse_container.settings import HTTP_PORT
+from synapse_container.settings import ports_of
 
-READY = f"http://127.0.0.1:{HTTP_PORT}/v2/health/ready"
+READY = f"http://127.0.0.1:{ports_of(os.environ)[0]}/v2/health/ready"
 MARGIN_S = 45.0
 """Left of an invocation for the batch, however long the engine took to come up."""
 

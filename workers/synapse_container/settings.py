@@ -72,7 +72,7 @@ class ContainerSettings:
             is_alone=is_alone,
             address=environ.get("SYNAPSE_ADDRESS", ""),
             model_repository=Path(environ.get("SYNAPSE_MODEL_REPOSITORY", "/models")),
-            ports=_ports(environ),
+            ports=ports_of(environ),
         )
 
     @property
@@ -112,7 +112,12 @@ class ContainerSettings:
         return AgentConfig(worker, self.accelerator, endpoint_host=host, cache=cache)
 
 
-def _ports(environ: Mapping[str, str]) -> tuple[int, int, int, int]:
+def ports_of(environ: Mapping[str, str]) -> tuple[int, int, int, int]:
+    """Those of HTTP, gRPC, metrics and the control API.
+
+    Raises:
+        SettingsError: they are none.
+    """
     text = environ.get("SYNAPSE_PORTS", "")
     if not text:
         return PORTS
