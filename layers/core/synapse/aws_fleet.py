@@ -70,8 +70,12 @@ class FleetTarget:
 
     async def run_batch(self, batch: Batch, pool: str, lease_s: float) -> None:
         """Run a batch on the pool of that name; raises as `BatchRunner.run` does."""
+        chosen, runner = self.pool(pool), self.runner(lease_s)
+        if chosen.is_fixed:
+            await runner.run(batch, chosen)
+            return
         async with lease_watch(self.parts.workers, self.fleet, time.time):
-            await self.runner(lease_s).run(batch, self.pool(pool))
+            await runner.run(batch, chosen)
 
     def runner(self, lease_s: float) -> BatchRunner:
         """A runner whose leases last `lease_s` seconds."""
