@@ -17,11 +17,15 @@ class StartError(Exception):
 class LocalPool:
     """A pool of this machine, and how its workers are set up.
 
-    `model_parameters` overlays the `parameters` of a model's config.pbtxt, by model name.
+    `model_parameters` overlays the `parameters` of a model's config.pbtxt, by model name. A worker
+    starts with `models_at_start` (None: all of the pool's), and holds no more than
+    `memory_budget_mb` of models at a time (None: as much as there is).
     """
 
     pool: Pool
     model_parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    models_at_start: frozenset[str] | None = None
+    memory_budget_mb: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class CrewMember(Protocol):
 
     async def wait_failed(self) -> None: ...
 
+    async def load(self, model: str) -> None: ...
+
     async def drain(self) -> None: ...
 
     async def stop(self) -> None: ...
@@ -89,6 +91,11 @@ class Crew:
         staying = [member for member in self._members if not member.leave.is_set()]
         ready = sum(member.is_up for member in staying)
         return PoolSize(self._desired, ready, len(staying) - ready)
+
+    def least_busy(self) -> CrewMember | None:
+        """Of those that are up and stay, one with nothing to do if there is one."""
+        up = [each.worker for each in self._members if each.is_up and not each.leave.is_set()]
+        return min(up, key=lambda worker: worker.is_busy, default=None)
 
     def resize(self, desired: int) -> None:
         """Want so many from now on, as far as the pool may have them; returns at once."""

@@ -17,6 +17,7 @@ from synapse.application.autoscale import Autoscaler
 from synapse.application.cold_start import ColdStarts
 from synapse.application.fleet import Fleet
 from synapse.application.health import FleetHealth
+from synapse.application.on_demand import OnDemand
 from synapse.application.ping import Pinger
 from synapse.domain.model import ModelSpec
 from synapse.domain.scaling import ScalingPolicy
@@ -73,6 +74,7 @@ class FleetParts:
             views=self.fleet.routing.views,
             telemetry=telemetry,
             clock=clock,
+            on_demand=OnDemand(self.local.loader),
             policy=ScalingPolicy(
                 stable_s=self._times.scale_in_after_s, cooldown_s=self._times.cooldown_s
             ),

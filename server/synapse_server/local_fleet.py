@@ -10,11 +10,13 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import Clock, PoolSize, WorkerRegistry
 from synapse_server.config import LocalPool, ServerConfig, StartError
-from synapse_server.crew import Crew
+from synapse_server.crew import Crew, CrewMember
 from synapse_server.local_worker import LocalWorker, WorkerSetup
+from synapse_server.model_loader import LocalModelLoader
 from synapse_worker.config import BUNDLED_MODELS
 from synapse_worker.errors import WorkerError
 
+MB = 1_000_000
 FIXED_SIZE = PoolSize(desired=1, ready=1, starting=0)
 
 
@@ -44,6 +46,7 @@ class LocalFleet:
             for local in config.fleet.pools
             if not local.pool.is_fixed
         }
+        self.loader = LocalModelLoader(self._least_busy, clock)
 
     async def open(self) -> None:
         """Return once every pool has its least number of workers up.
@@ -55,6 +58,7 @@ class LocalFleet:
 
     async def close(self) -> None:
         """Stop every worker."""
+        await self.loader.close()
         await asyncio.gather(*(crew.close() for crew in self._crews.values()))
 
     async def size(self, pool: Pool) -> PoolSize:
@@ -72,6 +76,10 @@ class LocalFleet:
         """Why the last worker of a pool failed, of those where none has come up since."""
         return {name: crew.trouble for name, crew in self._crews.items() if crew.trouble}
 
+    def _least_busy(self, pool: str) -> CrewMember | None:
+        crew = self._crews.get(pool)
+        return None if crew is None else crew.least_busy()
+
     async def _open(self, crew: Crew) -> None:
         try:
             await crew.open()
@@ -85,7 +93,8 @@ class LocalFleet:
         setup = WorkerSetup(
             id=worker_id,
             pool=local.pool,
-            models=tuple(spec.name for spec in self._specs if local.pool.serves(spec.name)),
+            models=tuple(spec.name for spec in self._specs if _starts_with(local, spec.name)),
+            memory_budget_bytes=local.memory_budget_mb and local.memory_budget_mb * MB,
             model_parameters=local.model_parameters,
             model_repositories=(*own, BUNDLED_MODELS),
             venv=config.worker_venv,
@@ -93,6 +102,12 @@ class LocalFleet:
             times=config.fleet.times,
         )
         return LocalWorker(setup, self._registry, self._clock)
+
+
+def _starts_with(local: LocalPool, model: str) -> bool:
+    if local.models_at_start is None:
+        return local.pool.serves(model)
+    return model in local.models_at_start
 
 
 def _check_models(config: ServerConfig, served: Sequence[str]) -> None:

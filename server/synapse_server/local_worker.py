@@ -33,6 +33,7 @@ class WorkerSetup:
     model_repositories: tuple[Path, ...]
     venv: Path
     state_dir: Path
+    memory_budget_bytes: int | None = None
     times: FleetTimes = field(default_factory=FleetTimes)
 
     def agent_config(self) -> AgentConfig:
@@ -50,7 +51,12 @@ class WorkerSetup:
             hang_timeout_s=self.times.hang_timeout_s,
             model_parameters=self.model_parameters,
         )
-        return AgentConfig(worker, accelerator=self.pool.accelerator, id=self.id)
+        return AgentConfig(
+            worker,
+            accelerator=self.pool.accelerator,
+            id=self.id,
+            memory_budget_bytes=self.memory_budget_bytes,
+        )
 
 
 class LocalWorker:
@@ -98,6 +104,15 @@ class LocalWorker:
     async def wait_failed(self) -> None:
         """Return when its engine has died too often to be started again."""
         await self._failed.wait()
+
+    async def load(self, model: str) -> None:
+        """Return once the model answers; others go to make room for it.
+
+        Raises:
+            WorkerError: it cannot be loaded, or not now.
+        """
+        await self._agent.load(model)
+        await self._beat()
 
     async def drain(self) -> None:
         """Take nothing new; return when nothing is under way any more."""

@@ -19,7 +19,15 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 ADDRESS = re.compile(r"[^\s/:]+:\d{1,5}")
 TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-STARTED_HERE = ("min_workers", "max_workers", "idle_after_s", "startup_s", "model_parameters")
+STARTED_HERE = (
+    "min_workers",
+    "max_workers",
+    "idle_after_s",
+    "startup_s",
+    "model_parameters",
+    "models_at_start",
+    "memory_budget_mb",
+)
 """What has no meaning for a worker that runs elsewhere."""
 
 
@@ -91,10 +99,24 @@ def _pool(table: Table) -> LocalPool:
         startup_s=table.number("startup_s", 5.0),
         slots=_slots(table, models),
         warm=tuple(_warm(table, each, models) for each in table.tables("warm")),
+        loads_on_demand="memory_budget_mb" in table or "models_at_start" in table,
     )
     parameters = _parameters(table, models)
+    at_start, budget_mb = _on_demand(table, pool)
     table.done()
-    return LocalPool(pool, parameters)
+    return LocalPool(pool, parameters, at_start, budget_mb)
+
+
+def _on_demand(table: Table, pool: Pool) -> tuple[frozenset[str] | None, int | None]:
+    """What a worker starts with, and how much it may hold; with a budget it starts with nothing."""
+    if not pool.loads_on_demand:
+        return None, None
+    at_start = frozenset(table.texts("models_at_start") or ())
+    for model in sorted(at_start):
+        if not pool.serves(model):
+            raise table.error("models_at_start", f"{model!r} is none of the pool's models")
+    budget_mb = table.whole("memory_budget_mb", 0, least=1) if "memory_budget_mb" in table else None
+    return at_start, budget_mb
 
 
 def _endpoint(table: Table) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.application.health import FleetHealth, Health, Status
@@ -121,3 +121,14 @@ async def test_what_the_pinger_saw_of_a_pool_that_is_up_is_told() -> None:
     await ward.registry.record_health(ill)
 
     assert await ward.look() == Health(Status.DEGRADED, [ill])
+
+
+async def test_a_model_that_nobody_has_loaded_is_no_trouble_where_workers_load_on_demand() -> None:
+    ward = Ward(pools=(a_pool("steady", endpoint="", loads_on_demand=True),))
+    idle = a_worker("s-1", "steady", models=(), state=WorkerState.IDLE)
+    await ward.workers.beat(idle)
+    assert (await ward.look()).status is Status.OK
+
+    down = replace(idle, state=WorkerState.DEGRADED, detail="it died", beat_at=NOW + 1)
+    await ward.workers.beat(down)
+    assert (await ward.look()).status is Status.DEGRADED

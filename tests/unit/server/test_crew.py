@@ -43,6 +43,9 @@ class ScriptedWorker:
     async def wait_failed(self) -> None:
         await self.failed.wait()
 
+    async def load(self, model: str) -> None:
+        self.did.append(f"load {model}")
+
     async def drain(self) -> None:
         self.did.append("drain")
         await self.drained.wait()
@@ -277,3 +280,22 @@ async def test_closing_stops_all_that_run_start_or_drain(yard: Yard) -> None:
     await crew.close()
 
     assert all(worker.did[-1] == "stop" for worker in yard.made)
+
+
+async def test_the_least_busy_of_those_that_are_up_and_stay_is_named(yard: Yard) -> None:
+    crew = yard.crew(2, 2)
+    assert crew.least_busy() is None
+    opening = asyncio.create_task(crew.open())
+    await until(lambda: len(yard.made) == 2)
+    first, second = yard.made
+    second.up.set()
+    await until(lambda: crew.size().ready == 1)
+    assert crew.least_busy() is second
+    first.up.set()
+    await opening
+
+    second.is_busy = True
+    assert crew.least_busy() is first
+    crew.resize(1)
+    await until(lambda: crew.size().ready == 1)
+    assert crew.least_busy() is second, "the other one leaves"

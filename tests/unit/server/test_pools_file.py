@@ -168,3 +168,39 @@ def test_what_is_wrong_is_said_in_one_line_with_its_key(
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"--pools: cannot read .*none\.toml: No such file"):
         read_pools(tmp_path / "none.toml")
+
+
+def test_a_pool_with_a_memory_budget_loads_its_models_on_demand(tmp_path: Path) -> None:
+    pools = """
+        [[pool]]
+        name = "small"
+        memory_budget_mb = 700
+        [[pool]]
+        name = "warm"
+        models_at_start = ["echo"]
+        [[pool]]
+        name = "plain"
+    """
+    small, warm, plain = _read(tmp_path, pools).pools
+
+    assert small.pool.loads_on_demand
+    assert (small.models_at_start, small.memory_budget_mb) == (frozenset(), 700)
+    assert (warm.models_at_start, warm.memory_budget_mb) == (frozenset({"echo"}), None)
+    assert (plain.models_at_start, plain.memory_budget_mb) == (None, None)
+    assert not plain.pool.loads_on_demand
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("memory_budget_mb = 0", "memory_budget_mb: must be at least 1, not 0"),
+        (
+            'models = ["echo"]\nmodels_at_start = ["x"]',
+            "models_at_start: 'x' is none of the pool's",
+        ),
+        ('engine_url = "a:1"\nmemory_budget_mb = 1', "memory_budget_mb: has no meaning beside"),
+    ],
+)
+def test_a_budget_that_cannot_be_meant_is_refused(tmp_path: Path, more: str, said: str) -> None:
+    with pytest.raises(StartError, match=said):
+        _read(tmp_path, f'[[pool]]\nname = "p"\n{more}\n')

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from synapse.application.on_demand import OnDemand
 from synapse.domain.errors import Unavailable
 from synapse.domain.load import PoolLoad, spread_demand
 from synapse.domain.model import ModelSpec
@@ -69,6 +70,7 @@ class Autoscaler:
     clock: Clock
     policy: ScalingPolicy = field(default_factory=ScalingPolicy)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    on_demand: OnDemand | None = None
     _memories: dict[str, Memory] = field(default_factory=dict)
     _standings: dict[str, PoolStanding] = field(default_factory=dict)
     _asked_at: dict[str, float] = field(default_factory=dict)
@@ -90,6 +92,8 @@ class Autoscaler:
         pools = {view.pool.name: view.pool for of_model in views.values() for view in of_model}
         stuck = [name for name, pool in pools.items() if await self._is_stuck(pool, now)]
         loads = spread_demand(demands, views, stuck)
+        if self.on_demand is not None:
+            self.on_demand.look(demands, views, alive)
         decisions = []
         for name, pool in sorted(pools.items()):
             if pool.is_fixed:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from synapse.domain.model import WorkerHealth
 from synapse.domain.pool import Pool
-from synapse.domain.worker import Worker
+from synapse.domain.worker import Worker, WorkerState
 from synapse.ports import Capacity, Clock, Registry, WorkerRegistry
 
 
@@ -57,6 +57,8 @@ class FleetHealth:
             for pool in await self.registry.pools(spec.name):
                 ping = pinged.get((spec.name, pool.name))
                 if not await self._is_up(spec.name, pool, alive):
+                    if _may_load(pool, alive):
+                        continue
                     missing = await self._missing(spec.name, pool, alive)
                     found.extend([missing] if missing else [])
                     is_waiting |= missing is None and pool.min_workers > 0
@@ -82,6 +84,13 @@ class FleetHealth:
         details = [worker.detail for worker in alive if worker.pool == pool.name and worker.detail]
         detail = trouble or next(iter(details), "no worker of the pool is up")
         return WorkerHealth(model, pool.name, False, 0.0, self.clock(), detail)
+
+
+def _may_load(pool: Pool, alive: Sequence[Worker]) -> bool:
+    """Whether somebody is up who loads models when work waits for them."""
+    return pool.loads_on_demand and any(
+        worker.pool == pool.name and worker.state is not WorkerState.DEGRADED for worker in alive
+    )
 
 
 async def pinged_health(registry: Registry) -> Health:

@@ -50,7 +50,8 @@ class Pool:
     `worker` then. `price_per_hour_usd` is one worker's price. `models` are those it may serve, all
     if empty. A worker takes about `startup_s` from nothing to its first answer; a pool without
     work for `idle_after_s` goes down to `min_workers`. `slots` says, by model, how many items one
-    of its workers takes at once where that is not what the catalogue says.
+    of its workers takes at once where that is not what the catalogue says. With `loads_on_demand`
+    a worker that is up need not have all of the models: it loads one when work waits for it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Pool:
     warm: tuple[WarmWindow, ...] = ()
     worker: str = ""
     slots: Mapping[str, int] = field(default_factory=dict, hash=False)
+    loads_on_demand: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_workers <= self.max_workers:

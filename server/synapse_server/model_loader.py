@@ -1,0 +1,78 @@
+"""Has workers of this machine load models that work waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from synapse.domain.pool import Pool
+from synapse.domain.retry import RetryPolicy
+from synapse.ports import Clock
+from synapse_worker.agent.errors import NoRoom, NotNow
+from synapse_worker.errors import WorkerError
+
+logger = logging.getLogger(__name__)
+
+AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
+"""The pauses before a load that failed is tried again: room may have come, a mistake stays one."""
+
+
+class Loading(Protocol):
+    """A worker that can be asked for a model."""
+
+    async def load(self, model: str) -> None:
+        """Return once the model answers.
+
+        Raises:
+            WorkerError: it cannot be loaded, or not now.
+        """
+
+
+class LocalModelLoader:
+    """One load of a model in a pool at a time, by the worker that `worker_of` names."""
+
+    def __init__(
+        self, worker_of: Callable[[str], Loading | None], clock: Clock, again: RetryPolicy = AGAIN
+    ) -> None:
+        """`worker_of` a pool's name is the worker with the least to do; None if none is up."""
+        self._worker_of = worker_of
+        self._clock = clock
+        self._again = again
+        self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._failures: dict[tuple[str, str], int] = {}
+        self._not_before: dict[tuple[str, str], float] = {}
+
+    def ask(self, pool: Pool, model: str) -> None:
+        """See the port."""
+        key = (pool.name, model)
+        worker = self._worker_of(pool.name)
+        if worker is None or key in self._loads or self._clock() < self._not_before.get(key, 0.0):
+            return
+        load = asyncio.create_task(self._load(worker, *key), name=f"load-{model}-{pool.name}")
+        self._loads[key] = load
+        load.add_done_callback(lambda _: self._loads.pop(key, None))
+
+    async def close(self) -> None:
+        """Wait for nothing more."""
+        loads = list(self._loads.values())
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+
+    async def _load(self, worker: Loading, pool: str, model: str) -> None:
+        try:
+            await worker.load(model)
+        except (NoRoom, NotNow) as error:
+            # Those that are in the way are busy, or leaving: that may be over in a moment.
+            self._not_before[pool, model] = self._clock() + self._again.base_s
+            logger.info("pool %s: %s has to wait: %s", pool, model, error)
+        except WorkerError as error:
+            failures = self._failures[pool, model] = self._failures.get((pool, model), 0) + 1
+            pause_s = self._again.delay_s(failures, 1.0)
+            self._not_before[pool, model] = self._clock() + pause_s
+            text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
+            logger.warning(text, pool, model, error, pause_s)
+        else:
+            self._failures.pop((pool, model), None)

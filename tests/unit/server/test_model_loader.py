@@ -1,0 +1,96 @@
+"""Loads that work waits for: one at a time, and again after a pause."""
+
+from __future__ import annotations
+
+import asyncio
+
+from synapse.domain.retry import RetryPolicy
+from synapse_server.model_loader import Loading, LocalModelLoader
+from synapse_worker.agent.errors import NoRoom
+from synapse_worker.errors import WorkerError
+from tests.factories import a_pool
+from tests.fakes import FakeClock
+
+POOL = a_pool("small")
+PAUSES = RetryPolicy(base_s=1.0, max_s=8.0)
+
+
+class OneWorker:
+    """Loads what it is asked for once it is let, or fails with what the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go_on = asyncio.Event()
+        self.error: WorkerError | None = None
+
+    async def load(self, model: str) -> None:
+        self.asked.append(model)
+        await self.go_on.wait()
+        if self.error is not None:
+            raise self.error
+
+
+class World:
+    def __init__(self) -> None:
+        self.worker = OneWorker()
+        self.is_up = True
+        self.clock = FakeClock()
+        self.loader = LocalModelLoader(self._worker_of, self.clock, PAUSES)
+
+    def _worker_of(self, pool: str) -> Loading | None:
+        assert pool == POOL.name
+        return self.worker if self.is_up else None
+
+    async def ask(self, model: str = "llm") -> None:
+        self.loader.ask(POOL, model)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+async def test_a_model_is_asked_for_once_at_a_time() -> None:
+    world = World()
+    await world.ask()
+    await world.ask()
+    await world.ask("echo")
+    assert world.worker.asked == ["llm", "echo"]
+
+    world.worker.go_on.set()
+    await world.ask()
+    await world.ask()
+    assert world.worker.asked == ["llm", "echo", "llm"], "the first was over"
+
+
+async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = WorkerError("The weights are gone")
+    for pause_s in (1.0, 2.0, 4.0):
+        await world.ask()
+        tries = len(world.worker.asked)
+        world.clock.advance(pause_s - 0.1)
+        await world.ask()
+        assert len(world.worker.asked) == tries
+        world.clock.advance(0.2)
+
+
+async def test_where_room_is_missing_the_pause_stays_short() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = NoRoom("There is no room")
+    for tries in range(1, 5):
+        await world.ask()
+        await world.ask()
+        assert len(world.worker.asked) == tries
+        world.clock.advance(1.1)
+
+
+async def test_nobody_up_is_nobody_asked_and_closing_waits_for_nothing() -> None:
+    world = World()
+    world.is_up = False
+    await world.ask()
+    assert world.worker.asked == []
+
+    world.is_up = True
+    await world.ask()
+    async with asyncio.timeout(1):
+        await world.loader.close()
