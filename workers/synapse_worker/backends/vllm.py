@@ -1,0 +1,55 @@
+"""Triton's own vLLM backend with what it leaves out: a request's priority reaches the engine.
+
+That backend (25.12, and on its main branch) calls `AsyncLLM.generate` without a priority, whatever
+a request carries. Nothing of it is copied: its module is loaded from the image, and the name by
+which it makes requests is given a class of ours around its own. vLLM heeds priorities where the
+model's `model.json` has `"scheduling_policy": "priority"`: lower is scheduled first, and what runs
+makes way where memory is short.
+"""
+
+import importlib.util
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from synapse_worker.backends.parameters import request_priority
+from synapse_worker.errors import WorkerError
+
+BACKEND = Path("/opt/tritonserver/backends/vllm")
+"""Where NVIDIA's image has it."""
+
+
+def prioritising(folder: Path = BACKEND) -> type:
+    """The backend's `TritonPythonModel`, whose requests carry their priority to the engine.
+
+    Raises:
+        WorkerError: there is no such backend, or it is built otherwise than it was.
+    """
+    source = folder / "model.py"
+    spec = importlib.util.spec_from_file_location("triton_vllm_backend", source)
+    if spec is None or spec.loader is None or not source.is_file():
+        raise WorkerError(f"There is no vLLM backend in {folder}", "Use NVIDIA's image with vLLM")
+    # The backend's own modules are `utils.…`, beside it.
+    sys.path.insert(0, str(folder))
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "GenerateRequest"):
+        raise WorkerError(
+            f"The vLLM backend in {folder} makes its requests in a way that is not known here",
+            'Write `backend: "vllm"` in config.pbtxt and remove 1/model.py: priorities end then',
+        )
+    module.GenerateRequest = _prioritised(module.GenerateRequest)
+    model: type = module.TritonPythonModel
+    return model
+
+
+def _prioritised(base: Any) -> type:
+    class PrioritisedRequest(base):  # type: ignore[misc] # its base is known at run time only
+        """A request of the backend that is generated with its own priority."""
+
+        def __init__(self, request: Any, generate: Any, *rest: Any) -> None:
+            priority = request_priority(request.parameters())
+            super().__init__(request, partial(generate, priority=priority), *rest)
+
+    return PrioritisedRequest
