@@ -2,7 +2,7 @@
 # Options go in ARGS: make run ARGS="--port 9000", make test ARGS="tests/unit -k batching".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e check format bench profile build deploy image lock audit clean distclean
+.PHONY: help setup run test e2e check format bench simulate profile build deploy image lock audit clean distclean
 
 ARGS ?=
 # An environment of samconfig.toml, and the template's Stage that goes with it.
@@ -64,6 +64,10 @@ format: ## Format the code and mend what can be mended
 bench: ## Measure the system beside the bare engine
 	@scripts/setup dev worker
 	@$(BIN)/python -m bench $(ARGS)
+
+simulate: ## Simulate the system at the scale of AWS, with its own policies
+	@scripts/setup dev
+	@$(BIN)/python -m bench.simulator $(ARGS)
 
 profile: ## Measure the models on each pool of this machine, for the router
 	@scripts/setup app worker

@@ -1,0 +1,86 @@
+"""`python -m bench.simulator`: the scenarios at the scale of AWS, as tables, JSON and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.simulator import from_zero, plots
+from bench.simulator.report import Report, TierReport
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+RESULTS = IMAGES / "simulation.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.simulator", description=__doc__)
+    parser.add_argument("--only", choices=["zero"], help="one scenario")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="renew docs/images")
+    arguments = parser.parse_args()
+    simulate(arguments.only, arguments.seed, write=arguments.write)
+
+
+def simulate(only: str | None = None, seed: int = 1, *, write: bool = False) -> None:
+    """Run the scenarios and print what they came to."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    if only in (None, "zero"):
+        results["from_zero"] = _from_zero(seed, write=write)
+    if write:
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+def _from_zero(seed: int, *, write: bool) -> dict[str, Any]:
+    found = from_zero.run(seed)
+    print(f"0 → 1,000 callers → 0, model rerank on inf2.xlarge, seed {seed} (simulated)\n")
+    print("| requests | number | delivered | refused | p50, ms | p99, ms | caller's p50 | p99 |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    _row("came when no worker was up", found.cold)
+    for tier, report in found.warm.items():
+        _row(f"{tier}, all machines up", report)
+    for tier, report in found.report.tiers.items():
+        _row(f"{tier}, whole episode", report)
+    print(
+        f"\nAll machines up after {found.settled_at:.0f} s; nothing left {found.idle_s:.0f} s after"
+    )
+    print("the last answer.\n")
+    _cost(found.report)
+    if write:
+        plots.from_zero(found, IMAGES)
+    return {
+        "seed": seed,
+        "settled_at_s": found.settled_at,
+        "zero_after_last_answer_s": found.idle_s,
+        **found.report.as_json(),
+    }
+
+
+def _row(name: str, tier: TierReport) -> None:
+    print(
+        f"| {name} | {tier.requests:,} | {tier.delivered / max(1, tier.requests):.1%} "
+        f"| {tier.refused} | {tier.p50_ms:,.0f} | {tier.p99_ms:,.0f} "
+        f"| {tier.front_p50_ms:,.0f} | {tier.front_p99_ms:,.0f} |"
+    )
+
+
+def _cost(report: Report) -> None:
+    services = report.services
+    print("| what it cost | USD |")
+    print("| --- | --- |")
+    for name, usage in report.pools.items():
+        idle = 1 - usage.busy_s / usage.paid_s if usage.paid_s else 0.0
+        print(
+            f"| {name}: at most {usage.most}, {idle:.0%} of it idle or starting | {usage.usd:.2f} |"
+        )
+    print(f"| API Gateway | {services.gateway:.2f} |")
+    print(f"| Lambda | {services.functions:.2f} |")
+    others = services.usd - services.gateway - services.functions
+    print(f"| DynamoDB, SQS, Step Functions | {others:.2f} |")
+    print(f"| together | {report.machines_usd + services.usd:.2f} |\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Jobs of bronze: from the queue into the slots that better tiers leave, in batches."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bench.simulator import facts
+from bench.simulator.bill import Bill
+from bench.simulator.calls import Calls
+from bench.simulator.events import Events, at_once
+from bench.simulator.pools import Unit
+from bench.simulator.requests import End, Request
+from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.slots import SlotLedger
+from synapse.application.placement import Placement
+from synapse.application.routing import Routing
+from synapse.application.windows import BronzeWindows
+from synapse.domain.batching import JobMessage, plan_batches
+from synapse.domain.errors import EngineUnavailable
+from synapse.domain.job import JobId, Priority, SlaTier
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.domain.routing import Need
+from synapse.domain.starting import startable
+
+LOOK_AGAIN_S = 1.0
+"""How soon a message that found no free slot is delivered again."""
+
+
+class System(Protocol):
+    """What the lane needs of what it is part of."""
+
+    @property
+    def specs(self) -> dict[str, ModelSpec]:
+        """The models by name."""
+        ...
+
+    @property
+    def bill(self) -> Bill:
+        """What the services cost."""
+        ...
+
+    def unit(self, worker: str) -> Unit:
+        """The machine that has this worker's id."""
+        ...
+
+
+@dataclass(slots=True)
+class JobLane:
+    """What `DispatchLoop` does on one machine and the dispatcher on AWS."""
+
+    events: Events
+    chance: random.Random
+    routing: Routing
+    windows: BronzeWindows
+    slots: SlotLedger
+    queue: LocalJobQueue
+    placement: Placement
+    calls: Calls
+    system: System
+    _open: dict[str, Request] = field(default_factory=dict)
+    _is_due: bool = False
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def send(self, request: Request) -> None:
+        """Write a job down and send its message."""
+        written_s = facts.DYNAMO_WRITE.draw(self.chance) + facts.SQS_TO_LAMBDA.draw(self.chance)
+        job_id = JobId(f"job-{request.number:08}")
+        self._open[job_id] = request
+        deadline_at = self.events.now + request.timeout_s
+
+        def delivered() -> None:
+            message = JobMessage(
+                job_id, request.model, "1", Priority.NORMAL, 1, self.events.now, deadline_at
+            )
+            at_once(self.queue.send([message]))
+            self.look()
+
+        self.events.after(written_s, delivered)
+
+    def look(self) -> None:
+        """Start what has room."""
+        for model, spec in self.system.specs.items():
+            while self.queue.waiting(model, SlaTier.BRONZE) and self._start_some(spec):
+                pass
+        if len(self.queue) and not self._is_due:
+            self._is_due = True
+            self.events.after(LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._is_due = False
+        self.look()
+
+    def _start_some(self, spec: ModelSpec) -> bool:
+        """Whether any job found room."""
+        oldest = self.queue.oldest(spec.name, SlaTier.BRONZE)
+        if oldest is None:
+            return False
+        need = Need(SlaTier.BRONZE, deadline_s=oldest.deadline_at - self.events.now)
+        decision = at_once(self.routing.decide(spec, need))
+        rooms = {
+            each.pool.name: at_once(
+                self.windows.room(spec, each.pool, each.slots // each.pool.slots_of(spec))
+            )
+            for each in decision.candidates
+            if each.is_well
+        }
+        pools = startable(decision, rooms, SlaTier.BRONZE)
+        if not pools:
+            return False
+        limit = min(rooms[pools[0].name], 4 * spec.batch.max_items)
+        messages = self.queue.take(spec.name, SlaTier.BRONZE, limit)
+        for batch in plan_batches(messages, lambda _: spec.batch, self._new_id):
+            self._start_batch(spec, pools[0], [self._open[job_id] for job_id in batch.job_ids])
+        return bool(messages)
+
+    def _new_id(self) -> str:
+        return f"batch-{next(self._numbers)}"
+
+    def _start_batch(self, spec: ModelSpec, pool: Pool, requests: Sequence[Request]) -> None:
+        """A batch has its slots; Express takes it to the runner, the runner to a worker."""
+        self.slots.occupy(spec.name, pool.name, len(requests), SlaTier.BRONZE)
+        self.system.bill.batch()
+        self.events.after(
+            facts.EXPRESS_TO_TASK.draw(self.chance), lambda: self._run(spec, pool, requests)
+        )
+
+    def _run(self, spec: ModelSpec, pool: Pool, requests: Sequence[Request]) -> None:
+        try:
+            placed = at_once(self.placement.place(spec, pool))
+        except EngineUnavailable:
+            # Its worker went meanwhile: back into the queue.
+            self.slots.free(spec.name, pool.name, len(requests), SlaTier.BRONZE)
+            for request in requests:
+                self.send(request)
+            return
+        unit = self.system.unit(placed.worker)
+        for request in requests:
+            self.calls.make(spec, placed, unit, request, self._ended(spec, pool, request))
+
+    def _ended(self, spec: ModelSpec, pool: Pool, request: Request) -> Callable[[], None]:
+        def ended() -> None:
+            self.slots.free(spec.name, pool.name, 1, SlaTier.BRONZE)
+            request.pool = pool.name
+            del self._open[f"job-{request.number:08}"]
+            request.finish(End.DELIVERED, self.events.now)
+            self.look()
+
+        return ended

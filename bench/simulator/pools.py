@@ -1,0 +1,136 @@
+"""The machines of all pools: they start in their time, are drained, and are paid for meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.simulator.events import Events
+from bench.simulator.facts import Delay
+from bench.simulator.machine import Machine, Pace
+from synapse.domain.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A pool of machines: the product's `pool`, and what the product does not know.
+
+    `work` is the median and the 99th percentile of an item of each model on a machine of its own.
+    """
+
+    pool: Pool
+    pace: Pace
+    start: Delay
+    work: Mapping[str, Delay]
+
+
+@dataclass(slots=True)
+class Unit:
+    """One machine, from the moment it is asked for to the moment it is no longer paid."""
+
+    id: str
+    kind: Kind
+    asked_at: float
+    machine: Machine
+    up_at: float | None = None
+    is_leaving: bool = False
+    gone_at: float | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it takes new items."""
+        return self.up_at is not None and not self.is_leaving
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a pool came to: machine-seconds paid and worked, dollars, and the most machines."""
+
+    paid_s: float
+    busy_s: float
+    usd: float
+    most: int
+
+
+@dataclass(slots=True)
+class Pools:
+    """Every machine there is or was. `on_up` and `on_leaving` are told of each."""
+
+    events: Events
+    chance: random.Random
+    kinds: Sequence[Kind]
+    on_up: Callable[[Unit], None] = lambda unit: None
+    on_leaving: Callable[[Unit], None] = lambda unit: None
+    on_start: Callable[[Unit], None] = lambda unit: None
+    sizes: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    """By pool: how many machines were paid for since when."""
+    last_up_at: float = 0.0
+    _units: dict[str, list[Unit]] = field(default_factory=dict)
+    _gone: list[Unit] = field(default_factory=list)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def units(self, pool: str) -> list[Unit]:
+        """Those that are paid for at present."""
+        return self._units.setdefault(pool, [])
+
+    def up(self, pool: str) -> list[Unit]:
+        """Those that take new items."""
+        return [unit for unit in self.units(pool) if unit.is_up]
+
+    def staying(self, pool: str) -> list[Unit]:
+        """Those that are up or on their way."""
+        return [unit for unit in self.units(pool) if not unit.is_leaving]
+
+    def resize(self, kind: Kind, wanted: int, *, at_once: bool = False) -> None:
+        """Ask for so many; those that start go first where there are too many, then the idle."""
+        staying = self.staying(kind.pool.name)
+        for _ in range(wanted - len(staying)):
+            self._start(kind, at_once=at_once)
+        dispensable = sorted(staying, key=lambda unit: (unit.is_up, unit.machine.load))
+        for unit in dispensable[: max(0, len(staying) - wanted)]:
+            self._leave(unit)
+
+    def usage(self, pool: str) -> Usage:
+        """What it came to up to now."""
+        mine = [*self.units(pool), *(unit for unit in self._gone if unit.kind.pool.name == pool)]
+        now = self.events.now
+        paid_s = sum((now if u.gone_at is None else u.gone_at) - u.asked_at for u in mine)
+        [price] = [k.pool.price_per_hour_usd for k in self.kinds if k.pool.name == pool]
+        most = max((size for _, size in self.sizes.get(pool, ())), default=0)
+        return Usage(paid_s, sum(u.machine.busy_s for u in mine), paid_s * price / 3600, most)
+
+    def _start(self, kind: Kind, *, at_once: bool) -> None:
+        name = kind.pool.name
+        machine = Machine(self.events, kind.pace)
+        unit = Unit(f"{name}-{next(self._numbers):05}", kind, self.events.now, machine)
+        self.units(name).append(unit)
+        self._note(name)
+        if at_once:
+            self._came_up(unit)
+            return
+        self.on_start(unit)
+        self.events.after(kind.start.draw(self.chance), lambda: self._came_up(unit))
+
+    def _came_up(self, unit: Unit) -> None:
+        if not unit.is_leaving:
+            unit.up_at = self.last_up_at = self.events.now
+            self.on_up(unit)
+
+    def _leave(self, unit: Unit) -> None:
+        unit.is_leaving = True
+        self.on_leaving(unit)
+        self._look_if_done(unit)
+
+    def _look_if_done(self, unit: Unit) -> None:
+        if unit.machine.load:
+            self.events.after(1.0, lambda: self._look_if_done(unit))
+            return
+        unit.gone_at = self.events.now
+        self.units(unit.kind.pool.name).remove(unit)
+        self._gone.append(unit)
+        self._note(unit.kind.pool.name)
+
+    def _note(self, pool: str) -> None:
+        self.sizes.setdefault(pool, []).append((self.events.now, len(self.units(pool))))
