@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,25 @@ def test_a_worker_that_hangs_is_dead_to_all_and_started_again(
     _all_finished(traffic)
     assert not wait_gone([hung])
     assert ill == ("degraded", {"cheap": False, "dear": True})
+    until(lambda: _health(fleet) == ("ok", {"cheap": True, "dear": True}))
+
+
+def test_callers_on_the_line_are_sent_on_when_their_worker_hangs(fleet: FleetServer) -> None:
+    [hung] = fleet.tritons("cheap")
+
+    def ask(number: int) -> str:
+        # Flex goes where bronze goes: to the cheap pool.
+        body = {"model": "echo", "prompt": f"caller {number}", "service_tier": "flex"}
+        response = httpx.post(f"{fleet.url}/v1/completions", json=body, timeout=60)
+        assert response.status_code == 200, response.text
+        return str(response.json()["choices"][0]["text"])
+
+    with ThreadPoolExecutor(4) as callers:
+        before = list(callers.map(ask, range(8)))
+        stop_process(hung)
+        after = list(callers.map(ask, range(8, 24)))
+
+    assert before + after == [f"caller {number}" for number in range(24)]
     until(lambda: _health(fleet) == ("ok", {"cheap": True, "dear": True}))
 
 
