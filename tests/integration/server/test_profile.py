@@ -56,7 +56,7 @@ def kept(folder: Path) -> Sequence[Profile]:
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which one of the pools has been profiled."""
     folder = tmp_path_factory.mktemp("profiled")
-    assert profile(folder, "--pool", "quick", "--budget-s", "4") == 0
+    assert profile(folder, "--pool", "quick", "--budget-s", "3") == 0
     return folder
 
 
