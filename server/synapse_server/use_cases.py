@@ -55,18 +55,8 @@ class UseCases:
         """Wire the use cases; nothing is awaited or started."""
         clock, jobs, registry = time.time, records.jobs, records.registry
         self._records, self._queue, self._telemetry = records, queue, telemetry
-        fleet, self._parts = parts.fleet, parts
-        self._runner = BatchRunner(
-            store=jobs,
-            blobs=records.blobs,
-            registry=registry,
-            engine=fleet.engine,
-            telemetry=telemetry,
-            clock=clock,
-            item_left=lambda batch: self.starter.release(batch.id),
-            place=fleet.placement.place,
-            cold_starts=parts.cold_starts,
-        )
+        self._parts = parts
+        self._runner = self._batch_runner()
         self.batcher = Batcher(
             self._runner,
             GiveBack(jobs, queue, telemetry, clock),
@@ -79,21 +69,14 @@ class UseCases:
         self.dispatcher = Dispatcher(
             store=jobs,
             registry=registry,
-            decide=fleet.routing.decide,
+            decide=parts.fleet.routing.decide,
             starter=self.starter,
             telemetry=telemetry,
             clock=clock,
             new_id=new_id,
         )
         self.sweeper = Sweeper(jobs, queue, telemetry, clock)
-        self._direct = DirectLane(
-            registry=registry,
-            fleet=fleet,
-            seats=Seats(registry, slots, fleet.windows, clock),
-            telemetry=telemetry,
-            clock=clock,
-            cold_starts=parts.cold_starts,
-        )
+        self._direct = self._direct_lane(slots)
         self.batches = BatchParts(records.database, records.files.files, self._line_tools())
 
     def services(
@@ -139,6 +122,31 @@ class UseCases:
         """Forget what has had its time."""
         await self._records.purge()
         await self.batches.purge()
+
+    def _batch_runner(self) -> BatchRunner:
+        records, fleet = self._records, self._parts.fleet
+        return BatchRunner(
+            store=records.jobs,
+            blobs=records.blobs,
+            registry=records.registry,
+            engine=fleet.engine,
+            telemetry=self._telemetry,
+            clock=time.time,
+            item_left=lambda batch: self.starter.release(batch.id),
+            place=fleet.placement.place,
+            cold_starts=self._parts.cold_starts,
+        )
+
+    def _direct_lane(self, slots: SlotLedger) -> DirectLane:
+        registry, fleet = self._records.registry, self._parts.fleet
+        return DirectLane(
+            registry=registry,
+            fleet=fleet,
+            seats=Seats(registry, slots, fleet.windows, time.time),
+            telemetry=self._telemetry,
+            clock=time.time,
+            cold_starts=self._parts.cold_starts,
+        )
 
     def _line_tools(self) -> LineTools:
         records = self._records
