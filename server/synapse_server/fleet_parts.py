@@ -24,6 +24,7 @@ from synapse.domain.scaling import ScalingPolicy
 from synapse_server.config import ServerConfig
 from synapse_server.housekeeping import every
 from synapse_server.local_fleet import LocalFleet
+from synapse_server.model_loader import LocalModelLoader
 from synapse_server.mourner import Mourner
 from synapse_server.records import Records
 from synapse_server.scaling_loop import keep_scaled
@@ -55,6 +56,7 @@ class FleetParts:
             self._triton, registry, self.workers, records.profiles, slots, clock
         )
         demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
+        self._loader = LocalModelLoader(self.local.least_busy, starts, clock)
         self.cold_starts = ColdStarts(
             registry=registry,
             roster=self.fleet.roster,
@@ -74,7 +76,7 @@ class FleetParts:
             views=self.fleet.routing.views,
             telemetry=telemetry,
             clock=clock,
-            on_demand=OnDemand(self.local.loader),
+            on_demand=OnDemand(self._loader),
             policy=ScalingPolicy(
                 stable_s=self._times.scale_in_after_s, cooldown_s=self._times.cooldown_s
             ),
@@ -90,6 +92,7 @@ class FleetParts:
             StartError: one has not.
         """
         stack.push_async_callback(self.local.close)
+        stack.push_async_callback(self._loader.close)
         await self.local.open()
         stack.push_async_callback(self._triton.aclose)
 

@@ -12,7 +12,6 @@ from synapse.ports import Clock, PoolSize, WorkerRegistry
 from synapse_server.config import LocalPool, ServerConfig, StartError
 from synapse_server.crew import Crew, CrewMember
 from synapse_server.local_worker import LocalWorker, WorkerSetup
-from synapse_server.model_loader import LocalModelLoader
 from synapse_worker.config import BUNDLED_MODELS
 from synapse_worker.errors import WorkerError
 
@@ -46,7 +45,6 @@ class LocalFleet:
             for local in config.fleet.pools
             if not local.pool.is_fixed
         }
-        self.loader = LocalModelLoader(self._least_busy, clock)
 
     async def open(self) -> None:
         """Return once every pool has its least number of workers up.
@@ -58,7 +56,6 @@ class LocalFleet:
 
     async def close(self) -> None:
         """Stop every worker."""
-        await self.loader.close()
         await asyncio.gather(*(crew.close() for crew in self._crews.values()))
 
     async def size(self, pool: Pool) -> PoolSize:
@@ -72,13 +69,14 @@ class LocalFleet:
         if crew is not None:
             crew.resize(desired)
 
+    def least_busy(self, pool: str) -> CrewMember | None:
+        """The worker of the pool with the least to do; None if none is up."""
+        crew = self._crews.get(pool)
+        return None if crew is None else crew.least_busy()
+
     def troubles(self) -> Mapping[str, str]:
         """Why the last worker of a pool failed, of those where none has come up since."""
         return {name: crew.trouble for name, crew in self._crews.items() if crew.trouble}
-
-    def _least_busy(self, pool: str) -> CrewMember | None:
-        crew = self._crews.get(pool)
-        return None if crew is None else crew.least_busy()
 
     async def _open(self, crew: Crew) -> None:
         try:

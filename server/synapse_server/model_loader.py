@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from synapse.application.on_demand import load_of
 from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
-from synapse.ports import Clock
+from synapse.ports import Clock, StartTimes
 from synapse_worker.agent.errors import NoRoom, NotNow
 from synapse_worker.errors import WorkerError
 
@@ -34,10 +35,18 @@ class LocalModelLoader:
     """One load of a model in a pool at a time, by the worker that `worker_of` names."""
 
     def __init__(
-        self, worker_of: Callable[[str], Loading | None], clock: Clock, again: RetryPolicy = AGAIN
+        self,
+        worker_of: Callable[[str], Loading | None],
+        starts: StartTimes,
+        clock: Clock,
+        again: RetryPolicy = AGAIN,
     ) -> None:
-        """`worker_of` a pool's name is the worker with the least to do; None if none is up."""
+        """`worker_of` a pool's name is the worker with the least to do; None if none is up.
+
+        How long loads take is noted in `starts`.
+        """
         self._worker_of = worker_of
+        self._starts = starts
         self._clock = clock
         self._again = again
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -62,6 +71,7 @@ class LocalModelLoader:
         await asyncio.gather(*loads, return_exceptions=True)
 
     async def _load(self, worker: Loading, pool: str, model: str) -> None:
+        began_at = self._clock()
         try:
             await worker.load(model)
         except (NoRoom, NotNow) as error:
@@ -76,3 +86,4 @@ class LocalModelLoader:
             logger.warning(text, pool, model, error, pause_s)
         else:
             self._failures.pop((pool, model), None)
+            await self._starts.started(load_of(pool, model), self._clock() - began_at)

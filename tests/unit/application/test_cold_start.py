@@ -10,6 +10,7 @@ import pytest
 
 from synapse.application.cold_start import ColdStart
 from synapse.application.direct import DirectRequest
+from synapse.application.on_demand import load_of
 from synapse.application.roster import Roster
 from synapse.application.submit import SubmitJob
 from synapse.domain.errors import Unavailable
@@ -62,6 +63,16 @@ async def test_a_start_takes_as_long_as_the_last_ones_took() -> None:
     await world.starts.started("cpu", 32.0)
 
     assert await world.cold_starts.of(ECHO, GOLD) == ColdStart("cpu", 32.0)
+
+
+async def test_where_a_worker_loads_models_on_demand_the_wait_is_that_of_a_load() -> None:
+    world = ColdWorld(a_fleet_pool(loads_on_demand=True))
+    await world.starts.started(load_of("cpu", "echo"), 3.0)
+    assert await world.cold_starts.arrived(ECHO, GOLD) == ColdStart("cpu", 20.0)
+
+    await world.workers.beat(a_worker(models=(), state=WorkerState.IDLE))
+
+    assert await world.cold_starts.arrived(ECHO, GOLD) == ColdStart("cpu", 3.0)
 
 
 async def test_of_a_start_under_way_what_is_left_counts() -> None:

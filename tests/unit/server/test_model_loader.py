@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from synapse.adapters.local.demand import LocalStartTimes
+from synapse.application.on_demand import load_of
 from synapse.domain.retry import RetryPolicy
 from synapse_server.model_loader import Loading, LocalModelLoader
 from synapse_worker.agent.errors import NoRoom
@@ -35,7 +37,8 @@ class World:
         self.worker = OneWorker()
         self.is_up = True
         self.clock = FakeClock()
-        self.loader = LocalModelLoader(self._worker_of, self.clock, PAUSES)
+        self.starts = LocalStartTimes()
+        self.loader = LocalModelLoader(self._worker_of, self.starts, self.clock, PAUSES)
 
     def _worker_of(self, pool: str) -> Loading | None:
         assert pool == POOL.name
@@ -54,10 +57,12 @@ async def test_a_model_is_asked_for_once_at_a_time() -> None:
     await world.ask("echo")
     assert world.worker.asked == ["llm", "echo"]
 
+    world.clock.advance(3.0)
     world.worker.go_on.set()
     await world.ask()
     await world.ask()
     assert world.worker.asked == ["llm", "echo", "llm"], "the first was over"
+    assert await world.starts.startup_s(load_of("small", "echo")) == 3.0
 
 
 async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow() -> None:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from synapse.application.on_demand import load_of
 from synapse.application.roster import Roster
 from synapse.domain.errors import Unavailable
 from synapse.domain.job import Job, JobId, JobState
@@ -155,12 +156,19 @@ class ColdStarts:
         view = first_choice(need, views)
         if view is None:
             return None
-        return ColdStart(view.pool.name, await self._whole_s(view))
+        return ColdStart(view.pool.name, await self._whole_s(spec, view))
 
-    async def _whole_s(self, view: PoolView) -> float:
+    async def _whole_s(self, spec: ModelSpec, view: PoolView) -> float:
+        if view.pool.loads_on_demand and await self._has_anybody(view.pool.name):
+            load_s = await self.starts.startup_s(load_of(view.pool.name, spec.name))
+            if load_s is not None:
+                return load_s
         measured_s = await self.starts.startup_s(view.pool.name)
         return view.pool.startup_s if measured_s is None else measured_s
 
     async def _left_s(self, spec: ModelSpec, view: PoolView) -> float:
         crew = await self.roster.crew(spec.name, view.pool.name)
-        return crew.began_at + await self._whole_s(view) - self.clock()
+        return crew.began_at + await self._whole_s(spec, view) - self.clock()
+
+    async def _has_anybody(self, pool: str) -> bool:
+        return any(worker.pool == pool for worker in await self.roster.workers())

@@ -39,5 +39,10 @@ class OnDemand:
                 self.loader.ask(able, model)
 
 
+def load_of(pool: str, model: str) -> str:
+    """The name under which `StartTimes` keeps how long a load takes in a pool that is up."""
+    return f"{pool}/{model}"
+
+
 def _takes_models(worker: Worker) -> bool:
     return worker.state is not WorkerState.DEGRADED and not worker.is_starting()
