@@ -29,20 +29,23 @@ class Running:
 
 
 @contextlib.contextmanager
-def server(models: str, pools: str = "") -> Iterator[Running]:
+def server(models: str, pools: str = "", profile_s: float = 0.0) -> Iterator[Running]:
     """Start `synapse serve` with `models` and end it, with all its children, on leaving.
 
-    `pools` is the text of a pools.toml, without one there is the one pool of a plain start.
+    `pools` is the text of a pools.toml, without one there is the one pool of a plain start. Each
+    model is profiled in each pool before, for up to `profile_s` seconds.
     """
     with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
         port = _free_port()
-        command = [
-            str(Path(sys.executable).parent / "synapse"),
-            *("serve", "--port", str(port), "--data-dir", folder, "--models", models),
-        ]
+        program = str(Path(sys.executable).parent / "synapse")
+        options = ["--data-dir", folder, "--models", models]
         if pools:
             Path(folder, "pools.toml").write_text(pools, encoding="utf-8")
-            command += ["--pools", str(Path(folder, "pools.toml"))]
+            options += ["--pools", str(Path(folder, "pools.toml"))]
+        if profile_s:
+            profile = [program, "profile", *options, "--budget-s", str(profile_s)]
+            subprocess.run(profile, check=True, stdout=subprocess.DEVNULL)
+        command = [program, "serve", "--port", str(port), *options]
         started = time.perf_counter()
         log = Path(folder, "server.log").open("w", encoding="utf-8")  # noqa: SIM115
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

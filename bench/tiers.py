@@ -35,8 +35,9 @@ SETTLE_S = 2.0
 class Scenario:
     """What is asked of which pools, and how often.
 
-    `bronze_per_s` is more than the pools could do of it: so long is the backlog made at first. Of
-    an answer that is streamed the first part is what is promised.
+    `bronze_per_s` is more than the pools could do of it: so long is the backlog made at first. A
+    request takes `request_share` of what a job takes. Of an answer that is streamed the first part
+    is what is promised. The pools are profiled for `profile_s` seconds before, if at all.
     """
 
     models: str
@@ -45,6 +46,8 @@ class Scenario:
     request: Mapping[str, Any]
     job: Mapping[str, Any]
     bronze_per_s: float
+    request_share: float = 1.0
+    profile_s: float = 0.0
 
     @property
     def streams(self) -> bool:
@@ -87,12 +90,14 @@ LLM = "smollm2-135m-instruct"
 ONE_LLM = Scenario(
     models=LLM,
     pools="",
-    rates_per_s={"gold": 1.0},
+    rates_per_s={"gold": 0.5, "silver": 0.5},
     request={"model": LLM, "prompt": "Once", "max_tokens": 4, "stream": True},
     job={"model": LLM, "prompt": "Once", "parameters": {"max_tokens": 32}, "sla": "bronze"},
     bronze_per_s=10.0,
+    request_share=4 / 32,
+    profile_s=60.0,
 )
-"""Short generations of gold, by their first token, beside long ones of bronze on the same cores."""
+"""Short generations, by their first token, beside long ones of bronze on the same cores."""
 
 
 @dataclass(slots=True)
@@ -140,12 +145,13 @@ class Tiers:
     @property
     def left_over_per_s(self) -> float:
         """What the pools do when they are full of bronze, less what gold and silver take."""
-        return self.bronze_alone_per_s - sum(self.scenario.rates_per_s.values())
+        taken_per_s = self.scenario.request_share * sum(self.scenario.rates_per_s.values())
+        return self.bronze_alone_per_s - taken_per_s
 
 
 def measure(scenario: Scenario, seconds: float, rounds: int) -> Tiers:
     """`rounds` times a phase without bronze and one with it."""
-    with server(scenario.models, pools=scenario.pools) as running:
+    with server(scenario.models, scenario.pools, scenario.profile_s) as running:
         return uvloop.run(_measure(running.url, scenario, seconds, rounds))
 
 

@@ -106,6 +106,17 @@ async def test_what_is_short_enough_for_silver_is_not_for_gold(place: Place) -> 
     assert await place.room() == 4
 
 
+async def test_generations_are_not_judged_by_how_long_they_take_as_a_whole(place: Place) -> None:
+    await place.registry.record_service(a_sample(10, 20.0, "llm", "fixed"), NOW)
+    vitals = place.fleet.vitals
+    for _ in range(100):
+        vitals.pool("llm", "fixed").took_ms.note(vitals.clock(), 2000.0)
+
+    place.slots.occupy("llm", "fixed", 1, SlaTier.GOLD)
+
+    assert await place.room(LLM) == 6
+
+
 async def test_generations_that_slow_each_other_down_are_limited_by_the_profile(
     place: Place,
 ) -> None:
@@ -118,6 +129,19 @@ async def test_generations_that_slow_each_other_down_are_limited_by_the_profile(
     # Among six the first token comes after 45 ms, among seven after 51 ms.
     assert await place.room(LLM) == 5
     await place.profiles.keep(replace(profile, company=0.0))
+    assert await place.room(LLM) == 6
+
+
+async def test_gold_that_is_late_even_alone_is_held_to_silvers_promise(place: Place) -> None:
+    profile = Profile(
+        "llm", "1", "fixed", "cpu", base_ms=60.0, output_token_ms=20.0, company=0.4, spread=1.0
+    )
+    await place.profiles.keep(profile)
+    place.slots.occupy("llm", "fixed", 1, SlaTier.GOLD)
+
+    # Among four the first token comes after 132 ms, among five after 156 ms.
+    assert await place.room(LLM) == 3
+    await place.profiles.keep(replace(profile, base_ms=200.0))
     assert await place.room(LLM) == 6
 
 

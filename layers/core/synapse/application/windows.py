@@ -83,13 +83,14 @@ class BronzeWindows:
         known = self._companies.get(key)
         if known is not None and 0 <= now - known[0] < FRESH_S:
             return known[1]
-        promise_ms = TIER_P99_MS[best]
         profile = await self.profiles.profile(spec.name, spec.version, pool.name)
         if profile is None:
             rate = await self.registry.service_rate(spec.name, now, pool.name)
-            company = self._unprofiled(spec, pool, slot_ms(rate.seconds_per_item), promise_ms)
+            company = self._unprofiled(
+                spec, pool, slot_ms(rate.seconds_per_item), TIER_P99_MS[best]
+            )
         else:
-            company = self._profiled(spec, pool, profile, promise_ms)
+            company = self._profiled(spec, pool, profile, best)
         self._companies[key] = (now, company)
         return company
 
@@ -102,12 +103,17 @@ class BronzeWindows:
         at_stake = self._at_stake(spec, pool, mean_ms, promise_ms)
         return Company(turns_over(at_stake, UNKNOWN_SPREAD * mean_ms, mean_ms, promise_ms))
 
-    def _profiled(
-        self, spec: ModelSpec, pool: Pool, profile: Profile, promise_ms: float
-    ) -> Company:
-        """By the profile, as far as the last minute did not tell otherwise."""
+    def _profiled(self, spec: ModelSpec, pool: Pool, profile: Profile, best: SlaTier) -> Company:
+        """By the profile, as far as the last minute did not tell otherwise.
+
+        Gold that is answered too late even alone is held to silver's promise.
+        """
         generates, slots = spec.task is Task.GENERATE, pool.slots_of(spec)
         work = Work(TYPICAL_PROMPT_TOKENS, TYPICAL_OUTPUT_TOKENS if generates else 0)
+        p50_ms = (first_ms if generates else whole_ms)(profile, work, 1, slots)
+        promise_ms = TIER_P99_MS[best]
+        if p50_ms > promise_ms:
+            promise_ms = TIER_P99_MS[SlaTier.SILVER]
         live = self.vitals.pool(spec.name, pool.name).live(self.vitals.clock())
 
         def p99_ms(in_flight: int) -> float:
@@ -128,10 +134,9 @@ class BronzeWindows:
 
         slower = 1.0 if live.whole is None else live.whole.p50
         holds_ms = slower * whole_ms(profile, work, slots, slots)
-        at_stake = None if generates else self._at_stake(spec, pool, holds_ms, promise_ms)
+        at_stake = self._at_stake(spec, pool, holds_ms, promise_ms)
         if turns_over(at_stake, p99_ms(slots), holds_ms, promise_ms):
             return Company(turns_over=True)
-        p50_ms = (first_ms if generates else whole_ms)(profile, work, 1, slots)
         return company_of(p99_ms, p50_ms, slots, promise_ms)
 
     def _at_stake(
@@ -140,8 +145,11 @@ class BronzeWindows:
         """The share of answers lately that a wait for a slot would have made late.
 
         On the average it lasts half as long as an item, even where all of them begin together.
+        None where that is not known: too few were seen, or the promise is about a part of them.
         """
         vitals = self.vitals
+        if spec.task is Task.GENERATE:
+            return None
         took_ms, now = vitals.pool(spec.name, pool.name).took_ms, vitals.clock()
         known = took_ms.quantiles(now)
         if known is None or known.count < MIN_SAMPLES:
