@@ -12,7 +12,7 @@ from synapse.application.fleet import Fleet
 from synapse.application.windows import FRESH_S
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
-from synapse.domain.pool import Pool
+from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.domain.profile import Profile
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
 from tests.factories import NOW, a_chat_model, a_model, a_pool, a_sample
@@ -152,6 +152,14 @@ async def test_the_slots_are_those_of_the_workers_that_are_up(place: Place) -> N
     await place.up("w-2")
     assert await place.limit(pool=POOL) == 16
     assert await place.room(pool=POOL, ready=2) == 16
+
+
+async def test_where_each_call_brings_its_worker_there_are_as_many_as_may_be(
+    place: Place,
+) -> None:
+    pool = a_pool("fixed", endpoint=IN_RUNNER, max_workers=3)
+
+    assert await place.limit(pool=pool) == 24
 
 
 async def test_a_request_larger_than_the_window_runs_when_nothing_else_does(place: Place) -> None:

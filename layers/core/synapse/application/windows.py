@@ -69,7 +69,7 @@ class BronzeWindows:
             Unavailable: what is under way could not be counted, or the workers could not be read.
         """
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
-        ready = 1
+        ready = max(1, pool.max_workers) if pool.runs_in_runner else 1
         if not pool.is_fixed:
             ready = len((await self.roster.crew(spec.name, pool.name)).ready)
         slots = ready * pool.slots_of(spec)
