@@ -56,7 +56,7 @@ async def test_a_signal_ends_both_in_good_order(tmp_path: Path) -> None:
 
     os.kill(os.getpid(), signal.SIGTERM)
 
-    assert await asyncio.wait_for(running, 20) == ""
+    assert await asyncio.wait_for(running, 60) == ""
     assert (one.read_text(), other.read_text()) == ("stopped", "stopped")
 
 
