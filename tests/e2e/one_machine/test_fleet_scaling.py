@@ -74,7 +74,7 @@ def test_a_pool_at_zero_takes_a_burst_and_goes_back_to_zero(
 def test_a_pool_grows_with_the_work_and_shrinks_without_losing_any(
     tmp_path: Path, client: httpx.Client
 ) -> None:
-    pool = EchoPool("wide", price=0.1, delay_ms=200, slots=2, least=1, most=2, idle_after_s=1.0)
+    pool = EchoPool("wide", price=0.1, delay_ms=150, slots=2, least=1, most=2, idle_after_s=1.0)
     fleet = FleetServer(tmp_path, pool, times=SCALING)
     with contextlib.closing(fleet):
         fleet.start()
@@ -82,7 +82,7 @@ def test_a_pool_grows_with_the_work_and_shrinks_without_losing_any(
 
         ids = [submit(client, fleet.url, str(n), sla="silver") for n in range(48)]
         until(lambda: len(fleet.tritons()) == 2, why="the pool did not grow")
-        with Traffic(fleet, "bronze", every_s=0.25) as trickle:
+        with Traffic(fleet, "bronze", every_s=0.4) as trickle:
             until(lambda: len(fleet.tritons()) == 1, seconds=40, why="the pool did not shrink")
         jobs = [finished(client, fleet.url, job_id) for job_id in ids]
 
