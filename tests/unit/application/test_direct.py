@@ -156,6 +156,22 @@ async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
     await (await world.direct.begin(a_request(timeout_s=60.0))).aclose()
 
 
+async def test_a_pool_at_zero_lets_nobody_in_while_another_is_up() -> None:
+    pools = [a_pool("gpu"), a_pool("cpu", endpoint="", min_workers=0, max_workers=4)]
+    world = World(
+        engine=SteppingEngine(lambda pool, request: words("a")),
+        registry=MemoryRegistry([a_chat_model(CHAT)], pools),
+    )
+    await measured(world, 10.0)
+    world.slots.occupy(CHAT, "gpu", 2 * SLOTS)
+
+    # It would find nobody there, and go to the full one after all.
+    with pytest.raises(Overloaded):
+        await world.direct.begin(a_request(timeout_s=15.0))
+
+    assert world.slots.in_flight(CHAT, "cpu") == 0
+
+
 async def test_company_that_would_make_an_answer_late_is_learned_from_the_last_ones() -> None:
     world, _ = alone(lambda pool, request: words("a"))
     lane = world.direct

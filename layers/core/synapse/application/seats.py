@@ -53,18 +53,22 @@ class Seats:
     ) -> Seat:
         """A seat in the first pool of the decision that would answer in time.
 
-        Pools whose workers are up and well come first; where no worker is up at all, the request
-        is held for one, however many there are.
+        Pools whose workers are up and well come first, and those at zero let nobody in: who was
+        let in there would be sent on to the others, full or not. Where no worker is up at all, the
+        request is held for one, however many there are.
 
         Raises:
             Overloaded: none would.
             Unavailable: what is under way could not be counted.
         """
         refusal: Overloaded | None = None
+        any_up = is_up(decision)
         for pool in in_turn(decision):
             candidate = decision.of(pool.name)
+            if any_up and candidate.is_cold:
+                continue
             speed = await self._speed(spec, pool, candidate.slots)
-            limit = await self._limit(spec, pool, demand, speed) if is_up(decision) else NO_LIMIT
+            limit = await self._limit(spec, pool, demand, speed) if any_up else NO_LIMIT
             entry = await self.in_flight.enter(
                 spec.name, pool.name, demand.items, limit, expires_at, demand.tier
             )
