@@ -186,16 +186,13 @@ async def _until_zero(pid: int, since: float) -> float:
 
 def _tritons(pid: int) -> int:
     """Triton processes that the server has as children."""
-    children = [
-        child
-        for task in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in task.read_text(encoding="utf-8").split()
-    ]
-    return sum(_name(child) == "tritonserver" for child in children)
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [child for task in tasks for child in _text(task).split()]
+    return sum(_text(Path(f"/proc/{child}/comm")).strip() == "tritonserver" for child in children)
 
 
-def _name(pid: str) -> str:
+def _text(file: Path) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-    except OSError:  # it has ended meanwhile
+        return file.read_text(encoding="utf-8")
+    except OSError:  # its process or thread has ended meanwhile
         return ""

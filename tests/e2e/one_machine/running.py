@@ -89,15 +89,16 @@ class Server:
 
 def descendants(pid: int) -> list[int]:
     """Those that are there at the moment: some may end while they are looked for."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [child for task in tasks for child in _children(task)]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def _children(task: Path) -> list[int]:
     try:
-        children = [
-            int(child)
-            for task in Path(f"/proc/{pid}/task").glob("*/children")
-            for child in task.read_text().split()
-        ]
+        return [int(child) for child in task.read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
-    return children + [below for child in children for below in descendants(child)]
 
 
 def alive(pids: Sequence[int]) -> list[int]:
