@@ -23,7 +23,6 @@ from synapse_worker.stubs import live_stubs
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
 from tests.integration.worker.calls import echo
 
-SHM = Path("/dev/shm")
 DEADLINE_S = 20.0
 QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
 
@@ -34,10 +33,6 @@ def group_is_gone(group: int) -> bool:
     except ProcessLookupError:
         return True
     return False
-
-
-def regions() -> set[str]:
-    return {path.name for path in SHM.glob("synapse-*")}
 
 
 async def next_ready(supervisor: Supervisor, restarts: int) -> WorkerStatus:
