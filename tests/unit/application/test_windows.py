@@ -169,3 +169,17 @@ async def test_a_request_larger_than_the_window_runs_when_nothing_else_does(plac
     await place.slots.leave(entry)
 
     assert await place.limit(items=4) == 4
+
+
+async def test_a_runner_that_sees_its_own_worker_alone_counts_those_of_the_others(
+    place: Place,
+) -> None:
+    """Each environment of a pool calls the engine beside it: to that one the pool is fixed."""
+    within = a_pool("cpu")
+    assert await place.limit(pool=within) == 8
+    assert await place.limit(pool=replace(within, max_workers=10)) == 80
+
+    await place.up("w-1")
+    await place.up("w-2")
+
+    assert await place.limit(pool=within) == 16

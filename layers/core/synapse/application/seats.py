@@ -98,6 +98,10 @@ class Seats:
             return
         if moved is None:
             raise EngineUnavailable(f"pool {pool.name!r} is kept for better tiers")
+        if seat.entry is not entry or seat.is_left:
+            # Another sample of the request was faster, or it is over.
+            await self.in_flight.leave(moved)
+            return
         seat.entry, seat.slots = moved, slots
         await self.in_flight.leave(entry)
 

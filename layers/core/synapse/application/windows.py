@@ -69,9 +69,10 @@ class BronzeWindows:
             Unavailable: what is under way could not be counted, or the workers could not be read.
         """
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
-        ready = max(1, pool.max_workers) if pool.runs_in_runner else 1
-        if not pool.is_fixed:
-            ready = len((await self.roster.crew(spec.name, pool.name)).ready)
+        ready = len((await self.roster.crew(spec.name, pool.name)).ready)
+        if pool.is_fixed:
+            # Its runner sees the one worker beside it, and others have theirs.
+            ready = max(ready, pool.max_workers, 1)
         slots = ready * pool.slots_of(spec)
         company = await self._company(spec, pool, traffic.best)
         window = bronze_window(traffic, slots, company, ready)
