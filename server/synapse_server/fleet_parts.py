@@ -21,6 +21,7 @@ from synapse.application.on_demand import OnDemand
 from synapse.application.ping import Pinger
 from synapse.domain.model import ModelSpec
 from synapse.domain.scaling import ScalingPolicy
+from synapse.ports import Registry
 from synapse_server.config import ServerConfig
 from synapse_server.housekeeping import every
 from synapse_server.local_fleet import LocalFleet
@@ -67,7 +68,20 @@ class FleetParts:
             telemetry=telemetry,
             clock=clock,
         )
-        self.autoscaler = Autoscaler(
+        self.autoscaler = self._autoscaler(registry, demand, starts, telemetry)
+        self.health = FleetHealth(registry, self.workers, self.local, clock, self.local.troubles)
+        self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
+        self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s / 2)
+
+    def _autoscaler(
+        self,
+        registry: Registry,
+        demand: LocalDemand,
+        starts: LocalStartTimes,
+        telemetry: PrometheusTelemetry,
+    ) -> Autoscaler:
+        times = self._times
+        return Autoscaler(
             registry=registry,
             workers=self.workers,
             capacity=self.local,
@@ -75,15 +89,10 @@ class FleetParts:
             starts=starts,
             views=self.fleet.routing.views,
             telemetry=telemetry,
-            clock=clock,
+            clock=time.time,
             on_demand=OnDemand(self._loader),
-            policy=ScalingPolicy(
-                stable_s=self._times.scale_in_after_s, cooldown_s=self._times.cooldown_s
-            ),
+            policy=ScalingPolicy(stable_s=times.scale_in_after_s, cooldown_s=times.cooldown_s),
         )
-        self.health = FleetHealth(registry, self.workers, self.local, clock, self.local.troubles)
-        self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
-        self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s / 2)
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Return once every pool has its least number of workers up; `stack` ends them.
