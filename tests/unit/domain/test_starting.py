@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from synapse.domain.job import Priority, SlaTier, urgency
@@ -13,13 +15,14 @@ from tests.factories import a_pool
 FAST, SLOW = a_pool("fast", price_per_hour_usd=10.0), a_pool("slow", price_per_hour_usd=1.0)
 
 
-def decided(tier: SlaTier) -> Decision:
-    """Between a fast dear pool (20 ms) and a slow cheap one (200 ms)."""
+def decided(tier: SlaTier, kept: int = 1) -> Decision:
+    """Between a fast dear pool (20 ms) and a slow cheap one (200 ms), both with a worker up."""
     views = [
         PoolView(
             pool,
             slots=4,
             ready=1,
+            kept=kept,
             profile=Profile("echo", "1", pool.name, "cpu", base_ms, best_batch=4),
         )
         for pool, base_ms in ((FAST, 20.0), (SLOW, 200.0))
@@ -35,6 +38,21 @@ def test_bronze_takes_the_cheapest_pool_that_has_room() -> None:
     assert names(SlaTier.BRONZE, fast=1, slow=1) == ["slow", "fast"]
     assert names(SlaTier.BRONZE, fast=1, slow=0) == ["fast"]
     assert names(SlaTier.BRONZE, fast=0, slow=0) == []
+
+
+def test_bronze_waits_rather_than_pay_many_times_as_much() -> None:
+    dear = a_pool("fast", price_per_hour_usd=100.0)
+    views = [
+        PoolView(pool, 4, 1, profile=Profile("echo", "1", pool.name, "cpu", 100.0, best_batch=4))
+        for pool in (dear, SLOW)
+    ]
+    rented, kept = (
+        route(Need(SlaTier.BRONZE), [replace(view, kept=kept) for view in views]) for kept in (0, 1)
+    )
+
+    full = {"fast": 4, "slow": 0}
+    assert startable(rented, full, SlaTier.BRONZE) == ()
+    assert [pool.name for pool in startable(kept, full, SlaTier.BRONZE)] == ["fast"]
 
 
 def test_gold_waits_for_the_pool_that_keeps_its_promise() -> None:
