@@ -101,6 +101,19 @@ async def test_more_jobs_than_the_sample_are_counted_all(
     assert set(seen) == {("echo", SlaTier.GOLD), ("echo", SlaTier.BRONZE)}
 
 
+async def test_a_backlog_is_seen_behind_more_running_jobs_than_the_sample(
+    demand: DynamoDemand, jobs: DynamoJobStore
+) -> None:
+    running = [a_job() for _ in range(40)]
+    waiting = [a_job(sla=SlaTier.SILVER, sent_at=NOW, sends=3) for _ in range(20)]
+    for job in (*running, *waiting):
+        await jobs.create(job)
+    await jobs.claim([job.id for job in running], Lease("batch", NOW + 100), NOW)
+
+    # They are due later than anything that runs, as nobody is to send them again for a while.
+    assert queued(list(await demand.demand(NOW))) == {("echo", SlaTier.SILVER): 20}
+
+
 async def test_a_wake_counts_until_the_index_must_have_shown_the_job(
     demand: DynamoDemand,
 ) -> None:

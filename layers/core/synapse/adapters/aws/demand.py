@@ -1,8 +1,8 @@
 """What is asked of the models, as far as AWS can tell, and how the autoscaler is woken.
 
 - What waits: at zero workers jobs are not in SQS, they go round between queue and batcher. So the
-  open jobs are counted in the index the sweeper uses, and a sample of them tells of which models
-  and tiers they are.
+  open jobs are counted in the index the sweeper uses, and samples of them tell of which models
+  and tiers they are, and how many of them run.
 - What arrives: as much as was finished lately (`rate#<model>`); what was not, waits.
 - `start` / `<pool>`: how long the last starts took.
 """
@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call
-from synapse.adapters.aws.items import attribute, attributes, read_item
-from synapse.adapters.aws.job_items import OPEN_INDEX, OPEN_SHARDS
+from synapse.adapters.aws.items import attributes, plain, read_item
+from synapse.adapters.aws.job_items import OPEN_INDEX, OPEN_SHARDS, job_id_of
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.domain.errors import Unavailable
-from synapse.domain.job import JobState, SlaTier
+from synapse.domain.job import JobId, JobState, SlaTier
 from synapse.domain.load import ModelDemand, TierDemand
 from synapse.domain.routing import Need
 from synapse.ports import Clock, JobStore
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SAMPLE = 25
+SAMPLE_PER_SHARD = 4
+LONGEST_LEASE_S = 130.0
+"""A batch is ours for as long as a runner may run (120 s): who is due later than that waits."""
+
 HORIZON_S = 7 * 86_400.0
 """Every open job is due some time: within its lease, or to be sent again."""
 
@@ -86,31 +89,57 @@ class DynamoDemand:
         return [ModelDemand(model, of) for model, of in sorted(tiers.items()) if of]
 
     async def _waiting(self, now: float) -> Counter[Kind]:
-        """Jobs that wait, by model and tier: the number exact, the kinds by a sample."""
-        opened = sum(await asyncio.gather(*(self._open(shard) for shard in OPEN_SHARDS)))
+        """Jobs that wait, by model and tier.
+
+        A backlog is due later the longer it lasts: a sample of what is due first would show
+        nothing but jobs that run.
+        """
+        lease_end = now + LONGEST_LEASE_S
+        soon, late = await asyncio.gather(
+            self._waiting_in(0.0, lease_end), self._waiting_in(lease_end, now + HORIZON_S)
+        )
+        return soon + late
+
+    async def _waiting_in(self, after: float, until: float) -> Counter[Kind]:
+        """Of those that are due between: the number of all exact, the rest by a sample."""
+        opened = sum(
+            await asyncio.gather(*(self._open(shard, after, until) for shard in OPEN_SHARDS))
+        )
         if not opened:
             return Counter()
-        sample = await self._jobs.due(now + HORIZON_S, SAMPLE)
+        named = await asyncio.gather(*(self._first(shard, after, until) for shard in OPEN_SHARDS))
+        jobs = await asyncio.gather(*(self._jobs.get(each) for shard in named for each in shard))
+        sample = [job for job in jobs if job is not None and not job.state.is_final]
         queued = Counter((j.model, j.sla) for j in sample if j.state is JobState.QUEUED)
         share = opened / max(1, len(sample))
         return Counter({kind: max(1, round(number * share)) for kind, number in queued.items()})
 
-    async def _open(self, shard: str) -> int:
+    async def _open(self, shard: str, after: float, until: float) -> int:
         counted, start = 0, dict[str, Any]()
         while True:
-            page = await call(
-                self._client.query,
-                TableName=self._table,
-                IndexName=OPEN_INDEX,
-                KeyConditionExpression="open_shard = :shard",
-                ExpressionAttributeValues={":shard": attribute(shard)},
-                Select="COUNT",
-                **start,
-            )
+            page = await self._query(shard, after, until, Select="COUNT", **start)
             counted += page["Count"]
             if "LastEvaluatedKey" not in page:
                 return counted
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    async def _first(self, shard: str, after: float, until: float) -> list[JobId]:
+        page = await self._query(
+            shard, after, until, ProjectionExpression="pk", Limit=SAMPLE_PER_SHARD
+        )
+        return [job_id_of(plain(item)["pk"]) for item in page["Items"]]
+
+    async def _query(self, shard: str, after: float, until: float, **asked: Any) -> Any:
+        return await call(
+            self._client.query,
+            TableName=self._table,
+            IndexName=OPEN_INDEX,
+            KeyConditionExpression="open_shard = :shard AND due_at BETWEEN :after AND :until",
+            ExpressionAttributeValues=attributes(
+                {":shard": shard, ":after": after, ":until": until}
+            ),
+            **asked,
+        )
 
 
 class NoArrivals:
