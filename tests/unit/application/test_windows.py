@@ -132,6 +132,16 @@ async def test_generations_that_slow_each_other_down_are_limited_by_the_profile(
     assert await place.room(LLM) == 6
 
 
+async def test_brief_items_start_beside_what_is_in_flight_now(place: Place) -> None:
+    profile = Profile("echo", "1", "fixed", "cpu", base_ms=20.0, company=0.4, spread=1.0)
+    await place.profiles.keep(profile)
+    place.slots.occupy("echo", "fixed", 3, SlaTier.GOLD)
+    place.slots.free("echo", "fixed", 2, SlaTier.GOLD)
+
+    # Among four an item takes 44 ms, among five 52 ms. Gold had three, now it has one.
+    assert await place.room() == 2
+
+
 async def test_gold_that_is_late_even_alone_is_held_to_silvers_promise(place: Place) -> None:
     profile = Profile(
         "llm", "1", "fixed", "cpu", base_ms=60.0, output_token_ms=20.0, company=0.4, spread=1.0

@@ -74,6 +74,14 @@ def test_company_that_breaks_a_promise_is_not_let_in(
         assert window == 0 or window + traffic.peak <= most * ready
 
 
+def test_what_better_tiers_had_is_no_company_to_brief_items() -> None:
+    # Four workers of eight slots, of which two may be taken for the promise to be kept.
+    traffic = Traffic(better=3, bronze=0, peak=8, best=SlaTier.GOLD)
+
+    assert bronze_window(traffic, 32, Company(most=2), ready=4) == 0
+    assert bronze_window(traffic, 32, Company(most=2, is_brief=True), ready=4) == 4
+
+
 @given(traffic=traffics(), slots=SLOTS)
 def test_all_idle_slots_are_given_where_items_are_so_short_that_an_urgent_one_can_wait(
     traffic: Traffic, slots: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from synapse.application.roster import Roster
 from synapse.application.routing import TYPICAL_OUTPUT_TOKENS
@@ -138,7 +138,11 @@ class BronzeWindows:
         at_stake = self._at_stake(spec, pool, holds_ms, promise_ms)
         if turns_over(at_stake, p99_ms(slots), holds_ms, promise_ms):
             return Company(turns_over=True)
-        return company_of(p99_ms, p50_ms, slots, promise_ms)
+        company = company_of(p99_ms, p50_ms, slots, promise_ms)
+        if company.most is None:
+            return company
+        lasts_ms = slower * whole_ms(profile, work, company.most, slots)
+        return replace(company, is_brief=lasts_ms <= promise_ms)
 
     def _at_stake(
         self, spec: ModelSpec, pool: Pool, holds_ms: float, promise_ms: float

@@ -50,11 +50,13 @@ class Company:
 
     `turns_over` says that an item keeps it though it waits for a slot until another has ended.
     Up to `most` items in flight keep it, itself counted; None if company makes no difference, or
-    it is not to be kept anyway.
+    it is not to be kept anyway. Where items are brief they are gone before a peak is there: then
+    what counts as company is what the better tiers have in flight now, not what they had.
     """
 
     turns_over: bool = False
     most: int | None = None
+    is_brief: bool = False
 
 
 HARMLESS = Company()
@@ -71,7 +73,8 @@ def bronze_window(traffic: Traffic, slots: int, company: Company = HARMLESS, rea
     kept = traffic.better if company.turns_over else wanted + 1
     window = slots - kept
     if company.most is not None:
-        window = min(window, company.most * ready - wanted)
+        company_wanted = traffic.better + 1 if company.is_brief else wanted
+        window = min(window, company.most * ready - company_wanted)
     return max(window, 1 if traffic.better == 0 else 0)
 
 
