@@ -118,7 +118,7 @@ class DynamoDemand:
         counted, start = 0, dict[str, Any]()
         while True:
             page = await self._query(shard, after, until, Select="COUNT", **start)
-            counted += page["Count"]
+            counted += int(page["Count"])
             if "LastEvaluatedKey" not in page:
                 return counted
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
