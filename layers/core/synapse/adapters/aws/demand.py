@@ -115,7 +115,8 @@ class DynamoDemand:
         return Counter({kind: max(1, round(number * share)) for kind, number in queued.items()})
 
     async def _open(self, shard: str, after: float, until: float) -> int:
-        counted, start = 0, dict[str, Any]()
+        counted: int = 0
+        start: dict[str, Any] = {}
         while True:
             page = await self._query(shard, after, until, Select="COUNT", **start)
             counted += int(page["Count"])
