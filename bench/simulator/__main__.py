@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.simulator import from_zero, plots
+from bench.simulator import from_zero, mixed_day, plots
+from bench.simulator.mixed_day import DESIGNS, LOADS
 from bench.simulator.report import Report, TierReport
+from synapse.domain.job import SlaTier
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 RESULTS = IMAGES / "simulation.json"
@@ -16,18 +19,17 @@ RESULTS = IMAGES / "simulation.json"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.simulator", description=__doc__)
-    parser.add_argument("--only", choices=["zero"], help="one scenario")
+    parser.add_argument("--only", choices=["zero", "day"], help="one scenario")
+    parser.add_argument("--loads", nargs="+", choices=list(LOADS), default=list(LOADS))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="renew docs/images")
     arguments = parser.parse_args()
-    simulate(arguments.only, arguments.seed, write=arguments.write)
-
-
-def simulate(only: str | None = None, seed: int = 1, *, write: bool = False) -> None:
-    """Run the scenarios and print what they came to."""
+    only, seed, write = arguments.only, arguments.seed, arguments.write
     results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     if only in (None, "zero"):
         results["from_zero"] = _from_zero(seed, write=write)
+    if only in (None, "day"):
+        results["mixed_day"] = _mixed_day(arguments.loads, seed, write=write)
     if write:
         IMAGES.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
@@ -56,6 +58,38 @@ def _from_zero(seed: int, *, write: bool) -> dict[str, Any]:
         "zero_after_last_answer_s": found.idle_s,
         **found.report.as_json(),
     }
+
+
+def _mixed_day(loads: Sequence[str], seed: int, *, write: bool) -> dict[str, Any]:
+    reports: dict[str, list[Report]] = {}
+    for load in loads:
+        print(f"A mixed day at load {load!r}, seed {seed} (simulated)\n")
+        print(
+            "| design | machines, USD | services, USD | gold and silver kept | gold p99, ms "
+            "| silver p99, ms | bronze p99, s | in use | not delivered |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+        reports[load] = []
+        for design in DESIGNS:
+            report = mixed_day.run(design, load, seed)
+            reports[load].append(report)
+            _design(report)
+        print(flush=True)
+    if write and list(loads) == list(LOADS):
+        plots.mixed_day(reports, IMAGES)
+    return {load: [report.as_json() for report in found] for load, found in reports.items()}
+
+
+def _design(report: Report) -> None:
+    gold, silver, bronze = (report.tiers[tier] for tier in SlaTier)
+    lost = sum(tier.requests - tier.delivered for tier in report.tiers.values())
+    services = f"{report.services.usd:.2f}" if report.services.usd else "not counted"
+    print(
+        f"| {report.name} | {report.machines_usd:.2f} | {services} | {report.kept:.1%} "
+        f"| {gold.p99_ms:,.0f} | {silver.p99_ms:,.0f} | {bronze.p99_ms / 1000:,.1f} "
+        f"| {report.use:.0%} | {lost} |",
+        flush=True,
+    )
 
 
 def _row(name: str, tier: TierReport) -> None:

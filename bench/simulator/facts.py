@@ -77,6 +77,13 @@ RERANK = {
     "cpu": Delay(2.74, 3.3, FLOPS),
 }
 
+RERANK_LONG = {
+    "gpu": Delay(0.10718, 0.10912, TRT.replace("16", "64")),
+    "neuron": Delay(0.06984, 0.07296, NEURON.replace("2 rounds", "8 rounds")),
+    "cpu": Delay(10.95, 13.2, FLOPS),
+}
+"""A request of the model `rerank-64`: 64 passages."""
+
 ONNX = "PCSchmidt/inference-optimization-study: MiniLM-L6, ONNX Runtime, int8, one text"
 EMBED = {
     "gpu": Delay(0.00100, 0.00101, "TensorRT demo/BERT, NVIDIA L4, BERT-base, FP16, one text"),

@@ -27,7 +27,7 @@ def model(name: str) -> ModelSpec:
     return ModelSpec(name, "1", Task.EMBED, 512, 0, SLOTS, BatchPolicy(16, 100_000))
 
 
-MODELS = (model("embed"), model("rerank"))
+MODELS = tuple(model(name) for name in ("embed", "rerank", "rerank-64"))
 
 
 def kind(name: str, *, most: int = 20, idle_after_s: float = IDLE_S) -> Kind:
@@ -41,5 +41,9 @@ def kind(name: str, *, most: int = 20, idle_after_s: float = IDLE_S) -> Kind:
         idle_after_s=idle_after_s,
         startup_s=START[name].p50_s,
     )
-    work = {"embed": facts.EMBED[name], "rerank": facts.RERANK[name]}
+    work = {
+        "embed": facts.EMBED[name],
+        "rerank": facts.RERANK[name],
+        "rerank-64": facts.RERANK_LONG[name],
+    }
     return Kind(pool, Pace(SLOTS), START[name], work)

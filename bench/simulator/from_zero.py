@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.simulator import facts
 from bench.simulator.events import Events
-from bench.simulator.fleet import MODELS, kind
+from bench.simulator.fleet import kind, model
 from bench.simulator.pools import Pools
 from bench.simulator.report import Report, TierReport, report_of, tier_report
 from bench.simulator.requests import Request
@@ -81,7 +81,7 @@ def run(seed: int = 1, callers: int = CALLERS, busy_s: float = BUSY_S) -> FromZe
     """The whole episode."""
     chance, events = random.Random(seed), Events()
     pools = Pools(events, chance, [kind("neuron")])
-    system = Synapse(events, chance, pools, MODELS[1:])
+    system = Synapse(events, chance, pools, [model("rerank")])
     tiers = chance.choices(TIERS, SHARES, k=callers)
     numbers = itertools.count()
     everybody = [_Caller(system, tier, numbers, busy_s) for tier in tiers]

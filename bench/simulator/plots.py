@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from bench.simulator.from_zero import BUSY_S, FromZero
-from bench.simulator.report import quantile
+from bench.simulator.report import Report, quantile
 from bench.simulator.requests import Request
 from synapse.domain.job import SlaTier
 
@@ -62,6 +62,38 @@ def from_zero(found: FromZero, folder: Path) -> None:
     figure.suptitle("From nothing to 1,000 callers and back, with published start-up times")
     figure.tight_layout()
     save(figure, folder, "simulation-from-zero")
+
+
+def mixed_day(reports: Mapping[str, Sequence[Report]], folder: Path) -> None:
+    """What each design cost, and how many promises it kept, at each load."""
+    figure, panels = pyplot.subplots(2, 2, figsize=(11, 8))
+    for panel, (load, found) in zip(panels.flat, reports.items(), strict=False):
+        for number, report in enumerate(found):
+            is_ours = report.name.startswith("Synapse")
+            panel.scatter(
+                report.machines_usd,
+                report.kept * 100,
+                color="#336699" if is_ours else "#cc7722",
+                marker="o" if is_ours else "s",
+            )
+            panel.annotate(
+                str(number + 1),
+                (report.machines_usd, report.kept * 100),
+                textcoords="offset points",
+                xytext=(5, 3),
+                fontsize=8,
+            )
+        panel.set_title(load)
+        panel.set_xscale("log")
+        panel.set_xlabel("machines, USD a day (of two hours)")
+        panel.set_ylabel("gold and silver kept, %")
+        panel.grid(visible=True, which="both", color="#e5e5e5")
+    names = [report.name for report in next(iter(reports.values()))]
+    legend = "   ".join(f"{number + 1} {name}" for number, name in enumerate(names))
+    figure.text(0.02, 0.01, legend, fontsize=8, wrap=True)
+    figure.suptitle("A mixed day on each design: left is cheaper, up is better")
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    save(figure, folder, "simulation-mixed-day")
 
 
 def _medians(requests: Sequence[Request]) -> list[tuple[float, float, float]]:

@@ -16,7 +16,7 @@ class End(StrEnum):
     REFUSED = "refused"
     """At once, because it would not be answered in time."""
     EXPIRED = "expired"
-    """No worker took it within its time."""
+    """It was not answered within its time."""
 
 
 @dataclass(slots=True)
@@ -38,13 +38,14 @@ class Request:
     ended_at: float = 0.0
 
     def finish(self, end: End, now: float) -> None:
-        """It ends here and now.
+        """It ends here and now; what is delivered when nobody waits any more has expired.
 
         Raises:
             AssertionError: it had ended already.
         """
         assert self.end is None, f"request {self.number} ends twice"
-        self.end, self.ended_at = end, now
+        is_late = end is End.DELIVERED and now - self.arrived_at > self.timeout_s
+        self.end, self.ended_at = End.EXPIRED if is_late else end, now
         if self.ended is not None:
             self.ended(self)
 

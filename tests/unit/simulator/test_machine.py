@@ -60,7 +60,7 @@ def test_a_machine_is_busy_for_as_long_as_its_load_says() -> None:
     events, chance = Events(), random.Random(3)
     machine = Machine(events, Pace(1))
     for number in range(1000):
-        events.after(number * 2.0, lambda: machine.take(chance.uniform(0.5, 1.5), 0, int))
+        events.after(number * 2.0, lambda: machine.take(chance.uniform(0.5, 1.5), 0, lambda: None))
 
     events.run(2000.0)
 

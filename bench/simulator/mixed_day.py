@@ -1,0 +1,205 @@
+"""Scenario 2: a day of mixed traffic, on our design and on others', at three loads."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from bench.simulator.bill import Bill
+from bench.simulator.events import Events
+from bench.simulator.fleet import MODELS, kind
+from bench.simulator.peers import (
+    BetterOfTwo,
+    Fixed,
+    Fleet,
+    Knative,
+    Peer,
+    RayServe,
+    RoundRobin,
+    least_outstanding,
+)
+from bench.simulator.pools import Kind, Pools
+from bench.simulator.report import Report, report_of
+from bench.simulator.requests import End, Request
+from bench.simulator.system import Synapse
+from bench.simulator.workload import Rate, Traffic, day, mixed, sessions
+from synapse.domain.job import SlaTier
+
+DAY_S = 7200.0
+"""A day shortened to two hours: its slopes are twelve times as steep as in reality, so start-ups
+and idle times weigh more, for every design."""
+
+QUIET = 0.25
+"""The share of the day in which nobody asks."""
+
+AFTERWARDS_S = 3600.0
+"""What has not ended by then has expired: callers wait ten minutes, jobs an hour."""
+
+CALLER_S = 600.0
+JOB_S = 3600.0
+ALL_DAY = day(DAY_S, QUIET)
+IN_SESSIONS = sessions(DAY_S, (900.0, 2100.0), (4200.0, 5400.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests a second of each model on the average of the day; when reranking is asked for."""
+
+    per_s: float
+    rerank: Rate = ALL_DAY
+
+
+LOADS = {
+    "low": Load(0.15),
+    "sessions": Load(1.5, IN_SESSIONS),
+    "medium": Load(1.5),
+    "high": Load(8.0),
+}
+"""In `sessions` somebody reranks for a sixth of the day, twice; texts are embedded all day."""
+
+MOST = 10
+SHARES = (
+    ("embed", SlaTier.GOLD, 0.2),
+    ("embed", SlaTier.SILVER, 0.6),
+    ("embed", SlaTier.BRONZE, 0.2),
+    ("rerank-64", SlaTier.SILVER, 0.6),
+    ("rerank-64", SlaTier.BRONZE, 0.4),
+)
+SERVED = [model for model in MODELS if model.name in {name for name, _, _ in SHARES}]
+
+
+class System(Protocol):
+    """Whatever requests come to."""
+
+    def arrive(self, request: Request) -> None:
+        """A request has come."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a design is built from."""
+
+    events: Events
+    chance: random.Random
+    pools: Pools
+    peak: float
+    """Of the load over the day: machine-seconds a second on the first kind of machine."""
+
+    def ours(self) -> tuple[System, Bill]:
+        """Synapse over all pools there are."""
+        system = Synapse(self.events, self.chance, self.pools, SERVED)
+        return system, system.bill
+
+    def always_on(self) -> tuple[System, Bill]:
+        """As many machines all day as the peak keeps 70 % busy."""
+        return self._peer(Fixed(math.ceil(self.peak / 0.7)))
+
+    def kserve(self) -> tuple[System, Bill]:
+        """Least outstanding, scaled by concurrency, from zero."""
+        return self._peer(Knative(MOST))
+
+    def ray(self) -> tuple[System, Bill]:
+        """The better of two, Ray Serve's autoscaler."""
+        first = self.pools.kinds[0]
+        fleet = Fleet(first, BetterOfTwo(self.chance), RayServe(MOST))
+        return Peer(self.events, self.pools, fleet), Bill()
+
+    def round_robin(self) -> tuple[System, Bill]:
+        """One after the other, Ray Serve's autoscaler."""
+        fleet = Fleet(self.pools.kinds[0], RoundRobin(), RayServe(MOST))
+        return Peer(self.events, self.pools, fleet), Bill()
+
+    def overflow(self) -> tuple[System, Bill]:
+        """The first kind, and what it has no room for on the second; both scaled as KServe does."""
+        first, second = (Fleet(each, least_outstanding, Knative(MOST)) for each in self.pools.kinds)
+        return Peer(self.events, self.pools, first, second), Bill()
+
+    def _peer(self, scaler: Fixed | Knative) -> tuple[System, Bill]:
+        fleet = Fleet(self.pools.kinds[0], least_outstanding, scaler)
+        return Peer(self.events, self.pools, fleet), Bill()
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A design by name: its pools, and how it is built."""
+
+    name: str
+    pools: Sequence[str]
+    build: Callable[[Setting], tuple[System, Bill]]
+
+
+OURS = "Synapse, cpu + gpu + neuron"
+DESIGNS = (
+    Design(OURS, ("cpu", "gpu", "neuron"), Setting.ours),
+    Design("Synapse, neuron alone", ("neuron",), Setting.ours),
+    Design("Synapse, gpu alone", ("gpu",), Setting.ours),
+    Design("Synapse, cpu alone", ("cpu",), Setting.ours),
+    Design("KServe-like, neuron", ("neuron",), Setting.kserve),
+    Design("KServe-like, gpu", ("gpu",), Setting.kserve),
+    Design("Ray Serve-like, neuron", ("neuron",), Setting.ray),
+    Design("Ray Serve-like, gpu", ("gpu",), Setting.ray),
+    Design("round robin, gpu", ("gpu",), Setting.round_robin),
+    Design("gpu first, cpu overflow", ("gpu", "cpu"), Setting.overflow),
+    Design("always on, neuron", ("neuron",), Setting.always_on),
+    Design("always on, gpu", ("gpu",), Setting.always_on),
+)
+
+
+def traffics(load: str) -> list[Traffic]:
+    """What is asked at a load."""
+    found = LOADS[load]
+    return [
+        Traffic(model, tier, share * found.per_s, ALL_DAY if model == "embed" else found.rerank)
+        for model, tier, share in SHARES
+    ]
+
+
+def peak_of(load: str, first: Kind) -> float:
+    """The most of this kind of machine that the load keeps busy at any time of the day."""
+    return max(
+        sum(
+            each.per_s * each.rate(float(at)) * first.work[each.model].p50_s
+            for each in traffics(load)
+        )
+        for at in range(0, int(DAY_S), 10)
+    )
+
+
+def run(design: Design, load: str, seed: int = 1) -> Report:
+    """One design through the day."""
+    chance, events = random.Random(seed), Events()
+    kinds = [kind(name, most=MOST) for name in design.pools]
+    pools = Pools(events, chance, kinds)
+    system, bill = design.build(Setting(events, chance, pools, peak_of(load, kinds[0])))
+    sizes = random.Random(seed + 1)
+    requests = [
+        Request(
+            number,
+            each.model,
+            each.tier,
+            each.at,
+            sizes.gauss(0.0, 1.0),
+            JOB_S if each.tier is SlaTier.BRONZE else CALLER_S,
+        )
+        for number, each in enumerate(mixed(traffics(load), DAY_S, seed))
+    ]
+    for request in requests:
+        events.after(request.arrived_at, partial(system.arrive, request))
+    events.run(DAY_S)
+    return _settled(design, requests, pools, bill)
+
+
+def _settled(design: Design, requests: Sequence[Request], pools: Pools, bill: Bill) -> Report:
+    """Machines are paid for through the day; what came in it may end later."""
+    usage = {each.pool.name: pools.usage(each.pool.name) for each in pools.kinds}
+    events = pools.events
+    events.run(DAY_S + AFTERWARDS_S)
+    for request in requests:
+        if request.end is None:
+            request.finish(End.EXPIRED, events.now)
+    return replace(report_of(design.name, requests, pools, bill), pools=usage)

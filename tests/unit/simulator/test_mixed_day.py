@@ -1,0 +1,90 @@
+"""Designs through the same day: nothing is lost or made up, and what is paid for adds up."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from bench.simulator.events import Events
+from bench.simulator.facts import USD_HOUR
+from bench.simulator.fleet import INSTANCE, kind
+from bench.simulator.mixed_day import DAY_S, DESIGNS, LOADS, Design, run, traffics
+from bench.simulator.peers import BetterOfTwo, Knative, RayServe, RoundRobin, least_outstanding
+from bench.simulator.pools import Pools
+from bench.simulator.workload import mixed
+
+FEW = [design for design in DESIGNS if not design.name.startswith(("Synapse, g", "Ray", "round"))]
+
+
+@pytest.mark.parametrize("design", FEW, ids=lambda design: design.name)
+def test_every_request_ends_once_and_every_machine_is_paid(design: Design) -> None:
+    report = run(design, "low", seed=5)
+
+    asked = mixed(traffics("low"), DAY_S, seed=5)
+    assert report.requests == len(asked)
+    for tier in report.tiers.values():
+        assert tier.delivered + tier.refused + tier.expired == tier.requests
+        assert 0 <= tier.kept <= tier.delivered / tier.requests
+    assert set(report.pools) == set(design.pools)
+    for name, usage in report.pools.items():
+        assert usage.busy_s <= usage.paid_s
+        assert usage.usd == pytest.approx(usage.paid_s / 3600 * USD_HOUR[INSTANCE[name]])
+
+
+def test_a_machine_that_is_always_on_is_paid_all_day() -> None:
+    [design] = [design for design in DESIGNS if design.name == "always on, gpu"]
+
+    report = run(design, "low", seed=5)
+
+    assert report.pools["gpu"].paid_s == pytest.approx(DAY_S)
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_as_much_comes_as_the_load_says(load: str) -> None:
+    [embed, rerank] = [
+        sum(each.per_s for each in traffics(load) if each.model == model)
+        for model in ("embed", "rerank-64")
+    ]
+
+    assert embed == rerank == pytest.approx(LOADS[load].per_s)
+
+
+def test_ray_serve_waits_half_a_minute_to_grow_and_ten_minutes_to_shrink() -> None:
+    scaler, have, sizes = RayServe(most=10), 1, []
+    for second in range(0, 1400, 2):
+        have = scaler.wanted(second, 8 if second < 200 else 0, have)
+        sizes.append(have)
+
+    assert sizes[:15] == [1] * 15
+    assert sizes[16] == 4
+    assert set(sizes[16:400]) == {4}
+    assert sizes[-1] == 1
+
+
+def test_knative_grows_at_once_in_a_panic_and_shrinks_when_the_minute_is_over() -> None:
+    scaler, have, sizes = Knative(most=10), 1, []
+    for second in range(0, 400, 2):
+        have = scaler.wanted(second, 20 if 100 <= second < 110 else 0, have)
+        sizes.append(have)
+
+    assert sizes[49] == 1
+    assert max(sizes[50:55]) == 10
+    assert sizes[75] == 10
+    assert sizes[-1] == 1
+
+
+def test_machines_take_turns_or_the_less_busy_one_is_asked() -> None:
+    events = Events()
+    pools = Pools(events, random.Random(1), [kind("gpu")])
+    pools.resize(pools.kinds[0], 3, at_once=True)
+    units = pools.up("gpu")
+    units[0].machine.take(1.0, 0, lambda: None)
+    units[2].machine.take(1.0, 0, lambda: None)
+    turns, better = RoundRobin(), BetterOfTwo(random.Random(1))
+
+    assert [units.index(turns(units)) for _ in range(4)] == [1, 2, 0, 1]
+    assert least_outstanding(units) is units[1]
+    asked = [units.index(better(units)) for _ in range(300)]
+    # Two of the three pairs have the idle one.
+    assert asked.count(1) == pytest.approx(200, abs=30)
