@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,7 +38,7 @@ class CrewMember(Protocol):
 
     async def wait_failed(self) -> None: ...
 
-    async def load(self, model: str) -> None: ...
+    async def load(self, model: str, used_at: Mapping[str, float]) -> None: ...
 
     async def drain(self) -> None: ...
 

@@ -105,13 +105,13 @@ class LocalWorker:
         """Return when its engine has died too often to be started again."""
         await self._failed.wait()
 
-    async def load(self, model: str) -> None:
-        """Return once the model answers; others go to make room for it.
+    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+        """Return once the model answers; those go to make room that were used the longest ago.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
         """
-        await self._agent.load(model)
+        await self._agent.load(model, used_at=used_at)
         await self._beat()
 
     async def drain(self) -> None:

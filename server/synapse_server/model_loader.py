@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from synapse.application.on_demand import load_of
@@ -23,8 +23,8 @@ AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
 class Loading(Protocol):
     """A worker that can be asked for a model."""
 
-    async def load(self, model: str) -> None:
-        """Return once the model answers.
+    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+        """Return once the model answers; `used_at` tells which others should make room first.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
@@ -37,15 +37,18 @@ class LocalModelLoader:
     def __init__(
         self,
         worker_of: Callable[[str], Loading | None],
+        last_asked: Callable[[], Mapping[str, float]],
         starts: StartTimes,
         clock: Clock,
         again: RetryPolicy = AGAIN,
     ) -> None:
         """`worker_of` a pool's name is the worker with the least to do; None if none is up.
 
-        How long loads take is noted in `starts`.
+        `last_asked` is when each model was last asked for. How long loads take is noted in
+        `starts`.
         """
         self._worker_of = worker_of
+        self._last_asked = last_asked
         self._starts = starts
         self._clock = clock
         self._again = again
@@ -73,7 +76,7 @@ class LocalModelLoader:
     async def _load(self, worker: Loading, pool: str, model: str) -> None:
         began_at = self._clock()
         try:
-            await worker.load(model)
+            await worker.load(model, self._last_asked())
         except (NoRoom, NotNow) as error:
             # Those that are in the way are busy, or leaving: that may be over in a moment.
             self._not_before[pool, model] = self._clock() + self._again.base_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
@@ -43,7 +43,7 @@ class ScriptedWorker:
     async def wait_failed(self) -> None:
         await self.failed.wait()
 
-    async def load(self, model: str) -> None:
+    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
         self.did.append(f"load {model}")
 
     async def drain(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.on_demand import load_of
@@ -22,11 +23,13 @@ class OneWorker:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.told: list[Mapping[str, float]] = []
         self.go_on = asyncio.Event()
         self.error: WorkerError | None = None
 
-    async def load(self, model: str) -> None:
+    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
         self.asked.append(model)
+        self.told.append(used_at)
         await self.go_on.wait()
         if self.error is not None:
             raise self.error
@@ -38,7 +41,10 @@ class World:
         self.is_up = True
         self.clock = FakeClock()
         self.starts = LocalStartTimes()
-        self.loader = LocalModelLoader(self._worker_of, self.starts, self.clock, PAUSES)
+        self.last_asked = {"echo": 5.0}
+        self.loader = LocalModelLoader(
+            self._worker_of, lambda: self.last_asked, self.starts, self.clock, PAUSES
+        )
 
     def _worker_of(self, pool: str) -> Loading | None:
         assert pool == POOL.name
@@ -48,6 +54,13 @@ class World:
         self.loader.ask(POOL, model)
         for _ in range(5):
             await asyncio.sleep(0)
+
+
+async def test_the_worker_is_told_when_each_model_was_last_asked_for() -> None:
+    world = World()
+    await world.ask()
+
+    assert world.worker.told == [{"echo": 5.0}], "probes are no use, and Triton counts them"
 
 
 async def test_a_model_is_asked_for_once_at_a_time() -> None:

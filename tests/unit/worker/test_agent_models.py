@@ -36,6 +36,20 @@ async def test_the_least_recently_used_makes_room(tmp_path: Path) -> None:
     assert world.triton.calls == ["unload a", "load b"], "what b takes is known by now"
 
 
+async def test_what_work_last_asked_for_counts_more_than_what_probes_have_used(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, memory_budget_bytes=25 * MIB)
+    await world.models.load("a", None)
+    await world.models.load("b", None)
+    world.use("b", at=2e9)  # as a probe does
+
+    world.models.told_uses({"a": 1e9})
+    await world.models.load("c", None)
+
+    assert world.models.loaded == ["a", "c"], "nobody ever asked for b"
+
+
 async def test_neither_the_busy_nor_the_pinned_makes_room(tmp_path: Path) -> None:
     world = World(tmp_path, memory_budget_bytes=25 * MIB, pinned=frozenset("a"))
     await world.models.load("a", None)

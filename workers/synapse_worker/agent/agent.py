@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from synapse_worker.agent.config import AgentConfig
@@ -107,14 +107,24 @@ class Agent:
         self._vitals.clear()
         self._tell()
 
-    async def load(self, model: str, version: str | None = None) -> None:
+    async def load(
+        self,
+        model: str,
+        version: str | None = None,
+        used_at: Mapping[str, float] | None = None,
+    ) -> None:
         """Return once the model answers; one that is loaded answers already.
+
+        `used_at` is when each model was last asked for (seconds since the epoch), from who knows
+        that better than Triton's counters, which count probes as well.
 
         Raises:
             WorkerError: it could not be had or loaded; the other models are not disturbed.
         """
         if self._is_draining or not self._is_started:
             raise NotNow(self._why_not(), "Ask another worker")
+        if used_at is not None:
+            self._models.told_uses(used_at)
         await self._models.load(model, version)
 
     async def unload(self, model: str) -> None:

@@ -36,7 +36,9 @@ class Known:
     """One model. `is_loaded`: Triton has it, or is to have it when it is up again.
 
     `leaving` ends when Triton has let go of it. `ended` is how many of its requests Triton had
-    answered when it was last asked. Memory is what its manifest says, or what was measured.
+    answered when it was last asked. `asked_at` is when work last asked for it, where anybody has
+    told: Triton, by which `last_used_at` goes, counts probes as well. Memory is what its manifest
+    says, or what was measured.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Known:
     error: str = ""
     memory_bytes: int | None = None
     last_used_at: float | None = None
+    asked_at: float | None = None
     ended: int = 0
     taken: Taken | None = None
     operation: Operation | None = None
@@ -63,7 +66,7 @@ class Known:
         return Held(
             self.name,
             self.memory_bytes or 0,
-            self.last_used_at or 0.0,
+            (self.last_used_at or 0.0) if self.asked_at is None else self.asked_at,
             in_use=is_busy or not self.is_loaded,
             pinned=is_pinned,
         )

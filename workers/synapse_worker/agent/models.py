@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from synapse_worker.agent.config import AgentConfig
@@ -124,6 +124,11 @@ class Models:
         self._known = {name: Known(name) for name in self._config.worker.models}
         self._folder.close()
 
+    def told_uses(self, used_at: Mapping[str, float]) -> None:
+        """Who makes room first goes by this from now on; what is not in it was never asked for."""
+        for known in self.all():
+            known.asked_at = used_at.get(known.name, 0.0)
+
     def note(self, readings: Readings, now: float) -> None:
         """Learn from the metrics page what was used."""
         for name, reading in readings.models.items():
@@ -149,7 +154,7 @@ class Models:
         self._changed()
 
     def overdue(self, readings: Readings, now: float) -> list[str]:
-        """Loaded models that nobody has used for `unload_after_s`."""
+        """Loaded models that nobody has used for `unload_after_s`, as far as is known."""
         held = [
             known.held(
                 is_busy=readings.is_busy(known.name) or known.operation is not None,

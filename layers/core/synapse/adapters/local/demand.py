@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from synapse.adapters.local.queue import LocalJobQueue
@@ -88,6 +88,13 @@ class LocalDemand:
         if counter is None:
             counter = self._counters[model, need.tier] = _Counter(now)
         counter.add(now, need)
+
+    def last_asked(self) -> Mapping[str, float]:
+        """When each model was last asked for anything, in seconds since the epoch."""
+        last: dict[str, float] = {}
+        for (model, _), counter in self._counters.items():
+            last[model] = max(last.get(model, 0.0), counter.last_at)
+        return last
 
     async def demand(self, now: float) -> Sequence[ModelDemand]:
         """See the port."""
