@@ -9,8 +9,8 @@ from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.exposition import exposition, fleet_exposition
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
+from synapse.application.under_way import load_of
 from synapse.application.vitals import Vitals
-from synapse.domain.admission import Load
 from synapse.domain.job import Priority
 from synapse.domain.pool import Pool
 from synapse.ports import Clock, Registry, WorkerRegistry
@@ -36,8 +36,11 @@ class Gauges:
         for spec in specs:
             for priority, waiting in (await self.queue.depth(spec.name)).items():
                 depth[priority] += waiting
-        loads = {spec.name: Load.of(self.slots.in_flight(spec.name), spec.slots) for spec in specs}
         alive = await self.workers.workers(self.clock())
+        loads = {
+            spec.name: await load_of(spec, await self.registry.pools(spec.name), self.slots, alive)
+            for spec in specs
+        }
         return "".join(
             (
                 self.telemetry.render(),

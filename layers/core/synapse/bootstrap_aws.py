@@ -31,12 +31,11 @@ from synapse.application.results import Results
 from synapse.application.seats import Seats
 from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
+from synapse.application.under_way import load_of
 from synapse.application.uploads import Uploads
 from synapse.aws_fleet import FleetTarget
-from synapse.domain.admission import Load
 from synapse.domain.file_batch import Pace
 from synapse.domain.job import JobId
-from synapse.domain.model import ModelSpec
 from synapse.ids import new_id
 from synapse.settings import Settings
 
@@ -173,16 +172,14 @@ class Target(FleetTarget):
     async def _metrics(self) -> str:
         parts = self.parts
         depth = await parts.queue.depth("")
-        loads = {spec.name: await self._load(spec) for spec in await parts.registry.models()}
+        alive = await parts.workers.workers(time.time())
+        loads = {
+            spec.name: await load_of(
+                spec, await parts.registry.pools(spec.name), parts.in_flight, alive
+            )
+            for spec in await parts.registry.models()
+        }
         return exposition(await parts.registry.health(), depth, loads)
-
-    async def _load(self, spec: ModelSpec) -> Load:
-        running = waiting = 0
-        for pool in await self.parts.registry.pools(spec.name):
-            in_flight = await self.parts.in_flight.count(spec.name, pool.name)
-            load = Load.of(in_flight, pool.slots_of(spec))
-            running, waiting = running + load.running, waiting + load.waiting
-        return Load(running, waiting)
 
 
 def _no_abort(job_id: JobId) -> None:

@@ -101,7 +101,7 @@ class ColdStarts:
         slots = 0
         for pool in await self.registry.pools(spec.name):
             crew = await self.roster.crew(spec.name, pool.name)
-            up = 1 if pool.is_fixed else len(crew.ready)
+            up = pool.fixed_workers if pool.is_fixed else len(crew.ready)
             slots += up * pool.slots_of(spec)
         return slots
 

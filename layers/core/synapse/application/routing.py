@@ -64,12 +64,9 @@ class Routing:
         rate = await self.registry.service_rate(spec.name, now, pool.name)
         vitals = self.vitals.pool(spec.name, pool.name)
         vitals.measure_by(profile)
-        ready, starting, starts_in_s, all_open = 1, 0, None, False
+        ready, starting, starts_in_s = pool.fixed_workers, 0, None
         if pool.is_fixed:
             all_open = self._is_open(spec, pool, "", tick)
-            if pool.runs_in_runner:
-                # Each call brings its worker with it, up to so many.
-                ready = max(1, pool.max_workers)
         else:
             crew = await self.roster.crew(spec.name, pool.name)
             ready, starting = len(crew.ready), crew.starting

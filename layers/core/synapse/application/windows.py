@@ -72,7 +72,7 @@ class BronzeWindows:
         ready = len((await self.roster.crew(spec.name, pool.name)).ready)
         if pool.is_fixed:
             # Its runner sees the one worker beside it, and others have theirs.
-            ready = max(ready, pool.max_workers, 1)
+            ready = max(ready, pool.fixed_workers)
         slots = ready * pool.slots_of(spec)
         company = await self._company(spec, pool, traffic.best)
         window = bronze_window(traffic, slots, company, ready)

@@ -86,6 +86,11 @@ class Pool:
         """Whether its engine is inside its runner, where nobody else can call it."""
         return self.endpoint == IN_RUNNER
 
+    @property
+    def fixed_workers(self) -> int:
+        """How many workers of a fixed pool take calls: the one, or as many as its calls bring."""
+        return max(1, self.max_workers)
+
     def slots_of(self, model: ModelSpec) -> int:
         """How many items of the model one of its workers takes at once."""
         return self.slots.get(model.name, model.slots)

@@ -9,8 +9,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from synapse.domain.pool import Pool, WarmWindow
 
-MINUTES_A_DAY = 24 * 60
-
 
 def is_open(window: WarmWindow, now: float) -> bool:
     """Whether the window is open at `now`, by the clock on the wall of its time zone.
