@@ -30,15 +30,16 @@ def model(name: str) -> ModelSpec:
 MODELS = tuple(model(name) for name in ("embed", "rerank", "rerank-64"))
 
 
-def kind(name: str, *, most: int = 20, idle_after_s: float = IDLE_S) -> Kind:
-    """The pool `cpu`, `gpu` or `neuron`: what it costs, how it starts, how fast it is."""
+def kind(name: str, *, most: int = 20, models: frozenset[str] = frozenset()) -> Kind:
+    """The pool `cpu`, `gpu` or `neuron`, of at most so many machines, for these models or all."""
     pool = Pool(
         name,
         ACCELERATOR[name],
+        models=models,
         price_per_hour_usd=facts.USD_HOUR[INSTANCE[name]],
         min_workers=0,
         max_workers=most,
-        idle_after_s=idle_after_s,
+        idle_after_s=IDLE_S,
         startup_s=START[name].p50_s,
     )
     work = {

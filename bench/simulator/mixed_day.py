@@ -28,6 +28,7 @@ from bench.simulator.requests import End, Request
 from bench.simulator.system import Synapse
 from bench.simulator.workload import Rate, Traffic, day, mixed, sessions
 from synapse.domain.job import SlaTier
+from synapse.domain.pool import WarmWindow
 
 DAY_S = 7200.0
 """A day shortened to two hours: its slopes are twelve times as steep as in reality, so start-ups
@@ -36,6 +37,10 @@ and idle times weigh more, for every design."""
 QUIET = 0.25
 """The share of the day in which nobody asks."""
 
+LEAD_S = 600.0
+"""The day begins so long before its first request: who knows when it comes can be ready for it."""
+
+END_S = LEAD_S + DAY_S
 AFTERWARDS_S = 3600.0
 """What has not ended by then has expired: callers wait ten minutes, jobs an hour."""
 
@@ -47,15 +52,20 @@ IN_SESSIONS = sessions(DAY_S, (900.0, 2100.0), (4200.0, 5400.0))
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests a second of each model on the average of the day; when reranking is asked for."""
+    """Requests a second of each model on the average of the day; when reranking is asked for.
+
+    `warm` are the minutes in which one who knows that would keep an accelerator up: from six
+    before, since a start may take as long.
+    """
 
     per_s: float
     rerank: Rate = ALL_DAY
+    warm: Sequence[tuple[int, int]] = ((4, 100),)
 
 
 LOADS = {
     "low": Load(0.15),
-    "sessions": Load(1.5, IN_SESSIONS),
+    "sessions": Load(1.5, IN_SESSIONS, ((19, 45), (74, 100))),
     "medium": Load(1.5),
     "high": Load(8.0),
 }
@@ -131,12 +141,32 @@ class Design:
     name: str
     pools: Sequence[str]
     build: Callable[[Setting], tuple[System, Bill]]
+    cpu_models: frozenset[str] = frozenset()
+    is_warm: bool = False
+
+    def kinds(self, load: Load) -> list[Kind]:
+        """Its machines."""
+        return [self._kind(name, load) for name in self.pools]
+
+    def _kind(self, name: str, load: Load) -> Kind:
+        found = kind(name, most=MOST, models=self.cpu_models if name == "cpu" else frozenset())
+        if name != "neuron" or not self.is_warm:
+            return found
+        windows = tuple(
+            WarmWindow("rerank-64", from_minute=since, until_minute=until)
+            for since, until in load.warm
+        )
+        return replace(found, pool=replace(found.pool, warm=windows))
 
 
-OURS = "Synapse, cpu + gpu + neuron"
+SMALL = frozenset({"embed"})
+ALL = ("cpu", "gpu", "neuron")
 DESIGNS = (
-    Design(OURS, ("cpu", "gpu", "neuron"), Setting.ours),
+    Design("Synapse, cpu (embed) + gpu + neuron", ALL, Setting.ours, SMALL),
+    Design("the same, neuron warm by the clock", ALL, Setting.ours, SMALL, is_warm=True),
+    Design("Synapse, cpu (all) + gpu + neuron", ALL, Setting.ours),
     Design("Synapse, neuron alone", ("neuron",), Setting.ours),
+    Design("neuron alone, warm by the clock", ("neuron",), Setting.ours, is_warm=True),
     Design("Synapse, gpu alone", ("gpu",), Setting.ours),
     Design("Synapse, cpu alone", ("cpu",), Setting.ours),
     Design("KServe-like, neuron", ("neuron",), Setting.kserve),
@@ -173,7 +203,7 @@ def peak_of(load: str, first: Kind) -> float:
 def run(design: Design, load: str, seed: int = 1) -> Report:
     """One design through the day."""
     chance, events = random.Random(seed), Events()
-    kinds = [kind(name, most=MOST) for name in design.pools]
+    kinds = design.kinds(LOADS[load])
     pools = Pools(events, chance, kinds)
     system, bill = design.build(Setting(events, chance, pools, peak_of(load, kinds[0])))
     sizes = random.Random(seed + 1)
@@ -182,7 +212,7 @@ def run(design: Design, load: str, seed: int = 1) -> Report:
             number,
             each.model,
             each.tier,
-            each.at,
+            LEAD_S + each.at,
             sizes.gauss(0.0, 1.0),
             JOB_S if each.tier is SlaTier.BRONZE else CALLER_S,
         )
@@ -190,7 +220,7 @@ def run(design: Design, load: str, seed: int = 1) -> Report:
     ]
     for request in requests:
         events.after(request.arrived_at, partial(system.arrive, request))
-    events.run(DAY_S)
+    events.run(END_S)
     return _settled(design, requests, pools, bill)
 
 
@@ -198,7 +228,7 @@ def _settled(design: Design, requests: Sequence[Request], pools: Pools, bill: Bi
     """Machines are paid for through the day; what came in it may end later."""
     usage = {each.pool.name: pools.usage(each.pool.name) for each in pools.kinds}
     events = pools.events
-    events.run(DAY_S + AFTERWARDS_S)
+    events.run(END_S + AFTERWARDS_S)
     for request in requests:
         if request.end is None:
             request.finish(End.EXPIRED, events.now)

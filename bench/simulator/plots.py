@@ -69,7 +69,7 @@ def mixed_day(reports: Mapping[str, Sequence[Report]], folder: Path) -> None:
     figure, panels = pyplot.subplots(2, 2, figsize=(11, 8))
     for panel, (load, found) in zip(panels.flat, reports.items(), strict=False):
         for number, report in enumerate(found):
-            is_ours = report.name.startswith("Synapse")
+            is_ours = report.services.usd > 0
             panel.scatter(
                 report.machines_usd,
                 report.kept * 100,

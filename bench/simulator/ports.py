@@ -45,7 +45,7 @@ class Catalogue:
 
     async def pools(self, model: str) -> Sequence[Pool]:
         """See the port."""
-        return self._pools
+        return [pool for pool in self._pools if pool.serves(model)]
 
     async def record_service(self, sample: ServiceSample, now: float) -> None:
         """See the port."""

@@ -9,10 +9,11 @@ import pytest
 from bench.simulator.events import Events
 from bench.simulator.facts import USD_HOUR
 from bench.simulator.fleet import INSTANCE, kind
-from bench.simulator.mixed_day import DAY_S, DESIGNS, LOADS, Design, run, traffics
+from bench.simulator.mixed_day import DAY_S, DESIGNS, END_S, LOADS, Design, run, traffics
 from bench.simulator.peers import BetterOfTwo, Knative, RayServe, RoundRobin, least_outstanding
 from bench.simulator.pools import Pools
 from bench.simulator.workload import mixed
+from synapse.domain.job import SlaTier
 
 FEW = [design for design in DESIGNS if not design.name.startswith(("Synapse, g", "Ray", "round"))]
 
@@ -32,12 +33,19 @@ def test_every_request_ends_once_and_every_machine_is_paid(design: Design) -> No
         assert usage.usd == pytest.approx(usage.paid_s / 3600 * USD_HOUR[INSTANCE[name]])
 
 
+def test_who_knows_when_work_comes_has_its_machine_up_by_then() -> None:
+    cold, warm = (run(design, "low", seed=5) for design in DESIGNS[:2])
+
+    assert warm.kept > cold.kept
+    assert warm.tiers[SlaTier.SILVER].p99_ms < 1000 < cold.tiers[SlaTier.SILVER].p99_ms
+
+
 def test_a_machine_that_is_always_on_is_paid_all_day() -> None:
     [design] = [design for design in DESIGNS if design.name == "always on, gpu"]
 
     report = run(design, "low", seed=5)
 
-    assert report.pools["gpu"].paid_s == pytest.approx(DAY_S)
+    assert report.pools["gpu"].paid_s == pytest.approx(END_S)
 
 
 @pytest.mark.parametrize("load", LOADS)
