@@ -156,20 +156,44 @@ async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
     await (await world.direct.begin(a_request(timeout_s=60.0))).aclose()
 
 
-async def test_a_pool_at_zero_lets_nobody_in_while_another_is_up() -> None:
-    pools = [a_pool("gpu"), a_pool("cpu", endpoint="", min_workers=0, max_workers=4)]
-    world = World(
-        engine=SteppingEngine(lambda pool, request: words("a")),
-        registry=MemoryRegistry([a_chat_model(CHAT)], pools),
-    )
-    await measured(world, 10.0)
-    world.slots.occupy(CHAT, "gpu", 2 * SLOTS)
+def one_full_one_at_zero(startup_s: float) -> tuple[World, SteppingEngine]:
+    """A world whose only pool with a worker has as many as it answers in 15 s, and more."""
+    engine = SteppingEngine(lambda pool, request: words("a"))
+    cold = a_pool("cpu", endpoint="", min_workers=0, max_workers=4, startup_s=startup_s)
+    registry = MemoryRegistry([a_chat_model(CHAT)], [a_pool("gpu"), cold])
+    world = World(engine=engine, registry=registry)
+    world.slots.occupy(CHAT, "gpu", 4 * SLOTS)
+    return world, engine
 
-    # It would find nobody there, and go to the full one after all.
+
+async def test_a_pool_at_zero_lets_nobody_in_whom_it_cannot_answer_in_time() -> None:
+    world, _ = one_full_one_at_zero(startup_s=20.0)
+    await measured(world, 10.0)
+
+    # Nobody would be there, and it would go to the full one after all.
     with pytest.raises(Overloaded):
         await world.direct.begin(a_request(timeout_s=15.0))
+    with pytest.raises(Overloaded):
+        await world.direct.begin(a_request(timeout_s=60.0, tier=SlaTier.BRONZE))
 
     assert world.slots.in_flight(CHAT, "cpu") == 0
+
+
+async def test_who_is_held_for_a_worker_enters_a_full_pool_only_when_it_has_room() -> None:
+    world, engine = one_full_one_at_zero(startup_s=5.0)
+    await measured(world, 10.0)
+
+    async with await world.direct.begin(a_request(timeout_s=15.0)) as generation:
+        reading = asyncio.create_task(read(generation))
+        while len(world.slept_s) < 3:
+            await asyncio.sleep(0)
+        held = (world.slots.in_flight(CHAT, "cpu"), len(engine.started))
+        world.slots.free(CHAT, "gpu", 4 * SLOTS)
+        await reading
+
+    assert held == (1, 0)
+    assert [pool for pool, _ in engine.started] == ["gpu"]
+    assert nothing_is_left(world)
 
 
 async def test_company_that_would_make_an_answer_late_is_learned_from_the_last_ones() -> None:

@@ -15,6 +15,7 @@ from synapse.domain.errors import (
     EngineTimeout,
     EngineUnavailable,
     InvalidInput,
+    Unavailable,
 )
 from synapse.domain.inference import ChatMessage, Completion, ModelInput
 from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, Usage
@@ -45,6 +46,18 @@ async def test_each_job_gets_its_own_result_usage_and_place() -> None:
     assert second.job.served is not None
     assert (second.job.served.pool, second.job.served.accelerator) == ("gpu", "l4")
     assert second.job.served.batch_size == 2
+
+
+async def test_where_nobody_can_tell_who_is_up_the_jobs_are_tried_again_and_lose_nothing() -> None:
+    async def unknown(spec: ModelSpec, pool: Pool, affinity: str) -> Pool:
+        raise Unavailable("no table")
+
+    world = World()
+    [job] = await _submitted(world, "one")
+    world.runner.place = unknown
+
+    with pytest.raises(EngineUnavailable, match="no table"):
+        await world.runner.run(a_batch(job.id), a_pool("gpu"))
 
 
 async def test_a_poisoned_item_fails_alone() -> None:

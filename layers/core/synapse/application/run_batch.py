@@ -11,7 +11,13 @@ from synapse.application.payloads import decode_input, encode_result, fetch, sto
 from synapse.application.placement import Place, only_worker
 from synapse.application.routing import affinity_of
 from synapse.domain.batching import Batch
-from synapse.domain.errors import EngineError, EngineLost, EngineTimeout, EngineUnavailable
+from synapse.domain.errors import (
+    EngineError,
+    EngineLost,
+    EngineTimeout,
+    EngineUnavailable,
+    Unavailable,
+)
 from synapse.domain.inference import Result
 from synapse.domain.job import (
     Failure,
@@ -174,9 +180,10 @@ class BatchRunner:
         affinity = affinity_of(run.spec, requests[0].input)
         try:
             pool = await self.place(run.spec, run.pool, affinity)
-        except EngineUnavailable as error:
+        except (EngineUnavailable, Unavailable) as error:
+            # That nobody knows who is up is no fault of the jobs: they are tried again.
             run.errors += len(requests)
-            run.retry = error
+            run.retry = EngineUnavailable(error.message)
             return
         writes: list[asyncio.Task[None]] = []
         async for job_id, outcome in self.engine.infer(run.spec, pool, requests):

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from synapse.application.windows import BronzeWindows
 from synapse.domain.admission import AdmissionPolicy, Demand, Speed, slot_time_s
@@ -15,7 +15,7 @@ from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, ServiceSample
 from synapse.domain.pace import Pacemaker
 from synapse.domain.pool import Pool
-from synapse.domain.routing import Decision
+from synapse.domain.routing import Candidate, Decision
 from synapse.ports import Clock, Entry, InFlight, Registry
 
 logger = logging.getLogger(__name__)
@@ -30,10 +30,15 @@ def _pacemakers() -> defaultdict[tuple[str, str], Pacemaker]:
 
 @dataclass(slots=True)
 class Seat:
-    """A request in the count of one pool, which may change; `slots` are those of the pool."""
+    """A request in the count of one pool, which may change; `slots` are those of the pool.
+
+    One `is_held` in a pool at zero although others are up: they are full.
+    """
 
     entry: Entry
     slots: int
+    demand: Demand
+    is_held: bool = False
     is_left: bool = False
 
 
@@ -53,9 +58,9 @@ class Seats:
     ) -> Seat:
         """A seat in the first pool of the decision that would answer in time.
 
-        Pools whose workers are up and well come first, and those at zero let nobody in: who was
-        let in there would be sent on to the others, full or not. Where no worker is up at all, the
-        request is held for one, however many there are.
+        Pools whose workers are up and well come first; one at zero takes, but for bronze, whom a
+        worker that is started now would answer in time. Where no worker is up at all, the request
+        is held for one, however many there are.
 
         Raises:
             Overloaded: none would.
@@ -65,15 +70,18 @@ class Seats:
         any_up = is_up(decision)
         for pool in in_turn(decision):
             candidate = decision.of(pool.name)
-            if any_up and candidate.is_cold:
+            is_held = any_up and candidate.is_cold
+            start_s = _start_s(candidate) if is_held else 0.0
+            left = replace(demand, timeout_s=demand.timeout_s - start_s)
+            if is_held and (left.timeout_s <= 0 or demand.tier is SlaTier.BRONZE):
                 continue
             speed = await self._speed(spec, pool, candidate.slots)
-            limit = await self._limit(spec, pool, demand, speed) if any_up else NO_LIMIT
+            limit = await self._limit(spec, pool, left, speed) if any_up else NO_LIMIT
             entry = await self.in_flight.enter(
                 spec.name, pool.name, demand.items, limit, expires_at, demand.tier
             )
             if entry is not None:
-                return Seat(entry, candidate.slots)
+                return Seat(entry, candidate.slots, demand, is_held)
             refusal = refusal or await self._refusal(spec, pool, demand, speed)
         assert refusal is not None, "a decision without a pool"
         raise refusal
@@ -82,14 +90,14 @@ class Seats:
         """Count a request in the pool in which it is tried now.
 
         Raises:
-            EngineUnavailable: it is bronze, and its window there is full.
+            EngineUnavailable: it is bronze, and its window there is full; or it is held, and there
+                is no room there either.
         """
         entry = seat.entry
         if entry.pool == pool.name or seat.is_left:
             return
-        is_bronze = entry.tier is SlaTier.BRONZE
         try:
-            limit = await self.windows.limit(spec, pool, entry.items) if is_bronze else NO_LIMIT
+            limit = await self._limit_to_move(seat, spec, pool, slots)
             moved = await self.in_flight.enter(
                 entry.model, pool.name, entry.items, limit, entry.expires_at, entry.tier
             )
@@ -97,7 +105,8 @@ class Seats:
             logger.warning("request not counted in its new pool: %s", error.message)
             return
         if moved is None:
-            raise EngineUnavailable(f"pool {pool.name!r} is kept for better tiers")
+            why = "is full" if seat.is_held else "is kept for better tiers"
+            raise EngineUnavailable(f"pool {pool.name!r} {why}")
         if seat.entry is not entry or seat.is_left:
             # Another sample of the request was faster, or it is over.
             await self.in_flight.leave(moved)
@@ -134,6 +143,13 @@ class Seats:
             return limit
         return min(limit, await self.windows.limit(spec, pool, demand.items))
 
+    async def _limit_to_move(self, seat: Seat, spec: ModelSpec, pool: Pool, slots: int) -> int:
+        if seat.entry.tier is SlaTier.BRONZE:
+            return await self.windows.limit(spec, pool, seat.entry.items)
+        if not seat.is_held:
+            return NO_LIMIT
+        return self.policy.limit(seat.demand, await self._speed(spec, pool, slots))
+
     async def _refusal(
         self, spec: ModelSpec, pool: Pool, demand: Demand, speed: Speed
     ) -> Overloaded:
@@ -145,9 +161,16 @@ class Seats:
         )
 
 
+def _start_s(candidate: Candidate) -> float:
+    """Until a worker of a pool at zero is up."""
+    if candidate.prediction is None:
+        return candidate.pool.startup_s
+    return candidate.prediction.start_ms / 1000
+
+
 def is_up(decision: Decision) -> bool:
-    """Whether a worker is up in any pool."""
-    return any(not candidate.is_cold for candidate in decision.candidates)
+    """Whether a worker is up in any of the pools to try."""
+    return any(not decision.of(pool.name).is_cold for pool in decision.pools)
 
 
 def in_turn(decision: Decision) -> Sequence[Pool]:
