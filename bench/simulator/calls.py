@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
-from bench.simulator import facts
 from bench.simulator.events import Events, at_once
+from bench.simulator.facts import Delay
 from bench.simulator.pools import Unit
 from bench.simulator.ports import Profiles
 from bench.simulator.requests import Request
@@ -18,8 +19,17 @@ from synapse.domain.pool import Pool
 class Calls:
     """Does for simulated calls what `application.call` does for real ones."""
 
-    def __init__(self, events: Events, vitals: Vitals, profiles: Profiles) -> None:
+    def __init__(
+        self,
+        events: Events,
+        chance: random.Random,
+        vitals: Vitals,
+        profiles: Profiles,
+        hop: Delay,
+    ) -> None:
         self._events = events
+        self._chance = chance
+        self._hop = hop
         self._vitals = vitals
         self._profiles = profiles
 
@@ -55,4 +65,4 @@ class Calls:
             work_s = unit.kind.work[spec.name].at(request.score)
             unit.machine.take(work_s, request.tier.rank, done)
 
-        self._events.after(facts.ENGINE_HOP_S, arrived)
+        self._events.after(self._hop.draw(self._chance), arrived)

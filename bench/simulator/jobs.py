@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bench.simulator import facts
 from bench.simulator.bill import Bill
 from bench.simulator.calls import Calls
 from bench.simulator.events import Events, at_once
+from bench.simulator.facts import Around
 from bench.simulator.pools import Unit
 from bench.simulator.requests import End, Request
 from synapse.adapters.local.queue import LocalJobQueue
@@ -26,9 +26,6 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Need
 from synapse.domain.starting import startable
-
-LOOK_AGAIN_S = 1.0
-"""How soon a message that found no free slot is delivered again."""
 
 
 class System(Protocol):
@@ -62,13 +59,14 @@ class JobLane:
     placement: Placement
     calls: Calls
     system: System
+    around: Around
     _open: dict[str, Request] = field(default_factory=dict)
     _is_due: bool = False
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def send(self, request: Request) -> None:
         """Write a job down and send its message."""
-        written_s = facts.DYNAMO_WRITE.draw(self.chance) + facts.SQS_TO_LAMBDA.draw(self.chance)
+        written_s = self.around.write.draw(self.chance) + self.around.deliver.draw(self.chance)
         job_id = JobId(f"job-{request.number:08}")
         self._open[job_id] = request
         deadline_at = self.events.now + request.timeout_s
@@ -89,7 +87,7 @@ class JobLane:
                 pass
         if len(self.queue) and not self._is_due:
             self._is_due = True
-            self.events.after(LOOK_AGAIN_S, self._look_again)
+            self.events.after(self.around.look_again_s, self._look_again)
 
     def _look_again(self) -> None:
         self._is_due = False
@@ -126,7 +124,7 @@ class JobLane:
         self.slots.occupy(spec.name, pool.name, len(requests), SlaTier.BRONZE)
         self.system.bill.batch()
         self.events.after(
-            facts.EXPRESS_TO_TASK.draw(self.chance), lambda: self._run(spec, pool, requests)
+            self.around.batch.draw(self.chance), lambda: self._run(spec, pool, requests)
         )
 
     def _run(self, spec: ModelSpec, pool: Pool, requests: Sequence[Request]) -> None:

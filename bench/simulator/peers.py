@@ -188,7 +188,7 @@ class Peer:
         def ended() -> None:
             fleet.under_way -= 1
             request.pool = unit.kind.pool.name
-            request.finish(End.DELIVERED, self._events.now + facts.ENGINE_HOP_S)
+            request.finish(End.DELIVERED, self._events.now + facts.ENGINE_HOP.p50_s)
 
         unit.machine.take(unit.kind.work[request.model].at(request.score), 0, ended)
 

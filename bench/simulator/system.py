@@ -11,10 +11,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.simulator import facts
 from bench.simulator.bill import Bill
 from bench.simulator.calls import Calls
 from bench.simulator.events import Events, at_once
+from bench.simulator.facts import AWS, Around
 from bench.simulator.jobs import JobLane
 from bench.simulator.pools import Pools, Unit
 from bench.simulator.ports import Catalogue, Heartbeats, Nowhere, PoolCapacity, Profiles, Silence
@@ -37,12 +37,6 @@ from synapse.domain.pool import Pool
 from synapse.domain.routing import Decision, Need
 from synapse.domain.worker import WorkerState
 
-ROSTER_FRESH_S = 2.0
-"""How old what a function knows of the workers may be on AWS."""
-
-ROUND_S = 60.0
-"""EventBridge calls the autoscaler once a minute."""
-
 WAKE_PAUSE_S = 2.0
 """Calls for the autoscaler that come sooner after one another are taken for one."""
 
@@ -62,7 +56,7 @@ class _Waker:
         system, now = self._system, self._system.events.now
         if self._next_at > now:
             return
-        at = max(now + facts.LAMBDA_INVOKE.draw(system.chance), self._next_at + WAKE_PAUSE_S)
+        at = max(now + system.around.wake.draw(system.chance), self._next_at + WAKE_PAUSE_S)
         self._next_at = at
         system.events.after(at - now, system.scale)
 
@@ -78,7 +72,7 @@ class _Held:
 
 
 class Synapse:
-    """The whole of it. `round_s` is how often the autoscaler looks by the clock."""
+    """The whole of it, on AWS or with other things around it, with or without profiles."""
 
     def __init__(
         self,
@@ -86,16 +80,19 @@ class Synapse:
         chance: random.Random,
         pools: Pools,
         models: Sequence[ModelSpec],
-        round_s: float = ROUND_S,
+        around: Around = AWS,
+        *,
+        is_profiled: bool = True,
     ) -> None:
         self.events, self.chance, self.pools = events, chance, pools
+        self.around = around
         self.specs = {model.name: model for model in models}
         self.bill = Bill()
         # `Placement` begins at a random turn.
         random.seed(chance.random())
         clock = events.clock
         registry = Catalogue(models, [kind.pool for kind in pools.kinds])
-        profiles = Profiles(pools.kinds)
+        profiles = Profiles(pools.kinds if is_profiled else [])
         self._workers = LocalWorkerRegistry()
         self._heartbeats = Heartbeats(self._workers, models)
         slots, queue = SlotLedger(clock), LocalJobQueue()
@@ -107,7 +104,7 @@ class Synapse:
             profiles,
             slots,
             clock,
-            fresh_s=ROSTER_FRESH_S,
+            fresh_s=around.fresh_s,
             vitals=vitals,
         )
         self.routing, self._placement = fleet.routing, fleet.placement
@@ -120,7 +117,7 @@ class Synapse:
         self._cold_starts = ColdStarts(
             registry, fleet.roster, self.routing.views, demand, _Waker(self), starts, quiet, clock
         )
-        self._calls = Calls(events, vitals, profiles)
+        self._calls = Calls(events, chance, vitals, profiles, around.hop)
         self._jobs = JobLane(
             events,
             chance,
@@ -131,10 +128,11 @@ class Synapse:
             self._placement,
             self._calls,
             self,
+            around,
         )
         self._units: dict[str, Unit] = {}
         pools.on_start, pools.on_up, pools.on_leaving = self._starts, self._is_up, self._leaves
-        events.every(round_s, self.scale)
+        events.every(around.round_s, self.scale)
 
     def scale(self) -> None:
         """One round of the autoscaler."""
@@ -216,7 +214,7 @@ class Synapse:
         self._units[unit.id] = unit
         now = self.events.now
         at_once(self._workers.beat(self._heartbeats.beat(unit, now, WorkerState.READY)))
-        self.events.after(ROSTER_FRESH_S, self._jobs.look)
+        self.events.after(self.around.fresh_s, self._jobs.look)
 
     def _leaves(self, unit: Unit) -> None:
         at_once(self._workers.forget(unit.id))
