@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from synapse.domain.expectation import Work, first_ms, whole_ms
 from synapse.domain.latency import Quantiles
@@ -38,7 +39,7 @@ NOTHING_LIVE = Live()
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Milliseconds: 99th percentiles of the whole and of the first token, both with the wait.
+    """Milliseconds: 99th percentiles and medians of the whole and of the first token.
 
     `wait_ms` of them pass before a slot is free, `start_ms` of those until a worker is up.
     """
@@ -47,6 +48,8 @@ class Prediction:
     first_p99_ms: float
     wait_ms: float
     start_ms: float
+    whole_p50_ms: float
+    first_p50_ms: float
 
 
 def predicted(
@@ -71,24 +74,29 @@ def predicted(
     each = min(slots, math.ceil((ahead + items) / workers))
     work = Work(prompt_tokens, output_tokens)
     spread = None if profile is None else profile.spread
-    whole = _p99_ms(whole_ms(profile, work, each, slots), live.whole, spread)
+    whole = _times_ms(whole_ms(profile, work, each, slots), live.whole, spread)
     mean_ms = slot_ms(seconds_per_item)
     if whole is None:
         if mean_ms is None:
             return None
-        whole = UNKNOWN_SPREAD * mean_ms
+        whole = _Times(UNKNOWN_SPREAD * mean_ms, mean_ms)
     if profile is not None and profile.first_spread is not None:
         spread = profile.first_spread
-    first = _p99_ms(first_ms(profile, work, each, slots), live.first, spread)
+    first = _times_ms(first_ms(profile, work, each, slots), live.first, spread) or whole
     drains_ms = mean_ms
     if drains_ms is None:
-        drains_ms = whole_ms(profile, work, each, slots) if profile is not None else whole
+        drains_ms = whole_ms(profile, work, each, slots) if profile is not None else whole.p99
     all_slots = workers * slots
-    queue_ms = max(0, ahead + items - all_slots) * drains_ms / all_slots
-    wait_ms = start_ms + queue_ms
+    wait_ms = start_ms + max(0, ahead + items - all_slots) * drains_ms / all_slots
     # The first token never comes after the last.
-    first = whole if first is None else min(first, whole)
-    return Prediction(wait_ms + whole, wait_ms + first, wait_ms, start_ms)
+    return Prediction(
+        wait_ms + whole.p99,
+        wait_ms + min(first.p99, whole.p99),
+        wait_ms,
+        start_ms,
+        wait_ms + whole.p50,
+        wait_ms + min(first.p50, whole.p50),
+    )
 
 
 def slot_ms(seconds_per_item: float | None) -> float | None:
@@ -96,14 +104,21 @@ def slot_ms(seconds_per_item: float | None) -> float | None:
     return None if seconds_per_item is None else seconds_per_item * 1000
 
 
-def _p99_ms(expected_ms: float, live: Quantiles | None, spread: float | None) -> float | None:
+class _Times(NamedTuple):
+    p99: float
+    p50: float
+
+
+def _times_ms(expected_ms: float, live: Quantiles | None, spread: float | None) -> _Times | None:
     """What was seen lately and what the profile says, weighed; None if there is neither."""
-    if spread is None:
-        return None if live is None else expected_ms * _tail(live, UNKNOWN_SPREAD)
     if live is None:
-        return expected_ms * spread
-    weighed = live.count * _tail(live, spread) + PROFILE_WEIGHT * spread
-    return expected_ms * weighed / (live.count + PROFILE_WEIGHT)
+        return None if spread is None else _Times(expected_ms * spread, expected_ms)
+    if spread is None:
+        return _Times(expected_ms * _tail(live, UNKNOWN_SPREAD), expected_ms * live.p50)
+    weight = live.count + PROFILE_WEIGHT
+    p99 = (live.count * _tail(live, spread) + PROFILE_WEIGHT * spread) / weight
+    p50 = (live.count * live.p50 + PROFILE_WEIGHT) / weight
+    return _Times(expected_ms * p99, expected_ms * p50)
 
 
 def _tail(live: Quantiles, spread: float) -> float:

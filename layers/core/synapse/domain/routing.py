@@ -73,9 +73,10 @@ class PoolView:
 class Candidate:
     """A pool as the router judged it: its prediction, its price, and why it was (not) taken.
 
-    None for a prediction or a price that nothing was measured for. `usd_per_item` is what an item
-    adds to the bill now, `busy_usd_per_item` what it costs on a worker that is kept busy. `slots`
-    are those of all its workers that are up, of one where none is.
+    None for a prediction or a price that nothing was measured for. `is_late` says that even its
+    median misses the tier's promise, or is not known. `usd_per_item` is what an item adds to the
+    bill now, `busy_usd_per_item` what it costs on a worker that is kept busy. `slots` are those of
+    all its workers that are up, of one where none is.
     """
 
     pool: Pool
@@ -87,6 +88,7 @@ class Candidate:
     is_open: bool
     fits: bool
     meets_deadline: bool
+    is_late: bool
     must_yield: bool
     reason: str
 
@@ -134,7 +136,8 @@ def route(need: Need, views: Sequence[PoolView]) -> Decision:
 
     Those that fit come first, the cheapest in front, of those that cost the same now the one that
     is cheaper when busy, and of those the quicker; but bronze goes last where it would have to
-    yield to better tiers. The others follow in the fallback order.
+    yield to better tiers. The others follow in the fallback order: who is well, in time for the
+    deadline and up, who keeps the promise as a rule, the fastest kind.
     """
     candidates = [_judged(need, view) for view in views]
     ordered = candidates if len(candidates) == 1 else _ordered(candidates)
@@ -169,6 +172,7 @@ def _judged(need: Need, view: PoolView) -> Candidate:
         view.is_open,
         fits,
         meets_deadline,
+        _is_late(need, prediction),
         must_yield,
         reason,
     )
@@ -222,6 +226,13 @@ def _meets_deadline(need: Need, prediction: Prediction | None) -> bool:
     return prediction.whole_p99_ms <= need.deadline_s * 1000
 
 
+def _is_late(need: Need, prediction: Prediction | None) -> bool:
+    if prediction is None:
+        return True
+    median_ms = prediction.first_p50_ms if need.first_token_only else prediction.whole_p50_ms
+    return median_ms > TIER_P99_MS[need.tier]
+
+
 def _busy_usd(need: Need, view: PoolView) -> float | None:
     """What an item costs on a worker that is kept busy."""
     usd_per_s = view.pool.price_per_hour_usd / 3600
@@ -255,12 +266,13 @@ def _by_price(candidate: Candidate) -> tuple[bool, float, float, float]:
     )
 
 
-def _by_fallback(candidate: Candidate) -> tuple[bool, bool, bool, int, float]:
+def _by_fallback(candidate: Candidate) -> tuple[bool, bool, bool, bool, int, float]:
     cannot = candidate.is_open or (candidate.is_cold and candidate.pool.max_workers == 0)
     return (
         cannot,
         not candidate.meets_deadline,
         candidate.is_cold,
+        candidate.is_late,
         _KINDS.get(candidate.pool.accelerator, len(_KINDS)),
         _or_most(candidate.p99_ms),
     )
