@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from synapse.domain.model import Extension, ModelSpec, Task
+from synapse.domain.extension import Extension
+from synapse.domain.model import ModelSpec, Task
 from synapse_worker.config import BUNDLED_MODELS
 from synapse_worker.gguf import read_metadata
 from tests.integration.worker.test_catalogue import gguf

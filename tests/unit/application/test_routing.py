@@ -10,6 +10,7 @@ import pytest
 from synapse.application.routing import affinity_of, need_of
 from synapse.application.run_batch import BatchRunner
 from synapse.domain.errors import EngineUnavailable
+from synapse.domain.extension import Extension
 from synapse.domain.inference import ChatMessage, ModelInput
 from synapse.domain.job import JobId, JobState, SlaTier
 from synapse.domain.model import ModelSpec, ServiceSample
@@ -45,6 +46,19 @@ async def test_gold_goes_where_it_is_fast_and_bronze_where_it_is_cheap() -> None
     assert gold.pools == (FAST, SLOW)
     assert bronze.pools == (SLOW, FAST)
     assert gold.of("slow").slots == 2 * ECHO.slots
+
+
+async def test_a_prompt_as_token_ids_goes_only_where_engines_take_it() -> None:
+    vllm = replace(FAST, extensions=frozenset({Extension.PRIORITY}))
+    world = ToyFleetWorld([SLOW, vllm])
+    await world.up("s-1", pool="slow")
+    await world.up("f-1", pool="fast")
+
+    ids = await world.fleet.routing.decide(LLM, need_of(LLM, ModelInput((5, 17)), SlaTier.GOLD))
+    text = await world.fleet.routing.decide(LLM, need_of(LLM, ModelInput("hi"), SlaTier.GOLD))
+
+    assert [pool.name for pool in ids.pools] == ["slow"]
+    assert {pool.name for pool in text.pools} == {"slow", "fast"}
 
 
 async def test_what_is_in_flight_in_a_pool_is_seen() -> None:

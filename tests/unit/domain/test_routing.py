@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synapse.domain.extension import Extension
+from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import SlaTier
 from synapse.domain.latency import Quantiles
 from synapse.domain.pool import FALLBACK_ORDER, Pool
@@ -29,7 +31,10 @@ def a_view(name: str = "cpu", **changes: Any) -> PoolView:
     """A pool with one worker of 8 slots that is up, at a dollar an hour."""
     pool_fields: dict[str, Any] = {
         key: changes.pop(key)
-        for key in ("min_workers", "max_workers", "startup_s", "idle_after_s", "accelerator")
+        for key in (
+            *("min_workers", "max_workers", "startup_s", "idle_after_s", "accelerator"),
+            "extensions",
+        )
         if key in changes
     }
     usd = changes.pop("usd", 1.0)
@@ -436,3 +441,34 @@ def test_no_pools_no_choice() -> None:
     assert (decision.pools, decision.fallback, decision.is_cold) == ((), "", False)
     with pytest.raises(KeyError):
         decision.of("cpu")
+
+
+def test_a_pool_whose_engines_lack_what_is_required_is_left_out_with_the_reason() -> None:
+    vllm = a_view("gpu", ms=10.0, usd=0.1, extensions=frozenset({Extension.PRIORITY}))
+    llama = a_view("cpu", ms=900.0, usd=9.0)
+    ids = Need(GOLD, requires=TOKEN_IDS)
+
+    decision = route(ids, [vllm, llama])
+
+    assert names(decision) == ["cpu"]
+    assert decision.of("gpu").reason == "its engines have no prompt_token_ids"
+    assert not decision.of("gpu").fits
+    assert "its engines have no prompt_token_ids" in decision.fallback
+    assert names(route(replace(ids, requires=frozenset()), [vllm, llama])) == ["gpu", "cpu"]
+
+
+def test_where_every_pool_lacks_it_the_engines_have_the_last_word() -> None:
+    lacking = [a_view(name, extensions=frozenset()) for name in ("a", "b")]
+
+    decision = route(Need(SILVER, requires=TOKEN_IDS), lacking)
+
+    assert sorted(names(decision)) == ["a", "b"]
+    assert "its engines have no prompt_token_ids" in decision.fallback
+
+
+def test_a_pool_that_says_nothing_of_extensions_has_those_of_its_models() -> None:
+    said = a_view("said", usd=2.0, extensions=frozenset(Extension))
+
+    decision = route(Need(SILVER, requires=TOKEN_IDS), [a_view("unsaid", usd=1.0), said])
+
+    assert names(decision) == ["unsaid", "said"]

@@ -37,6 +37,7 @@ class Generation:
     id: str
     prompt: str
     token_ids: tuple[int, ...]
+    priority: int | None
     sampling: Mapping[str, Any]
     flags: Mapping[str, bool]
     empty_final: bool
@@ -167,6 +168,11 @@ def _read(request: Any) -> Generation:
         id=request.id,
         prompt=" ".join(map(str, ids)) if ids else decode_texts(raw["text_input"])[0],
         token_ids=ids,
+        priority=(
+            request.parameters["request_priority"].int64_param
+            if "request_priority" in request.parameters
+            else None
+        ),
         sampling=json.loads(decode_texts(raw["sampling_parameters"])[0]),
         flags={name: raw[name] == b"\1" for name in flags},
         empty_final=request.parameters["triton_enable_empty_final_response"].bool_param,

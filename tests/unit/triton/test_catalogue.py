@@ -10,7 +10,8 @@ import pytest
 
 from synapse.adapters.catalogue import CatalogueError, load_catalogue
 from synapse.domain.batching import BatchPolicy
-from synapse.domain.model import Extension, ModelSpec, Task
+from synapse.domain.extension import Extension
+from synapse.domain.model import ModelSpec, Task
 
 MODEL: dict[str, Any] = {
     "name": "mine",

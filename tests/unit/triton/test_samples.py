@@ -8,9 +8,10 @@ import pytest
 
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.errors import EngineTimeout, InvalidInput
+from synapse.domain.extension import Extension
 from synapse.domain.inference import Choice, Completion, Delta, TokenLogprob
 from synapse.domain.job import Usage
-from synapse.domain.model import Extension, ModelSpec
+from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from tests.unit.triton.asking import ask, ask_all, eventually, outcome, outcomes
 from tests.unit.triton.fake_triton import FakeTriton
@@ -124,6 +125,40 @@ async def test_cached_tokens_are_asked_for_only_where_the_worker_knows_them(
     ]
     asked = ["return_num_cached_tokens" in seen.flags for seen in triton.generations]
     assert asked == [True, False, True]
+
+
+async def test_of_a_models_extensions_only_those_of_the_pools_engines_are_used(
+    engine: TritonEngine, triton: FakeTriton, generator: ModelSpec, pool: Pool
+) -> None:
+    model = replace(generator, extensions=EVERYTHING)
+    vllm = replace(pool, extensions=frozenset({Extension.PRIORITY}))
+    urgent = replace(ask("one"), priority=-3)
+
+    found = [await outcome(engine, model, each, urgent) for each in (vllm, pool)]
+    parts = [part async for part in engine.stream(model, vllm, urgent)]
+    refused = await outcome(engine, model, vllm, ask((5, 17)))
+
+    assert [isinstance(each, Completion) and each.usage.cached_tokens for each in found] == [
+        None,
+        1,
+    ]
+    assert [part.cached_tokens for part in parts] == [None] * len(parts)
+    asked = ["return_num_cached_tokens" in seen.flags for seen in triton.generations]
+    assert asked == [False, True, False]
+    assert [seen.priority for seen in triton.generations] == [-3, -3, -3]
+    assert isinstance(refused, InvalidInput)
+
+
+async def test_a_pools_engines_add_nothing_to_what_a_model_lists(
+    engine: TritonEngine, triton: FakeTriton, generator: ModelSpec, pool: Pool
+) -> None:
+    able = replace(pool, extensions=EVERYTHING)
+
+    await outcome(engine, generator, able, replace(ask("one"), priority=-3))
+
+    [seen] = triton.generations
+    assert "return_num_cached_tokens" not in seen.flags
+    assert seen.priority is None
 
 
 async def test_token_ids_are_sent_as_they_are(

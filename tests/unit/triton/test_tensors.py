@@ -17,8 +17,8 @@ from synapse.adapters.triton.tensors import (
     read_texts,
     text_request,
 )
+from synapse.domain.extension import Extension
 from synapse.domain.inference import Delta
-from synapse.domain.model import Extension
 from tests.factories import a_model
 
 

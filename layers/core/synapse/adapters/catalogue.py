@@ -15,7 +15,8 @@ from math import inf
 from pathlib import Path
 
 from synapse.domain.batching import BatchPolicy
-from synapse.domain.model import Extension, ModelSpec, Task
+from synapse.domain.extension import Extension
+from synapse.domain.model import ModelSpec, Task
 
 MODEL_FILE = "model.json"
 TEMPLATE_FILE = "chat_template.jinja"

@@ -114,6 +114,7 @@ def need_of(
         deadline_s=deadline_s,
         first_token_only=generates,
         affinity=affinity or affinity_of(spec, value),
+        requires=value.requires,
     )
 
 

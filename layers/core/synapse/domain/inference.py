@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from synapse.domain.extension import NO_EXTENSIONS, Extension, Extensions
 from synapse.domain.job import Usage
 
 
@@ -32,6 +33,9 @@ TextOrTokens = str | tuple[int, ...]
 """A text, or the ids of its tokens in the model's own vocabulary."""
 
 
+TOKEN_IDS: Extensions = frozenset({Extension.PROMPT_TOKEN_IDS})
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInput:
     """One item for a model: a prompt to continue, messages to answer, or inputs to embed.
@@ -57,6 +61,11 @@ class ModelInput:
         for text in self.inputs:
             size += _size(text)
         return size
+
+    @property
+    def requires(self) -> Extensions:
+        """What an engine must do for it beyond the contract of its task."""
+        return TOKEN_IDS if isinstance(self.prompt, tuple) else NO_EXTENSIONS
 
     def sample(self, index: int) -> ModelInput:
         """The input of one of the samples alone; a seed moves on with it, so that they differ."""

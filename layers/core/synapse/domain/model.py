@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from synapse.domain.batching import BatchPolicy
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
 
 
 class Task(StrEnum):
@@ -18,17 +19,6 @@ class Task(StrEnum):
     """Text in, text out: one batched tensor each way."""
     EMBED = "embed"
     """Texts in, a vector for each out: one batched tensor each way."""
-
-
-class Extension(StrEnum):
-    """What a model's worker does beyond the contract of its task (docs/worker.md)."""
-
-    CACHED_TOKENS = "cached_tokens"
-    """It tells how many of a prompt's tokens were in its prefix cache."""
-    PROMPT_TOKEN_IDS = "prompt_token_ids"
-    """It takes a prompt as the ids of its tokens."""
-    PRIORITY = "priority"
-    """Of the requests that wait for one of its slots it takes the most urgent first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +44,7 @@ class ModelSpec:
     owner: str = "synapse"
     created_at: int = 0
     dimensions: int = 0
-    extensions: frozenset[Extension] = frozenset()
+    extensions: Extensions = NO_EXTENSIONS
     tool_parser: str | None = None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
 from synapse.domain.model import ModelSpec
 
 
@@ -52,6 +53,7 @@ class Pool:
     work for `idle_after_s` goes down to `min_workers`. `slots` says, by model, how many items one
     of its workers takes at once where that is not what the catalogue says. With `loads_on_demand`
     a worker that is up need not have all of the models: it loads one when work waits for it.
+    `extensions` are those that its engines have, None if all that each model lists.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Pool:
     worker: str = ""
     slots: Mapping[str, int] = field(default_factory=dict, hash=False)
     loads_on_demand: bool = False
+    extensions: Extensions | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_workers <= self.max_workers:
@@ -94,6 +97,14 @@ class Pool:
     def slots_of(self, model: ModelSpec) -> int:
         """How many items of the model one of its workers takes at once."""
         return self.slots.get(model.name, model.slots)
+
+    def extensions_of(self, model: ModelSpec) -> Extensions:
+        """What the model does on its workers beyond the contract of its task."""
+        return model.extensions if self.extensions is None else model.extensions & self.extensions
+
+    def lacks(self, required: Extensions) -> Extensions:
+        """Which of the extensions its engines are known not to have."""
+        return NO_EXTENSIONS if self.extensions is None else required - self.extensions
 
     def serves(self, model: str) -> bool:
         """Whether its workers may run the model."""

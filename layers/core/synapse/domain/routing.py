@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
 from synapse.domain.job import SlaTier
 from synapse.domain.pool import FALLBACK_ORDER, Pool
 from synapse.domain.prediction import NOTHING_LIVE, Live, Prediction, predicted, slot_ms
@@ -30,7 +31,8 @@ class Need:
 
     `first_token_only` says that the tier's promise is about the first token, as it is for text
     that is generated; the deadline is about the whole answer always. Requests with the same
-    `affinity` had better meet the same worker (its prefix cache).
+    `affinity` had better meet the same worker (its prefix cache). Pools whose engines have not all
+    that it `requires` are left out.
     """
 
     tier: SlaTier
@@ -40,6 +42,7 @@ class Need:
     deadline_s: float | None = None
     first_token_only: bool = False
     affinity: str = ""
+    requires: Extensions = NO_EXTENSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +140,12 @@ def route(need: Need, views: Sequence[PoolView]) -> Decision:
     Those that fit come first, the cheapest in front, of those that cost the same now the one that
     is cheaper when busy, and of those the quicker; but bronze goes last where it would have to
     yield to better tiers. The others follow in the fallback order: who is well, in time for the
-    deadline and up, who keeps the promise as a rule, the fastest kind.
+    deadline and up, who keeps the promise as a rule, the fastest kind. Who lacks what is required
+    is left out, unless all do: then an engine says that it cannot be had.
     """
     candidates = [_judged(need, view) for view in views]
-    ordered = candidates if len(candidates) == 1 else _ordered(candidates)
+    able = [each for each in candidates if not each.pool.lacks(need.requires)] or candidates
+    ordered = able if len(able) == 1 else _ordered(able)
     fallback = "" if not ordered or ordered[0].fits else _why_none(need, candidates)
     return Decision(tuple(candidates), tuple([c.pool for c in ordered]), fallback)
 
@@ -198,6 +203,9 @@ def predicted_of(need: Need, view: PoolView) -> Prediction | None:
 def _verdict(
     need: Need, view: PoolView, prediction: Prediction | None, meets_deadline: bool
 ) -> tuple[bool, str]:
+    lacking = view.pool.lacks(need.requires)
+    if lacking:
+        return False, f"its engines have no {', '.join(sorted(lacking))}"
     if view.is_open:
         return False, "its circuit breaker is open"
     if view.ready == 0 and view.starting == 0 and view.pool.max_workers == 0:

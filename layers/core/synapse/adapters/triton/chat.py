@@ -10,8 +10,9 @@ from typing import Any
 
 from synapse.adapters.triton.templates import RefusedByTemplate, compiled
 from synapse.domain.errors import EngineError, InvalidInput
+from synapse.domain.extension import Extension
 from synapse.domain.inference import ChatMessage, TextOrTokens, ToolCall
-from synapse.domain.model import Extension, ModelSpec
+from synapse.domain.model import ModelSpec
 from synapse.ports import InferenceRequest
 
 Tool = Mapping[str, object]

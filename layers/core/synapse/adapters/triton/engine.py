@@ -54,7 +54,7 @@ class TritonEngine:
         once; texts go as one batch.
         Closing the iterator cancels what is unfinished at the engine.
         """
-        place = Place(model, pool)
+        place = _place(model, pool)
         run = self._texts if model.task is Task.TEXT else self._side_by_side
         async with aclosing(run(place, requests)) as outcomes:
             async for outcome in outcomes:
@@ -71,7 +71,7 @@ class TritonEngine:
             EngineError: the request is refused, or breaks off.
         """
         async with aclosing(
-            self._deltas(Place(model, pool), request, _deadline_at(request), stream=True)
+            self._deltas(_place(model, pool), request, _deadline_at(request), stream=True)
         ) as deltas:
             async for delta in deltas:
                 yield delta
@@ -247,6 +247,13 @@ class TritonEngine:
             return await ask(line.service)
         except (Unreachable, grpc.aio.AioRpcError):
             return None
+
+
+def _place(model: ModelSpec, pool: Pool) -> Place:
+    """The model as the pool's engines have it: what is more they would refuse."""
+    if pool.extensions is not None:
+        model = replace(model, extensions=pool.extensions_of(model))
+    return Place(model, pool)
 
 
 def _deadline_at(request: InferenceRequest) -> float:

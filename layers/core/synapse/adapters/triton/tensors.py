@@ -14,8 +14,9 @@ from typing import Any
 
 from synapse.adapters.triton.generated import messages
 from synapse.adapters.triton.logprobs import read_logprobs
+from synapse.domain.extension import Extension
 from synapse.domain.inference import Delta
-from synapse.domain.model import Extension, ModelSpec
+from synapse.domain.model import ModelSpec
 
 TEXT_INPUT = "text_input"
 TEXT_OUTPUT = "text_output"
