@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from synapse.domain.extension import Extension, Extensions
 from synapse.domain.pool import Accelerator, Pool, WarmWindow
 from synapse_server.config import FleetConfig, FleetTimes, LocalPool, StartError
 from synapse_server.toml_table import Table
@@ -100,6 +101,7 @@ def _pool(table: Table) -> LocalPool:
         slots=_slots(table, models),
         warm=tuple(_warm(table, each, models) for each in table.tables("warm")),
         loads_on_demand="memory_budget_mb" in table or "models_at_start" in table,
+        extensions=_extensions(table),
     )
     parameters = _parameters(table, models)
     at_start, budget_mb = _on_demand(table, pool)
@@ -117,6 +119,14 @@ def _on_demand(table: Table, pool: Pool) -> tuple[frozenset[str] | None, int | N
             raise table.error("models_at_start", f"{model!r} is none of the pool's models")
     budget_mb = table.whole("memory_budget_mb", 0, least=1) if "memory_budget_mb" in table else None
     return at_start, budget_mb
+
+
+def _extensions(table: Table) -> Extensions | None:
+    named = table.texts("extensions", least=0)
+    for each in named or ():
+        if each not in set(Extension):
+            raise table.error("extensions", f"{each!r} is none of {', '.join(Extension)}")
+    return None if named is None else frozenset(Extension(each) for each in named)
 
 
 def _endpoint(table: Table) -> str:

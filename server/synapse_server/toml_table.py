@@ -52,14 +52,16 @@ class Table:
             raise self.error(key, f"must be at least {least:g}, not {value:g}")
         return float(value)
 
-    def texts(self, key: str) -> tuple[str, ...] | None:
-        """A list of strings, not empty and none of them twice; None where it is left out."""
+    def texts(self, key: str, *, least: int = 1) -> tuple[str, ...] | None:
+        """A list of so many strings or more, none of them twice; None where it is left out."""
         if key not in self:
             self._known.append(key)
             return None
         values = self._take(key, list, None)
-        if not values or not all(isinstance(value, str) and value.strip() for value in values):
-            raise self.error(key, f"must be a list of one or more strings, not {values!r}")
+        are_texts = all(isinstance(value, str) and value.strip() for value in values)
+        if len(values) < least or not are_texts:
+            or_more = "one or more " if least else ""
+            raise self.error(key, f"must be a list of {or_more}strings, not {values!r}")
         if len(set(values)) < len(values):
             raise self.error(key, f"must name none twice: {values!r}")
         return tuple(values)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from synapse.domain.extension import Extension
 from synapse.domain.pool import Pool, WarmWindow
 from synapse.settings import Settings, SettingsError
 
@@ -74,6 +75,23 @@ def test_a_pool_that_is_scaled_is_read_with_what_scales_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("named", "extensions"),
+    [
+        ({}, None),
+        ({"extensions": ["priority"]}, {Extension.PRIORITY}),
+        # What a template makes of a list with nothing in it.
+        ({"extensions": [""]}, set()),
+    ],
+)
+def test_a_pool_may_say_which_extensions_its_engines_have(
+    named: dict[str, Any], extensions: set[Extension] | None
+) -> None:
+    (pool,) = loaded([{"name": "gpu", "accelerator": "gpu", **named}]).pools
+
+    assert pool.extensions == extensions
+
+
 def test_warm_windows_are_the_pools_they_name() -> None:
     window = {
         "pool": "b",
@@ -104,6 +122,8 @@ def test_warm_windows_are_the_pools_they_name() -> None:
         ([{"name": "cpu", "accelerator": "cpu", "max": "many"}], "many"),
         ([{"name": "cpu", "accelerator": "cpu", "min": 3, "max": 2}], "min_workers"),
         ([{"name": "cpu", "accelerator": "cpu"}] * 2, "same name"),
+        ([{"name": "cpu", "accelerator": "cpu", "extensions": ["telepathy"]}], "telepathy"),
+        ([{"name": "cpu", "accelerator": "cpu", "extensions": "priority"}], "a list"),
     ],
 )
 def test_pools_that_are_none_are_refused_by_name(pools: Any, named: str) -> None:

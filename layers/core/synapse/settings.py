@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from synapse.domain.extension import Extension, Extensions
 from synapse.domain.job import Priority
 from synapse.domain.pool import Pool, WarmWindow
 
@@ -112,9 +113,20 @@ def _pool(entry: Mapping[str, Any], warm: Mapping[str, Sequence[WarmWindow]]) ->
             idle_after_s=float(entry.get("idleAfterS", 300)),
             startup_s=float(entry.get("startupS", 5)),
             warm=tuple(warm.get(entry["name"], ())),
+            extensions=_extensions(entry),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"{POOLS}: a pool lacks or misstates {error}") from error
+
+
+def _extensions(entry: Mapping[str, Any]) -> Extensions | None:
+    """Those that a pool's engines have; None where it is not said."""
+    named = entry.get("extensions")
+    if named is None:
+        return None
+    if not isinstance(named, list):
+        raise TypeError(f"extensions, which are a list, not {named!r}")
+    return frozenset(Extension(each) for each in named if each)
 
 
 def _capacities(environ: Mapping[str, str]) -> dict[str, str]:

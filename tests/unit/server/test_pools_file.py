@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from synapse.domain.extension import Extension
 from synapse.domain.pool import Pool, WarmWindow
 from synapse_server.config import FleetConfig, FleetTimes, StartError
 from synapse_server.pools_file import one_pool, read_pools
@@ -68,6 +69,22 @@ def test_a_pool_needs_no_more_than_a_name(tmp_path: Path) -> None:
     assert local.model_parameters == {}
 
 
+@pytest.mark.parametrize(
+    ("line", "extensions"),
+    [
+        ("", None),
+        ("extensions = []", frozenset()),
+        ('extensions = ["priority"]', frozenset({Extension.PRIORITY})),
+    ],
+)
+def test_a_pool_may_say_which_extensions_its_engines_have(
+    tmp_path: Path, line: str, extensions: frozenset[Extension] | None
+) -> None:
+    [local] = _read(tmp_path, f'[[pool]]\nname = "a"\n{line}').pools
+
+    assert local.pool.extensions == extensions
+
+
 def test_a_pool_may_be_a_worker_that_runs_elsewhere(tmp_path: Path) -> None:
     text = '[[pool]]\nname = "a"\naccelerator = "gpu"\nengine_url = "box:8001"'
 
@@ -124,6 +141,11 @@ WARM = f'{A}[[pool.warm]]\nmodel = "m"\n'
             "min_workers: must not be more than max_workers (2): 3",
         ),
         (A + "idle_after_s = inf", "idle_after_s: must be at least 0"),
+        (
+            A + "extensions = ['telepathy']",
+            "extensions: 'telepathy' is none of cached_tokens, prompt_token_ids, priority",
+        ),
+        (A + "extensions = ['']", "extensions: must be a list of strings"),
         (A + "engine_url = 'box'", "engine_url: must be host:port"),
         (
             A + "engine_url = 'box:1'\nmax_workers = 2",
