@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from synapse.adapters.catalogue import load_catalogue
+from synapse.domain.extension import Extension
 from tests.infra.translation import (
     ROOT,
     TEMPLATE,
@@ -202,3 +206,40 @@ def test_functions_are_told_where_they_may_write() -> None:
         variables = function["Properties"]["Environment"]["Variables"]
         assert variables["SYNAPSE_STATE_DIR"].startswith("/tmp/")
         assert function["Properties"]["ImageConfig"] == {"Command": ["function"]}
+
+
+def named_pools(value: Any) -> Iterator[dict[str, Any]]:
+    """The pools that a part of the template names, with a number for each parameter of one."""
+    if isinstance(value, str) and '{"name":' in value:
+        text = re.sub(r"\$\{[^}]*\}", "0", value)
+        yield from json.loads(text if text.startswith("[") else f"[{text}]")
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from named_pools(each)
+
+
+def test_what_runs_vllm_is_said_to_have_its_extensions_only() -> None:
+    said: dict[str, set[str]] = {}
+    for pool in named_pools(read(TEMPLATE)["Resources"]):
+        said.setdefault(pool["name"], set()).add(json.dumps(pool.get("extensions")))
+
+    assert said == {
+        **{name: {'["priority"]'} for name in ("gpu", "gpu-ecs", "neuron")},
+        "cpu": {"null"},  # all that the models list
+        "primary": {'["0"]'},  # what EngineExtensions says
+    }
+
+
+def test_the_worker_at_an_address_has_every_extension_unless_told_otherwise() -> None:
+    default = read(TEMPLATE)["Parameters"]["EngineExtensions"]["Default"]
+
+    assert set(default.split(",")) == set(Extension)
+
+
+@pytest.mark.parametrize("pool", ["Cpu", "Gpu", "GpuEcs", "Neuron"])
+def test_the_models_of_a_pool_are_in_the_catalogue_and_in_its_image(pool: str) -> None:
+    models = read(TEMPLATE)["Parameters"][f"{pool}Models"]["Default"].split(",")
+    repository = ROOT / "workers" / "triton" / ("models" if pool == "Cpu" else "models-gpu")
+
+    assert set(models) <= {spec.name for spec in load_catalogue()}
+    assert all((repository / model / "config.pbtxt").is_file() for model in models)

@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
+from synapse.adapters.catalogue import load_catalogue
+from synapse.domain.extension import Extension
+from synapse.domain.model import Task
 from synapse_worker.backends.vllm import prioritising
 from synapse_worker.errors import InvalidRequest, WorkerError
+
+MODELS = Path("workers/triton/models-gpu")
+NAMES = sorted(path.parent.name for path in MODELS.glob("*/config.pbtxt"))
 
 # The shape of Triton's vLLM backend as far as it is leant on: a module that takes its request class
 # from a module beside it, and hands it the engine's `generate`.
@@ -82,12 +88,28 @@ def test_a_backend_built_otherwise_is_refused_with_a_way_out(backend: Path) -> N
         prioritising(backend)
 
 
-def test_the_models_for_gpus_ask_vllm_to_heed_priorities() -> None:
-    models = Path("workers/triton/models-gpu")
-    folders = [path.parent for path in models.glob("*/config.pbtxt")]
-    assert folders
+def engine_of(model: str) -> dict[str, Any]:
+    engine: dict[str, Any] = json.loads((MODELS / model / "1" / "model.json").read_text())
+    return engine
 
-    for folder in folders:
-        engine = json.loads((folder / "1" / "model.json").read_text())
-        assert engine["scheduling_policy"] == "priority"
-        assert "prioritising()" in (folder / "1" / "model.py").read_text()
+
+@pytest.mark.parametrize("model", NAMES)
+def test_the_models_for_gpus_ask_vllm_to_heed_priorities(model: str) -> None:
+    assert engine_of(model)["scheduling_policy"] == "priority"
+    assert "prioritising()" in (MODELS / model / "1" / "model.py").read_text()
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_the_models_for_gpus_are_those_of_the_catalogue(model: str) -> None:
+    spec = {each.name: each for each in load_catalogue()}[model]
+
+    assert f'name: "{model}"' in (MODELS / model / "config.pbtxt").read_text()
+    assert spec.task is Task.GENERATE
+    assert (MODELS / model / spec.version).is_dir()
+    assert engine_of(model)["max_model_len"] == spec.context_tokens
+    assert Extension.PRIORITY in spec.extensions
+
+
+def test_an_image_for_gpus_serves_by_itself_what_it_has() -> None:
+    assert f'CMD ["--models", "{NAMES[0]}"]' in Path("workers/Dockerfile").read_text()
+    assert NAMES == ["smollm2-135m-instruct"]
