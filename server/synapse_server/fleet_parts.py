@@ -57,7 +57,9 @@ class FleetParts:
             self._triton, registry, self.workers, records.profiles, slots, clock
         )
         demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
-        self._loader = LocalModelLoader(self.local.least_busy, demand.last_asked, starts, clock)
+        self._loader = LocalModelLoader(
+            self.local.least_busy, demand.last_asked, starts, time.monotonic
+        )
         self.cold_starts = ColdStarts(
             registry=registry,
             roster=self.fleet.roster,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Mapping, Sequence
 
 from synapse.domain.model import ModelSpec
@@ -41,7 +42,10 @@ class LocalFleet:
         self._registry = registry
         self._clock = clock
         self._crews = {
-            local.pool.name: Crew(local.pool, functools.partial(self._new_worker, local), clock)
+            # Its pauses are of this process: a wall clock that is put back must not prolong them.
+            local.pool.name: Crew(
+                local.pool, functools.partial(self._new_worker, local), time.monotonic
+            )
             for local in config.fleet.pools
             if not local.pool.is_fixed
         }

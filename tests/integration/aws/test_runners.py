@@ -138,10 +138,13 @@ async def test_a_runner_that_fails_or_has_no_room_is_no_healthy_worker(
         crashed = await asked(engine, IN_FUNCTION)
     with failing(functions, client_error("TooManyRequestsException", "Invoke", 429)):
         full = await asked(engine, IN_FUNCTION)
+    with failing(functions, client_error("AccessDeniedException", "Invoke", 403)):
+        forbidden = await asked(engine, IN_FUNCTION)
 
     assert isinstance(crashed, EngineUnavailable)
     assert "KeyError" in crashed.message
     assert isinstance(full, EngineUnavailable)
+    assert isinstance(forbidden, EngineUnavailable), "the other pools are still to be pinged"
 
 
 async def test_so_many_environments_are_called_at_once(functions: LambdaClient) -> None:

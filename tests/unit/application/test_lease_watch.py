@@ -75,3 +75,16 @@ async def test_nothing_is_watched_any_more_when_the_block_has_ended() -> None:
     await asyncio.sleep(0.01)
 
     assert broken.workers == []
+
+
+async def test_what_goes_wrong_with_the_watch_is_no_error_of_the_batch() -> None:
+    class Forbidden(LocalWorkerRegistry):
+        async def workers(self, now: float) -> Sequence[Worker]:
+            raise PermissionError("no right to read the table")
+
+    broken = Broken()
+
+    async with lease_watch(Forbidden(), broken.fleet(), FakeClock(NOW), every_s=0.001):
+        await asyncio.sleep(0.01)
+
+    assert broken.workers == []

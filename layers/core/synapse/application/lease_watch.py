@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from synapse.application.fleet import Fleet
 from synapse.domain.errors import Unavailable
 from synapse.ports import Clock, WorkerRegistry
+
+logger = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 2.0
 
@@ -30,10 +33,16 @@ async def lease_watch(
 async def _watch(workers: WorkerRegistry, fleet: Fleet, clock: Clock, every_s: float) -> None:
     known: set[str] = set()
     while True:
-        with contextlib.suppress(Unavailable):
+        try:
             alive = {worker.id for worker in await workers.workers(clock())}
-            for worker_id in known - alive:
-                fleet.roster.stale()
-                fleet.engine.break_off(worker_id, "has given no sign of life")
-            known = alive
+        except Unavailable:
+            alive = known
+        except Exception:
+            # Such as a right that is missing: it must not make an error of the batch.
+            logger.exception("leases not read")
+            alive = known
+        for worker_id in known - alive:
+            fleet.roster.stale()
+            fleet.engine.break_off(worker_id, "has given no sign of life")
+        known = alive
         await asyncio.sleep(every_s)

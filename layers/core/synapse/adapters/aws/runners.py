@@ -90,9 +90,9 @@ async def _answer(functions: LambdaClient, pool: Pool, event: Mapping[str, Any])
             functions.invoke, FunctionName=pool.runner, Payload=json.dumps(event).encode()
         )
     except ClientError as error:
-        if error_code(error) not in NO_ROOM:
-            raise
-        raise Unavailable(f"the runner of pool {pool.name!r} has no room") from error
+        # A right that is missing is this pool's trouble alone, and the others are still asked.
+        why = "has no room" if error_code(error) in NO_ROOM else "cannot be called"
+        raise Unavailable(f"the runner of pool {pool.name!r} {why}") from error
     body: dict[str, Any] = json.loads(await asyncio.to_thread(answer["Payload"].read))
     if answer.get("FunctionError"):
         raise Unavailable(f"the runner of pool {pool.name!r} failed ({body.get('errorType')})")
