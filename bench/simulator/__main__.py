@@ -29,8 +29,11 @@ def main() -> None:
     if only in (None, "zero"):
         results["from_zero"] = _from_zero(seed, write=write)
     if only in (None, "day"):
-        results["mixed_day"] = _mixed_day(arguments.loads, seed, write=write)
+        found = _mixed_day(arguments.loads, seed)
+        results["mixed_day"] = {**results.get("mixed_day", {}), **found}
     if write:
+        if len(results.get("mixed_day", {})) == len(LOADS):
+            plots.mixed_day({load: results["mixed_day"][load] for load in LOADS}, IMAGES)
         IMAGES.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
@@ -60,7 +63,7 @@ def _from_zero(seed: int, *, write: bool) -> dict[str, Any]:
     }
 
 
-def _mixed_day(loads: Sequence[str], seed: int, *, write: bool) -> dict[str, Any]:
+def _mixed_day(loads: Sequence[str], seed: int) -> dict[str, Any]:
     reports: dict[str, list[Report]] = {}
     for load in loads:
         print(f"A mixed day at load {load!r}, seed {seed} (simulated)\n")
@@ -71,12 +74,13 @@ def _mixed_day(loads: Sequence[str], seed: int, *, write: bool) -> dict[str, Any
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         reports[load] = []
         for design in DESIGNS:
+            if not mixed_day.is_able(design, load):
+                print(f"| {design.name} | cannot do it | | | | | | | |")
+                continue
             report = mixed_day.run(design, load, seed)
             reports[load].append(report)
             _design(report)
         print(flush=True)
-    if write and list(loads) == list(LOADS):
-        plots.mixed_day(reports, IMAGES)
     return {load: [report.as_json() for report in found] for load, found in reports.items()}
 
 

@@ -67,7 +67,7 @@ LOADS = {
     "low": Load(0.15),
     "sessions": Load(1.5, IN_SESSIONS, ((19, 45), (74, 100))),
     "medium": Load(1.5),
-    "high": Load(8.0),
+    "high": Load(5.0),
 }
 """In `sessions` somebody reranks for a sixth of the day, twice; texts are embedded all day."""
 
@@ -198,6 +198,11 @@ def peak_of(load: str, first: Kind) -> float:
         )
         for at in range(0, int(DAY_S), 10)
     )
+
+
+def is_able(design: Design, load: str) -> bool:
+    """Whether all machines that it may have could do the load of the peak, on the average."""
+    return any(peak_of(load, each) <= MOST for each in design.kinds(LOADS[load]))
 
 
 def run(design: Design, load: str, seed: int = 1) -> Report:

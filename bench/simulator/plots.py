@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -13,7 +14,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from bench.simulator.from_zero import BUSY_S, FromZero
-from bench.simulator.report import Report, quantile
+from bench.simulator.report import quantile
 from bench.simulator.requests import Request
 from synapse.domain.job import SlaTier
 
@@ -64,35 +65,28 @@ def from_zero(found: FromZero, folder: Path) -> None:
     save(figure, folder, "simulation-from-zero")
 
 
-def mixed_day(reports: Mapping[str, Sequence[Report]], folder: Path) -> None:
-    """What each design cost, and how many promises it kept, at each load."""
-    figure, panels = pyplot.subplots(2, 2, figsize=(11, 8))
-    for panel, (load, found) in zip(panels.flat, reports.items(), strict=False):
-        for number, report in enumerate(found):
-            is_ours = report.services.usd > 0
-            panel.scatter(
-                report.machines_usd,
-                report.kept * 100,
-                color="#336699" if is_ours else "#cc7722",
-                marker="o" if is_ours else "s",
-            )
-            panel.annotate(
-                str(number + 1),
-                (report.machines_usd, report.kept * 100),
-                textcoords="offset points",
-                xytext=(5, 3),
-                fontsize=8,
-            )
+def mixed_day(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
+    """What each design cost, and how many promises it kept, at each load (`Report.as_json`)."""
+    figure, panels = pyplot.subplots(2, 2, figsize=(11, 8.5))
+    names = list(dict.fromkeys(each["name"] for found in results.values() for each in found))
+    for panel, (load, found) in zip(panels.flat, results.items(), strict=False):
+        for each in found:
+            is_ours = each["services_usd"] > 0
+            at = (each["machines_usd"], each["kept"] * 100)
+            colour, marker = ("#336699", "o") if is_ours else ("#cc7722", "s")
+            panel.scatter(*at, color=colour, marker=marker)
+            number = str(names.index(each["name"]) + 1)
+            panel.annotate(number, at, textcoords="offset points", xytext=(5, 3), fontsize=8)
         panel.set_title(load)
-        panel.set_xscale("log")
         panel.set_xlabel("machines, USD a day (of two hours)")
         panel.set_ylabel("gold and silver kept, %")
-        panel.grid(visible=True, which="both", color="#e5e5e5")
-    names = [report.name for report in next(iter(reports.values()))]
-    legend = "   ".join(f"{number + 1} {name}" for number, name in enumerate(names))
-    figure.text(0.02, 0.01, legend, fontsize=8, wrap=True)
-    figure.suptitle("A mixed day on each design: left is cheaper, up is better")
-    figure.tight_layout(rect=(0, 0.07, 1, 1))
+        panel.grid(visible=True, color="#e5e5e5")
+    for number, name in enumerate(names):
+        column, row = divmod(number, 4)
+        place = (0.03 + 0.25 * column, 0.095 - 0.024 * row)
+        figure.text(*place, f"{number + 1}  {name}", fontsize=8)
+    figure.suptitle("A mixed day on each design: left is cheaper, up is better (blue: Synapse)")
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
     save(figure, folder, "simulation-mixed-day")
 
 
