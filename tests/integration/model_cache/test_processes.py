@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,15 +141,15 @@ def test_when_the_one_that_downloads_is_killed_the_one_that_waits_goes_on(
 async def test_a_model_in_use_by_another_process_is_not_evicted_until_that_dies(
     config: CacheConfig,
 ) -> None:
-    cache = ModelCache(config)
+    cache = ModelCache(replace(config, disk_budget_bytes=0))
     arguments = [sys.executable, "-c", LEASE, config.source, str(config.folder)]
     with process(arguments) as user:
         assert user.stdout is not None
         assert await asyncio.to_thread(user.stdout.readline) == "held\n"
 
         assert [model.in_use for model in await cache.models()] == [True]
-        assert await cache.evict(MODEL) == 0
+        assert await cache.sweep() == 0
 
     assert [model.in_use for model in await cache.models()] == [False]
-    assert await cache.evict(MODEL) > 0
+    assert await cache.sweep() > 0
     assert await cache.models() == []

@@ -84,25 +84,9 @@ class ModelCache:
         with await self.lease(name, version, on_progress) as found:
             return found.path
 
-    async def warm(self, name: str, version: str | None = None) -> bool:
-        """Read a model that is here into the page cache, if it fits into free memory.
-
-        Returns whether it is in there now.
-        """
-        return await self._in_thread(self._warm, name, version)
-
-    async def level(self, name: str) -> CacheLevel:
-        """How near the nearest version of the model is; REMOTE if none is here, known or not."""
-        levels = {model.level for model in await self._in_thread(self._models, name)}
-        return next((level for level in CacheLevel if level in levels), CacheLevel.REMOTE)
-
     async def models(self) -> list[CachedModel]:
         """What is here, by name and version."""
-        return await self._in_thread(self._models, "*")
-
-    async def evict(self, name: str, version: str | None = None) -> int:
-        """Delete the model's versions (or one) that nobody uses, pinned or not; the bytes freed."""
-        return await self._in_thread(self._evict, name, version)
+        return await self._in_thread(self._models)
 
     async def sweep(self) -> int:
         """Delete what has outlived its TTL or the budget, and what dead processes left behind.
@@ -158,8 +142,8 @@ class ModelCache:
         with self._shelf.guard():
             return self._shelf.published(name)
 
-    def _models(self, name: str) -> list[CachedModel]:
-        return [self._told(item) for item in self._items(name)]
+    def _models(self) -> list[CachedModel]:
+        return [self._told(item) for item in self._items("*")]
 
     def _told(self, item: Item) -> CachedModel:
         manifest = item.manifest
@@ -173,21 +157,6 @@ class ModelCache:
             in_use=item.in_use,
             pinned=manifest.name in self._config.pinned,
         )
-
-    def _evict(self, name: str, version: str | None) -> int:
-        with self._shelf.guard():
-            items = [*self._shelf.published(name), *self._shelf.drafts(name)]
-            wanted = [item for item in items if version in (None, item.manifest.version)]
-            return sum(self._shelf.evict(item) for item in wanted)
-
-    def _warm(self, name: str, version: str | None) -> bool:
-        items = [item for item in self._items(name) if version in (None, item.manifest.version)]
-        if not items:
-            raise WorkerError(f"{name} is not on this machine's disk", "Fetch it first")
-        item = max(items, key=lambda item: item.last_used_at)
-        if item.manifest.total_bytes < residency.available_memory_bytes():
-            residency.warm(item.folder)
-        return _level(item.folder) is CacheLevel.DRAM_CACHED
 
 
 def _level(folder: Path) -> CacheLevel:

@@ -10,7 +10,6 @@ from typing import Any
 WINDOW_BYTES = 1 << 20
 MAX_WINDOWS = 64
 """Looked at in each file, evenly spread: what is cached comes and goes in long runs."""
-READ_BYTES = 8 << 20
 RESIDENT_SHARE = 0.9
 """From here on a model counts as cached in memory: what is missing is read in passing."""
 MAP_FAILED = ctypes.c_void_p(-1).value
@@ -25,27 +24,6 @@ def resident_share(folder: Path) -> float:
     total = sum(size for _, size in sizes)
     resident = sum(size * _resident_share(path, size) for path, size in sizes if size)
     return resident / total if total else 0.0
-
-
-def warm(folder: Path) -> None:
-    """Read all of it once, so that the kernel has it; blocks as long as the disk takes."""
-    buffer = memoryview(bytearray(READ_BYTES))
-    for path in _files(folder):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            while os.readv(descriptor, [buffer]):
-                pass
-        finally:
-            os.close(descriptor)
-
-
-def available_memory_bytes() -> int:
-    """What the kernel could still give, page cache that it can drop included."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def _files(folder: Path) -> Iterator[Path]:
