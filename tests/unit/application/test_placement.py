@@ -179,13 +179,27 @@ async def test_what_was_held_against_a_worker_is_past_when_it_comes_up_again(
     if was_away_as is None:
         await world.workers.forget("w-1")
     else:
-        await world.up("w-1", state=was_away_as)
+        await world.up("w-1", state=was_away_as, models=())
     with pytest.raises(EngineUnavailable):
         await placed(world)
     await world.up("w-1")
 
     assert await placed(world) == "w-1"
     assert rank_of(world.fleet.vitals.breaker("echo", "cpu", "w-1"), 0.0) == WELL
+
+
+async def test_a_worker_that_loads_one_more_model_is_no_better_for_that() -> None:
+    world = ToyFleetWorld()
+    await world.up("w-1")
+    await placed(world)
+    world.engine.mode["w-1"] = "away"
+    for _ in range(3):
+        await world.ask("w-1")
+
+    for state in (WorkerState.LOADING, WorkerState.READY):
+        await world.up("w-1", state=state)
+        with pytest.raises(EngineUnavailable, match="failing"):
+            await placed(world)
 
 
 async def test_nothing_is_kept_of_workers_that_are_gone() -> None:

@@ -12,8 +12,6 @@ from synapse.ports import Clock, WorkerRegistry
 FRESH_S = 0.2
 """How old what is known of the workers may be on one machine, where reading it is cheap."""
 
-UP = frozenset({WorkerState.IDLE, WorkerState.READY, WorkerState.INFERRING})
-
 
 @dataclass(frozen=True, slots=True)
 class Crew:
@@ -77,7 +75,7 @@ class Roster:
         for worker in await self._workers.workers(now):
             by_pool.setdefault(worker.pool, []).append(worker)
         self._by_pool, self._crews, self._read_at = by_pool, {}, now
-        known = {w.id: w.state in UP for workers in by_pool.values() for w in workers}
+        known = {w.id: _is_up(w) for workers in by_pool.values() for w in workers}
         if self._read_before:
             came_up = [i for i, is_up in known.items() if is_up and not self._known.get(i, False)]
             for worker_id in (*came_up, *(i for i in self._known if i not in known)):
@@ -87,6 +85,11 @@ class Roster:
 
 def _ignore(worker_id: str) -> None:
     """Nobody holds anything against workers."""
+
+
+def _is_up(worker: Worker) -> bool:
+    """Also while it loads one more model."""
+    return worker.state is not WorkerState.DEGRADED and not worker.is_starting()
 
 
 def _crew(workers: Sequence[Worker], model: str) -> Crew:
