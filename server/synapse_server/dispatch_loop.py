@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
@@ -16,6 +17,8 @@ from synapse.application.dispatch import Dispatcher, need_of_jobs
 from synapse.application.windows import BronzeWindows
 from synapse.domain.batching import JobMessage, gather_for_s
 from synapse.domain.errors import Unavailable
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
+from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.routing import Candidate, Decision
@@ -33,7 +36,7 @@ LOOK_AGAIN_S = 0.2
 
 @dataclass(slots=True)
 class DispatchLoop:
-    """A lane for each model and tier, so that none holds up another.
+    """A lane for each model, tier and what is required of engines: none holds up another.
 
     A lane starts its jobs in the pools that the router names, as far as there are free slots: for
     bronze those inside its window. A pool without a worker that is up and well has none, so jobs
@@ -58,23 +61,23 @@ class DispatchLoop:
         async with asyncio.TaskGroup() as lanes:
             lanes.create_task(self._suspect_lane(specs), name="dispatch-suspects")
             for spec in specs:
-                for tier in SlaTier:
-                    name = f"dispatch-{spec.name}-{tier}"
-                    lanes.create_task(self._lane(spec, tier), name=name)
+                for tier, requires in product(SlaTier, (NO_EXTENSIONS, TOKEN_IDS)):
+                    name = "-".join(("dispatch", spec.name, tier, *requires))
+                    lanes.create_task(self._lane(spec, tier, requires), name=name)
 
-    async def _lane(self, spec: ModelSpec, tier: SlaTier) -> None:
+    async def _lane(self, spec: ModelSpec, tier: SlaTier, requires: Extensions) -> None:
         while True:
             try:
-                await self._turn(spec, tier)
+                await self._turn(spec, tier, requires)
             except Exception:
                 logger.exception("dispatching failed", extra={"model": spec.name, "tier": tier})
                 await asyncio.sleep(PAUSE_S)
 
-    async def _turn(self, spec: ModelSpec, tier: SlaTier) -> None:
+    async def _turn(self, spec: ModelSpec, tier: SlaTier, requires: Extensions) -> None:
         """Start what waits, as far as there are free slots: those of direct requests are not."""
-        await self.queue.wait(spec.name, tier)
-        await self._gather(spec, tier)
-        oldest = self.queue.oldest(spec.name, tier)
+        await self.queue.wait(spec.name, tier, requires=requires)
+        await self._gather(spec, tier, requires)
+        oldest = self.queue.oldest(spec.name, tier, requires)
         if oldest is None:
             return
         decision = await self._decision(spec, oldest)
@@ -84,22 +87,23 @@ class DispatchLoop:
             await self.slots.wait_freed(spec.name, tier, LOOK_AGAIN_S)
             return
         limit = min(rooms[pools[0].name], 4 * spec.batch.max_items)
-        messages = self.queue.take(spec.name, tier, limit)
+        messages = self.queue.take(spec.name, tier, limit, requires)
         self._set_suspects_aside(messages)
         unsuspected = [message for message in messages if not message.is_suspect]
         await self._dispatch(unsuspected, replace(decision, pools=pools))
 
-    async def _gather(self, spec: ModelSpec, tier: SlaTier) -> None:
+    async def _gather(self, spec: ModelSpec, tier: SlaTier, requires: Extensions) -> None:
         """Return when what waits should leave."""
-        oldest = self.queue.oldest(spec.name, tier)
+        oldest = self.queue.oldest(spec.name, tier, requires)
         if oldest is None:
             return
-        waiting, in_flight = self.queue.waiting(spec.name, tier), self.slots.in_flight(spec.name)
+        waiting = self.queue.waiting(spec.name, tier, requires)
+        in_flight = self.slots.in_flight(spec.name)
         delay_s = gather_for_s(waiting, self.clock() - oldest.sent_at, in_flight, spec.batch)
         if delay_s > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
-                    await self.queue.wait(spec.name, tier, at_least=spec.batch.max_items)
+                    await self.queue.wait(spec.name, tier, spec.batch.max_items, requires)
 
     async def _decision(self, spec: ModelSpec, message: JobMessage) -> Decision:
         return await self.dispatcher.decide(spec, need_of_jobs(spec, [message], self.clock()))

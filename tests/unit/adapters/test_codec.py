@@ -24,6 +24,7 @@ from synapse.adapters.codec import (
     runner_order_from_event,
 )
 from synapse.domain.batching import JobMessage
+from synapse.domain.extension import Extension
 from synapse.domain.file_batch import FileBatchId
 from synapse.domain.job import (
     Failure,
@@ -63,6 +64,7 @@ JOBS = st.builds(
     sends=COUNTS,
     sent_at=TIMES,
     losses=COUNTS,
+    requires=st.frozensets(st.sampled_from(Extension)),
     lease=st.none() | st.builds(Lease, TEXTS, TIMES),
     started_at=st.none() | TIMES,
     finished_at=st.none() | TIMES,
@@ -81,6 +83,7 @@ MESSAGES = st.builds(
     sent_at=TIMES,
     deadline_at=TIMES,
     losses=COUNTS,
+    requires=st.frozensets(st.sampled_from(Extension)),
 )
 
 
@@ -122,6 +125,8 @@ MALFORMED = {
     changed_message(tokens=True): "tokens: expected a number, got bool",
     changed_message(tokens=float("inf")): "tokens: expected a finite number",
     changed_message(sentAt=float("nan")): "sentAt: expected a finite number",
+    changed_message(requires=["telepathy"]): "requires: expected a list of cached_tokens",
+    changed_message(requires="priority"): "requires: expected a list of cached_tokens",
     changed_message(losses=None): "losses: expected a number, got nothing",
 }
 
@@ -153,6 +158,13 @@ def test_a_message_without_losses_has_none() -> None:
     del body["losses"]
 
     assert message_from_json(json.dumps(body)).losses == 0
+
+
+def test_a_message_from_before_there_were_requirements_has_none() -> None:
+    body = json.loads(message_to_json(a_message(requires=frozenset(Extension))))
+    del body["requires"]
+
+    assert message_from_json(json.dumps(body)).requires == frozenset()
 
 
 def test_a_runner_is_told_its_batch_and_pool() -> None:

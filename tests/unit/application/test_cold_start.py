@@ -14,7 +14,7 @@ from synapse.application.on_demand import load_of
 from synapse.application.roster import Roster
 from synapse.application.submit import SubmitJob
 from synapse.domain.errors import Unavailable
-from synapse.domain.inference import ModelInput
+from synapse.domain.inference import TOKEN_IDS, ModelInput
 from synapse.domain.job import JobState, SlaTier
 from synapse.domain.model import ServiceSample
 from synapse.domain.worker import WorkerState
@@ -56,6 +56,17 @@ async def test_at_zero_the_autoscaler_is_woken_and_the_wait_is_that_of_a_start()
 
     assert cold == ColdStart("cpu", 20.0)
     assert world.waker.woken == ["echo"]
+
+
+async def test_a_worker_whose_engine_lacks_what_is_required_is_not_up_for_it() -> None:
+    vllm = a_fleet_pool("gpu", startup_s=5.0, extensions=frozenset())
+    world = ColdWorld(vllm, a_fleet_pool("cpu", price_per_hour_usd=9.0))
+    await world.workers.beat(a_worker(pool="gpu"))
+
+    assert await world.cold_starts.of(ECHO, GOLD) is None
+    assert await world.cold_starts.of(ECHO, replace(GOLD, requires=TOKEN_IDS)) == ColdStart(
+        "cpu", 20.0
+    )
 
 
 async def test_a_start_takes_as_long_as_the_last_ones_took() -> None:

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synapse.domain.batching import Batch, BatchPolicy, JobMessage, gather_for_s, plan_batches
+from synapse.domain.extension import NO_EXTENSIONS
+from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import JobId, Priority
 from tests.factories import NOW, a_message, counted_ids
 
@@ -69,6 +71,17 @@ def test_no_batch_passes_a_limit_but_for_a_job_alone(
         assert 1 <= len(batch.job_ids) <= policy.max_items
         assert batch.tokens == sum(by_id[job_id].tokens for job_id in batch.job_ids)
         assert batch.tokens <= policy.max_tokens or len(batch.job_ids) == 1
+
+
+def test_jobs_that_require_different_things_of_engines_travel_apart() -> None:
+    messages = [a_message(requires=requires) for requires in (TOKEN_IDS, NO_EXTENSIONS, TOKEN_IDS)]
+    first, plain, last = messages
+
+    batches = plan(messages, BatchPolicy(8, 1000))
+
+    assert sorted(sorted(batch.job_ids) for batch in batches) == sorted(
+        [sorted([first.job_id, last.job_id]), [plain.job_id]]
+    )
 
 
 @given(UNIQUE, POLICIES)

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synapse.domain.extension import Extension
+from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import SlaTier
 from synapse.domain.latency import Quantiles
 from synapse.domain.load import (
@@ -166,6 +168,20 @@ def test_nothing_new_falls_to_a_stuck_pool_unless_there_is_no_other() -> None:
 
     assert (two["cpu"].waiting, two["gpu"].waiting) == (0.0, 5.0)
     assert one["cpu"].waiting == 5.0
+
+
+def test_what_requires_an_extension_falls_to_pools_that_have_it_and_waits_once() -> None:
+    vllm = a_view(pool={"extensions": frozenset({Extension.PRIORITY})}, in_flight=3)
+    llama = a_view("llama", pool=DEAR)
+    tiers = {SILVER: TierDemand(queued=10, arrivals_per_s=10.0)}
+    plain = ModelDemand("echo", tiers)
+    ids = ModelDemand("echo", tiers, requires=TOKEN_IDS)
+
+    loads = spread_demand([plain, ids], {"echo": [vllm, llama]})
+
+    assert loads["cpu"].waiting == 13  # and those that are held there
+    assert loads["llama"].waiting == 10
+    assert loads["cpu"].busy == loads["llama"].busy
 
 
 def test_work_of_unknown_size_is_said_to_be_so() -> None:

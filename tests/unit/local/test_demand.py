@@ -8,6 +8,8 @@ import pytest
 
 from synapse.adapters.local.demand import LocalDemand, LocalStartTimes, LocalWaker
 from synapse.adapters.local.queue import LocalJobQueue
+from synapse.domain.extension import NO_EXTENSIONS
+from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import SlaTier
 from synapse.domain.load import TierDemand
 from synapse.domain.routing import Need
@@ -100,3 +102,18 @@ async def test_the_latest_start_counts_half() -> None:
 
     assert await starts.startup_s("cpu") == 15.0
     assert await starts.startup_s("gpu") is None
+
+
+async def test_what_requires_an_extension_is_a_demand_of_its_own(clock: FakeClock) -> None:
+    queue = LocalJobQueue()
+    demand = LocalDemand(queue, clock)
+    demand.arrived("echo", Need(GOLD))
+    demand.arrived("echo", Need(GOLD, items=2, requires=TOKEN_IDS))
+    await queue.send([a_message(requires=TOKEN_IDS)])
+
+    plain, ids = await demand.demand(clock())
+
+    assert (plain.requires, ids.requires) == (NO_EXTENSIONS, TOKEN_IDS)
+    assert plain.tiers.keys() == {GOLD}
+    assert ids.tiers[GOLD].arrivals_per_s == 2 * plain.tiers[GOLD].arrivals_per_s
+    assert ids.tiers[BRONZE].queued == 1

@@ -9,6 +9,8 @@ import pytest
 
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.domain.errors import Unavailable
+from synapse.domain.extension import NO_EXTENSIONS
+from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import JobId, Priority, SlaTier
 from tests.factories import NOW, a_message
 
@@ -124,27 +126,39 @@ async def test_a_discarded_job_is_gone() -> None:
     assert len(queue) == 0
 
 
-async def test_what_waits_is_counted_by_model_and_tier_whatever_becomes_of_it() -> None:
+async def test_what_waits_is_counted_by_kind_whatever_becomes_of_it() -> None:
     queue = LocalJobQueue()
     gold, moved = a_message(sla=SlaTier.GOLD), a_message(sla=SlaTier.SILVER)
     await queue.send([gold, moved, a_message(model="embed"), a_message(), a_message()])
     await queue.send([gold, replace(moved, priority=Priority.HIGH)])
-    assert queue.waiting_by_tier() == {
-        ("echo", SlaTier.GOLD): 1,
-        ("echo", SlaTier.SILVER): 1,
-        ("echo", SlaTier.BRONZE): 2,
-        ("embed", SlaTier.BRONZE): 1,
+    assert queue.waiting_by_kind() == {
+        ("echo", SlaTier.GOLD, NO_EXTENSIONS): 1,
+        ("echo", SlaTier.SILVER, NO_EXTENSIONS): 1,
+        ("echo", SlaTier.BRONZE, NO_EXTENSIONS): 2,
+        ("embed", SlaTier.BRONZE, NO_EXTENSIONS): 1,
     }
 
     queue.discard(gold.job_id)
     taken = queue.take("echo", BRONZE, 2)
     queue.put_back(taken[1:])
 
-    assert queue.waiting_by_tier() == {
-        ("echo", SlaTier.SILVER): 1,
-        ("echo", SlaTier.BRONZE): 1,
-        ("embed", SlaTier.BRONZE): 1,
+    assert queue.waiting_by_kind() == {
+        ("echo", SlaTier.SILVER, NO_EXTENSIONS): 1,
+        ("echo", SlaTier.BRONZE, NO_EXTENSIONS): 1,
+        ("embed", SlaTier.BRONZE, NO_EXTENSIONS): 1,
     }
+
+
+async def test_what_not_every_pool_can_run_waits_apart() -> None:
+    queue = LocalJobQueue()
+    plain, ids = a_message(), a_message(requires=TOKEN_IDS)
+    await queue.send([ids, plain])
+
+    assert queue.oldest("echo", BRONZE) == plain
+    assert queue.waiting("echo", BRONZE, TOKEN_IDS) == 1
+    assert queue.take("echo", BRONZE, 10) == [plain]
+    await asyncio.wait_for(queue.wait("echo", BRONZE, requires=TOKEN_IDS), 1)
+    assert queue.take("echo", BRONZE, 10, TOKEN_IDS) == [ids]
 
 
 async def test_the_tiers_of_a_model_wait_apart() -> None:

@@ -12,9 +12,11 @@ import pytest
 
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.queue import LocalJobQueue
-from synapse.application.submit import message_of
+from synapse.application.submit import SubmitJob, message_of
 from synapse.domain.batching import BatchPolicy
 from synapse.domain.errors import Unavailable
+from synapse.domain.extension import NO_EXTENSIONS, Extension, Extensions
+from synapse.domain.inference import TOKEN_IDS, ModelInput
 from synapse.domain.job import JobState, SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
@@ -134,10 +136,16 @@ async def test_one_models_trouble_is_not_anothers() -> None:
     wait = line.world.queue.wait
 
     class Broken(LocalJobQueue):
-        async def wait(self, model: str, tier: SlaTier, at_least: int = 1) -> None:
+        async def wait(
+            self,
+            model: str,
+            tier: SlaTier,
+            at_least: int = 1,
+            requires: Extensions = NO_EXTENSIONS,
+        ) -> None:
             if model != "echo":
                 raise RuntimeError("a bug")
-            await wait(model, tier, at_least)
+            await wait(model, tier, at_least, requires)
 
     broken = Broken()
     broken.__dict__ = line.world.queue.__dict__
@@ -239,6 +247,26 @@ async def test_a_batch_goes_to_a_pool_whose_worker_is_up_though_another_is_cheap
         await line.ended(1)
 
     assert served_by(line.world) == ["warm"]
+
+
+async def test_jobs_of_token_ids_go_where_engines_take_them_and_hold_up_nobody_meanwhile() -> None:
+    vllm = a_pool("vllm", price_per_hour_usd=0.1, extensions=frozenset({Extension.PRIORITY}))
+    line = Line(a_fleet(vllm, a_pool("llama", endpoint="", price_per_hour_usd=9.0)))
+    ids = SubmitJob("echo", ModelInput(prompt=(5, 17)))
+
+    async with line.running():
+        waiting = (await line.world.submitter.submit(ids)).job
+        for _ in range(3):
+            await line.world.submit()
+        await line.ended(3)
+        assert served_by(line.world) == ["vllm"] * 3
+        assert line.world.queue.waiting("echo", SlaTier.BRONZE, TOKEN_IDS) == 1
+        await comes_up(line.world, "llama")
+        await line.ended(4)
+
+    served = line.world.store.jobs[waiting.id].served
+    assert served is not None
+    assert served.pool == "llama"
 
 
 async def test_what_finds_no_room_in_the_first_pool_goes_to_the_next() -> None:

@@ -21,6 +21,7 @@ from synapse.adapters.records import (
     outcome_to_record,
 )
 from synapse.domain.batching import Batch, JobMessage
+from synapse.domain.extension import Extension, Extensions
 from synapse.domain.file_batch import FileBatchId
 from synapse.domain.job import Failure, JobId, Priority, SlaTier
 from synapse.domain.pool import Pool
@@ -59,6 +60,7 @@ def message_to_json(message: JobMessage) -> str:
             "deadlineAt": message.deadline_at,
             "losses": message.losses,
             "sla": message.sla,
+            "requires": sorted(message.requires),
         }
     )
 
@@ -83,6 +85,7 @@ def message_from_json(text: str | bytes) -> JobMessage:
         deadline_at=_number(body, "deadlineAt"),
         losses=int(_number(body, "losses")) if "losses" in body else 0,
         sla=_sla(body),
+        requires=_requires(body),
     )
 
 
@@ -217,6 +220,14 @@ def _sla(body: Mapping[str, Any]) -> SlaTier:
     if sla not in set(SlaTier):
         raise ValueError(f"sla: must be one of {', '.join(SlaTier)}")
     return SlaTier(sla)
+
+
+def _requires(body: Mapping[str, Any]) -> Extensions:
+    """What a job requires of engines; nothing in messages from before there was any of it."""
+    named = body.get("requires", [])
+    if not isinstance(named, list) or not all(each in list(Extension) for each in named):
+        raise ValueError(f"requires: expected a list of {', '.join(Extension)}")
+    return frozenset(Extension(each) for each in named)
 
 
 def _job_ids(body: Mapping[str, Any]) -> tuple[JobId, ...]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from synapse.domain.extension import NO_EXTENSIONS, Extension, Extensions
 from synapse.domain.job import (
     Failure,
     Job,
@@ -48,6 +49,8 @@ def job_to_record(job: Job) -> Record:
     _put_payload(record, "payload", job.payload)
     if job.metadata:
         record["metadata"] = dict(job.metadata)
+    if job.requires:
+        record["requires"] = ",".join(sorted(job.requires))
     if job.lease is not None:
         record["lease_owner"] = job.lease.owner
         record["lease_expires_at"] = job.lease.expires_at
@@ -109,6 +112,7 @@ def job_from_record(record: Mapping[str, Any]) -> Job:
         sends=int(record["sends"]),
         sent_at=float(record["sent_at"]),
         losses=int(record["losses"]),
+        requires=_requires(record),
         lease=_lease(record),
         started_at=_optional_float(record, "started_at"),
         finished_at=_optional_float(record, "finished_at"),
@@ -122,6 +126,11 @@ def job_from_record(record: Mapping[str, Any]) -> Job:
 def _payload(record: Mapping[str, Any], key: str) -> Payload | None:
     inline, blob_key = record.get(key), record.get(f"{key}_key")
     return None if inline is None and blob_key is None else Payload(inline, blob_key)
+
+
+def _requires(record: Mapping[str, Any]) -> Extensions:
+    named = record.get("requires")
+    return frozenset(Extension(each) for each in named.split(",")) if named else NO_EXTENSIONS
 
 
 def _optional_float(record: Mapping[str, Any], key: str) -> float | None:

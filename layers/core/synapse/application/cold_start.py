@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from synapse.application.on_demand import load_of
 from synapse.application.roster import Roster
 from synapse.domain.errors import Unavailable
+from synapse.domain.extension import Extensions
 from synapse.domain.job import Job, JobId, JobState
 from synapse.domain.load import first_choice
 from synapse.domain.model import ModelSpec
@@ -85,9 +86,11 @@ class ColdStarts:
     async def of(self, spec: ModelSpec, need: Need) -> ColdStart | None:
         """What a request has to wait for a worker; None if one is up, or nobody can tell."""
         try:
-            if await self._is_up(spec):
+            if await self._is_up(spec, need.requires):
                 return None
-            return await self._start(spec, need, await self.views(spec))
+            views = await self.views(spec)
+            able = [view for view in views if not view.pool.lacks(need.requires)]
+            return await self._start(spec, need, able or views)
         except Unavailable as error:
             logger.warning("workers not read: %s", error.message)
             return None
@@ -108,7 +111,7 @@ class ColdStarts:
     async def of_job(self, job: Job) -> ColdStart | None:
         """What an open job has to wait for a worker; None if it need not."""
         spec = None if job.state.is_final else await self.registry.model(job.model)
-        return None if spec is None else await self.of(spec, Need(job.sla))
+        return None if spec is None else await self.of(spec, Need(job.sla, requires=job.requires))
 
     async def job_ended(self, job: Job) -> None:
         """Tell how long a job took that came when no worker was up. Raises nothing.
@@ -127,14 +130,19 @@ class ColdStarts:
     async def _came_before_all_workers(self, job: Job) -> bool:
         spec = await self.registry.model(job.model)
         try:
-            return spec is not None and not await self._is_up(spec, since=job.created_at)
+            return spec is not None and not await self._is_up(
+                spec, job.requires, since=job.created_at
+            )
         except Unavailable as error:
             logger.warning("workers not read: %s", error.message)
             return False
 
-    async def _is_up(self, spec: ModelSpec, since: float | None = None) -> bool:
-        """Whether a worker answers for the model, or has done so already at `since`."""
-        for pool in await self.registry.pools(spec.name):
+    async def _is_up(
+        self, spec: ModelSpec, requires: Extensions, since: float | None = None
+    ) -> bool:
+        """Whether a worker that has what is required answers, or has done so already at `since`."""
+        pools = await self.registry.pools(spec.name)
+        for pool in [pool for pool in pools if not pool.lacks(requires)] or pools:
             if pool.is_fixed:
                 return True
             ready: Sequence[Worker] = (await self.roster.crew(spec.name, pool.name)).ready

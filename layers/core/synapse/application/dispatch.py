@@ -99,4 +99,5 @@ def need_of_jobs(spec: ModelSpec, messages: Sequence[JobMessage], now: float) ->
         min(tokens - prompt_tokens, TYPICAL_OUTPUT_TOKENS) if generates else 0,
         min(message.deadline_at for message in messages) - now,
         first_token_only=generates,
+        requires=frozenset().union(*(message.requires for message in messages)),
     )

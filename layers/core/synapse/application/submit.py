@@ -184,6 +184,7 @@ async def new_job(
         priority=command.priority,
         sla=command.sla,
         tokens=_token_estimate(command.input, spec),
+        requires=command.input.requires,
         created_at=now,
         deadline_at=deadline_at,
         tenant=command.tenant,
@@ -204,6 +205,7 @@ def message_of(job: Job) -> JobMessage:
         deadline_at=job.deadline_at,
         losses=job.losses,
         sla=job.sla,
+        requires=job.requires,
     )
 
 
@@ -223,6 +225,7 @@ def _need(command: SubmitJob, spec: ModelSpec) -> Need:
         prompt_tokens=prompt,
         output_tokens=max(0, output),
         first_token_only=generates,
+        requires=command.input.requires,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
 from synapse.domain.job import JobId, Priority, SlaTier
 
 
@@ -39,6 +40,7 @@ class JobMessage:
     deadline_at: float
     losses: int = 0
     sla: SlaTier = SlaTier.BRONZE
+    requires: Extensions = NO_EXTENSIONS
 
     @property
     def is_suspect(self) -> bool:
@@ -78,7 +80,7 @@ def plan_batches(
     latest = {m.job_id: m for m in sorted(messages, key=lambda m: (m.losses, m.sent_at))}
     ordered = sorted(latest.values(), key=lambda m: (*_kind(m), *_turn(m)))
     planned: list[tuple[tuple[int, float], Batch]] = []
-    for (model, version, sla), group in groupby(ordered, key=_kind):
+    for (model, version, sla, _), group in groupby(ordered, key=_kind):
         planned.extend(
             (
                 _turn(part[0]),
@@ -90,9 +92,9 @@ def plan_batches(
     return [batch for _, batch in planned]
 
 
-def _kind(message: JobMessage) -> tuple[str, str, SlaTier]:
-    """What rides together: a batch goes to one pool, which is chosen by tier."""
-    return message.model, message.version, message.sla
+def _kind(message: JobMessage) -> tuple[str, str, SlaTier, tuple[str, ...]]:
+    """What rides together: a batch goes to one pool, which is chosen by tier and requirements."""
+    return message.model, message.version, message.sla, tuple(sorted(message.requires))
 
 
 def _turn(message: JobMessage) -> tuple[int, float]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NewType
 
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
+
 JobId = NewType("JobId", str)
 
 RESEND_AFTER_S = 120.0
@@ -184,7 +186,7 @@ class Job:
 
     `payload` is the JSON of the input and its parameters; `deadline_at` is when the job expires
     unless it has ended; `sends` counts how often it was put into a queue and `losses` how many
-    workers were lost while they worked on it.
+    workers were lost while they worked on it. `requires` is what its input requires of an engine.
     """
 
     id: JobId
@@ -202,6 +204,7 @@ class Job:
     sends: int = 1
     sent_at: float = 0.0
     losses: int = 0
+    requires: Extensions = NO_EXTENSIONS
     lease: Lease | None = None
     started_at: float | None = None
     finished_at: float | None = None

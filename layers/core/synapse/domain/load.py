@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
 from synapse.domain.job import SlaTier
 from synapse.domain.prediction import NOTHING_LIVE
 from synapse.domain.routing import Need, PoolView, route
@@ -42,11 +43,12 @@ class TierDemand:
 
 @dataclass(frozen=True, slots=True)
 class ModelDemand:
-    """What is asked of a model, over all pools."""
+    """What is asked of a model, over all pools, by those who require the same of its engines."""
 
     model: str
     tiers: Mapping[SlaTier, TierDemand]
     first_token_only: bool = False
+    requires: Extensions = NO_EXTENSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,14 @@ def spread_demand(
         load = loads[view.pool.name]
         held = load.in_flight + view.in_flight - _held_up(view)
         loads[view.pool.name] = replace(load, in_flight=held)
+    # What is held up counts once for a model: with the first of its demands.
+    firsts = {demand.model: demand for demand in reversed(demands)}
     asked = [
         (tier, demand, tier_demand)
         for demand in demands
-        for tier, tier_demand in _with_held_up(demand, views.get(demand.model, ())).items()
+        for tier, tier_demand in _with_held_up(
+            demand, views.get(demand.model, ()) if firsts[demand.model] is demand else ()
+        ).items()
     ]
     for tier, demand, tier_demand in sorted(asked, key=lambda each: list(SlaTier).index(each[0])):
         of_model = views.get(demand.model, ())
@@ -180,6 +186,7 @@ def _place(
         prompt_tokens=asked.prompt_tokens,
         output_tokens=asked.output_tokens,
         first_token_only=demand.first_token_only,
+        requires=demand.requires,
     )
     choice = _choice(need, views)
     left = 1.0

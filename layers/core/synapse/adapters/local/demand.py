@@ -8,7 +8,8 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.queue import Kind, LocalJobQueue
+from synapse.domain.extension import Extensions
 from synapse.domain.job import SlaTier
 from synapse.domain.load import ModelDemand, TierDemand
 from synapse.domain.routing import Need
@@ -79,38 +80,43 @@ class LocalDemand:
     def __init__(self, queue: LocalJobQueue, clock: Clock) -> None:
         self._queue = queue
         self._clock = clock
-        self._counters: dict[tuple[str, SlaTier], _Counter] = {}
+        self._counters: dict[Kind, _Counter] = {}
 
     def arrived(self, model: str, need: Need) -> None:
         """See the port."""
         now = self._clock()
-        counter = self._counters.get((model, need.tier))
+        kind = (model, need.tier, need.requires)
+        counter = self._counters.get(kind)
         if counter is None:
-            counter = self._counters[model, need.tier] = _Counter(now)
+            counter = self._counters[kind] = _Counter(now)
         counter.add(now, need)
 
     def last_asked(self) -> Mapping[str, float]:
         """When each model was last asked for anything, in seconds since the epoch."""
         last: dict[str, float] = {}
-        for (model, _), counter in self._counters.items():
+        for (model, *_), counter in self._counters.items():
             last[model] = max(last.get(model, 0.0), counter.last_at)
         return last
 
     async def demand(self, now: float) -> Sequence[ModelDemand]:
         """See the port."""
-        tiers: defaultdict[str, dict[SlaTier, TierDemand]] = defaultdict(dict)
+        demands: defaultdict[tuple[str, Extensions], dict[SlaTier, TierDemand]] = defaultdict(dict)
         text: set[str] = set()
-        waiting = self._queue.waiting_by_tier()
-        for model, tier in {*self._counters, *waiting}:
-            queued = waiting.get((model, tier), 0)
-            counter = self._counters.get((model, tier))
+        waiting = self._queue.waiting_by_kind()
+        for kind in {*self._counters, *waiting}:
+            model, tier, requires = kind
+            queued = waiting.get(kind, 0)
+            counter = self._counters.get(kind)
             if counter is None:
-                tiers[model][tier] = TierDemand(queued)
+                demands[model, requires][tier] = TierDemand(queued)
                 continue
-            tiers[model][tier] = counter.demand(now, queued)
+            demands[model, requires][tier] = counter.demand(now, queued)
             if counter.first_token_only:
                 text.add(model)
-        return [ModelDemand(model, tiers[model], model in text) for model in sorted(tiers)]
+        return [
+            ModelDemand(model, demands[model, requires], model in text, requires)
+            for model, requires in sorted(demands, key=lambda kind: (kind[0], sorted(kind[1])))
+        ]
 
 
 class LocalWaker:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import Unavailable
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
 from synapse.domain.fair_share import FairShare
 from synapse.domain.job import JobId, Priority, SlaTier
 
@@ -20,9 +21,12 @@ RETRY_AFTER_S = 5
 
 _Line = OrderedDict[JobId, JobMessage]
 
+Kind = tuple[str, SlaTier, Extensions]
+"""A model, a tier, and what is required of engines."""
+
 
 class _TierQueue:
-    """What waits for one model in one tier: a line per priority, first sent first."""
+    """Waiting jobs of a kind: a line per priority, first sent first."""
 
     def __init__(self) -> None:
         self.lines: dict[Priority, _Line] = {priority: OrderedDict() for priority in Priority}
@@ -52,14 +56,15 @@ class _TierQueue:
 
 
 class LocalJobQueue:
-    """Bounded; a line per model, tier and priority; a job waits once, however often it is sent.
+    """Bounded; a line per kind of job and priority; a job waits once, however often it is sent.
 
-    Tiers wait apart, so that none holds up another; within a tier the priorities have their shares.
+    Tiers wait apart, so that none holds up another, and so does what not every pool can run;
+    among jobs of a kind the priorities have their shares.
     """
 
     def __init__(self, max_waiting: int = MAX_WAITING) -> None:
         self._max_waiting = max_waiting
-        self._queues: dict[tuple[str, SlaTier], _TierQueue] = {}
+        self._queues: dict[Kind, _TierQueue] = {}
         self._line_of: dict[JobId, _Line] = {}
 
     def __len__(self) -> int:
@@ -92,12 +97,18 @@ class LocalJobQueue:
 
     async def depth(self, model: str) -> Mapping[Priority, int]:
         """Jobs waiting per priority."""
-        queues = [queue for (name, _), queue in self._queues.items() if name == model]
+        queues = [queue for (name, *_), queue in self._queues.items() if name == model]
         return {each: sum(len(queue.lines[each]) for queue in queues) for each in Priority}
 
-    async def wait(self, model: str, tier: SlaTier, at_least: int = 1) -> None:
+    async def wait(
+        self,
+        model: str,
+        tier: SlaTier,
+        at_least: int = 1,
+        requires: Extensions = NO_EXTENSIONS,
+    ) -> None:
         """Return when that many jobs of the tier wait for the model; at once if they do."""
-        queue = self._of(model, tier)
+        queue = self._of(model, tier, requires)
         while len(queue) < at_least:
             sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             entry = (at_least, sleeper)
@@ -107,25 +118,29 @@ class LocalJobQueue:
             finally:
                 queue.sleepers.remove(entry)
 
-    def take(self, model: str, tier: SlaTier, limit: int) -> list[JobMessage]:
+    def take(
+        self, model: str, tier: SlaTier, limit: int, requires: Extensions = NO_EXTENSIONS
+    ) -> list[JobMessage]:
         """Remove and return the next messages: by fair shares of the priorities, then by age."""
-        queue = self._of(model, tier)
+        queue = self._of(model, tier, requires)
         taken = [queue.take() for _ in range(min(limit, len(queue)))]
         for message in taken:
             del self._line_of[message.job_id]
         return taken
 
-    def waiting(self, model: str, tier: SlaTier) -> int:
+    def waiting(self, model: str, tier: SlaTier, requires: Extensions = NO_EXTENSIONS) -> int:
         """Jobs of the tier that wait for the model."""
-        return len(self._of(model, tier))
+        return len(self._of(model, tier, requires))
 
-    def waiting_by_tier(self) -> Mapping[tuple[str, SlaTier], int]:
-        """Jobs waiting, by model and tier; those of which there are any."""
+    def waiting_by_kind(self) -> Mapping[Kind, int]:
+        """Jobs waiting of each kind; those of which there are any."""
         return {key: waiting for key, queue in self._queues.items() if (waiting := len(queue))}
 
-    def oldest(self, model: str, tier: SlaTier) -> JobMessage | None:
+    def oldest(
+        self, model: str, tier: SlaTier, requires: Extensions = NO_EXTENSIONS
+    ) -> JobMessage | None:
         """Of those that wait the one that was sent first; None if none does."""
-        lines = self._of(model, tier).lines.values()
+        lines = self._of(model, tier, requires).lines.values()
         heads = [next(iter(line.values())) for line in lines if line]
         return min(heads, key=lambda message: message.sent_at, default=None)
 
@@ -140,17 +155,21 @@ class LocalJobQueue:
         return max(0, self._max_waiting - len(self))
 
     def _add(self, message: JobMessage) -> None:
-        queue = self._of(message.model, message.sla)
+        queue = self._of(*_kind(message))
         if self._line_of.get(message.job_id) is not queue.lines[message.priority]:
             self.discard(message.job_id)
         self._line_of[message.job_id] = queue.add(message)
 
     def _wake(self, messages: Sequence[JobMessage]) -> None:
-        for model, tier in {(message.model, message.sla) for message in messages}:
-            self._of(model, tier).wake()
+        for kind in {_kind(message) for message in messages}:
+            self._of(*kind).wake()
 
-    def _of(self, model: str, tier: SlaTier) -> _TierQueue:
-        queue = self._queues.get((model, tier))
+    def _of(self, model: str, tier: SlaTier, requires: Extensions) -> _TierQueue:
+        queue = self._queues.get((model, tier, requires))
         if queue is None:
-            queue = self._queues[model, tier] = _TierQueue()
+            queue = self._queues[model, tier, requires] = _TierQueue()
         return queue
+
+
+def _kind(message: JobMessage) -> Kind:
+    return message.model, message.sla, message.requires
