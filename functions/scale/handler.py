@@ -9,6 +9,7 @@ from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from synapse.bootstrap_aws import run, target
+from synapse.domain.extension import Extension
 from synapse.domain.job import SlaTier
 from synapse.observability import lambda_logger
 
@@ -27,7 +28,9 @@ RESERVE_S = 10.0
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Rounds of the autoscaler; who woke it names the model and the tier of what has come."""
     if "model" in event:
-        target().parts.demand.woken(event["model"], SlaTier(event["tier"]), time.time())
+        requires = frozenset(Extension(each) for each in event.get("requires", ()))
+        tier = SlaTier(event["tier"])
+        target().parts.demand.woken(event["model"], tier, time.time(), requires)
     left_s = context.get_remaining_time_in_millis() / 1000
     with target().telemetry_flushed():
         changes = run(target().autoscaler.settle(left_s - RESERVE_S, ROUND_EVERY_S))

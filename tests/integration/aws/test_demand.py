@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -11,6 +12,8 @@ import pytest
 from synapse.adapters.aws.demand import DynamoDemand, DynamoStartTimes, LambdaWaker
 from synapse.adapters.aws.jobs import DynamoJobStore
 from synapse.adapters.aws.registry import DynamoRegistry
+from synapse.domain.extension import NO_EXTENSIONS
+from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import JobState, Lease, SlaTier
 from synapse.domain.load import ModelDemand, TierDemand
 from synapse.domain.routing import Need
@@ -53,6 +56,20 @@ def queued(demands: list[ModelDemand]) -> dict[tuple[str, SlaTier], int]:
 
 async def test_where_nothing_is_asked_for_there_is_no_demand(demand: DynamoDemand) -> None:
     assert list(await demand.demand(NOW)) == []
+
+
+async def test_jobs_that_require_an_extension_are_a_demand_of_their_own(
+    demand: DynamoDemand, jobs: DynamoJobStore
+) -> None:
+    for requires in (NO_EXTENSIONS, TOKEN_IDS, TOKEN_IDS):
+        await jobs.create(a_job(requires=requires))
+    demand.woken("echo", SlaTier.GOLD, NOW, TOKEN_IDS)
+
+    plain, ids = await demand.demand(NOW)
+
+    assert (plain.requires, ids.requires) == (NO_EXTENSIONS, TOKEN_IDS)
+    assert queued([plain]) == {("echo", SlaTier.BRONZE): 1}
+    assert queued([ids]) == {("echo", SlaTier.BRONZE): 2, ("echo", SlaTier.GOLD): 1}
 
 
 async def test_jobs_that_wait_are_counted_by_model_and_tier(
@@ -165,12 +182,15 @@ async def test_the_scaler_is_woken_once_in_two_seconds_for_each_kind(
     with intercepted(functions, around):
         await waker.wake("echo", NEED)
         await waker.wake("echo", NEED)
+        await waker.wake("echo", replace(NEED, requires=TOKEN_IDS))
         await waker.wake("other", NEED)
         clock.advance(2.0)
         await waker.wake("echo", NEED)
 
-    assert [json.loads(each["Payload"])["model"] for each in sent] == ["echo", "other", "echo"]
-    assert json.loads(sent[0]["Payload"])["tier"] == "gold"
+    woken = [json.loads(each["Payload"]) for each in sent]
+    assert [each["model"] for each in woken] == ["echo", "echo", "other", "echo"]
+    assert [each["requires"] for each in woken] == [[], ["prompt_token_ids"], [], []]
+    assert {each["tier"] for each in woken} == {"gold"}
     assert {(each["FunctionName"], each["InvocationType"]) for each in sent} == {(SCALER, "Event")}
 
 

@@ -24,7 +24,8 @@ from synapse.adapters.aws.items import attributes, plain, read_item
 from synapse.adapters.aws.job_items import OPEN_INDEX, OPEN_SHARDS, job_id_of
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.domain.errors import Unavailable
-from synapse.domain.job import JobId, JobState, SlaTier
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
+from synapse.domain.job import Job, JobId, JobState, SlaTier
 from synapse.domain.load import ModelDemand, TierDemand
 from synapse.domain.routing import Need
 from synapse.ports import Clock, JobStore
@@ -50,7 +51,7 @@ START_VALID_S = 60.0
 LATEST_SHARE = 0.5
 """How much the latest start counts in what is expected of the next one."""
 
-Kind = tuple[str, SlaTier]
+Kind = tuple[str, SlaTier, Extensions]
 
 
 class DynamoDemand:
@@ -65,9 +66,11 @@ class DynamoDemand:
         self._registry = registry
         self._woken: dict[Kind, float] = {}
 
-    def woken(self, model: str, tier: SlaTier, now: float) -> None:
+    def woken(
+        self, model: str, tier: SlaTier, now: float, requires: Extensions = NO_EXTENSIONS
+    ) -> None:
         """Count an item that may not be seen yet."""
-        self._woken[model, tier] = now
+        self._woken[model, tier, requires] = now
 
     async def demand(self, now: float) -> Sequence[ModelDemand]:
         """See the port."""
@@ -76,8 +79,10 @@ class DynamoDemand:
             if 0 <= now - woken_at < WOKEN_S:
                 waiting[kind] = max(waiting[kind], 1)
         tiers: defaultdict[str, dict[SlaTier, TierDemand]] = defaultdict(dict)
-        for (model, tier), queued in waiting.items():
-            tiers[model][tier] = TierDemand(queued, last_at=now)
+        picky: defaultdict[tuple[str, Extensions], dict[SlaTier, TierDemand]] = defaultdict(dict)
+        for (model, tier, requires), queued in waiting.items():
+            of = picky[model, requires] if requires else tiers[model]
+            of[tier] = TierDemand(queued, last_at=now)
         for spec in await self._registry.models():
             rate, last_at = await self._registry.finished_lately(spec.name, now)
             if last_at is None:
@@ -86,10 +91,13 @@ class DynamoDemand:
             tier = min(tiers[spec.name], key=list(SlaTier).index, default=SlaTier.SILVER)
             queued = tiers[spec.name].get(tier, TierDemand()).queued
             tiers[spec.name][tier] = TierDemand(queued, rate, now if queued else last_at)
-        return [ModelDemand(model, of) for model, of in sorted(tiers.items()) if of]
+        return [
+            *(ModelDemand(model, of) for model, of in sorted(tiers.items()) if of),
+            *(ModelDemand(model, of, requires=needed) for (model, needed), of in picky.items()),
+        ]
 
     async def _waiting(self, now: float) -> Counter[Kind]:
-        """Jobs that wait, by model and tier.
+        """Jobs that wait, by model, tier and what they require of engines.
 
         A backlog is due later the longer it lasts: a sample of what is due first would show
         nothing but jobs that run.
@@ -110,7 +118,7 @@ class DynamoDemand:
         named = await asyncio.gather(*(self._first(shard, after, until) for shard in OPEN_SHARDS))
         jobs = await asyncio.gather(*(self._jobs.get(each) for shard in named for each in shard))
         sample = [job for job in jobs if job is not None and not job.state.is_final]
-        queued = Counter((j.model, j.sla) for j in sample if j.state is JobState.QUEUED)
+        queued = Counter(_kind(j) for j in sample if j.state is JobState.QUEUED)
         share = opened / max(1, len(sample))
         return Counter({kind: max(1, round(number * share)) for kind, number in queued.items()})
 
@@ -143,6 +151,10 @@ class DynamoDemand:
         )
 
 
+def _kind(job: Job) -> Kind:
+    return job.model, job.sla, job.requires
+
+
 class NoArrivals:
     """The Arrivals of the AWS target: what comes is seen when it waits, or is finished."""
 
@@ -163,11 +175,12 @@ class LambdaWaker:
 
     async def wake(self, model: str, need: Need) -> None:
         """See the port. Once in two seconds for each model and tier is enough."""
-        kind, now = (model, need.tier), self._clock()
+        kind, now = (model, need.tier, need.requires), self._clock()
         if not self._scaler or now - self._woken_at.get(kind, float("-inf")) < WAKE_EVERY_S:
             return
         self._woken_at[kind] = now
-        payload = json.dumps({"model": model, "tier": need.tier}).encode()
+        woken = {"model": model, "tier": need.tier, "requires": sorted(need.requires)}
+        payload = json.dumps(woken).encode()
         try:
             await call(
                 self._functions.invoke,
