@@ -9,6 +9,7 @@ from typing import Any
 from synapse.adapters.local.slots import SlotLedger
 from synapse.application.seats import Seat, Seats
 from synapse.domain.admission import Demand
+from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import SlaTier
 from synapse.domain.routing import Need
 from synapse.ports import Entry
@@ -62,3 +63,14 @@ async def test_a_request_that_has_left_is_not_counted_again_where_it_was_going()
     await moving
 
     assert ledger.in_flight(CHAT) == 0
+
+
+async def test_a_pool_that_is_up_but_cannot_run_a_request_does_not_count_as_up() -> None:
+    able = a_pool("cpu", endpoint="", min_workers=0, max_workers=4, startup_s=50.0)
+    world = World(registry=MemoryRegistry([CHATS], [a_pool("gpu", extensions=frozenset()), able]))
+    need = Need(SlaTier.SILVER, requires=TOKEN_IDS)
+    decision = await world.fleet.routing.decide(CHATS, need)
+
+    seat = await world.seats.take(CHATS, Demand(1, 10.0), decision, world.clock() + 60)
+
+    assert (seat.entry.pool, seat.is_held) == ("cpu", False)
