@@ -21,10 +21,15 @@ NAMES = sorted(path.parent.name for path in MODELS.glob("*/config.pbtxt"))
 # The shape of Triton's vLLM backend as far as it is leant on: a module that takes its request class
 # from a module beside it, and hands it the engine's `generate`.
 MODEL = """
+import os
+
 from utils.request import GenerateRequest
 
 
 class TritonPythonModel:
+    def initialize(self, args):
+        self.began_in = os.getcwd()
+
     def infer(self, request):
         return GenerateRequest(request, self.generate, "dtype", "logger").execute()
 
@@ -74,6 +79,21 @@ def test_a_priority_that_is_no_number_is_refused(backend: Path) -> None:
 
     with pytest.raises(InvalidRequest, match="request_priority"):
         model.infer(a_request(request_priority="first"))
+
+
+@pytest.mark.parametrize("source", ["./weights", "org/model", "/srv/weights"])
+def test_weights_beside_the_model_are_found_from_its_own_folder(
+    backend: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "m" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text(json.dumps({"model": source}))
+    model: Any = prioritising(backend)()
+
+    model.initialize({"model_repository": str(folder.parent), "model_version": "1"})
+
+    assert model.began_in == str(folder if source == "./weights" else tmp_path)
 
 
 def test_an_image_without_the_backend_is_said_to_be_one(tmp_path: Path) -> None:

@@ -5,9 +5,13 @@ a request carries. Nothing of it is copied: its module is loaded from the image,
 which it makes requests is given a class of ours around its own. vLLM heeds priorities where the
 model's `model.json` has `"scheduling_policy": "priority"`: lower is scheduled first, and what runs
 makes way where memory is short.
+
+A `"model"` that begins with `./` is a folder beside `model.json`: weights that travel with it.
 """
 
 import importlib.util
+import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -40,8 +44,22 @@ def prioritising(folder: Path = BACKEND) -> type:
             'Write `backend: "vllm"` in config.pbtxt and remove 1/model.py: priorities end then',
         )
     module.GenerateRequest = _prioritised(module.GenerateRequest)
-    model: type = module.TritonPythonModel
-    return model
+    return _with_own_weights(module.TritonPythonModel)
+
+
+def _with_own_weights(base: Any) -> type:
+    class Model(base):  # type: ignore[misc] # its base is known at run time only
+        """The backend's model, which finds weights in its own folder."""
+
+        def initialize(self, args: dict[str, str]) -> None:
+            folder = Path(args["model_repository"]) / args["model_version"]
+            engine = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            if str(engine["model"]).startswith("./"):
+                # The process is this model's alone, and vLLM's own processes begin where it is.
+                os.chdir(folder)
+            super().initialize(args)
+
+    return Model
 
 
 def _prioritised(base: Any) -> type:
