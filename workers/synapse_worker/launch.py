@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:  # it died before the line above could take effect
         sys.exit("the supervisor is gone")
+    # For its backends, one of which may start when Triton is no more (`backends/lifeline.py`).
+    os.environ["SYNAPSE_TRITON_PID"] = str(os.getpid())
     os.execv(command[0], command)
 
 

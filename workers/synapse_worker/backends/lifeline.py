@@ -12,8 +12,8 @@ CHECK_INTERVAL_S = 0.5
 
 
 def die_with_parent() -> None:
-    """Start a thread that ends this process once it has been orphaned."""
-    parent = os.getppid()
+    """Start a thread that ends this process once it has been orphaned, which it may be by now."""
+    parent = int(os.environ.get("SYNAPSE_TRITON_PID") or os.getppid())
     threading.Thread(target=_watch, args=(parent,), name="lifeline", daemon=True).start()
 
 

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BACKEND = """
+import time
+from synapse_worker.backends.lifeline import die_with_parent
+die_with_parent()
+time.sleep(3)
+"""
+
+
+def ended_with(triton_pid: int) -> int:
+    env = {**os.environ, "SYNAPSE_TRITON_PID": str(triton_pid), "PYTHONPATH": str(Path("workers"))}
+    return subprocess.run([sys.executable, "-c", BACKEND], env=env, timeout=30).returncode
+
+
+def test_a_backend_that_starts_when_triton_is_gone_ends_at_once() -> None:
+    assert ended_with(triton_pid=2**22 + 1) == 1, "it would hold its model for ever"
+
+
+def test_a_backend_lives_as_long_as_triton() -> None:
+    assert ended_with(triton_pid=os.getpid()) == 0
