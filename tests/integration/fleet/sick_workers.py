@@ -48,7 +48,7 @@ from tests.unit.triton.fake_triton import GENERATOR, FakeTriton, ModelError
 MODEL = a_chat_model(GENERATOR)
 POOL = Pool("cpu", "cpu", min_workers=2, max_workers=2)
 USUAL_S = 0.01
-PATIENCE = Patience(min_slow_s=0.03, min_late_s=0.3)
+PATIENCE = Patience(min_slow_s=0.03, min_late_s=1.0)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code, unavailable
-from synapse.adapters.aws.items import attributes, read_item
+from synapse.adapters.aws.items import CONDITION_FAILED, attributes, read_item
 from synapse.adapters.records import Record
 from synapse.domain.job import JobId
 from synapse.domain.retry import RetryPolicy
@@ -52,7 +52,7 @@ class Creation:
                 ConditionExpression="attribute_not_exists(pk)",
             )
         except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
+            if error_code(error) != CONDITION_FAILED:
                 raise
             stands = await self._read(item["pk"])
             if stands is None or stands["write_id"] != item["write_id"]:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code, unavailable
-from synapse.adapters.aws.items import Update, attributes, plain, read_item
+from synapse.adapters.aws.items import (
+    CONDITION_FAILED,
+    Update,
+    attributes,
+    plain,
+    query_items,
+    read_item,
+)
 from synapse.adapters.file_batch_records import file_batch_from_json, file_batch_to_json
 from synapse.domain.file_batch import RETENTION_S, FileBatch, FileBatchId
 
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 OPEN = "open-batches"
-REFUSED = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed"})
+REFUSED = frozenset({CONDITION_FAILED, "ConditionalCheckFailed"})
 
 
 class DynamoFileBatchStore:
@@ -90,21 +97,20 @@ class DynamoFileBatchStore:
     async def _query(
         self, condition: str, values: dict[str, str], limit: int | None, **options: Any
     ) -> list[Any]:
-        """The items, page by page; a page of DynamoDB's ends at a megabyte."""
+        """The items, at most as many as the limit says."""
         found: list[Any] = []
-        while True:
-            answer = await call(
-                self._client.query,
-                TableName=self._table,
-                KeyConditionExpression=condition,
-                ExpressionAttributeValues=attributes(values),
-                ConsistentRead=True,
-                **options,
-            )
-            found += answer["Items"]
-            if "LastEvaluatedKey" not in answer or (limit and len(found) >= limit):
-                return found[:limit]
-            options["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        items = query_items(
+            self._client,
+            self._table,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=attributes(values),
+            **options,
+        )
+        async for item in items:
+            found.append(item)
+            if len(found) == limit:
+                break
+        return found
 
     async def _both(self, batch: FileBatch, write: Any, marker: Any) -> bool:
         """Write the batch and its marker, both or none; False if the batch's part was refused."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
-from synapse.adapters.aws.items import attributes, plain, read_item
+from synapse.adapters.aws.items import CONDITION_FAILED, attributes, plain, query_items, read_item
 from synapse.adapters.file_records import (
     file_from_record,
     file_to_record,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 UPLOAD_KEPT_S = 3600
 """After its time: a client that completes an upload late is told what became of it."""
-
-REFUSED = "ConditionalCheckFailedException"
 
 
 class DynamoFileStore:
@@ -61,7 +59,7 @@ class DynamoFileStore:
                 ExpressionAttributeValues=attributes({":ours": file.blob_key}),
             )
         except ClientError as error:
-            if error_code(error) == REFUSED:
+            if error_code(error) == CONDITION_FAILED:
                 return False
             raise
         return True
@@ -82,28 +80,19 @@ class DynamoFileStore:
                 break
         return found
 
-    async def _items(self, tenant: str, query: FileQuery) -> AsyncIterator[Any]:
+    def _items(self, tenant: str, query: FileQuery) -> AsyncIterator[Any]:
         condition, values = "pk = :pk", {":pk": _files(tenant)}
         if query.after is not None:
             condition += f" AND sk {'<' if query.newest_first else '>'} :after"
             values[":after"] = query.after
-        start: dict[str, Any] = {}
-        while True:
-            answer = await call(
-                self._client.query,
-                TableName=self._table,
-                KeyConditionExpression=condition,
-                ExpressionAttributeValues=attributes(values),
-                ScanIndexForward=not query.newest_first,
-                Limit=query.limit,
-                ConsistentRead=True,
-                **start,
-            )
-            for item in answer["Items"]:
-                yield item
-            if "LastEvaluatedKey" not in answer:
-                return
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        return query_items(
+            self._client,
+            self._table,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=attributes(values),
+            ScanIndexForward=not query.newest_first,
+            Limit=query.limit,
+        )
 
     async def delete(self, tenant: str, file_id: FileId) -> StoredFile | None:
         """See the port."""
@@ -145,21 +134,13 @@ class DynamoUploadStore:
 
     async def parts(self, upload: Upload) -> Sequence[UploadPart]:
         """See the port."""
-        found: list[UploadPart] = []
-        start: dict[str, Any] = {}
-        while True:
-            answer = await call(
-                self._client.query,
-                TableName=self._table,
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues=attributes({":pk": _parts(upload)}),
-                ConsistentRead=True,
-                **start,
-            )
-            found += [part_from_record(plain(item)) for item in answer["Items"]]
-            if "LastEvaluatedKey" not in answer:
-                return found
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        items = query_items(
+            self._client,
+            self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=attributes({":pk": _parts(upload)}),
+        )
+        return [part_from_record(plain(item)) async for item in items]
 
     async def finish(self, upload: Upload, state: UploadState) -> Upload | None:
         """See the port."""
@@ -177,7 +158,7 @@ class DynamoUploadStore:
                 ReturnValues="ALL_NEW",
             )
         except ClientError as error:
-            if error_code(error) == REFUSED:
+            if error_code(error) == CONDITION_FAILED:
                 return None
             raise
         return upload_from_record(plain(answer["Attributes"]))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
-from synapse.adapters.aws.items import attributes, plain, read_item
+from synapse.adapters.aws.items import CONDITION_FAILED, attributes, plain, read_item
 from synapse.domain.errors import Unavailable
 from synapse.domain.job import SlaTier
 from synapse.domain.window import LOOK_BACK_S, Traffic
@@ -99,7 +99,7 @@ class DynamoInFlight:
                 ),
             )
         except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
+            if error_code(error) != CONDITION_FAILED:
                 logger.exception("entry not left; it counts until it expires")
         except Unavailable:
             logger.warning("entry not left; it counts until it expires", exc_info=True)
@@ -144,7 +144,7 @@ class DynamoInFlight:
                 ReturnValues="ALL_NEW",
             )
         except ClientError as error:
-            if error_code(error) == "ConditionalCheckFailedException":
+            if error_code(error) == CONDITION_FAILED:
                 return None
             raise
         return plain(answer["Attributes"])
@@ -173,7 +173,7 @@ class DynamoInFlight:
                 ExpressionAttributeValues=attributes({":better": better}),
             )
         except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
+            if error_code(error) != CONDITION_FAILED:
                 raise
         except Unavailable:
             # It must not cost an entry that is in already.
@@ -211,7 +211,7 @@ class DynamoInFlight:
                 ExpressionAttributeValues=attributes(values),
             )
         except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
+            if error_code(error) != CONDITION_FAILED:
                 raise
             # Somebody else has come by.
         except Unavailable:

@@ -1,15 +1,20 @@
-"""DynamoDB's typed attributes, reading one item, and the expressions of one UpdateItem."""
+"""DynamoDB's typed attributes, reading and putting items, and the expressions of one UpdateItem."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from synapse.adapters.aws.calls import call
+from botocore.exceptions import ClientError
+
+from synapse.adapters.aws.calls import call, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+
+CONDITION_FAILED = "ConditionalCheckFailedException"
 
 
 def attribute(value: object) -> AttributeValueTypeDef:
@@ -45,6 +50,42 @@ async def read_item(
     answer = await call(client.get_item, TableName=table, Key=attributes(key), ConsistentRead=True)
     item = answer.get("Item")
     return plain(item) if item else None
+
+
+async def query_items(client: DynamoDBClient, table: str, **query: Any) -> AsyncIterator[Any]:
+    """The items of a query as all writes so far have left them; a page ends at a megabyte.
+
+    Raises:
+        Unavailable: DynamoDB cannot be reached.
+    """
+    while True:
+        page = await call(client.query, TableName=table, ConsistentRead=True, **query)
+        for item in page["Items"]:
+            yield item
+        if "LastEvaluatedKey" not in page:
+            return
+        query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+
+async def put_latest(
+    client: DynamoDBClient, table: str, item: Mapping[str, object], at: str
+) -> None:
+    """Put an item, unless one is there whose attribute `at` is a later time.
+
+    Raises:
+        Unavailable: DynamoDB cannot be reached.
+    """
+    try:
+        await call(
+            client.put_item,
+            TableName=table,
+            Item=attributes(item),
+            ConditionExpression=f"attribute_not_exists(pk) OR {at} <= :at",
+            ExpressionAttributeValues=attributes({":at": item[at]}),
+        )
+    except ClientError as error:
+        if error_code(error) != CONDITION_FAILED:
+            raise
 
 
 def _plain(value: Mapping[str, str]) -> str | int | float:

@@ -12,7 +12,14 @@ from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
 from synapse.adapters.aws.creation import Creation
-from synapse.adapters.aws.items import Update, attribute, attributes, plain, read_item
+from synapse.adapters.aws.items import (
+    CONDITION_FAILED,
+    Update,
+    attribute,
+    attributes,
+    plain,
+    read_item,
+)
 from synapse.adapters.aws.job_items import (
     ENDED,
     OPEN_INDEX,
@@ -252,7 +259,7 @@ class DynamoJobStore:
                 **update.put({"write_id": write_id}).arguments(),
             )
         except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
+            if error_code(error) != CONDITION_FAILED:
                 raise
             response: Any = error.response
             item = response.get("Item")

@@ -5,12 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
-
-from synapse.adapters.aws.calls import call, error_code
-from synapse.adapters.aws.items import attribute, attributes, plain
+from synapse.adapters.aws.items import attributes, plain, put_latest, query_items
 from synapse.adapters.profile_records import profile_from_json, profile_to_json
 from synapse.domain.errors import Unavailable
 from synapse.domain.profile import Profile
@@ -25,7 +22,6 @@ PROFILES_VALID_S = 60.0
 """How old a copy may be that requests are routed by: profiles change with models' versions."""
 
 PARTITION = "profile"
-CONDITION_FAILED = "ConditionalCheckFailedException"
 
 Key = tuple[str, str, str]
 
@@ -67,36 +63,17 @@ class DynamoProfileStore:
             "measured_at": profile.measured_at,
             "doc": profile_to_json(profile),
         }
-        try:
-            await call(
-                self._client.put_item,
-                TableName=self._table,
-                Item=attributes(item),
-                ConditionExpression="attribute_not_exists(pk) OR measured_at <= :measured_at",
-                ExpressionAttributeValues=attributes({":measured_at": profile.measured_at}),
-            )
-        except ClientError as error:
-            if error_code(error) != CONDITION_FAILED:
-                raise
+        await put_latest(self._client, self._table, item, "measured_at")
         self._read_at = float("-inf")
 
     async def _read(self) -> Mapping[Key, Profile]:
-        items: list[Mapping[str, Any]] = []
-        start: dict[str, Any] = {}
-        while True:
-            page = await call(
-                self._client.query,
-                TableName=self._table,
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues={":pk": attribute(PARTITION)},
-                ConsistentRead=True,
-                **start,
-            )
-            items.extend(page["Items"])
-            if "LastEvaluatedKey" not in page:
-                break
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-        found = [profile_from_json(plain(item)["doc"]) for item in items]
+        items = query_items(
+            self._client,
+            self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=attributes({":pk": PARTITION}),
+        )
+        found = [profile_from_json(plain(item)["doc"]) async for item in items]
         return {_key(profile): profile for profile in found}
 
 

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
-from synapse.adapters.aws.items import attribute, attributes, plain
+from synapse.adapters.aws.items import (
+    CONDITION_FAILED,
+    attributes,
+    plain,
+    put_latest,
+    query_items,
+)
 from synapse.domain.errors import Unavailable
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
 
@@ -29,7 +35,6 @@ WORKERS_VALID_S = 2.0
 
 RETENTION_S = 86_400.0
 PARTITION = "worker"
-CONDITION_FAILED = "ConditionalCheckFailedException"
 
 
 class DynamoWorkerRegistry:
@@ -50,17 +55,7 @@ class DynamoWorkerRegistry:
             "seen": json.dumps(asdict(worker), ensure_ascii=False, separators=(",", ":")),
             "ttl": math.ceil(worker.lease_until + RETENTION_S),
         }
-        try:
-            await call(
-                self._client.put_item,
-                TableName=self._table,
-                Item=attributes(item),
-                ConditionExpression="attribute_not_exists(pk) OR beat_at <= :beat_at",
-                ExpressionAttributeValues=attributes({":beat_at": worker.beat_at}),
-            )
-        except ClientError as error:
-            if error_code(error) != CONDITION_FAILED:
-                raise
+        await put_latest(self._client, self._table, item, "beat_at")
 
     async def workers(self, now: float) -> Sequence[Worker]:
         """See the port. Read once in two seconds, less often while DynamoDB does not answer."""
@@ -94,23 +89,14 @@ class DynamoWorkerRegistry:
 
     async def _read(self, condition: str, now: float) -> Sequence[Worker]:
         """The workers for whom the condition holds, by pool and id."""
-        items: list[Mapping[str, Any]] = []
-        start: dict[str, Any] = {}
-        while True:
-            page = await call(
-                self._client.query,
-                TableName=self._table,
-                KeyConditionExpression="pk = :pk",
-                FilterExpression=condition,
-                ExpressionAttributeValues={":pk": attribute(PARTITION), ":now": attribute(now)},
-                ConsistentRead=True,
-                **start,
-            )
-            items.extend(page["Items"])
-            if "LastEvaluatedKey" not in page:
-                break
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-        workers = [_worker(json.loads(plain(item)["seen"])) for item in items]
+        items = query_items(
+            self._client,
+            self._table,
+            KeyConditionExpression="pk = :pk",
+            FilterExpression=condition,
+            ExpressionAttributeValues=attributes({":pk": PARTITION, ":now": now}),
+        )
+        workers = [_worker(json.loads(plain(item)["seen"])) async for item in items]
         return sorted(workers, key=lambda worker: (worker.pool, worker.id))
 
     async def _delete_dead(self, worker: Worker) -> bool:
