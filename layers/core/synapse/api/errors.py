@@ -17,13 +17,16 @@ from synapse.domain.errors import (
     FileBatchNotCancellable,
     FileBatchNotFound,
     FileUnknown,
+    Forbidden,
     IdempotencyConflict,
     InvalidInput,
     JobNotCancellable,
     JobNotFound,
+    LimitReached,
     PayloadTooLarge,
     RequestError,
     SynapseError,
+    Unauthenticated,
     Unavailable,
     UnknownModel,
     UploadUnknown,
@@ -31,6 +34,9 @@ from synapse.domain.errors import (
 from synapse.domain.job import Failure
 
 _STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
+    (Unauthenticated, HTTPStatus.UNAUTHORIZED),
+    (Forbidden, HTTPStatus.FORBIDDEN),
+    (LimitReached, HTTPStatus.TOO_MANY_REQUESTS),
     (UnknownModel, HTTPStatus.NOT_FOUND),
     (JobNotFound, HTTPStatus.NOT_FOUND),
     (FileUnknown, HTTPStatus.NOT_FOUND),

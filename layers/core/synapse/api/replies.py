@@ -12,7 +12,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from synapse.api.errors import body_of, status_of
-from synapse.domain.errors import EngineLost, EngineUnavailable, SynapseError, Unavailable
+from synapse.domain.errors import (
+    EngineLost,
+    EngineUnavailable,
+    LimitReached,
+    SynapseError,
+    Unauthenticated,
+    Unavailable,
+)
 
 JSON = "application/json"
 
@@ -71,6 +78,15 @@ Answered = Reply | StreamReply
 def error_reply(error: SynapseError) -> Reply:
     """The answer that tells of an error."""
     headers = {}
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, LimitReached):
+        headers |= error.headers
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(error.retry_after_s)
+        else:
+            # OpenAI's clients try a 429 again unless they are told that it is of no use.
+            headers["x-should-retry"] = "false"
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, EngineUnavailable | EngineLost):

@@ -9,7 +9,9 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
     │   ├── InvalidRequest, MalformedBody, MalformedForm, BodyStalled, PayloadTooLarge
     │   ├── UnknownModel, JobNotFound, FileUnknown, UploadUnknown, UploadNotPending
     │   ├── FileBatchNotFound, FileBatchNotCancellable
-    │   └── JobNotCancellable, IdempotencyConflict
+    │   ├── JobNotCancellable, IdempotencyConflict
+    │   ├── Unauthenticated, Forbidden
+    │   └── LimitReached       too much, or too often; a later request may pass
     ├── Unavailable            ours, for now; the caller may try again later
     │   └── Overloaded         more is under way than can be answered in time
     └── EngineError            what an engine answered for one item
@@ -21,6 +23,8 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class SynapseError(Exception):
@@ -104,6 +108,46 @@ class JobNotCancellable(RequestError):
     """The job has already ended otherwise."""
 
     code = "job_already_ended"
+
+
+class Unauthenticated(RequestError):
+    """No credential, or one that is no good; nothing tells which of a key's faults it was."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(RequestError):
+    """The caller is known, and may not do this."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class LimitReached(RequestError):
+    """A limit of the account or its tenant leaves no room; `retry_after_s` None: not by waiting.
+
+    `headers` tell what is left of the limits, under the names that OpenAI gives them.
+    """
+
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: int | None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+        if code is not None:
+            self.code = code
 
 
 class FileBatchNotFound(RequestError):

@@ -12,6 +12,7 @@ from synapse.ports.engine import InferenceEngine, InferenceRequest, StreamingEng
 from synapse.ports.files import FileQuery, FileStore, UploadStore
 from synapse.ports.in_flight import Entry, InFlight
 from synapse.ports.jobs import Created, Idempotency, JobQueue, JobStore
+from synapse.ports.keys import KeyStore
 from synapse.ports.loading import ModelLoader
 from synapse.ports.profiles import ProfileStore
 from synapse.ports.registry import Registry
@@ -37,6 +38,7 @@ __all__ = [
     "InferenceRequest",
     "JobQueue",
     "JobStore",
+    "KeyStore",
     "ModelLoader",
     "PoolSize",
     "ProfileStore",

@@ -1,0 +1,119 @@
+"""Who calls, and what they may do.
+
+A caller is known by an API key (`domain.api_key`) or a signed token; either way the request is
+served for a `Principal`, which belongs to a tenant. Nobody reads another tenant's jobs or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from synapse.domain.errors import Forbidden, UnknownModel
+from synapse.domain.job import SlaTier
+
+DEFAULT_TENANT = "default"
+
+
+class Scope(StrEnum):
+    """What a caller may do: each route asks for one."""
+
+    INFERENCE = "inference"
+    """Submit jobs and read one's own; the routes that answer on the spot; the models there are."""
+
+    BATCHES = "batches"
+    """Files, uploads and batches."""
+
+    USAGE = "usage"
+    """Read what the tenant has used."""
+
+    ADMIN = "admin"
+    """Pools, workers and routing decisions; keys, tenants and users; the metrics of all."""
+
+
+ALL_SCOPES = frozenset(Scope)
+ORDINARY_SCOPES = frozenset({Scope.INFERENCE, Scope.BATCHES, Scope.USAGE})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that an account, or a tenant with all its accounts, may use; None is no limit.
+
+    Minutes and months are the calendar's, UTC. A job counts as concurrent until it has ended.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_jobs: int | None = None
+    max_tokens_per_request: int | None = None
+    monthly_usd: float | None = None
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """An organisation or team: what its accounts make belongs to it, and counts together."""
+
+    name: str
+    limits: Limits = NO_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whom a request is served for.
+
+    `account` is what usage is counted by: a key's id, or a token's subject. `models` and `tiers`
+    are those it may ask for, None for all. `limits` are the account's own, `tenant_limits` those
+    it shares with the other accounts of its tenant.
+    """
+
+    tenant: str = DEFAULT_TENANT
+    account: str = ""
+    scopes: frozenset[Scope] = ALL_SCOPES
+    models: frozenset[str] | None = None
+    tiers: frozenset[SlaTier] | None = None
+    limits: Limits = field(default=NO_LIMITS)
+    tenant_limits: Limits = field(default=NO_LIMITS)
+
+    def require(self, scope: Scope) -> None:
+        """Refuse what the caller may not do.
+
+        Raises:
+            Forbidden: the scope is not among the caller's.
+        """
+        if scope not in self.scopes:
+            raise Forbidden(
+                f"this needs the scope {scope.value!r}, which the key or token does not have; "
+                "ask for one that has it"
+            )
+
+    def sees(self, model: str) -> bool:
+        """Whether the model is there for this caller."""
+        return self.models is None or model in self.models
+
+    def require_tier(self, tier: SlaTier) -> None:
+        """Refuse a tier that the caller may not ask for.
+
+        Raises:
+            Forbidden: it is not among the caller's.
+        """
+        if self.tiers is not None and tier not in self.tiers:
+            named = ", ".join(sorted(each.value for each in self.tiers)) or "none"
+            raise Forbidden(
+                f"the SLA tier {tier.value!r} is not among those of this key or token: {named}",
+                code="tier_not_allowed",
+            )
+
+
+ANYONE = Principal()
+"""The caller where nobody is asked who they are: a server that only its own machine can reach."""
+
+
+def unknown_model(name: str, known: list[str]) -> UnknownModel:
+    """The refusal of a model that is not served, or not to this caller: nothing tells which."""
+    names = ", ".join(known) or "none"
+    return UnknownModel(
+        f"model: {name!r} is not served here; choose one of: {names}", param="model"
+    )
