@@ -39,6 +39,7 @@ class Aws:
     jobs_table: str = "jobs"
     registry_table: str = "registry"
     files_table: str = "files"
+    access_table: str = "access"
     bucket: str = "blobs"
 
     def queues(self) -> dict[Priority, str]:
@@ -65,6 +66,7 @@ def aws() -> Iterator[Aws]:
         clients.dynamodb.create_table(**_table("JobsTable", clients.jobs_table))
         clients.dynamodb.create_table(**_table("RegistryTable", clients.registry_table))
         clients.dynamodb.create_table(**_table("FilesTable", clients.files_table))
+        clients.dynamodb.create_table(**_table("AccessTable", clients.access_table))
         clients.s3.create_bucket(Bucket=clients.bucket)
         yield clients
 

@@ -15,6 +15,7 @@ REQUIRED = {
     "SYNAPSE_JOBS_TABLE": "jobs",
     "SYNAPSE_REGISTRY_TABLE": "registry",
     "SYNAPSE_FILES_TABLE": "files",
+    "SYNAPSE_ACCESS_TABLE": "access",
     "SYNAPSE_BLOB_BUCKET": "blobs",
 }
 SERVICE = "arn:aws:ecs:us-east-1:123456789012:service/workers/gpu"

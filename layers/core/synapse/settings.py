@@ -32,6 +32,7 @@ class Settings:
     jobs_table: str
     registry_table: str
     files_table: str
+    access_table: str
     blob_bucket: str
     queue_urls: Mapping[Priority, str]
     batcher_arn: str
@@ -53,6 +54,7 @@ class Settings:
             jobs_table=_required(environ, "SYNAPSE_JOBS_TABLE"),
             registry_table=_required(environ, "SYNAPSE_REGISTRY_TABLE"),
             files_table=_required(environ, "SYNAPSE_FILES_TABLE"),
+            access_table=_required(environ, "SYNAPSE_ACCESS_TABLE"),
             blob_bucket=_required(environ, "SYNAPSE_BLOB_BUCKET"),
             queue_urls=_queue_urls(environ),
             batcher_arn=environ.get("SYNAPSE_BATCHER_ARN", ""),
