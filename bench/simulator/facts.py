@@ -109,7 +109,8 @@ class Around:
     """What lies between the API and the workers: delays, and how fresh what is known of workers is.
 
     `write` and `deliver` pass until a job's message is there, `batch` until a batch is at its
-    runner, `wake` until the autoscaler looks because it was called.
+    runner, `wake` until the autoscaler looks because it was called. It looks each `round_s`, and
+    each `settle_every_s` while work waits or workers start.
     """
 
     write: Delay
@@ -119,6 +120,7 @@ class Around:
     wake: Delay
     fresh_s: float
     round_s: float
+    settle_every_s: float
     look_again_s: float
 
 
@@ -130,6 +132,7 @@ AWS = Around(
     LAMBDA_INVOKE,
     fresh_s=2.0,
     round_s=60.0,
+    settle_every_s=10.0,
     look_again_s=1.0,
 )
 """EventBridge calls the autoscaler once a minute; a message that found no room comes again."""
@@ -143,6 +146,7 @@ ONE_MACHINE = Around(
     Delay(0.0010, 0.005, MEASURED),
     fresh_s=0.2,
     round_s=1.0,
+    settle_every_s=math.inf,
     look_again_s=0.2,
 )
 """`synapse serve`."""

@@ -40,11 +40,14 @@ from synapse.domain.worker import WorkerState
 WAKE_PAUSE_S = 2.0
 """Calls for the autoscaler that come sooner after one another are taken for one."""
 
+SETTLE_S = 45.0
+"""So long the scale function goes on while work waits or workers start, as `functions/scale`."""
+
 
 class _Waker:
     """The port `Waker`: an asynchronous invocation of the scale function.
 
-    Many functions call it, and only one of it runs at a time: calls wait for their turn.
+    Many functions call it. Who calls within the pause is seen to by one more round at its end.
     """
 
     def __init__(self, system: Synapse) -> None:
@@ -59,6 +62,32 @@ class _Waker:
         at = max(now + system.around.wake.draw(system.chance), self._next_at + WAKE_PAUSE_S)
         self._next_at = at
         system.events.after(at - now, system.scale)
+
+
+class _ScaleFunction:
+    """What `functions/scale` does: one at a time, round after round until all is settled."""
+
+    def __init__(self, events: Events, autoscaler: Autoscaler, around: Around) -> None:
+        self._events, self._autoscaler, self._around = events, autoscaler, around
+        self._is_running = self._is_called = False
+
+    def __call__(self) -> None:
+        """An invocation: while another one runs it waits for its turn."""
+        if self._is_running:
+            self._is_called = True
+            return
+        self._is_running, self._is_called = True, False
+        self._round(self._events.now + SETTLE_S)
+
+    def _round(self, until: float) -> None:
+        at_once(self._autoscaler.run())
+        every_s = self._around.settle_every_s
+        if not self._autoscaler.is_settled() and self._events.now + every_s <= until:
+            self._events.after(every_s, lambda: self._round(until))
+            return
+        self._is_running = False
+        if self._is_called:
+            self()
 
 
 @dataclass(slots=True)
@@ -132,11 +161,8 @@ class Synapse:
         )
         self._units: dict[str, Unit] = {}
         pools.on_start, pools.on_up, pools.on_leaving = self._starts, self._is_up, self._leaves
+        self.scale = _ScaleFunction(events, self.autoscaler, around)
         events.every(around.round_s, self.scale)
-
-    def scale(self) -> None:
-        """One round of the autoscaler."""
-        at_once(self.autoscaler.run())
 
     def unit(self, worker: str) -> Unit:
         """The machine that has this worker's id."""

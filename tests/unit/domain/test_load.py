@@ -15,7 +15,6 @@ from synapse.domain.job import SlaTier
 from synapse.domain.latency import Quantiles
 from synapse.domain.load import (
     FULL_USE,
-    STEADY_USE,
     ModelDemand,
     PoolLoad,
     TierDemand,
@@ -25,6 +24,7 @@ from synapse.domain.pool import Pool
 from synapse.domain.prediction import Live
 from synapse.domain.profile import Profile
 from synapse.domain.routing import PoolView
+from synapse.domain.staffing import MOST_USE
 
 GOLD, SILVER, BRONZE = SlaTier.GOLD, SlaTier.SILVER, SlaTier.BRONZE
 
@@ -52,7 +52,7 @@ def test_arrivals_keep_as_many_workers_busy_as_littles_law_says() -> None:
     [load] = the_load(asked(arrivals_per_s=100.0, last_at=1.0), a_view()).values()
 
     assert load.busy[SILVER] == pytest.approx(0.5)
-    assert load.steady() == pytest.approx(0.5 / STEADY_USE)
+    assert load.steady() == pytest.approx(0.5 / MOST_USE)
     assert load.last_at == 1.0
 
 
@@ -60,7 +60,7 @@ def test_bronze_fills_the_room_that_better_tiers_leave() -> None:
     tiers = {SILVER: TierDemand(arrivals_per_s=100.0), BRONZE: TierDemand(arrivals_per_s=30.0)}
     [load] = spread_demand([ModelDemand("echo", tiers)], {"echo": [a_view()]}).values()
 
-    assert load.steady() == pytest.approx(max(0.5 / STEADY_USE, 0.65 / FULL_USE))
+    assert load.steady() == pytest.approx(max(0.5 / MOST_USE, 0.65 / FULL_USE))
 
 
 def test_a_backlog_is_cleared_in_its_tiers_time_but_never_sooner_than_a_worker_starts() -> None:

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from synapse.domain.job import SlaTier
-from synapse.domain.load import STEADY_USE, PoolLoad
+from synapse.domain.load import PoolLoad
 from synapse.domain.pool import Pool
 from synapse.domain.scaling import (
     Memory,
@@ -20,6 +20,7 @@ from synapse.domain.scaling import (
     ScalingPolicy,
     decide,
 )
+from synapse.domain.staffing import MOST_USE
 
 NOW = 1_000_000.0
 SILVER, BRONZE = SlaTier.SILVER, SlaTier.BRONZE
@@ -31,7 +32,7 @@ LONG_AGO = Memory(last_work_at=NOW, changed_at=NOW - 3600.0)
 def a_load(workers: float = 0.0, **changes: Any) -> PoolLoad:
     """What keeps so many workers busy, as steady arrivals of which some are in flight."""
     fields: dict[str, Any] = {"in_flight": 1, "last_at": NOW} if workers else {}
-    return PoolLoad(busy={SILVER: workers * STEADY_USE}, **{**fields, **changes})
+    return PoolLoad(busy={SILVER: workers * MOST_USE}, **{**fields, **changes})
 
 
 def a_state(workers: float = 0.0, **changes: Any) -> PoolState:

@@ -115,11 +115,12 @@ class Autoscaler:
         until, changes = self.clock() + for_s, list[ScalingDecision]()
         while True:
             changes += [decision for decision in await self.run() if decision.is_change]
-            if self._is_settled() or self.clock() + every_s > until:
+            if self.is_settled() or self.clock() + every_s > until:
                 return changes
             await self.sleep(every_s)
 
-    def _is_settled(self) -> bool:
+    def is_settled(self) -> bool:
+        """Whether, at the last round, nothing waited and every worker wanted was up."""
         return all(
             standing.load.waiting == 0 and standing.decision.desired <= standing.size.ready
             for standing in self._standings.values()

@@ -15,9 +15,8 @@ from synapse.domain.extension import NO_EXTENSIONS, Extensions
 from synapse.domain.job import SlaTier
 from synapse.domain.prediction import NOTHING_LIVE
 from synapse.domain.routing import Need, PoolView, route
-
-STEADY_USE = 0.7
-"""The share of a worker that gold and silver arrivals may fill: the rest is for their peaks."""
+from synapse.domain.sizing import Crowd, crowd_of, unmixed, worker_s_per_item
+from synapse.domain.staffing import MOST_USE, workers_for
 
 FULL_USE = 0.95
 """The share that bronze may fill besides: it waits when there is a peak."""
@@ -58,7 +57,7 @@ class PoolLoad:
     `busy` is how many workers the arrivals keep busy (Little's law), `backlog_s` how long one
     worker would need for what waits, by tier. `waiting` items have no worker yet, `in_flight`
     ones have. `is_unmeasured` says that some of it is of unknown size, `is_late` that answers
-    miss their tier for the company they have.
+    miss their tier for the company they have. `crowds` are how much company the promises bear.
     """
 
     busy: Mapping[SlaTier, float] = field(default_factory=dict)
@@ -68,6 +67,7 @@ class PoolLoad:
     last_at: float | None = None
     is_unmeasured: bool = False
     is_late: bool = False
+    crowds: frozenset[Crowd] = frozenset()
 
     @property
     def has_work(self) -> bool:
@@ -75,9 +75,13 @@ class PoolLoad:
         return self.waiting > 0 or self.in_flight > 0
 
     def steady(self) -> float:
-        """Workers for the arrivals alone: the better tiers leave room, bronze fills it."""
+        """Workers for the arrivals alone: the better tiers leave room, bronze fills it.
+
+        So much room as each promise needs that is to be kept in the pool.
+        """
         better = sum(self.busy.get(tier, 0.0) for tier in (SlaTier.GOLD, SlaTier.SILVER))
-        return max(better / STEADY_USE, sum(self.busy.values()) / FULL_USE)
+        kept = max((workers_for(better, *crowd) for crowd in self.crowds), default=0.0)
+        return max(kept, better / MOST_USE, sum(self.busy.values()) / FULL_USE)
 
     def draining(self, startup_s: float) -> float:
         """Workers that clear the backlog in time, each tier after those before it.
@@ -104,24 +108,6 @@ def first_choice(need: Need, views: Sequence[PoolView]) -> PoolView | None:
     return next((view for view, _ in _choice(need, views)), None)
 
 
-def worker_s_per_item(view: PoolView, prompt_tokens: int, output_tokens: int) -> float | None:
-    """How long an item keeps a whole worker busy that has all the company it can take.
-
-    The profile knows what company costs, the live rate how large items are of late: the greater
-    of the two. None where nothing was measured.
-    """
-    known = []
-    profile = view.profile
-    if profile is not None and prompt_tokens + output_tokens > 0:
-        together = max(1, profile.best_batch)
-        known.append(profile.p50_ms(prompt_tokens, output_tokens, together) / 1000 / together)
-    elif profile is not None and profile.items_per_s > 0:
-        known.append(1 / profile.items_per_s)
-    if view.seconds_per_item is not None:
-        known.append(view.seconds_per_item / max(1, view.slots))
-    return max(known, default=None)
-
-
 def spread_demand(
     demands: Sequence[ModelDemand],
     views: Mapping[str, Sequence[PoolView]],
@@ -133,6 +119,7 @@ def spread_demand(
     are held there when no worker is. Pools named `stuck` bring no worker up, for all that was
     tried: nothing new falls to them while a model has another pool.
     """
+    views = unmixed(views)
     loads: dict[str, PoolLoad] = {
         view.pool.name: PoolLoad() for of_model in views.values() for view in of_model
     }
@@ -240,6 +227,7 @@ def _added(load: PoolLoad, need: Need, asked: TierDemand, view: PoolView, part: 
     arrivals, queued = asked.arrivals_per_s * part, asked.queued * part
     seen = [at for at in (load.last_at, asked.last_at) if at is not None]
     measured_s = each_s or 0.0
+    crowd = crowd_of(need, view) if arrivals > 0 else None
     return replace(
         load,
         busy={**load.busy, tier: load.busy.get(tier, 0.0) + arrivals * measured_s},
@@ -248,6 +236,7 @@ def _added(load: PoolLoad, need: Need, asked: TierDemand, view: PoolView, part: 
         last_at=max(seen, default=None),
         is_unmeasured=load.is_unmeasured or each_s is None,
         is_late=load.is_late or _is_late(need, view),
+        crowds=load.crowds if crowd is None else load.crowds | {crowd},
     )
 
 
