@@ -11,6 +11,7 @@ from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
+from synapse.api.gate import anyone
 from synapse.api.openai.lines import OpenAiLines
 from synapse.api.services import Services
 from synapse.application.batcher import Batcher
@@ -85,6 +86,7 @@ class UseCases:
         """What the routes need."""
         records, parts, clock = self._records, self._parts, time.time
         return Services(
+            identify=anyone,
             submitter=Submitter(
                 records.jobs,
                 self._queue,

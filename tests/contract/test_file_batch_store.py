@@ -13,6 +13,7 @@ from synapse.adapters.aws.file_batches import DynamoFileBatchStore
 from synapse.adapters.file_batch_records import file_batch_from_json, file_batch_to_json
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.file_batch_store import SqliteFileBatchStore
+from synapse.domain.access import Principal
 from synapse.domain.file_batch import (
     RETENTION_S,
     Cursor,
@@ -52,7 +53,9 @@ def next_of(batch: FileBatch, **changes: object) -> FileBatch:
 
 
 async def created(store: FileBatchStore, *names: str, tenant: str = "default") -> list[FileBatch]:
-    made = [a_file_batch(id=FileBatchId(f"batch_{name}"), tenant=tenant) for name in names]
+    made = [
+        a_file_batch(id=FileBatchId(f"batch_{name}"), caller=Principal(tenant)) for name in names
+    ]
     for batch in made:
         await store.create(batch)
     return made

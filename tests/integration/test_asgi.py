@@ -15,6 +15,7 @@ import uvicorn
 from synapse.api import asgi
 from synapse.api.asgi import AsgiApp
 from synapse.api.resolver import Api, Incoming, Reply, StreamReply
+from synapse.domain.access import Scope
 from synapse.domain.errors import PayloadTooLarge
 
 PATIENCE_S = 5.0
@@ -35,11 +36,11 @@ class Routes:
     def api(self) -> Api:
         api = Api()
 
-        @api.handles("GET", "/v1/stream")
+        @api.handles("GET", "/v1/stream", scope=None)
         async def stream() -> StreamReply:
             return StreamReply(self.chunks(), "text/event-stream", if_cut=CUT)
 
-        @api.handles("GET", "/three")
+        @api.handles("GET", "/three", scope=None)
         async def three() -> StreamReply:
             async def chunks() -> AsyncGenerator[bytes, None]:
                 for number in range(3):
@@ -47,7 +48,7 @@ class Routes:
 
             return StreamReply(chunks(), "application/octet-stream")
 
-        @api.handles("GET", "/held", abandonable=True)
+        @api.handles("GET", "/held", scope=None, abandonable=True)
         async def held() -> Reply:
             self.started.set()
             try:
@@ -57,7 +58,7 @@ class Routes:
                 raise
             return Reply({})
 
-        @api.handles("GET", "/durable")
+        @api.handles("GET", "/durable", scope=None)
         async def durable() -> Reply:
             self.started.set()
             await self.release.wait()
@@ -204,7 +205,7 @@ async def test_a_route_that_receives_its_body_gets_it_past_the_limit_of_the_othe
     sizes: list[tuple[str, int]] = []
     api = Routes().api()
 
-    @api.receives("PUT", "/raw/<name>")
+    @api.receives("PUT", "/raw/<name>", scope=Scope.BATCHES)
     async def take(incoming: Incoming, name: str) -> Reply:
         sizes.append((name, sum([len(chunk) async for chunk in incoming.chunks])))
         return Reply({"type": incoming.headers["content-type"]})
@@ -227,7 +228,7 @@ async def test_a_route_that_receives_its_body_gets_it_past_the_limit_of_the_othe
 async def test_an_error_before_the_end_of_the_body_reaches_the_client() -> None:
     api = Routes().api()
 
-    @api.receives("PUT", "/raw")
+    @api.receives("PUT", "/raw", scope=Scope.BATCHES)
     async def take(incoming: Incoming) -> Reply:
         await anext(incoming.chunks)
         raise PayloadTooLarge("body: enough")
@@ -242,7 +243,7 @@ async def test_an_error_before_the_end_of_the_body_reaches_the_client() -> None:
 async def test_a_client_that_leaves_while_it_sends_ends_the_handler() -> None:
     api, ended = Routes().api(), asyncio.Event()
 
-    @api.receives("PUT", "/raw")
+    @api.receives("PUT", "/raw", scope=Scope.BATCHES)
     async def take(incoming: Incoming) -> Reply:
         try:
             async for _ in incoming.chunks:
@@ -268,7 +269,7 @@ async def test_a_body_that_does_not_go_on_is_given_up(
     monkeypatch.setattr(asgi, "LINGER_S", 0.2)
     api = Routes().api()
 
-    @api.receives("GET", "/raw")
+    @api.receives("GET", "/raw", scope=Scope.BATCHES)
     async def take(incoming: Incoming) -> Reply:
         return Reply({"size": sum([len(chunk) async for chunk in incoming.chunks])})
 

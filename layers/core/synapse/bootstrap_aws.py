@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
+from synapse.api.gate import anyone
 from synapse.api.openai.lines import OpenAiLines
 from synapse.api.resolver import Api
 from synapse.api.services import Services
@@ -86,6 +87,7 @@ class Target(FleetTarget):
         )
         return create_api(
             Services(
+                identify=anyone,
                 submitter=submitter,
                 direct=self._direct,
                 cache=ResponseCache(parts.blobs, parts.registry, time.time),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from synapse.adapters.aws.file_batch_starter import SAME_NAME_S, StepFunctionsFileBatchStarter
+from synapse.domain.access import Principal
 from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import FileBatchId
 from tests.aws import Aws, Call, intercepted
@@ -18,7 +19,7 @@ from tests.factories import a_file_batch
 from tests.fakes import FakeClock
 from tests.integration.aws.faults import client_error, failing
 
-BATCH = a_file_batch(id=FileBatchId("batch_1"), tenant="team")
+BATCH = a_file_batch(id=FileBatchId("batch_1"), caller=Principal("team"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
+from synapse.api.gate import Identify, anyone
 from synapse.api.openai.lines import OpenAiLines
 from synapse.api.resolver import Api
 from synapse.api.services import Services
@@ -23,7 +24,7 @@ from tests.fake_files import MemoryFileStore, MemoryUploadStore
 from tests.unit.application.world import CHAT, World
 
 
-def api_of(world: World) -> Api:
+def api_of(world: World, identify: Identify = anyone) -> Api:
     """The API over a world of fakes."""
 
     async def metrics() -> str:
@@ -53,6 +54,7 @@ def api_of(world: World) -> Api:
 
     return create_api(
         Services(
+            identify=identify,
             submitter=world.submitter,
             direct=world.direct,
             cache=world.cache,

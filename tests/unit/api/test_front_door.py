@@ -15,7 +15,7 @@ CONTEXT = {"requestId": "the-gateway's-id", "identity": {"apiKeyId": "key-1"}}
 def an_api() -> Api:
     api = Api()
 
-    @api.handles("GET", "/hello")
+    @api.handles("GET", "/hello", scope=None)
     async def hello() -> Reply:
         return Reply({})
 

@@ -113,9 +113,9 @@ async def test_a_job_at_zero_is_accepted_and_told_of_the_cold_start_while_it_wai
     await world.registry.record_service(a_rate(2.0), world.clock())
 
     accepted = await world.accepted()
-    waiting = await world.results.get(accepted.job.id)
+    waiting = await world.results.get(accepted.job.id, "default")
     await world.workers.beat(a_worker())
-    up = await world.results.get(accepted.job.id)
+    up = await world.results.get(accepted.job.id, "default")
 
     assert (accepted.is_cold, accepted.estimated_wait_s) == (True, 20.0)
     assert world.waker.woken == ["echo"]

@@ -85,7 +85,7 @@ async def test_reading_a_job_past_its_deadline_expires_it() -> None:
     job = await world.submit(timeout_s=30.0)
     world.clock.advance(31.0)
 
-    assert (await world.results.get(job.id)).job.state is JobState.EXPIRED
+    assert (await world.results.get(job.id, "default")).job.state is JobState.EXPIRED
     assert (await world.job(job.id)).state is JobState.EXPIRED
 
 
@@ -100,7 +100,8 @@ async def test_waiting_returns_as_soon_as_the_job_ends() -> None:
 
     store = failing_before(world.store)
     store.watch = finish
-    view = await Results(store, world.blobs, world.telemetry, world.clock).get(job.id, 30.0)
+    results = Results(store, world.blobs, world.telemetry, world.clock)
+    view = await results.get(job.id, "default", 30.0)
 
     assert view.job.state is JobState.COMPLETED
     assert ended_at
@@ -108,9 +109,9 @@ async def test_waiting_returns_as_soon_as_the_job_ends() -> None:
 
 async def test_an_unknown_job_is_not_found() -> None:
     with pytest.raises(JobNotFound):
-        await World().results.get(JobId("nope"))
+        await World().results.get(JobId("nope"), "default")
     with pytest.raises(JobNotFound):
-        await World().results.cancel(JobId("nope"), lambda _: None)
+        await World().results.cancel(JobId("nope"), "default", lambda _: None)
 
 
 async def test_cancelling_twice_is_cancelling_and_after_the_end_a_conflict() -> None:
@@ -119,14 +120,14 @@ async def test_cancelling_twice_is_cancelling_and_after_the_end_a_conflict() -> 
     done = await world.submit()
     aborted: list[JobId] = []
 
-    first = await world.results.cancel(job.id, aborted.append)
-    second = await world.results.cancel(job.id, aborted.append)
+    first = await world.results.cancel(job.id, "default", aborted.append)
+    second = await world.results.cancel(job.id, "default", aborted.append)
     await world.work()
 
     assert first.job.state is second.job.state is JobState.CANCELLED
     assert aborted == [job.id]
     with pytest.raises(JobNotCancellable):
-        await world.results.cancel(done.id, aborted.append)
+        await world.results.cancel(done.id, "default", aborted.append)
 
 
 async def test_a_withdrawn_model_fails_its_waiting_jobs() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from synapse.application.direct import DirectRequest
 from synapse.application.response_cache import MAX_AGE_S, PREFIX
+from synapse.domain.access import Principal
 from synapse.domain.errors import Unavailable
 from synapse.domain.inference import (
     ChatMessage,
@@ -72,7 +73,7 @@ async def test_the_order_of_parameters_makes_no_other_request() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        a_request(tenant="somebody else"),
+        a_request(caller=Principal("somebody else")),
         a_request(model="echo"),
         a_request(input=ModelInput("The capital of Spain is", parameters=GREEDY)),
         a_request(input=ModelInput("The capital of France is", parameters={**GREEDY, "stop": "."})),

@@ -39,7 +39,7 @@ async def test_each_job_gets_its_own_result_usage_and_place() -> None:
 
     await world.runner.run(a_batch(*(job.id for job in jobs)), a_pool("gpu", accelerator="l4"))
 
-    first, second = [await world.results.get(job.id) for job in jobs]
+    first, second = [await world.results.get(job.id, "default") for job in jobs]
     assert first.job.state is second.job.state is JobState.COMPLETED
     assert first.result == {"text": "one", "finish_reason": "stop"}
     assert second.job.usage == Usage(2, 2)
@@ -98,7 +98,7 @@ async def test_a_batch_delivered_twice_runs_once() -> None:
 async def test_a_cancelled_job_never_reaches_the_engine() -> None:
     world = World()
     job, other = await _submitted(world, "hello", "world")
-    await world.results.cancel(job.id, lambda _: None)
+    await world.results.cancel(job.id, "default", lambda _: None)
 
     await world.runner.run(a_batch(job.id, other.id), a_pool())
 
@@ -213,12 +213,12 @@ async def test_a_late_runner_cannot_overwrite_the_winner() -> None:
     await world.store.claim([job.id], loser, world.clock())
     world.clock.advance(2.0)
     await world.runner.run(a_batch(job.id), a_pool())
-    winner = await world.results.get(job.id)
+    winner = await world.results.get(job.id, "default")
 
     late = await world.runner.store.settle(_outcome(job.id, "late"), loser.owner, world.clock())
 
     assert late is None
-    assert (await world.results.get(job.id)).result == winner.result
+    assert (await world.results.get(job.id, "default")).result == winner.result
     assert (await world.job(job.id)).losses == 1
 
 
@@ -235,7 +235,7 @@ async def test_aborting_a_generation_stops_its_stream_and_spares_the_batch() -> 
 
     running = asyncio.create_task(world.runner.run(batch, a_pool()))
     await engine.started.wait()
-    await world.results.cancel(stuck.id, world.runner.abort)
+    await world.results.cancel(stuck.id, "default", world.runner.abort)
     await running
 
     assert engine.closed == ["stuck"]
@@ -291,7 +291,7 @@ async def test_a_large_result_travels_by_claim_check() -> None:
 
     await world.runner.run(a_batch(job.id), a_pool())
 
-    view = await world.results.get(job.id)
+    view = await world.results.get(job.id, "default")
     assert view.job.result is not None
     assert view.job.result.inline is None
     assert view.result == {"text": text, "finish_reason": "length"}

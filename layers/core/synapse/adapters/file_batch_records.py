@@ -6,10 +6,12 @@ Our own writing, and trusted. Open lines are kept as numbers in a row, since the
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
+from synapse.adapters.principal_records import principal_from_json, principal_to_json
+from synapse.domain.access import ANYONE, Principal
 from synapse.domain.file_batch import (
     Counts,
     Cursor,
@@ -40,6 +42,7 @@ def file_batch_to_json(batch: FileBatch) -> str:
         "output_parts": list(batch.output_parts),
         "error_parts": list(batch.error_parts),
         "metadata": None if batch.metadata is None else dict(batch.metadata),
+        "caller": principal_to_json(batch.caller),
     }
     return json.dumps(record, separators=(",", ":"))
 
@@ -51,6 +54,7 @@ def file_batch_from_json(text: str) -> FileBatch:
     return FileBatch(
         **{name: record[name] for name in _PLAIN if name != "id"},
         id=FileBatchId(record["id"]),
+        caller=_caller(record),
         metadata=record["metadata"],
         status=FileBatchStatus(record["status"]),
         entered={FileBatchStatus(status): at for status, at in record["entered"].items()},
@@ -64,6 +68,13 @@ def file_batch_from_json(text: str) -> FileBatch:
     )
 
 
+def _caller(record: dict[str, Any]) -> Principal:
+    """Whom it is for; of batches made before callers were told apart, only the tenant is known."""
+    if "caller" in record:
+        return principal_from_json(record["caller"])
+    return replace(ANYONE, tenant=record["tenant"])
+
+
 _PLAIN = (
     "id",
     "endpoint",
@@ -72,7 +83,6 @@ _PLAIN = (
     "completion_window",
     "window_s",
     "created_at",
-    "tenant",
     "output_expires_after_s",
     "model",
     "input_bytes",

@@ -46,6 +46,8 @@ def job_to_record(job: Job) -> Record:
         "sent_at": job.sent_at,
         "losses": job.losses,
     }
+    if job.account:
+        record["account"] = job.account
     _put_payload(record, "payload", job.payload)
     if job.metadata:
         record["metadata"] = dict(job.metadata)
@@ -108,6 +110,7 @@ def job_from_record(record: Mapping[str, Any]) -> Job:
         deadline_at=float(record["deadline_at"]),
         state=JobState(record["state"]),
         tenant=record["tenant"],
+        account=record.get("account", ""),
         metadata=dict(record.get("metadata") or {}),
         sends=int(record["sends"]),
         sent_at=float(record["sent_at"]),

@@ -26,6 +26,7 @@ from synapse.api.schemas import TierName
 from synapse.api.services import Services
 from synapse.application.autoscale import PoolStanding
 from synapse.application.fleet_view import ModelInPool, PoolReport, WorkerView
+from synapse.domain.access import Scope
 from synapse.domain.job import SlaTier
 from synapse.domain.latency import Quantiles
 from synapse.domain.routing import TIER_P99_MS, Candidate, Decision, Need
@@ -42,6 +43,7 @@ def add_admin_routes(api: Api, services: Services) -> None:
     @api.handles(
         "GET",
         "/api/admin/route",
+        scope=Scope.ADMIN,
         summary="Where a request would go now, and why",
         tags=["admin"],
         responses={200: json_response("The decision", RouteBody), **errors(400, 404, 503)},
@@ -63,6 +65,7 @@ def add_admin_routes(api: Api, services: Services) -> None:
     @api.handles(
         "GET",
         "/api/admin/workers",
+        scope=Scope.ADMIN,
         summary="The workers that are alive",
         tags=["admin"],
         responses={200: json_response("The workers, by pool and id", WorkerList), **errors(503)},
@@ -73,6 +76,7 @@ def add_admin_routes(api: Api, services: Services) -> None:
     @api.handles(
         "GET",
         "/api/admin/pools",
+        scope=Scope.ADMIN,
         summary="The pools: sizes, breakers, profiles",
         tags=["admin"],
         responses={200: json_response("The pools, by name", PoolList), **errors(503)},

@@ -18,7 +18,7 @@ from synapse.api.tasks import add_task_routes
 
 def create_api(services: Services) -> Api:
     """The resolver with every route registered."""
-    api = Api()
+    api = Api(services.identify)
     add_job_routes(api, services)
     add_task_routes(api, services)
     add_chat_routes(api, services)

@@ -21,6 +21,7 @@ from synapse.api.schemas import (
 from synapse.api.services import Services
 from synapse.application.results import JobView
 from synapse.application.submit import Accepted, SubmitJob
+from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import InvalidRequest
 from synapse.domain.inference import ChatMessage, ModelInput
 from synapse.domain.job import Job, JobId, Priority, SlaTier, Usage
@@ -46,38 +47,44 @@ def add_job_routes(api: Api, services: Services) -> None:
     @api.handles(
         "POST",
         "/async-infer",
+        scope=Scope.INFERENCE,
         summary="Submit a job",
         tags=["jobs"],
         responses={202: json_response("Accepted", JobAccepted), **ERRORS},
     )
     async def submit(
-        body: Annotated[AsyncInferRequest, Body()], idempotency_key: KeyHeader = None
+        caller: Principal,
+        body: Annotated[AsyncInferRequest, Body()],
+        idempotency_key: KeyHeader = None,
     ) -> Reply:
-        accepted = await services.submitter.submit(_command(body, idempotency_key))
+        accepted = await services.submitter.submit(_command(caller, body, idempotency_key))
         location = {"Location": f"/results/{accepted.job.id}"}
         return Reply(_accepted(accepted), 202, headers=location)
 
     @api.handles(
         "GET",
         "/results/<job_id>",
+        scope=Scope.INFERENCE,
         abandonable=True,
         summary="A job's state and result",
         tags=["jobs"],
         responses={200: json_response("The job", JobResult), **ERRORS},
     )
-    async def result(job_id: str, wait: Wait = 0.0) -> Reply:
+    async def result(caller: Principal, job_id: str, wait: Wait = 0.0) -> Reply:
         wait_s = min(wait, services.max_wait_s)
-        return Reply(_result(await services.results.get(JobId(job_id), wait_s)))
+        return Reply(_result(await services.results.get(JobId(job_id), caller.tenant, wait_s)))
 
     @api.handles(
         "DELETE",
         "/results/<job_id>",
+        scope=Scope.INFERENCE,
         summary="Cancel a job",
         tags=["jobs"],
         responses={200: json_response("The cancelled job", JobResult), **ERRORS},
     )
-    async def cancel(job_id: str) -> Reply:
-        return Reply(_result(await services.results.cancel(JobId(job_id), services.abort)))
+    async def cancel(caller: Principal, job_id: str) -> Reply:
+        job = await services.results.cancel(JobId(job_id), caller.tenant, services.abort)
+        return Reply(_result(job))
 
 
 def sampling(parameters: SamplingParameters) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def milliseconds(start: float | None, end: float | None) -> float | None:
     return None if start is None or end is None else round((end - start) * 1000, 3)
 
 
-def _command(body: AsyncInferRequest, key: str | None) -> SubmitJob:
+def _command(caller: Principal, body: AsyncInferRequest, key: str | None) -> SubmitJob:
     if sum(each is not None for each in (body.prompt, body.messages, body.input)) != 1:
         raise InvalidRequest("prompt: give one of prompt, messages and input", param="prompt")
     messages = tuple(ChatMessage(m.role, m.content) for m in body.messages or ())
@@ -106,6 +113,7 @@ def _command(body: AsyncInferRequest, key: str | None) -> SubmitJob:
         sla=SlaTier(body.sla),
         timeout_s=body.timeout,
         metadata=body.metadata,
+        caller=caller,
         idempotency_key=key,
     )
 

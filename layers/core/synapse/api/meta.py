@@ -15,8 +15,10 @@ from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import HealthBody, ModelBody, ModelList, WorkerBody
 from synapse.api.services import Services
+from synapse.application.checks import served_model
 from synapse.application.health import pinged_health
-from synapse.domain.errors import FileUnknown, UnknownModel
+from synapse.domain.access import Principal, Scope
+from synapse.domain.errors import FileUnknown
 from synapse.domain.model import ModelSpec
 
 DESCRIPTION = "Model inference on your own AWS account or one machine, asynchronous and durable."
@@ -33,29 +35,30 @@ def add_meta_routes(api: Api, services: Services) -> None:
     @api.handles(
         "GET",
         "/v1/models",
+        scope=Scope.INFERENCE,
         summary="The models served",
         tags=["models"],
         responses={200: json_response("The models", ModelList)},
     )
-    async def models() -> Reply:
-        return Reply(ModelList(data=[_model(m) for m in await services.registry.models()]))
+    async def models(caller: Principal) -> Reply:
+        seen = [m for m in await services.registry.models() if caller.sees(m.name)]
+        return Reply(ModelList(data=[_model(each) for each in seen]))
 
     @api.handles(
         "GET",
         "/v1/models/<model>",
+        scope=Scope.INFERENCE,
         summary="One model",
         tags=["models"],
         responses={200: json_response("The model", ModelBody), 404: ERRORS[404]},
     )
-    async def model(model: str) -> Reply:
-        spec = await services.registry.model(model)
-        if spec is None:
-            raise UnknownModel(f"model: {model!r} is not served here", param="model")
-        return Reply(_model(spec))
+    async def model(caller: Principal, model: str) -> Reply:
+        return Reply(_model(await served_model(services.registry, model, caller)))
 
     @api.handles(
         "GET",
         "/health",
+        scope=None,
         summary="Whether the service and its workers are up",
         tags=["service"],
         responses={200: json_response("Up; see `status`", HealthBody)},
@@ -77,6 +80,7 @@ def add_meta_routes(api: Api, services: Services) -> None:
     @api.handles(
         "GET",
         "/metrics",
+        scope=Scope.ADMIN,
         summary="Prometheus exposition",
         tags=["service"],
         responses={
@@ -100,19 +104,21 @@ def add_documentation_routes(api: Api) -> None:
         )
         return json.dumps(_without_foreign_errors(json.loads(text)), ensure_ascii=False)
 
-    @api.handles("GET", "/openapi.json", summary="This API's OpenAPI document", tags=["service"])
+    @api.handles(
+        "GET", "/openapi.json", scope=None, summary="This API's OpenAPI document", tags=["service"]
+    )
     async def openapi() -> Reply:
         return Reply(document())
 
-    @api.handles("GET", "/api/docs", include_in_schema=False)
+    @api.handles("GET", "/api/docs", scope=None, include_in_schema=False)
     async def swagger() -> Reply:
         return Reply(SWAGGER_PAGE, content_type="text/html; charset=utf-8")
 
-    @api.handles("GET", "/api/redoc", include_in_schema=False)
+    @api.handles("GET", "/api/redoc", scope=None, include_in_schema=False)
     async def redoc() -> Reply:
         return Reply(REDOC_PAGE, content_type="text/html; charset=utf-8")
 
-    @api.handles("GET", "/api/static/<file>", include_in_schema=False)
+    @api.handles("GET", "/api/static/<file>", scope=None, include_in_schema=False)
     async def static(file: str) -> Reply:
         content_type = ASSETS.get(file)
         if content_type is None:

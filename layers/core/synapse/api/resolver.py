@@ -27,6 +27,7 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 
 from synapse.api.errors import INTERNAL_MESSAGE, error_body, validation_error
+from synapse.api.gate import ASK, Identify, anyone
 from synapse.api.incoming import Incoming, incoming_of
 from synapse.api.replies import (
     JSON,
@@ -39,11 +40,16 @@ from synapse.api.replies import (
     routed,
     text_of,
 )
-from synapse.domain.errors import MalformedBody, SynapseError
+from synapse.api.route_scopes import RouteScopes
+from synapse.domain.access import Principal, Scope
+from synapse.domain.errors import MalformedBody, SynapseError, Unauthenticated
 
 __all__ = ["Answered", "Api", "ClientGone", "Incoming", "Reply", "Response", "StreamReply"]
 
 logger = logging.getLogger(__name__)
+OURS = frozenset({"caller", "incoming"})
+"""Arguments of handlers that do not come from the request's text."""
+
 OPENAI_VERSION = "2020-10-01"
 """The version of OpenAI's API whose shapes are spoken under /v1."""
 
@@ -72,44 +78,53 @@ class _Pending:
 class Api(APIGatewayRestResolver):
     """Routes with `async def` handlers that return a `Reply` or a `StreamReply`."""
 
-    def __init__(self) -> None:
+    def __init__(self, identify: Identify = anyone) -> None:
         super().__init__(enable_validation=True)
+        self._identify = identify
         self._pending: _Pending | None = None
+        self._caller: Principal | None = None
+        self._scopes = RouteScopes()
         self._receiving: list[tuple[str, re.Pattern[str]]] = []
         self.exception_handler(RequestValidationError)(_invalid)
         self.not_found(self._no_route)
 
     def handles(
-        self, method: str, rule: str, *, abandonable: bool = False, **openapi: Any
+        self,
+        method: str,
+        rule: str,
+        *,
+        scope: Scope | None,
+        abandonable: bool = False,
+        **openapi: Any,
     ) -> Callable[[Handler], Handler]:
         """Register an `async def` handler for `method` and `rule`.
 
-        An `abandonable` handler is cancelled when its client goes away before the answer.
+        It is for callers who have the `scope`, or for everybody (None). An argument `caller`, a
+        Principal, is who they are. An `abandonable` handler is cancelled when its client goes
+        away before the answer.
         """
 
         def register(handler: Handler) -> Handler:
             def pending(**arguments: Any) -> _Pending:
                 return _Pending(functools.partial(handler, **arguments), abandonable)
 
-            self._leave_pending(method, rule, handler, _arguments_of(handler), pending, openapi)
+            self._leave_pending(method, rule, scope, handler, pending, openapi)
             return handler
 
         return register
 
-    def receives(self, method: str, rule: str, **openapi: Any) -> Callable[[Handler], Handler]:
+    def receives(
+        self, method: str, rule: str, *, scope: Scope, **openapi: Any
+    ) -> Callable[[Handler], Handler]:
         """Register a handler that takes the body as it comes in, as its argument `incoming`."""
 
         def register(handler: Handler) -> Handler:
-            signature = _arguments_of(handler)
-            others = [p for p in signature.parameters.values() if p.name != "incoming"]
-
             def pending(**arguments: Any) -> _Pending:
                 incoming = incoming_of(self.current_event.raw_event)
                 call = functools.partial(handler, incoming=incoming, **arguments)
                 return _Pending(call, abandonable=False)
 
-            signature = signature.replace(parameters=others)
-            self._leave_pending(method, rule, handler, signature, pending, openapi)
+            self._leave_pending(method, rule, scope, handler, pending, openapi)
             self._receiving.append((method, self._compile_regex(rule)))
             return handler
 
@@ -123,19 +138,27 @@ class Api(APIGatewayRestResolver):
         self,
         method: str,
         rule: str,
+        scope: Scope | None,
         handler: Callable[..., Any],
-        signature: inspect.Signature,
         pending: Callable[..., _Pending],
         openapi: Mapping[str, Any],
     ) -> None:
         """Route to a function that does nothing but leave the validated call behind."""
+        signature = _arguments_of(handler)
+        asked = [p for p in signature.parameters.values() if p.name not in OURS]
+        wants_caller = "caller" in signature.parameters
+        self._scopes.add(method, rule, scope)
 
         @functools.wraps(handler)
         def leave(**arguments: Any) -> RouteResponse[None]:
+            if scope is not None and self._caller is None:
+                raise Unauthenticated(ASK)  # the two ways of matching a path differ: nobody passes
+            if wants_caller:
+                arguments["caller"] = self._caller
             self._pending = pending(**arguments)
             return RouteResponse(status_code=HTTPStatus.OK, content_type=JSON, body=None)
 
-        leave.__signature__ = signature  # type: ignore[attr-defined]
+        leave.__signature__ = signature.replace(parameters=asked)  # type: ignore[attr-defined]
         self.route(rule, method, **openapi)(leave)
 
     async def respond(
@@ -151,9 +174,10 @@ class Api(APIGatewayRestResolver):
         started_s = time.perf_counter()
         request_id = _request_id(event)
         try:
-            is_taken_raw = self.receives_body(str(event.get("httpMethod")), str(event.get("path")))
-            checked = event if is_taken_raw else _as_json(event)
-            refused, pending = self._validated(checked, context)
+            method, path = str(event.get("httpMethod")), str(event.get("path"))
+            caller = await self._let_in(method, path, event)
+            checked = event if self.receives_body(method, path) else _as_json(event)
+            refused, pending = self._validated(checked, context, caller)
             if pending is None:
                 response = routed(refused)
             else:
@@ -189,11 +213,24 @@ class Api(APIGatewayRestResolver):
             "isBase64Encoded": is_base64,
         }
 
+    async def _let_in(self, method: str, path: str, event: Mapping[str, Any]) -> Principal | None:
+        """Who calls a route that is not for everybody, before anything else is looked at.
+
+        Raises:
+            Unauthenticated, Forbidden: the caller may not.
+        """
+        scope = self._scopes.of(method, path)
+        if scope is None:
+            return None
+        caller = await self._identify(event)
+        caller.require(scope)
+        return caller
+
     def _validated(
-        self, event: Mapping[str, Any], context: Any
+        self, event: Mapping[str, Any], context: Any, caller: Principal | None
     ) -> tuple[dict[str, Any], _Pending | None]:
         """The resolver's own response, and the call that is to be made instead if all is well."""
-        self._pending = None
+        self._pending, self._caller = None, caller
         try:
             response = self.resolve(event, context)
         except RecursionError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from synapse.api.gate import Identify
 from synapse.application.direct import DirectLane
 from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
@@ -28,8 +29,10 @@ class Services:
     for a job, `max_direct_s` one that is answered on the spot. `file_link` says where else a file
     is to be read that the front door could not answer with. `health` looks at the fleet; without
     it what the pinger saw is all that is told. `fleet` is what operators are shown of it.
+    `identify` tells who calls.
     """
 
+    identify: Identify
     submitter: Submitter
     direct: DirectLane
     cache: ResponseCache

@@ -23,6 +23,7 @@ from synapse.api.schemas import (
 from synapse.api.services import Services
 from synapse.application.results import JobView
 from synapse.application.submit import Accepted, SubmitJob
+from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import SynapseError
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, Priority
@@ -34,45 +35,53 @@ def add_task_routes(api: Api, services: Services) -> None:
     @api.handles(
         "POST",
         "/api/inference",
+        scope=Scope.INFERENCE,
         summary="Submit a task",
         tags=["tasks"],
         responses={202: json_response("Accepted", TaskAccepted), **ERRORS},
     )
     async def submit(
-        body: Annotated[TaskRequest, Body()], idempotency_key: KeyHeader = None
+        caller: Principal,
+        body: Annotated[TaskRequest, Body()],
+        idempotency_key: KeyHeader = None,
     ) -> Reply:
-        command = _command(body, services.default_model, idempotency_key)
+        command = _command(caller, body, services.default_model, idempotency_key)
         return Reply(_accepted(await services.submitter.submit(command)), 202)
 
     @api.handles(
         "POST",
         "/api/inference/batch",
+        scope=Scope.INFERENCE,
         summary="Submit many tasks; a bad one does not reject the others",
         tags=["tasks"],
         responses={202: json_response("What became of each", TaskBatchAccepted), **ERRORS},
     )
-    async def submit_batch(body: Annotated[TaskBatchRequest, Body()]) -> Reply:
-        return Reply(await _submit_batch(services, body.requests), 202)
+    async def submit_batch(caller: Principal, body: Annotated[TaskBatchRequest, Body()]) -> Reply:
+        return Reply(await _submit_batch(services, caller, body.requests), 202)
 
     @api.handles(
         "GET",
         "/api/inference/<task_id>",
+        scope=Scope.INFERENCE,
         abandonable=True,
         summary="A task's state and result",
         tags=["tasks"],
         responses={200: json_response("The task", TaskResult), **ERRORS},
     )
-    async def result(task_id: str, wait: Wait = 0.0) -> Reply:
+    async def result(caller: Principal, task_id: str, wait: Wait = 0.0) -> Reply:
         wait_s = min(wait, services.max_wait_s)
-        return Reply(_result(await services.results.get(JobId(task_id), wait_s)))
+        return Reply(_result(await services.results.get(JobId(task_id), caller.tenant, wait_s)))
 
 
-def _command(body: TaskRequest, default_model: str, key: str | None = None) -> SubmitJob:
+def _command(
+    caller: Principal, body: TaskRequest, default_model: str, key: str | None = None
+) -> SubmitJob:
     return SubmitJob(
         model=body.model or default_model,
         input=ModelInput(prompt=body.data.text, parameters=sampling(body.parameters)),
         priority=Priority(body.priority),
         timeout_s=body.timeout,
+        caller=caller,
         idempotency_key=key,
     )
 
@@ -106,7 +115,9 @@ def _result(view: JobView) -> TaskResult:
     )
 
 
-async def _submit_batch(services: Services, bodies: list[Any]) -> TaskBatchAccepted:
+async def _submit_batch(
+    services: Services, caller: Principal, bodies: list[Any]
+) -> TaskBatchAccepted:
     results: list[Mapping[str, Any]] = [{} for _ in bodies]
     commands: dict[int, SubmitJob] = {}
     for index, body in enumerate(bodies):
@@ -116,7 +127,7 @@ async def _submit_batch(services: Services, bodies: list[Any]) -> TaskBatchAccep
             message, param, code = validation_error(error.errors(include_url=False))
             results[index] = error_body(400, message, code=code, param=param)
         else:
-            commands[index] = _command(request, services.default_model)
+            commands[index] = _command(caller, request, services.default_model)
     outcomes = await services.submitter.submit_many(list(commands.values()))
     for index, outcome in zip(commands, outcomes, strict=True):
         if isinstance(outcome, SynapseError):

@@ -179,7 +179,7 @@ class BatchStep:
     async def _job_for(self, number: int, envelope: Envelope) -> Job:
         batch, tools = self.batch, self.tools
         request = await tools.codec.parse(batch.endpoint, envelope.body)
-        spec = await served_model(tools.registry, request.model)
+        spec = await served_model(tools.registry, request.model, batch.caller)
         check_input(request.input, spec, MAX_INPUT_BYTES)
         now = tools.clock()
         command = SubmitJob(
@@ -187,7 +187,7 @@ class BatchStep:
             input=request.input,
             priority=Priority.LOW,
             metadata={"batch_id": batch.id, "line": str(number)},
-            tenant=batch.tenant,
+            caller=batch.caller,
         )
         job_id = batch.job_id(number)
         return await new_job(tools.blobs, command, spec, job_id, now, batch.expires_at)

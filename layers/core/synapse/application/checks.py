@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from synapse.domain.access import ANYONE, Principal
 from synapse.domain.errors import InvalidRequest, PayloadTooLarge, UnknownModel
 from synapse.domain.inference import ModelInput
 from synapse.domain.model import ModelSpec, Task
@@ -10,17 +11,18 @@ from synapse.ports import Registry
 MAX_INPUT_BYTES = 1024 * 1024
 
 
-async def served_model(registry: Registry, name: str) -> ModelSpec:
-    """The model of that name.
+async def served_model(registry: Registry, name: str, caller: Principal = ANYONE) -> ModelSpec:
+    """The model of that name, as the caller may see it.
 
     Raises:
-        UnknownModel: it is not served here.
+        UnknownModel: it is not served here, or not to this caller: nothing tells which.
     """
     spec = await registry.model(name)
-    if spec is None:
-        names = ", ".join(model.name for model in await registry.models())
+    if spec is None or not caller.sees(name):
+        known = [model.name for model in await registry.models() if caller.sees(model.name)]
         raise UnknownModel(
-            f"model: {name!r} is not served here; choose one of: {names}", param="model"
+            f"model: {name!r} is not served here; choose one of: {', '.join(known) or 'none'}",
+            param="model",
         )
     return spec
 

@@ -20,6 +20,7 @@ from synapse.application.fleet import Fleet
 from synapse.application.generation import Admitted, Generation, SampleDelta
 from synapse.application.routing import need_of
 from synapse.application.seats import Seat, Seats, in_turn
+from synapse.domain.access import ANYONE, Principal
 from synapse.domain.admission import MAX_RETRY_AFTER_S, Demand
 from synapse.domain.answer import Answered, Timings
 from synapse.domain.errors import InvalidRequest, Overloaded, Unavailable
@@ -55,7 +56,7 @@ class DirectRequest:
     input: ModelInput
     timeout_s: float
     tier: SlaTier = SlaTier.SILVER
-    tenant: str = "default"
+    caller: Principal = ANYONE
     stream_s: float | None = None
     affinity: str = ""
 
@@ -103,7 +104,8 @@ class DirectLane:
         """
         if request.timeout_s <= 0:
             raise InvalidRequest("timeout: must be more than 0 seconds", param="timeout")
-        spec = await served_model(self.registry, request.model)
+        spec = await served_model(self.registry, request.model, request.caller)
+        request.caller.require_tier(request.tier)
         check_input(request.input, spec, self.max_input_bytes)
         now = asyncio.get_running_loop().time()
         need = need_of(spec, request.input, request.tier, request.whole_s, request.affinity)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synapse.application.files import Files
+from synapse.domain.access import ANYONE, Principal
 from synapse.domain.errors import (
     FileBatchNotCancellable,
     FileBatchNotFound,
@@ -37,7 +38,7 @@ class CreateFileBatch:
     completion_window: str
     metadata: Mapping[str, str] | None = None
     output_expires_after_s: int | None = None
-    tenant: str = "default"
+    caller: Principal = ANYONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class FileBatches:
                 param="completion_window",
             )
         try:
-            file = await self.files.get(FileId(command.input_file_id), command.tenant)
+            file = await self.files.get(FileId(command.input_file_id), command.caller.tenant)
         except FileUnknown as error:
             raise FileUnknown(f"input_file_id: {error.message}", param="input_file_id") from error
         if file.purpose is not Purpose.BATCH:
@@ -92,7 +93,7 @@ class FileBatches:
             completion_window=command.completion_window,
             window_s=seconds,
             created_at=self.clock(),
-            tenant=command.tenant,
+            caller=command.caller,
             metadata=command.metadata,
             output_expires_after_s=command.output_expires_after_s,
             advanced_at=self.clock(),

@@ -75,7 +75,7 @@ class ResponseCache:
             return None
         # Sorted anew: the order in which a caller names parameters makes no other request.
         value = json.loads(encode_input(request.input))
-        text = json.dumps([request.tenant, spec.name, spec.version, value], sort_keys=True)
+        text = json.dumps([request.caller.tenant, spec.name, spec.version, value], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _fresh(self, key: str, data: bytes) -> Result | None:

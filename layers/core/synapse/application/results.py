@@ -39,32 +39,33 @@ class Results:
     clock: Clock
     cold_starts: ColdStarts | None = None
 
-    async def get(self, job_id: JobId, wait_s: float = 0.0) -> JobView:
-        """The job as it stands, or as it ends if that happens within `wait_s` seconds.
+    async def get(self, job_id: JobId, tenant: str, wait_s: float = 0.0) -> JobView:
+        """The tenant's job as it stands, or as it ends if that happens within `wait_s` seconds.
 
         Raises:
-            JobNotFound: there is no such job.
+            JobNotFound: there is no such job, or it is another tenant's.
         """
         give_up_at = self.clock() + wait_s
-        job = await self._current(job_id)
+        job = await self._current(job_id, tenant)
         while not job.state.is_final and (left_s := give_up_at - self.clock()) > 0:
             await self.store.watch(job_id, left_s)
-            job = await self._current(job_id)
+            job = await self._current(job_id, tenant)
         cold = None if self.cold_starts is None else await self.cold_starts.of_job(job)
         return JobView(job, await self._result(job), cold)
 
-    async def cancel(self, job_id: JobId, abort: Callable[[JobId], None]) -> JobView:
+    async def cancel(self, job_id: JobId, tenant: str, abort: Callable[[JobId], None]) -> JobView:
         """End an open job as CANCELLED; one that is CANCELLED already stays so.
 
         `abort` stops the work itself where the runner can be reached.
 
         Raises:
-            JobNotFound: there is no such job.
+            JobNotFound: there is no such job, or it is another tenant's.
             JobNotCancellable: it has ended otherwise.
         """
+        await self._current(job_id, tenant)
         job = await self.store.close(job_id, JobState.CANCELLED, CANCELLED, self.clock())
         if job is None:
-            job = await self._current(job_id)
+            job = await self._current(job_id, tenant)
             if job.state is not JobState.CANCELLED:
                 raise JobNotCancellable(f"job {job_id} is {job.state} and cannot be cancelled")
             return JobView(job, None)
@@ -72,9 +73,9 @@ class Results:
         self.telemetry.ended(job)
         return JobView(job, None)
 
-    async def _current(self, job_id: JobId) -> Job:
+    async def _current(self, job_id: JobId, tenant: str) -> Job:
         job = await self.store.get(job_id)
-        if job is None:
+        if job is None or job.tenant != tenant:
             raise JobNotFound(f"there is no job {job_id!r} (or its retention has passed)")
         if not job.state.is_final and job.deadline_at <= self.clock():
             return await self._expire(job)

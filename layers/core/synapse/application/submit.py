@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.payloads import encode_input, stow
+from synapse.domain.access import ANYONE, Principal
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import InvalidRequest, SynapseError, Unavailable
 from synapse.domain.estimate import estimated_wait_s, queue_position
@@ -52,7 +53,7 @@ class SubmitJob:
     sla: SlaTier = SlaTier.BRONZE
     timeout_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    tenant: str = "default"
+    caller: Principal = ANYONE
     idempotency_key: str | None = None
 
 
@@ -112,7 +113,8 @@ class Submitter:
         return list(await asyncio.gather(*(one(command) for command in commands)))
 
     async def _model(self, command: SubmitJob) -> ModelSpec:
-        spec = await served_model(self.registry, command.model)
+        spec = await served_model(self.registry, command.model, command.caller)
+        command.caller.require_tier(command.sla)
         check_input(command.input, spec, self.limits.max_input_bytes, parameters_at="parameters.")
         timeout_s = command.timeout_s
         if timeout_s is not None and not 0 < timeout_s <= self.limits.max_timeout_s:
@@ -187,7 +189,8 @@ async def new_job(
         requires=command.input.requires,
         created_at=now,
         deadline_at=deadline_at,
-        tenant=command.tenant,
+        tenant=command.caller.tenant,
+        account=command.caller.account,
         metadata=command.metadata,
         sent_at=now,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from synapse.domain.errors import Forbidden, UnknownModel
+from synapse.domain.errors import Forbidden
 from synapse.domain.job import SlaTier
 
 DEFAULT_TENANT = "default"
@@ -109,11 +109,3 @@ class Principal:
 
 ANYONE = Principal()
 """The caller where nobody is asked who they are: a server that only its own machine can reach."""
-
-
-def unknown_model(name: str, known: list[str]) -> UnknownModel:
-    """The refusal of a model that is not served, or not to this caller: nothing tells which."""
-    names = ", ".join(known) or "none"
-    return UnknownModel(
-        f"model: {name!r} is not served here; choose one of: {names}", param="model"
-    )

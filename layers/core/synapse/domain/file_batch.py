@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
+from synapse.domain.access import ANYONE, Principal
 from synapse.domain.job import JobId, Usage
 
 FileBatchId = NewType("FileBatchId", str)
@@ -145,7 +146,7 @@ class FileBatch:
     completion_window: str
     window_s: float
     created_at: float
-    tenant: str = "default"
+    caller: Principal = ANYONE
     metadata: Mapping[str, str] | None = None
     output_expires_after_s: int | None = None
     status: FileBatchStatus = FileBatchStatus.VALIDATING
@@ -164,6 +165,11 @@ class FileBatch:
     advanced_at: float = 0.0
     progressed_at: float = 0.0
     revision: int = 0
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self.caller.tenant
 
     @property
     def expires_at(self) -> float:

@@ -187,6 +187,7 @@ class Job:
     `payload` is the JSON of the input and its parameters; `deadline_at` is when the job expires
     unless it has ended; `sends` counts how often it was put into a queue and `losses` how many
     workers were lost while they worked on it. `requires` is what its input requires of an engine.
+    It was submitted by `account`, a key or a user of the `tenant`.
     """
 
     id: JobId
@@ -200,6 +201,7 @@ class Job:
     deadline_at: float
     state: JobState = JobState.QUEUED
     tenant: str = "default"
+    account: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     sends: int = 1
     sent_at: float = 0.0

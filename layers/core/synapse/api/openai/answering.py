@@ -22,6 +22,7 @@ from synapse.api.resolver import Answered, Reply, StreamReply
 from synapse.api.services import Services
 from synapse.application.checks import served_model
 from synapse.application.direct import Answer, DirectRequest, Generation
+from synapse.domain.access import Principal
 from synapse.domain.errors import ContextLengthExceeded, EngineError, InvalidInput
 from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.model import ModelSpec
@@ -51,13 +52,15 @@ def patience_s(services: Services, *headers: str | None) -> float:
     return services.max_direct_s
 
 
-async def answer(services: Services, ask: Ask, caching: Caching, timeout_s: float) -> Answered:
+async def answer(
+    services: Services, caller: Principal, ask: Ask, caching: Caching, timeout_s: float
+) -> Answered:
     """The answer to what was asked, in the way it was asked for.
 
     Raises:
         SynapseError: there is none.
     """
-    spec = await served_model(services.registry, ask.model)
+    spec = await served_model(services.registry, ask.model, caller)
     check_model(ask, spec)
     answer_id = new_id()
     prefix = "chatcmpl" if ask.told.is_chat else "cmpl"
@@ -73,6 +76,7 @@ async def answer(services: Services, ask: Ask, caching: Caching, timeout_s: floa
             value,
             timeout_s,
             ask.tier,
+            caller,
             stream_s=stream_s,
             affinity=ask.affinity,
         )

@@ -14,9 +14,8 @@ from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import MetadataKey, MetadataValue, Request
 from synapse.api.services import Services
 from synapse.application.file_batches import CreateFileBatch
+from synapse.domain.access import Principal, Scope
 from synapse.domain.file_batch import FileBatch, FileBatchId, FileBatchStatus
-
-TENANT = "default"
 
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Batches a page at most.")]
@@ -126,11 +125,12 @@ def add_batch_routes(api: Api, services: Services) -> None:
     @api.handles(
         "POST",
         "/v1/batches",
+        scope=Scope.BATCHES,
         summary="Run the requests of a file",
         tags=["batches"],
         responses={200: json_response("The batch", BatchObject), **ERRORS},
     )
-    async def create(body: Annotated[BatchRequest, Body()]) -> Reply:
+    async def create(caller: Principal, body: Annotated[BatchRequest, Body()]) -> Reply:
         expires = body.output_expires_after
         command = CreateFileBatch(
             endpoint=body.endpoint,
@@ -138,19 +138,21 @@ def add_batch_routes(api: Api, services: Services) -> None:
             completion_window=body.completion_window,
             metadata=body.metadata,
             output_expires_after_s=expires.seconds if expires else None,
-            tenant=TENANT,
+            caller=caller,
         )
         return Reply(batch_object(await services.batches.create(command)))
 
     @api.handles(
         "GET",
         "/v1/batches",
+        scope=Scope.BATCHES,
         summary="The batches there are",
         tags=["batches"],
         responses={200: json_response("Some of the batches", BatchList), 400: ERRORS[400]},
     )
-    async def batches(limit: Limit = 20, after: After = None) -> Reply:
-        page = await services.batches.page(TENANT, FileBatchId(after) if after else None, limit)
+    async def batches(caller: Principal, limit: Limit = 20, after: After = None) -> Reply:
+        start = FileBatchId(after) if after else None
+        page = await services.batches.page(caller.tenant, start, limit)
         data = [batch_object(batch) for batch in page.batches]
         first, last = (data[0].id, data[-1].id) if data else (None, None)
         return Reply(BatchList(data=data, first_id=first, last_id=last, has_more=page.has_more))
@@ -158,16 +160,19 @@ def add_batch_routes(api: Api, services: Services) -> None:
     @api.handles(
         "GET",
         "/v1/batches/<batch_id>",
+        scope=Scope.BATCHES,
         summary="One batch",
         tags=["batches"],
         responses={200: json_response("The batch", BatchObject), 404: ERRORS[404]},
     )
-    async def batch(batch_id: str) -> Reply:
-        return Reply(batch_object(await services.batches.get(TENANT, FileBatchId(batch_id))))
+    async def batch(caller: Principal, batch_id: str) -> Reply:
+        found = await services.batches.get(caller.tenant, FileBatchId(batch_id))
+        return Reply(batch_object(found))
 
     @api.handles(
         "POST",
         "/v1/batches/<batch_id>/cancel",
+        scope=Scope.BATCHES,
         summary="Stop a batch; what was answered is kept",
         tags=["batches"],
         responses={
@@ -176,8 +181,9 @@ def add_batch_routes(api: Api, services: Services) -> None:
             409: ERRORS[409],
         },
     )
-    async def cancel(batch_id: str) -> Reply:
-        return Reply(batch_object(await services.batches.cancel(TENANT, FileBatchId(batch_id))))
+    async def cancel(caller: Principal, batch_id: str) -> Reply:
+        batch = await services.batches.cancel(caller.tenant, FileBatchId(batch_id))
+        return Reply(batch_object(batch))
 
 
 def batch_object(batch: FileBatch) -> BatchObject:

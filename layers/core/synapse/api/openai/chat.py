@@ -13,6 +13,7 @@ from synapse.api.openai.requests import read_chat
 from synapse.api.openai.schemas import ChatRequest
 from synapse.api.resolver import Answered, Api
 from synapse.api.services import Services
+from synapse.domain.access import Principal, Scope
 
 
 def add_chat_routes(api: Api, services: Services) -> None:
@@ -21,16 +22,19 @@ def add_chat_routes(api: Api, services: Services) -> None:
     @api.handles(
         "POST",
         "/v1/chat/completions",
+        scope=Scope.INFERENCE,
         abandonable=True,
         summary="Answer a conversation",
         tags=["openai"],
         responses=CHAT_RESPONSES,
     )
     async def chat(
+        caller: Principal,
         body: Annotated[ChatRequest, Body()],
         cache: CacheHeader = None,
         python_deadline: PythonDeadline = None,
         node_deadline: NodeDeadline = None,
     ) -> Answered:
         timeout_s = patience_s(services, python_deadline, node_deadline)
-        return await answer(services, read_chat(body), Caching(services.cache, cache), timeout_s)
+        caching = Caching(services.cache, cache)
+        return await answer(services, caller, read_chat(body), caching, timeout_s)

@@ -13,6 +13,7 @@ from synapse.api.openai.requests import read_completion
 from synapse.api.openai.schemas import CompletionRequest
 from synapse.api.resolver import Answered, Api
 from synapse.api.services import Services
+from synapse.domain.access import Principal, Scope
 
 
 def add_completion_routes(api: Api, services: Services) -> None:
@@ -21,18 +22,19 @@ def add_completion_routes(api: Api, services: Services) -> None:
     @api.handles(
         "POST",
         "/v1/completions",
+        scope=Scope.INFERENCE,
         abandonable=True,
         summary="Continue a prompt",
         tags=["openai"],
         responses=COMPLETION_RESPONSES,
     )
     async def completion(
+        caller: Principal,
         body: Annotated[CompletionRequest, Body()],
         cache: CacheHeader = None,
         python_deadline: PythonDeadline = None,
         node_deadline: NodeDeadline = None,
     ) -> Answered:
         timeout_s = patience_s(services, python_deadline, node_deadline)
-        return await answer(
-            services, read_completion(body), Caching(services.cache, cache), timeout_s
-        )
+        caching = Caching(services.cache, cache)
+        return await answer(services, caller, read_completion(body), caching, timeout_s)

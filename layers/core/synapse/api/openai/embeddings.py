@@ -23,6 +23,7 @@ from synapse.api.schemas import Request
 from synapse.api.services import Services
 from synapse.application.checks import served_model
 from synapse.application.direct import DirectRequest
+from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import EngineError, InvalidInput
 from synapse.domain.inference import Embeddings, ModelInput, Result
 from synapse.domain.model import ModelSpec
@@ -134,22 +135,24 @@ def add_embeddings_route(api: Api, services: Services) -> None:
     @api.handles(
         "POST",
         "/v1/embeddings",
+        scope=Scope.INFERENCE,
         abandonable=True,
         summary="Turn texts into vectors",
         tags=["openai"],
         responses={200: json_response("The vectors", EmbeddingsBody), **ERRORS},
     )
     async def embeddings(
+        caller: Principal,
         body: Annotated[EmbeddingsRequest, Body()],
         cache: CacheHeader = None,
         python_deadline: PythonDeadline = None,
         node_deadline: NodeDeadline = None,
     ) -> Reply:
         ask = read_embeddings(body)
-        check_embedder(ask, await served_model(services.registry, ask.model))
+        check_embedder(ask, await served_model(services.registry, ask.model, caller))
         timeout_s = patience_s(services, python_deadline, node_deadline)
         caching = Caching(services.cache, cache)
-        request = DirectRequest(f"embd-{new_id()}", ask.model, ask.input, timeout_s)
+        request = DirectRequest(f"embd-{new_id()}", ask.model, ask.input, timeout_s, caller=caller)
         try:
             result = await _vectors(services, caching, request)
         except InvalidInput as error:

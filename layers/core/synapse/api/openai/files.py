@@ -23,6 +23,7 @@ from synapse.api.resolver import Api, Incoming, Reply, StreamReply
 from synapse.api.responses import errors, json_response
 from synapse.api.services import Services
 from synapse.application.files import bounded
+from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import InvalidRequest, PayloadTooLarge
 from synapse.domain.file import (
     MAX_FILE_BYTES,
@@ -56,23 +57,29 @@ def add_file_routes(api: Api, services: Services) -> None:
     @api.receives(
         "POST",
         "/v1/files",
+        scope=Scope.BATCHES,
         summary="Upload a file",
         tags=["files"],
         responses={200: json_response("The file", FileObject), **errors(400, 413, 503)},
         openapi_extensions={"requestBody": FILE_FORM},
     )
-    async def upload(incoming: Incoming) -> Reply:
-        return Reply(file_object(await receive_file(services, incoming)))
+    async def upload(caller: Principal, incoming: Incoming) -> Reply:
+        return Reply(file_object(await receive_file(services, caller, incoming)))
 
     @api.handles(
         "GET",
         "/v1/files",
+        scope=Scope.BATCHES,
         summary="The files there are",
         tags=["files"],
         responses={200: json_response("Some of the files", FileList), **errors(400, 503)},
     )
     async def files(
-        limit: Limit = MAX_PAGE, after: After = None, order: Order = "desc", purpose: Only = None
+        caller: Principal,
+        limit: Limit = MAX_PAGE,
+        after: After = None,
+        order: Order = "desc",
+        purpose: Only = None,
     ) -> Reply:
         if purpose is not None and purpose not in list(Purpose):
             return Reply(FileList(data=[], first_id=None, last_id=None, has_more=False))
@@ -82,7 +89,8 @@ def add_file_routes(api: Api, services: Services) -> None:
                 after=FileId(after) if after else None,
                 newest_first=order == "desc",
                 purpose=Purpose(purpose) if purpose is not None else None,
-            )
+            ),
+            caller.tenant,
         )
         data = [file_object(file) for file in page.files]
         first, last = (data[0].id, data[-1].id) if data else (None, None)
@@ -91,33 +99,36 @@ def add_file_routes(api: Api, services: Services) -> None:
     @api.handles(
         "GET",
         "/v1/files/<file_id>",
+        scope=Scope.BATCHES,
         summary="One file",
         tags=["files"],
         responses={200: json_response("The file", FileObject), **errors(404, 503)},
     )
-    async def file(file_id: str) -> Reply:
-        return Reply(file_object(await services.files.get(FileId(file_id))))
+    async def file(caller: Principal, file_id: str) -> Reply:
+        return Reply(file_object(await services.files.get(FileId(file_id), caller.tenant)))
 
     @api.handles(
         "DELETE",
         "/v1/files/<file_id>",
+        scope=Scope.BATCHES,
         summary="Delete a file",
         tags=["files"],
         responses={200: json_response("It is deleted", FileDeleted), **errors(404, 503)},
     )
-    async def delete(file_id: str) -> Reply:
-        await services.files.delete(FileId(file_id))
+    async def delete(caller: Principal, file_id: str) -> Reply:
+        await services.files.delete(FileId(file_id), caller.tenant)
         return Reply(FileDeleted(id=file_id))
 
     @api.handles(
         "GET",
         "/v1/files/<file_id>/content",
+        scope=Scope.BATCHES,
         summary="A file's bytes",
         tags=["files"],
         responses={**content_responses(), **errors(404, 503)},
     )
-    async def content(file_id: str) -> Reply | StreamReply:
-        file = await services.files.get(FileId(file_id))
+    async def content(caller: Principal, file_id: str) -> Reply | StreamReply:
+        file = await services.files.get(FileId(file_id), caller.tenant)
         link = await services.file_link(file)
         if link is not None:
             headers = {"Location": link, "Cache-Control": "no-store"}
@@ -128,7 +139,7 @@ def add_file_routes(api: Api, services: Services) -> None:
         return StreamReply(chunks, "application/octet-stream", headers=headers)
 
 
-async def receive_file(services: Services, incoming: Incoming) -> StoredFile:
+async def receive_file(services: Services, caller: Principal, incoming: Incoming) -> StoredFile:
     """Store the file of a form, wherever in the form it stands.
 
     Raises:
@@ -137,10 +148,12 @@ async def receive_file(services: Services, incoming: Incoming) -> StoredFile:
     body = bounded_body(incoming, MAX_FILE_BYTES, "file")
     form = Form(incoming.headers.get("content-type", ""), body)
     async with aclosing(form.parts()) as parts:
-        return await _file_of(services, parts)
+        return await _file_of(services, caller, parts)
 
 
-async def _file_of(services: Services, parts: AsyncGenerator[FormPart, None]) -> StoredFile:
+async def _file_of(
+    services: Services, caller: Principal, parts: AsyncGenerator[FormPart, None]
+) -> StoredFile:
     fields: dict[str, str] = {}
     async for part in parts:
         if part.name != "file":
@@ -155,7 +168,7 @@ async def _file_of(services: Services, parts: AsyncGenerator[FormPart, None]) ->
         async def describe(filename: str = filename) -> NewFile:
             async for later in parts:
                 await _add_field(fields, later)
-            return _new_file(filename, fields)
+            return _new_file(filename, fields, caller.tenant)
 
         return await services.files.receive(part.chunks(), describe)
     raise MissingField("file: is required", param="file")
@@ -182,11 +195,12 @@ async def _add_field(fields: dict[str, str], part: FormPart) -> None:
     fields[name] = await part.text()
 
 
-def _new_file(filename: str, fields: dict[str, str]) -> NewFile:
+def _new_file(filename: str, fields: dict[str, str], tenant: str) -> NewFile:
     if "purpose" not in fields:
         raise MissingField("purpose: is required", param="purpose")
     anchor, seconds = (fields.get(f"expires_after[{key}]") for key in ("anchor", "seconds"))
-    return NewFile(filename, uploadable(fields["purpose"]), checked_expiry(anchor, seconds))
+    expires_after_s = checked_expiry(anchor, seconds)
+    return NewFile(filename, uploadable(fields["purpose"]), expires_after_s, tenant)
 
 
 async def _begun(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -21,6 +21,7 @@ from synapse.api.openai.files import bounded_body
 from synapse.api.resolver import Api, Incoming, Reply
 from synapse.api.responses import errors, json_response
 from synapse.api.services import Services
+from synapse.domain.access import Principal, Scope
 from synapse.domain.file import NewFile, checked_expiry, checked_filename, uploadable
 from synapse.domain.upload import MAX_PART_BYTES, UploadId, UploadPart
 
@@ -32,53 +33,65 @@ def add_upload_routes(api: Api, services: Services) -> None:
     @api.handles(
         "POST",
         "/v1/uploads",
+        scope=Scope.BATCHES,
         summary="Begin a file that comes in parts",
         tags=["files"],
         responses={200: upload, **errors(400, 413, 503)},
     )
-    async def begin(body: Annotated[UploadRequest, Body()]) -> Reply:
+    async def begin(caller: Principal, body: Annotated[UploadRequest, Body()]) -> Reply:
         expires = body.expires_after
         file = NewFile(
             checked_filename(body.filename, "filename"),
             uploadable(body.purpose),
             checked_expiry(*((expires.anchor, expires.seconds) if expires else (None, None))),
+            caller.tenant,
         )
         return Reply(upload_object(await services.uploads.begin(file, body.mime_type, body.bytes)))
 
     @api.receives(
         "POST",
         "/v1/uploads/<upload_id>/parts",
+        scope=Scope.BATCHES,
         summary="Add a part",
         tags=["files"],
         responses={200: json_response("The part", PartObject), **errors(400, 404, 413, 503)},
         openapi_extensions={"requestBody": PART_FORM},
     )
-    async def add_part(incoming: Incoming, upload_id: str) -> Reply:
-        return Reply(part_object(await receive_part(services, incoming, UploadId(upload_id))))
+    async def add_part(caller: Principal, incoming: Incoming, upload_id: str) -> Reply:
+        part = await receive_part(services, caller, incoming, UploadId(upload_id))
+        return Reply(part_object(part))
 
     @api.handles(
         "POST",
         "/v1/uploads/<upload_id>/complete",
+        scope=Scope.BATCHES,
         summary="Make the file of its parts",
         tags=["files"],
         responses={200: upload, **errors(400, 404, 503)},
     )
-    async def complete(upload_id: str, body: Annotated[CompleteRequest, Body()]) -> Reply:
-        view = await services.uploads.complete(UploadId(upload_id), body.part_ids, body.md5)
+    async def complete(
+        caller: Principal, upload_id: str, body: Annotated[CompleteRequest, Body()]
+    ) -> Reply:
+        upload = UploadId(upload_id)
+        view = await services.uploads.complete(upload, body.part_ids, body.md5, caller.tenant)
         return Reply(upload_object(view))
 
     @api.handles(
         "POST",
         "/v1/uploads/<upload_id>/cancel",
+        scope=Scope.BATCHES,
         summary="Give up an upload",
         tags=["files"],
         responses={200: upload, **errors(400, 404, 503)},
     )
-    async def cancel(upload_id: str) -> Reply:
-        return Reply(upload_object(await services.uploads.cancel(UploadId(upload_id))))
+    async def cancel(caller: Principal, upload_id: str) -> Reply:
+        view = await services.uploads.cancel(UploadId(upload_id), caller.tenant)
+        return Reply(upload_object(view))
 
 
-async def receive_part(services: Services, incoming: Incoming, upload_id: UploadId) -> UploadPart:
+async def receive_part(
+    services: Services, caller: Principal, incoming: Incoming, upload_id: UploadId
+) -> UploadPart:
     """Store the `data` of a form as a part.
 
     Raises:
@@ -86,7 +99,7 @@ async def receive_part(services: Services, incoming: Incoming, upload_id: Upload
     """
     body = bounded_body(incoming, MAX_PART_BYTES, "data")
     parts = Form(incoming.headers.get("content-type", ""), body).parts()
-    return await services.uploads.add_part(upload_id, _data_of(parts))
+    return await services.uploads.add_part(upload_id, _data_of(parts), caller.tenant)
 
 
 async def _data_of(parts: AsyncGenerator[FormPart, None]) -> AsyncGenerator[bytes, None]:
