@@ -11,6 +11,7 @@ from synapse.ports import (
     BlobStore,
     InFlight,
     JobStore,
+    KeyStore,
     ProfileStore,
     Registry,
     WorkerRegistry,
@@ -21,6 +22,7 @@ from tests.contract.openers import (
     IN_FLIGHT,
     JOB_QUEUES,
     JOB_STORES,
+    KEY_STORES,
     PROFILE_STORES,
     REGISTRIES,
     WORKER_REGISTRIES,
@@ -96,4 +98,12 @@ async def profile_store(
     request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
 ) -> AsyncIterator[ProfileStore]:
     async with PROFILE_STORES[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=KEY_STORES)
+async def key_store(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[KeyStore]:
+    async with KEY_STORES[request.param](clock, tmp_path) as opened:
         yield opened

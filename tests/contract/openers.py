@@ -16,16 +16,19 @@ from typing import Any, TypeVar
 from synapse.adapters.aws.blobs import S3BlobStore
 from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
+from synapse.adapters.aws.keys import DynamoKeyStore
 from synapse.adapters.aws.profiles import DynamoProfileStore
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
 from synapse.adapters.aws.workers import DynamoWorkerRegistry
 from synapse.adapters.codec import message_from_json, order_from_event
+from synapse.adapters.local.access_database import AccessDatabase
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.blobs import FolderBlobStore
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
+from synapse.adapters.local.keys import SqliteKeyStore
 from synapse.adapters.local.profiles import SqliteProfileStore
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.registry import LocalRegistry
@@ -42,12 +45,14 @@ from synapse.ports import (
     InFlight,
     JobQueue,
     JobStore,
+    KeyStore,
     ProfileStore,
     Registry,
     WorkerRegistry,
 )
 from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import a_chat_model, a_model, a_pool
+from tests.fake_keys import MemoryKeyStore
 from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import (
     FakeClock,
@@ -187,6 +192,24 @@ async def dynamo_profile_store(clock: FakeClock, folder: Path) -> AsyncIterator[
 
 
 @asynccontextmanager
+async def memory_key_store(clock: FakeClock, folder: Path) -> AsyncIterator[KeyStore]:
+    yield MemoryKeyStore()
+
+
+@asynccontextmanager
+async def sqlite_key_store(clock: FakeClock, folder: Path) -> AsyncIterator[KeyStore]:
+    database = AccessDatabase.open(folder / "access.db")
+    yield SqliteKeyStore(database)
+    await database.close()
+
+
+@asynccontextmanager
+async def dynamo_key_store(clock: FakeClock, folder: Path) -> AsyncIterator[KeyStore]:
+    with aws() as clients:
+        yield DynamoKeyStore(clients.dynamodb, clients.access_table)
+
+
+@asynccontextmanager
 async def dynamo_in_flight(clock: FakeClock, folder: Path) -> AsyncIterator[InFlight]:
     with aws() as clients:
         yield DynamoInFlight(clients.dynamodb, clients.registry_table, clock=clock)
@@ -308,4 +331,9 @@ PROFILE_STORES: dict[str, Opener[ProfileStore]] = {
     "memory": memory_profile_store,
     "sqlite": sqlite_profile_store,
     "dynamodb": dynamo_profile_store,
+}
+KEY_STORES: dict[str, Opener[KeyStore]] = {
+    "memory": memory_key_store,
+    "sqlite": sqlite_key_store,
+    "dynamodb": dynamo_key_store,
 }

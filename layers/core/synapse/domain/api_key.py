@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synapse.domain.access import NO_LIMITS, ORDINARY_SCOPES, Limits, Principal, Scope, Tenant
 from synapse.domain.job import SlaTier
@@ -37,7 +37,8 @@ def digest(text: str) -> str:
 class ApiKey:
     """What is kept of a key: everything but its secret. Times are seconds since the epoch.
 
-    `id` is the part of the key that finds it; `rotated_to` the id of the key that took its place.
+    `id` is the part of the key that finds it, which stays when the secret is changed: what is used
+    is counted by it. Until `previous_until` the secret before the last change is good too.
     `revision` counts the changes: each is conditional on the one before.
     """
 
@@ -52,18 +53,38 @@ class ApiKey:
     limits: Limits = NO_LIMITS
     expires_at: float | None = None
     revoked_at: float | None = None
-    rotated_to: str | None = None
+    rotated_at: float | None = None
+    previous_digest: str = ""
+    previous_until: float = 0.0
     revision: int = 0
 
-    def matches(self, text: str) -> bool:
+    def matches(self, text: str, now: float) -> bool:
         """Whether this is the key; takes the same time whether it is or not."""
-        return hmac.compare_digest(self.digest, digest(text))
+        found = digest(text)
+        is_this = hmac.compare_digest(self.digest, found)
+        was_this = hmac.compare_digest(self.previous_digest, found)
+        return is_this or (was_this and now < self.previous_until)
 
     def is_good(self, now: float) -> bool:
         """Whether it still opens anything."""
         if self.revoked_at is not None and self.revoked_at <= now:
             return False
         return self.expires_at is None or now < self.expires_at
+
+    def rotated(self, text: str, now: float, grace_s: float) -> ApiKey:
+        """The key with a new secret; the one it had is good for a while yet, none before that."""
+        return replace(
+            self,
+            digest=digest(text),
+            rotated_at=now,
+            previous_digest=self.digest,
+            previous_until=now + grace_s,
+            revision=self.revision + 1,
+        )
+
+    def revoked(self, now: float) -> ApiKey:
+        """The key, which opens nothing any more, with either secret."""
+        return replace(self, revoked_at=now, revision=self.revision + 1)
 
     def principal(self, tenant: Tenant) -> Principal:
         """Whom its bearer acts for."""

@@ -17,6 +17,7 @@ from synapse.ports.loading import ModelLoader
 from synapse.ports.profiles import ProfileStore
 from synapse.ports.registry import Registry
 from synapse.ports.telemetry import Telemetry
+from synapse.ports.tokens import TokenVerifier
 from synapse.ports.workers import Capacity, Environments, PoolSize, WorkerRegistry
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "StartTimes",
     "StreamingEngine",
     "Telemetry",
+    "TokenVerifier",
     "UploadStore",
     "Waker",
     "WorkerRegistry",

@@ -1,0 +1,112 @@
+"""Keys and tenants in the access table.
+
+- `key#<id>` / `key`: a key, as a request finds it.
+- `keys#<tenant>` / `<id>`: the same again, as a tenant's keys are listed. Both are written in one
+  transaction, so that a list is never behind: there is no index that would be.
+- `tenants` / `<name>`: a tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from synapse.adapters.aws.calls import call, error_code, unavailable
+from synapse.adapters.aws.items import attributes, plain, query_items, read_item
+from synapse.adapters.key_records import (
+    key_from_json,
+    key_to_json,
+    tenant_from_json,
+    tenant_to_json,
+)
+from synapse.domain.access import Tenant
+from synapse.domain.api_key import ApiKey
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+TENANTS = "tenants"
+KEY = "key"
+
+
+class DynamoKeyStore:
+    """The KeyStore of the AWS target."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    async def create(self, key: ApiKey) -> None:
+        """See the port."""
+        if not await self._put_both(key, "attribute_not_exists(pk)", {}):
+            raise ValueError(f"there is a key {key.id!r} already")
+
+    async def get(self, key_id: str) -> ApiKey | None:
+        """See the port."""
+        item = await read_item(self._client, self._table, {"pk": f"key#{key_id}", "sk": KEY})
+        return key_from_json(item["doc"]) if item else None
+
+    async def keys(self, tenant: str) -> Sequence[ApiKey]:
+        """See the port."""
+        return [key_from_json(doc) for doc in await self._docs(f"keys#{tenant}")]
+
+    async def replace(self, key: ApiKey) -> bool:
+        """See the port."""
+        return await self._put_both(key, "revision = :before", {":before": key.revision - 1})
+
+    async def tenant(self, name: str) -> Tenant:
+        """See the port."""
+        item = await read_item(self._client, self._table, {"pk": TENANTS, "sk": name})
+        return tenant_from_json(item["doc"]) if item else Tenant(name)
+
+    async def tenants(self) -> Sequence[Tenant]:
+        """See the port."""
+        return [tenant_from_json(doc) for doc in await self._docs(TENANTS)]
+
+    async def describe(self, tenant: Tenant) -> None:
+        """See the port."""
+        item = {"pk": TENANTS, "sk": tenant.name, "doc": tenant_to_json(tenant)}
+        await call(self._client.put_item, TableName=self._table, Item=attributes(item))
+
+    async def _put_both(self, key: ApiKey, condition: str, values: dict[str, object]) -> bool:
+        """Whether the condition held of what was there."""
+        written = {"revision": key.revision, "doc": key_to_json(key)}
+        places = ({"pk": f"key#{key.id}", "sk": KEY}, {"pk": f"keys#{key.tenant}", "sk": key.id})
+        puts: list[Any] = [
+            {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": attributes(place | written),
+                    "ConditionExpression": condition,
+                    **({"ExpressionAttributeValues": attributes(values)} if values else {}),
+                }
+            }
+            for place in places
+        ]
+        try:
+            # boto3 gives each transaction a token: its own repetition is no second one.
+            await call(self._client.transact_write_items, TransactItems=puts)
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            if not _is_condition(error):
+                raise unavailable(error) from error
+            return False
+        return True
+
+    async def _docs(self, partition: str) -> list[str]:
+        items = query_items(
+            self._client,
+            self._table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=attributes({":pk": partition}),
+        )
+        return [plain(item)["doc"] async for item in items]
+
+
+def _is_condition(error: ClientError) -> bool:
+    """Whether a condition failed; otherwise another transaction was at the same items."""
+    reasons: list[dict[str, str]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
+    return any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons)
