@@ -8,9 +8,10 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
     ├── RequestError           the caller's fault; nothing was enqueued
     │   ├── InvalidRequest, MalformedBody, MalformedForm, BodyStalled, PayloadTooLarge
     │   ├── UnknownModel, JobNotFound, FileUnknown, UploadUnknown, UploadNotPending
-    │   ├── FileBatchNotFound, FileBatchNotCancellable
+    │   ├── FileBatchNotFound, FileBatchNotCancellable, WebhookUnknown
     │   ├── JobNotCancellable, IdempotencyConflict
     │   ├── Unauthenticated, Forbidden
+    │   ├── KeyUnknown, KeyNotGood, TenantUnknown
     │   └── LimitReached       too much, or too often; a later request may pass
     ├── Unavailable            ours, for now; the caller may try again later
     │   └── Overloaded         more is under way than can be answered in time
@@ -127,6 +128,24 @@ class Forbidden(RequestError):
             self.code = code
 
 
+class KeyUnknown(RequestError):
+    """No API key of that id, or it is another tenant's: nothing tells which."""
+
+    code = "key_not_found"
+
+
+class KeyNotGood(RequestError):
+    """The key has been revoked, or has expired."""
+
+    code = "key_not_active"
+
+
+class TenantUnknown(RequestError):
+    """No tenant of that name, or it is not the caller's: nothing tells which."""
+
+    code = "tenant_not_found"
+
+
 class LimitReached(RequestError):
     """A limit of the account or its tenant leaves no room; `retry_after_s` None: not by waiting.
 
@@ -148,6 +167,12 @@ class LimitReached(RequestError):
         self.headers = dict(headers or {})
         if code is not None:
             self.code = code
+
+
+class WebhookUnknown(RequestError):
+    """No webhook of that id."""
+
+    code = "webhook_not_found"
 
 
 class FileBatchNotFound(RequestError):
