@@ -6,12 +6,17 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from synapse.adapters.local.slots import SlotLedger
-from synapse.application.seats import Seat, Seats
+from synapse.application.seats import Seat, Seats, in_turn
 from synapse.domain.admission import Demand
+from synapse.domain.errors import EngineUnavailable, Overloaded
 from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import SlaTier
-from synapse.domain.routing import Need
+from synapse.domain.model import ServiceSample
+from synapse.domain.profile import Profile
+from synapse.domain.routing import Decision, Need, PoolView, route
 from synapse.ports import Entry
 from tests.factories import a_chat_model, a_pool
 from tests.fakes import MemoryRegistry
@@ -74,3 +79,76 @@ async def test_a_pool_that_is_up_but_cannot_run_a_request_does_not_count_as_up()
     seat = await world.seats.take(CHATS, Demand(1, 10.0), decision, world.clock() + 60)
 
     assert (seat.entry.pool, seat.is_held) == ("cpu", False)
+
+
+STARTING = a_pool("gpu", endpoint="", min_workers=0, max_workers=1)
+
+
+def between_slow_and_starting(starts_in_s: float, waiting_there: int = 0) -> Decision:
+    """A pool that is up, whose items take 10 s, and a fast one that starts."""
+    fast = Profile(CHAT, "1", "gpu", "gpu", 20.0)
+    slow = Profile(CHAT, "1", "cpu", "cpu", 10_000.0)
+    return route(
+        Need(SlaTier.SILVER),
+        [
+            PoolView(CPU, 2, 1, in_flight=20, profile=slow),
+            PoolView(
+                *(STARTING, 2, 0, 1), starts_in_s=starts_in_s, in_flight=waiting_there, profile=fast
+            ),
+        ],
+    )
+
+
+def test_a_pool_that_would_answer_later_than_a_worker_that_starts_is_tried_last() -> None:
+    soon, far = (in_turn(between_slow_and_starting(seconds)) for seconds in (30.0, 900.0))
+
+    assert [pool.name for pool in soon] == ["gpu", "cpu"]
+    assert [pool.name for pool in far] == ["cpu", "gpu"]
+
+
+async def test_whoever_is_answered_in_time_by_a_worker_that_starts_is_held_for_it() -> None:
+    world, ledger = a_world()
+    seats = replace(world.seats, in_flight=ledger)
+    patient, hasty = Demand(1, 60.0), Demand(1, 20.0)
+    decision, until = between_slow_and_starting(30.0, waiting_there=500), world.clock() + 60
+    for _ in range(40):
+        seat = await seats.take(CHATS, patient, decision, until)
+        assert (seat.entry.pool, seat.is_held) == ("gpu", True)
+    assert seat.due_at == pytest.approx(world.clock() + 35.0, abs=1.0)
+
+    # Of the slow pool nothing was measured yet: it takes a few for each slot.
+    seat = await seats.take(CHATS, hasty, decision, until)
+
+    assert (seat.entry.pool, seat.is_held) == ("cpu", False)
+
+
+async def test_nobody_is_held_whom_a_worker_that_starts_would_answer_too_late() -> None:
+    world, ledger = a_world()
+    seats = replace(world.seats, in_flight=ledger)
+    await world.registry.record_service(ServiceSample(CHAT, "cpu", 1, 10.0), world.clock())
+    hasty, decision = Demand(1, 20.0), between_slow_and_starting(30.0)
+    until = world.clock() + 60
+
+    with pytest.raises(Overloaded):
+        for _ in range(100):
+            seat = await seats.take(CHATS, hasty, decision, until)
+            assert seat.entry.pool == "cpu"
+
+
+async def test_who_is_held_moves_only_where_it_is_answered_before() -> None:
+    world, ledger = a_world()
+    seats = replace(world.seats, in_flight=ledger)
+    await world.registry.record_service(ServiceSample(CHAT, "cpu", 1, 10.0), world.clock())
+    decision, until = between_slow_and_starting(30.0), world.clock() + 600
+    held = [await seats.take(CHATS, Demand(1, 600.0), decision, until) for _ in range(10)]
+
+    moved = 0
+    for seat in held:
+        try:
+            await seats.move(seat, CHATS, CPU, 2)
+            moved += 1
+        except EngineUnavailable:
+            break
+
+    # Two at once, 10 s each: six are answered there within 30 s, and a seventh is not.
+    assert moved == 6

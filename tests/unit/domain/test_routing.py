@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synapse.domain.candidate import Candidate
 from synapse.domain.extension import Extension
 from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import SlaTier
@@ -17,7 +18,7 @@ from synapse.domain.latency import Quantiles
 from synapse.domain.pool import FALLBACK_ORDER, Pool
 from synapse.domain.prediction import PROFILE_WEIGHT, Live
 from synapse.domain.profile import Profile
-from synapse.domain.routing import TIER_P99_MS, Candidate, Decision, Need, PoolView, route
+from synapse.domain.routing import TIER_P99_MS, Decision, Need, PoolView, route
 
 GOLD, SILVER, BRONZE = SlaTier.GOLD, SlaTier.SILVER, SlaTier.BRONZE
 
@@ -358,6 +359,30 @@ def test_falling_back_health_comes_before_kind_and_a_worker_that_is_up_before_on
     slow = a_view("cpu", ms=400.0)
 
     assert names(route(Need(GOLD), [ill, cold, slow])) == ["cpu", "neuron", "gpu"]
+
+
+def test_falling_back_a_worker_that_starts_comes_before_one_that_would_answer_later() -> None:
+    starting = a_view("gpu", accelerator="gpu", ready=0, starting=1, starts_in_s=30.0)
+    other = a_view("neuron", accelerator="neuron", ready=0, startup_s=200.0)
+    slow = a_view("cpu", ms=10_000.0)
+    full = replace(slow, in_flight=40)
+
+    assert names(route(Need(SILVER), [starting, other, slow])) == ["cpu", "gpu", "neuron"]
+    assert names(route(Need(SILVER), [starting, other, full])) == ["gpu", "neuron", "cpu"]
+    # Of those at zero the one that is up first, of whatever kind.
+    later = replace(starting, starts_in_s=300.0)
+    assert names(route(Need(SILVER), [later, other, full])) == ["cpu", "neuron", "gpu"]
+
+
+def test_only_a_pool_that_may_start_a_worker_is_waited_for() -> None:
+    full = a_view("cpu", ms=10_000.0, in_flight=400)
+    none = a_view("gpu", ready=0, max_workers=0, startup_s=1.0)
+    ill = a_view("neuron", ready=0, is_open=True, startup_s=1.0)
+
+    decision = route(Need(SILVER), [none, ill, full])
+
+    assert names(decision)[0] == "cpu"
+    assert decision.soonest_start_ms() == math.inf
 
 
 def test_falling_back_a_late_answer_comes_before_one_too_late() -> None:

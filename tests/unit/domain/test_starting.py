@@ -64,6 +64,23 @@ def test_gold_takes_what_there_is_while_no_pool_that_keeps_its_promise_is_up() -
     assert names(SlaTier.GOLD, slow=4) == ["slow"]
 
 
+def test_gold_waits_for_a_worker_that_starts_rather_than_take_one_that_answers_later() -> None:
+    soon = a_pool("fast", endpoint="", min_workers=0, max_workers=1)
+    views = [
+        PoolView(soon, 4, 0, 1, starts_in_s=30.0, profile=Profile("echo", "1", "fast", "cpu", 20)),
+        PoolView(SLOW, 4, 1, profile=Profile("echo", "1", "slow", "cpu", 10_000.0)),
+    ]
+    far = [replace(views[0], starts_in_s=300.0), views[1]]
+
+    def started(views: list[PoolView]) -> list[str]:
+        decision = route(Need(SlaTier.GOLD), views)
+        return [pool.name for pool in startable(decision, {"slow": 4}, SlaTier.GOLD)]
+
+    full = [replace(far[0], starts_in_s=30.0), replace(views[1], in_flight=40)]
+    assert started(far) == started(views) == ["slow"]
+    assert started(full) == []
+
+
 def test_without_a_worker_nothing_starts() -> None:
     assert names(SlaTier.SILVER) == []
 

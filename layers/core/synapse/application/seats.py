@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,12 +11,13 @@ from dataclasses import dataclass, field, replace
 
 from synapse.application.windows import BronzeWindows
 from synapse.domain.admission import AdmissionPolicy, Demand, Speed, slot_time_s
+from synapse.domain.candidate import Candidate
 from synapse.domain.errors import EngineUnavailable, Overloaded, Unavailable
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, ServiceSample
 from synapse.domain.pace import Pacemaker
 from synapse.domain.pool import Pool
-from synapse.domain.routing import Candidate, Decision
+from synapse.domain.routing import Decision
 from synapse.ports import Clock, Entry, InFlight, Registry
 
 logger = logging.getLogger(__name__)
@@ -32,13 +34,15 @@ def _pacemakers() -> defaultdict[tuple[str, str], Pacemaker]:
 class Seat:
     """A request in the count of one pool, which may change; `slots` are those of the pool.
 
-    One `is_held` in a pool at zero although others are up: they are full.
+    One `is_held` in a pool at zero although others are up: they are full, or would answer later.
+    It is to be answered there by `due_at`.
     """
 
     entry: Entry
     slots: int
     demand: Demand
     is_held: bool = False
+    due_at: float = math.inf
     is_left: bool = False
 
 
@@ -71,17 +75,18 @@ class Seats:
         for pool in in_turn(decision):
             candidate = decision.of(pool.name)
             is_held = any_up and candidate.is_cold
-            start_s = _start_s(candidate) if is_held else 0.0
-            left = replace(demand, timeout_s=demand.timeout_s - start_s)
-            if is_held and (left.timeout_s <= 0 or demand.tier is SlaTier.BRONZE):
+            due_s = _due_s(candidate, demand) if is_held else 0.0
+            if is_held and (due_s > demand.timeout_s or demand.tier is SlaTier.BRONZE):
                 continue
             speed = await self._speed(spec, pool, candidate.slots)
-            limit = await self._limit(spec, pool, left, speed) if any_up else NO_LIMIT
+            is_free = not any_up or (is_held and candidate.prediction is not None)
+            limit = NO_LIMIT if is_free else await self._limit(spec, pool, demand, speed)
             entry = await self.in_flight.enter(
                 spec.name, pool.name, demand.items, limit, expires_at, demand.tier
             )
             if entry is not None:
-                return Seat(entry, candidate.slots, demand, is_held)
+                due_at = self.clock() + due_s if is_held else math.inf
+                return Seat(entry, candidate.slots, demand, is_held, due_at)
             refusal = refusal or await self._refusal(spec, pool, demand, speed)
         assert refusal is not None, "a decision without a pool"
         raise refusal
@@ -90,8 +95,8 @@ class Seats:
         """Count a request in the pool in which it is tried now.
 
         Raises:
-            EngineUnavailable: it is bronze, and its window there is full; or it is held, and there
-                is no room there either.
+            EngineUnavailable: it is bronze, and its window there is full; or it is held, and would
+                be answered there later than where it is.
         """
         entry = seat.entry
         if entry.pool == pool.name or seat.is_left:
@@ -148,7 +153,9 @@ class Seats:
             return await self.windows.limit(spec, pool, seat.entry.items)
         if not seat.is_held:
             return NO_LIMIT
-        return self.policy.limit(seat.demand, await self._speed(spec, pool, slots))
+        left_s = min(seat.demand.timeout_s, max(0.0, seat.due_at - self.clock()))
+        demand = replace(seat.demand, timeout_s=left_s)
+        return self.policy.limit(demand, await self._speed(spec, pool, slots))
 
     async def _refusal(
         self, spec: ModelSpec, pool: Pool, demand: Demand, speed: Speed
@@ -161,11 +168,15 @@ class Seats:
         )
 
 
-def _start_s(candidate: Candidate) -> float:
-    """Until a worker of a pool at zero is up."""
-    if candidate.prediction is None:
+def _due_s(candidate: Candidate, demand: Demand) -> float:
+    """When who waits for a worker of a pool at zero is answered: after those who wait already.
+
+    That is predicted for one worker; where nothing is known it is only when a worker is up.
+    """
+    prediction = candidate.prediction
+    if prediction is None:
         return candidate.pool.startup_s
-    return candidate.prediction.start_ms / 1000
+    return (prediction.first_p99_ms if demand.is_stream else prediction.whole_p99_ms) / 1000
 
 
 def is_up(decision: Decision) -> bool:
@@ -174,5 +185,16 @@ def is_up(decision: Decision) -> bool:
 
 
 def in_turn(decision: Decision) -> Sequence[Pool]:
-    """The pools of a decision, those first whose workers are up and well."""
-    return sorted(decision.pools, key=lambda pool: not decision.of(pool.name).is_well)
+    """The pools of a decision, those first whose workers are up and well.
+
+    Those come last that are up and would answer later than a worker that starts.
+    """
+    start_ms = decision.soonest_start_ms()
+
+    def place(pool: Pool) -> int:
+        candidate = decision.of(pool.name)
+        if not candidate.is_well:
+            return 1
+        return 2 if (candidate.p99_ms or 0.0) > start_ms else 0
+
+    return sorted(decision.pools, key=place)

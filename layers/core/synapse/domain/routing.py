@@ -15,11 +15,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from synapse.domain.candidate import Candidate, by_fallback, by_price, soonest_start_ms
 from synapse.domain.extension import NO_EXTENSIONS, Extensions
 from synapse.domain.job import SlaTier
-from synapse.domain.pool import FALLBACK_ORDER, Pool
+from synapse.domain.pool import Pool
 from synapse.domain.prediction import NOTHING_LIVE, Live, Prediction, predicted, slot_ms
 from synapse.domain.profile import Profile
+
+__all__ = ["TIER_P99_MS", "Candidate", "Decision", "Need", "PoolView", "predicted_of", "route"]
 
 TIER_P99_MS = {SlaTier.GOLD: 50.0, SlaTier.SILVER: 150.0, SlaTier.BRONZE: math.inf}
 """What a tier promises: of the whole answer, or of the first token where text is generated."""
@@ -73,40 +76,6 @@ class PoolView:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A pool as the router judged it: its prediction, its price, and why it was (not) taken.
-
-    None for a prediction or a price that nothing was measured for. `is_late` says that even its
-    median misses the tier's promise, or is not known. `usd_per_item` is what an item adds to the
-    bill now, `busy_usd_per_item` what it costs on a worker that is kept busy. `slots` are those of
-    all its workers that are up, of one where none is.
-    """
-
-    pool: Pool
-    slots: int
-    prediction: Prediction | None
-    usd_per_item: float | None
-    busy_usd_per_item: float | None
-    is_cold: bool
-    is_open: bool
-    fits: bool
-    meets_deadline: bool
-    is_late: bool
-    must_yield: bool
-    reason: str
-
-    @property
-    def is_well(self) -> bool:
-        """Whether workers of the pool are up, and answer as far as is known."""
-        return not self.is_cold and not self.is_open
-
-    @property
-    def p99_ms(self) -> float | None:
-        """The predicted 99th percentile of the whole answer's time."""
-        return None if self.prediction is None else self.prediction.whole_p99_ms
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
     """The pools to try, first choice first, and why.
 
@@ -133,6 +102,10 @@ class Decision:
                 return candidate
         raise KeyError(pool)
 
+    def soonest_start_ms(self) -> float:
+        """When the first answer of a pool at zero is to be had (p99); infinite if there is none."""
+        return soonest_start_ms(self.candidates)
+
 
 def route(need: Need, views: Sequence[PoolView]) -> Decision:
     """Judge every pool and put them in the order in which they are to be tried.
@@ -140,7 +113,8 @@ def route(need: Need, views: Sequence[PoolView]) -> Decision:
     Those that fit come first, the cheapest in front, of those that cost the same now the one that
     is cheaper when busy, and of those the quicker; but bronze goes last where it would have to
     yield to better tiers. The others follow in the fallback order: who is well, in time for the
-    deadline and up, who keeps the promise as a rule, the fastest kind. Who lacks what is required
+    deadline and up, who keeps the promise as a rule, the fastest kind; but who is up and would
+    answer later than a worker that starts comes after that. Who lacks what is required
     is left out, unless all do: then an engine says that it cannot be had.
     """
     candidates = [_judged(need, view) for view in views]
@@ -151,8 +125,9 @@ def route(need: Need, views: Sequence[PoolView]) -> Decision:
 
 
 def _ordered(candidates: Sequence[Candidate]) -> list[Candidate]:
-    fitting = sorted([c for c in candidates if c.fits], key=_by_price)
-    return fitting + sorted([c for c in candidates if not c.fits], key=_by_fallback)
+    fitting = sorted([c for c in candidates if c.fits], key=by_price)
+    others, start_ms = [c for c in candidates if not c.fits], soonest_start_ms(candidates)
+    return fitting + sorted(others, key=lambda candidate: by_fallback(candidate, start_ms))
 
 
 def _judged(need: Need, view: PoolView) -> Candidate:
@@ -263,34 +238,6 @@ def _usd(need: Need, view: PoolView, busy_usd: float | None) -> float | None:
         return busy_usd
     up_s = view.pool.startup_s + view.pool.idle_after_s
     return busy_usd + view.pool.price_per_hour_usd / 3600 * up_s / under_way
-
-
-def _by_price(candidate: Candidate) -> tuple[bool, float, float, float]:
-    return (
-        candidate.must_yield,
-        _or_most(candidate.usd_per_item),
-        _or_most(candidate.busy_usd_per_item),
-        _or_most(candidate.p99_ms),
-    )
-
-
-def _by_fallback(candidate: Candidate) -> tuple[bool, bool, bool, bool, int, float]:
-    cannot = candidate.is_open or (candidate.is_cold and candidate.pool.max_workers == 0)
-    return (
-        cannot,
-        not candidate.meets_deadline,
-        candidate.is_cold,
-        candidate.is_late,
-        _KINDS.get(candidate.pool.accelerator, len(_KINDS)),
-        _or_most(candidate.p99_ms),
-    )
-
-
-_KINDS = {kind.value: place for place, kind in enumerate(FALLBACK_ORDER)}
-
-
-def _or_most(value: float | None) -> float:
-    return math.inf if value is None else value
 
 
 def _why_none(need: Need, candidates: Sequence[Candidate]) -> str:

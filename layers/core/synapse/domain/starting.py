@@ -19,12 +19,19 @@ def startable(decision: Decision, rooms: Mapping[str, int], tier: SlaTier) -> tu
     `rooms` has the free slots of each pool whose workers are up and well. Bronze takes any of
     them that costs not much more than the cheapest in which it meets its deadline: it can wait.
     The better tiers stay where their promise is kept, as long as it is kept anywhere: there they
-    would rather wait for a slot, and the decision has counted that in.
+    would rather wait for a slot, and the decision has counted that in. Where it is kept nowhere
+    they rather wait for a worker that starts than take one that would answer later.
     """
     up = [pool for pool in decision.pools if pool.name in rooms]
     fitting = [pool for pool in up if decision.of(pool.name).fits]
-    options = _not_dear(decision, up) if tier is SlaTier.BRONZE else fitting or up
+    options = _not_dear(decision, up) if tier is SlaTier.BRONZE else fitting or _soon(decision, up)
     return tuple(pool for pool in options if rooms[pool.name] > 0)
+
+
+def _soon(decision: Decision, pools: Sequence[Pool]) -> Sequence[Pool]:
+    """Those that would answer before a worker that starts."""
+    start_ms = decision.soonest_start_ms()
+    return [pool for pool in pools if (decision.of(pool.name).p99_ms or 0.0) <= start_ms]
 
 
 def _not_dear(decision: Decision, pools: Sequence[Pool]) -> Sequence[Pool]:
