@@ -190,6 +190,19 @@ async def test_a_stream_is_slow_by_its_first_token() -> None:
     assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.OPEN
 
 
+async def test_a_worker_is_not_slow_because_this_process_was_busy() -> None:
+    world = ToyFleetWorld()
+    await used_to(world, "w-1")
+
+    world.engine.delay_s["w-1"], world.engine.busy_s = 0.2, 0.15
+    for _ in range(3):
+        await world.ask("w-1")
+        await world.read("w-1")
+
+    assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
+    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.CLOSED
+
+
 async def test_without_a_profile_the_first_few_answers_are_not_judged() -> None:
     world = ToyFleetWorld()
     for delay_s in (0.01, 10.0, 10.0, 10.0, 10.0):

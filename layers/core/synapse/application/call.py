@@ -100,16 +100,18 @@ class Call:
         self.place = (pool.name, pool.worker)
         self.breaker = vitals.breaker_of(model.name, pool)
         self.times_late = 0
-        self._calls, self._clock = calls, vitals.clock
+        self._calls, self._clock, self._busy = calls, vitals.clock, vitals.busy
         self._pool, self._slots, self._size = pool, pool.slots_of(model), size
         self._profile, self._streams = profile, streams
         self._vitals = vitals.pool(model.name, pool.name)
         self._vitals.measure_by(profile)
         self._in_flight = vitals.outstanding[self.place]
         now = self._began_at = vitals.clock()
+        self._busy_before_s = vitals.busy()
         self._ticket = self.breaker.began(now)
         self._pool_ticket = self._vitals.breaker.began(now)
         self._first_at: float | None = None
+        self._first_own_s = 0.0
         self._written = 0
         self._is_whole = False
         self._error: EngineError | None = None
@@ -168,6 +170,7 @@ class Call:
         """A part of a generation has come."""
         if self._first_at is None:
             self._first_at = self._clock()
+            self._first_own_s = self._own_s(self._first_at)
         self._written += delta.completion_tokens
         self._is_whole = self._is_whole or delta.finish_reason is not None
 
@@ -200,7 +203,7 @@ class Call:
             self._measured(now)
         elif not isinstance(error, InvalidInput):
             # Its time was up, or its caller went away.
-            self._in_doubt(now) if self._is_slow(now - self._began_at, 0) else self._dropped()
+            self._in_doubt(now) if self._is_slow(self._own_s(now), 0) else self._dropped()
         elif error.param is None and type(error) is InvalidInput:
             # Nothing of the input is to blame by name: it may be the worker.
             self._in_doubt(now)
@@ -209,19 +212,23 @@ class Call:
 
     def _measured(self, now: float) -> None:
         """Note how long it took; too long counts against the worker, though not its pool."""
-        took_s = judged_s = now - self._began_at
+        took_s, judged_s = now - self._began_at, self._own_s(now)
         size, vitals = self._size.work, self._vitals
         work = Work(size.prompt_tokens, self._written)
         if self._is_whole:
             vitals.took_ms.note(now, took_s * 1000)
             vitals.whole.note(now, took_s * 1000 / self._expected_ms(work, is_first=False))
         if self._first_at is not None:
-            judged_s = self._first_at - self._began_at
-            vitals.first.note(now, judged_s * 1000 / self._expected_ms(work, is_first=True))
+            first_s, judged_s = self._first_at - self._began_at, self._first_own_s
+            vitals.first.note(now, first_s * 1000 / self._expected_ms(work, is_first=True))
         if self._is_slow(judged_s, self._written):
             self._in_doubt(now)
         else:
             self._went_well(now)
+
+    def _own_s(self, now: float) -> float:
+        """How much of the time until now may be the worker's: while we compute, we hear nothing."""
+        return now - self._began_at - (self._busy() - self._busy_before_s)
 
     def _is_slow(self, took_s: float, written: int) -> bool:
         """Whether an answer of that length should have come sooner, or its first part."""
