@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from synapse.application.authentication import REFUSED, Authenticator
-from synapse.domain.access import Limits, Principal, Scope, Tenant
+from synapse.application.authentication import Authenticator
+from synapse.domain.access import REFUSED, Limits, Principal, Scope, Tenant
 from synapse.domain.api_key import ApiKey, digest
 from synapse.domain.errors import Unauthenticated
 from tests.factories import NOW

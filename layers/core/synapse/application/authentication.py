@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from synapse.domain.access import Principal
+from synapse.domain.access import REFUSED, Principal
 from synapse.domain.api_key import PREFIX, ApiKey, key_id_of
 from synapse.domain.errors import Unauthenticated
 from synapse.ports import Clock, KeyStore, TokenVerifier
 
 audit = logging.getLogger("synapse.audit")
-
-REFUSED = "the API key or token is not valid, or not any more"
-"""The same whatever is wrong with it; the audit log tells which."""
 
 
 class Authenticator:

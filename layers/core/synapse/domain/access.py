@@ -14,6 +14,9 @@ from synapse.domain.job import SlaTier
 
 DEFAULT_TENANT = "default"
 
+REFUSED = "the API key or token is not valid, or not any more"
+"""The same whatever is wrong with a credential; the audit log tells which."""
+
 
 class Scope(StrEnum):
     """What a caller may do: each route asks for one."""

@@ -1,0 +1,1 @@
+"""Signed tokens: keys of issuers, and whether a token is good."""
