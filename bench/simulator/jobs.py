@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bench.simulator.bill import Bill
+from bench.simulator.bill import Meter
 from bench.simulator.calls import Calls
 from bench.simulator.events import Events, at_once
 from bench.simulator.facts import Around
@@ -19,6 +19,7 @@ from synapse.adapters.local.slots import SlotLedger
 from synapse.application.placement import Placement
 from synapse.application.routing import Routing
 from synapse.application.windows import BronzeWindows
+from synapse.domain import cost
 from synapse.domain.batching import JobMessage, plan_batches
 from synapse.domain.errors import EngineUnavailable
 from synapse.domain.job import JobId, Priority, SlaTier
@@ -37,7 +38,7 @@ class System(Protocol):
         ...
 
     @property
-    def bill(self) -> Bill:
+    def meter(self) -> Meter:
         """What the services cost."""
         ...
 
@@ -104,8 +105,7 @@ class JobLane:
             each.pool.name: at_once(
                 self.windows.room(spec, each.pool, each.slots // each.pool.slots_of(spec))
             )
-            for each in decision.candidates
-            if each.is_well
+            for each in decision.takers()
         }
         pools = startable(decision, rooms, SlaTier.BRONZE)
         if not pools:
@@ -122,7 +122,7 @@ class JobLane:
     def _start_batch(self, spec: ModelSpec, pool: Pool, requests: Sequence[Request]) -> None:
         """A batch has its slots; Express takes it to the runner, the runner to a worker."""
         self.slots.occupy(spec.name, pool.name, len(requests), SlaTier.BRONZE)
-        self.system.bill.batch()
+        self.system.meter.add(cost.batch())
         self.events.after(
             self.around.batch.draw(self.chance), lambda: self._run(spec, pool, requests)
         )

@@ -39,7 +39,7 @@ class DispatchLoop:
     """A lane for each model, tier and what is required of engines: none holds up another.
 
     A lane starts its jobs in the pools that the router names, as far as there are free slots: for
-    bronze those inside its window. A pool without a worker that is up and well has none, so jobs
+    bronze those inside its window. A pool without a worker that is up and answers has none, so jobs
     wait in the queue until it has. Of lanes that wait for the same slot the better tier's is first.
 
     Jobs that were on a worker when it went down (suspects) run in a lane of their own, one at a
@@ -109,9 +109,9 @@ class DispatchLoop:
         return await self.dispatcher.decide(spec, need_of_jobs(spec, [message], self.clock()))
 
     async def _rooms(self, spec: ModelSpec, tier: SlaTier, decision: Decision) -> dict[str, int]:
-        """The free slots of the pools whose workers are up and well."""
-        well = [each for each in decision.candidates if each.is_well]
-        return {each.pool.name: await self._room(spec, tier, each) for each in well}
+        """The free slots of the pools that are given work now."""
+        takers = decision.takers()
+        return {each.pool.name: await self._room(spec, tier, each) for each in takers}
 
     async def _room(self, spec: ModelSpec, tier: SlaTier, candidate: Candidate) -> int:
         pool = candidate.pool
@@ -164,10 +164,11 @@ class DispatchLoop:
         """Whether it had its turn, or is left to the sweeper; False if it has to wait."""
         try:
             decision = await self._decision(spec, message)
-            well = tuple(pool for pool in decision.pools if decision.of(pool.name).is_well)
-            if not well:
+            takers = {candidate.pool.name for candidate in decision.takers()}
+            pools = tuple(pool for pool in decision.pools if pool.name in takers)
+            if not pools:
                 return False
-            for order in await self.dispatcher.plan([message], replace(decision, pools=well)):
+            for order in await self.dispatcher.plan([message], replace(decision, pools=pools)):
                 await self._run_alone(order)
         except Unavailable as error:
             logger.warning("suspect not run: %s", error.message)

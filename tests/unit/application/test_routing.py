@@ -120,6 +120,20 @@ async def test_a_pool_all_of_whose_workers_fail_is_passed_over_until_they_come_b
     assert (mended.pools, mended.fallback) == ((FAST, SLOW), "")
 
 
+async def test_a_pool_whose_workers_only_answer_late_is_in_doubt_and_one_that_fails_is_not() -> (
+    None
+):
+    world = await two_pools()
+    at = replace(FAST, endpoint="127.0.0.1:1", worker="f-1")
+    for mode, delay_s in (("", 0.3), ("away", 0.0)):
+        world.fleet.vitals.renew("f-1")
+        world.engine.mode["f-1"], world.engine.delay_s["f-1"] = mode, delay_s
+        for _ in range(3):
+            await _ask(world, at)
+        fast = (await world.fleet.routing.decide(ECHO, GOLD)).of("fast")
+        assert (fast.is_open, fast.is_doubtful) == (True, mode == "")
+
+
 async def _ask(world: ToyFleetWorld, pool: Pool) -> None:
     async for _ in world.fleet.engine.infer(ECHO, pool, [a_toy_request()]):
         pass

@@ -361,6 +361,19 @@ def test_falling_back_health_comes_before_kind_and_a_worker_that_is_up_before_on
     assert names(route(Need(GOLD), [ill, cold, slow])) == ["cpu", "neuron", "gpu"]
 
 
+def test_work_goes_to_a_pool_in_doubt_only_where_none_is_well() -> None:
+    well, cold = a_view("cpu"), a_view("neuron", ready=0)
+    broken = a_view("tpu", is_open=True)
+    doubtful = a_view("gpu", is_open=True, is_doubtful=True)
+
+    def takers(*views: PoolView) -> list[str]:
+        return [each.pool.name for each in route(Need(GOLD), views).takers()]
+
+    assert takers(doubtful, cold, broken, well) == ["cpu"]
+    assert takers(doubtful, cold, broken) == ["gpu"]
+    assert takers(cold, broken) == []
+
+
 def test_falling_back_a_worker_that_starts_comes_before_one_that_would_answer_later() -> None:
     starting = a_view("gpu", accelerator="gpu", ready=0, starting=1, starts_in_s=30.0)
     other = a_view("neuron", accelerator="neuron", ready=0, startup_s=200.0)

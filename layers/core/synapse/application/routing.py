@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from synapse.application.placement import DOUBTFUL, ON_TRIAL, WELL, rank_of
 from synapse.application.roster import Roster
 from synapse.application.submit import BYTES_PER_TOKEN
 from synapse.application.vitals import Vitals
@@ -64,14 +65,14 @@ class Routing:
         rate = await self.registry.service_rate(spec.name, now, pool.name)
         vitals = self.vitals.pool(spec.name, pool.name)
         vitals.measure_by(profile)
-        ready, starting, starts_in_s = pool.fixed_workers, 0, None
-        if pool.is_fixed:
-            all_open = self._is_open(spec, pool, "", tick)
-        else:
+        ready, starting, starts_in_s, ids = pool.fixed_workers, 0, None, [""]
+        if not pool.is_fixed:
             crew = await self.roster.crew(spec.name, pool.name)
             ready, starting = len(crew.ready), crew.starting
             starts_in_s = crew.starts_in_s(pool, now)
-            all_open = ready > 0 and all(self._is_open(spec, pool, w.id, tick) for w in crew.ready)
+            ids = [worker.id for worker in crew.ready]
+        rank = self._best_rank(spec, pool, ids, tick)
+        lets_through = vitals.breaker.lets_through(tick)
         room = None
         if self.room is not None and tier is SlaTier.BRONZE and ready:
             room = await self.room(spec, pool, ready)
@@ -86,12 +87,17 @@ class Routing:
             profile=profile,
             seconds_per_item=rate.seconds_per_item,
             live=vitals.live(tick),
-            is_open=all_open or not vitals.breaker.lets_through(tick),
+            is_open=not lets_through or (bool(ids) and rank not in (WELL, ON_TRIAL)),
+            is_doubtful=lets_through and rank == DOUBTFUL,
             room=room,
         )
 
-    def _is_open(self, spec: ModelSpec, pool: Pool, worker: str, tick: float) -> bool:
-        return not self.vitals.breaker(spec.name, pool.name, worker).lets_through(tick)
+    def _best_rank(
+        self, spec: ModelSpec, pool: Pool, workers: Iterable[str], tick: float
+    ) -> int | None:
+        breakers = [self.vitals.breaker(spec.name, pool.name, worker) for worker in workers]
+        ranks = [rank_of(breaker, tick) for breaker in breakers]
+        return min([rank for rank in ranks if rank is not None], default=None)
 
 
 def need_of(

@@ -17,7 +17,8 @@ class Candidate:
     None for a prediction or a price that nothing was measured for. `is_late` says that even its
     median misses the tier's promise, or is not known. `usd_per_item` is what an item adds to the
     bill now, `busy_usd_per_item` what it costs on a worker that is kept busy. `slots` are those of
-    all its workers that are up, of one where none is.
+    all its workers that are up, of one where none is. One that `is_doubtful` is asked where there
+    is no other: a late answer is better than none.
     """
 
     pool: Pool
@@ -32,6 +33,7 @@ class Candidate:
     is_late: bool
     must_yield: bool
     reason: str
+    is_doubtful: bool = False
 
     @property
     def is_well(self) -> bool:

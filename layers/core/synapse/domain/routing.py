@@ -57,7 +57,8 @@ class PoolView:
     whether there is work or not. `in_flight` items are under way in the pool, `queued` ones wait
     before the newcomer. `seconds_per_item` is the slot time measured lately, None where nothing
     was, and `live` what calls took lately. `is_open` says that its circuit breaker lets nothing
-    through. `room` is how many bronze items may enter beside better ones, None if any number.
+    through, `is_doubtful` that it does so for answers that came, though much too late or without
+    sense. `room` is how many bronze items may enter beside better ones, None if any number.
     """
 
     pool: Pool
@@ -72,6 +73,7 @@ class PoolView:
     seconds_per_item: float | None = None
     live: Live = NOTHING_LIVE
     is_open: bool = False
+    is_doubtful: bool = False
     room: int | None = None
 
 
@@ -101,6 +103,11 @@ class Decision:
             if candidate.pool.name == pool:
                 return candidate
         raise KeyError(pool)
+
+    def takers(self) -> list[Candidate]:
+        """The pools that are given work now: up and well, or where none is, those in doubt."""
+        well = [each for each in self.candidates if each.is_well]
+        return well or [each for each in self.candidates if each.is_doubtful]
 
     def soonest_start_ms(self) -> float:
         """When the first answer of a pool at zero is to be had (p99); infinite if there is none."""
@@ -155,6 +162,7 @@ def _judged(need: Need, view: PoolView) -> Candidate:
         _is_late(need, prediction),
         must_yield,
         reason,
+        view.is_doubtful,
     )
 
 

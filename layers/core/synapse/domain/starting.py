@@ -16,7 +16,7 @@ MOST_TIMES_CHEAPEST = 3.0
 def startable(decision: Decision, rooms: Mapping[str, int], tier: SlaTier) -> tuple[Pool, ...]:
     """The pools in which jobs of the tier may start now, in the order of the decision.
 
-    `rooms` has the free slots of each pool whose workers are up and well. Bronze takes any of
+    `rooms` has the free slots of each pool that is given work now. Bronze takes any of
     them that costs not much more than the cheapest in which it meets its deadline: it can wait.
     The better tiers stay where their promise is kept, as long as it is kept anywhere: there they
     would rather wait for a slot, and the decision has counted that in. Where it is kept nowhere
