@@ -36,6 +36,7 @@ from synapse.domain.pool import Pool
 from synapse.domain.scaling import ScalingDecision
 from synapse.ports import BatchOrder, Clock, Created, Idempotency, InferenceRequest
 from tests.factories import NOW
+from tests.fake_usage import MemoryUsageStore
 
 RETENTION_S = 7 * 86_400.0
 
@@ -58,7 +59,13 @@ class FakeClock:
 class MemoryJobStore:
     """Job records in a dict. Nothing is awaited inside a change, so every change is atomic."""
 
-    def __init__(self, clock: Clock | None = None, retention_s: float = RETENTION_S) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        retention_s: float = RETENTION_S,
+        usage: MemoryUsageStore | None = None,
+    ) -> None:
+        self.usage = usage or MemoryUsageStore()
         self._clock = clock or FakeClock()
         self._retention_s = retention_s
         self._jobs: dict[JobId, Job] = {}
@@ -145,6 +152,8 @@ class MemoryJobStore:
 
     def _write(self, job: Job) -> Job:
         self._jobs[job.id] = job
+        if job.state.is_final:
+            self.usage.count(job)
         if job.state.is_final and job.id in self._ended:
             self._ended.pop(job.id).set()
         return job

@@ -9,6 +9,7 @@ import pytest
 
 from synapse.ports import (
     BlobStore,
+    IdleMeter,
     InFlight,
     JobStore,
     KeyStore,
@@ -19,15 +20,18 @@ from synapse.ports import (
 from tests.contract.openers import (
     BATCH_STARTERS,
     BLOB_STORES,
+    IDLE_METERS,
     IN_FLIGHT,
     JOB_QUEUES,
     JOB_STORES,
     KEY_STORES,
     PROFILE_STORES,
     REGISTRIES,
+    USAGE_STORES,
     WORKER_REGISTRIES,
     QueueCase,
     StarterCase,
+    UsageCase,
 )
 from tests.fakes import FakeClock
 
@@ -106,4 +110,20 @@ async def key_store(
     request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
 ) -> AsyncIterator[KeyStore]:
     async with KEY_STORES[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=USAGE_STORES)
+async def usage_case(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[UsageCase]:
+    async with USAGE_STORES[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=IDLE_METERS)
+async def idle_meter(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[IdleMeter]:
+    async with IDLE_METERS[request.param](clock, tmp_path) as opened:
         yield opened

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from synapse.adapters.aws.blobs import S3BlobStore
+from synapse.adapters.aws.idle_meter import DynamoIdleMeter
 from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
 from synapse.adapters.aws.keys import DynamoKeyStore
@@ -21,18 +22,21 @@ from synapse.adapters.aws.profiles import DynamoProfileStore
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
+from synapse.adapters.aws.usage import DynamoUsageStore
 from synapse.adapters.aws.workers import DynamoWorkerRegistry
 from synapse.adapters.codec import message_from_json, order_from_event
 from synapse.adapters.local.access_database import AccessDatabase
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.blobs import FolderBlobStore
 from synapse.adapters.local.database import Database
+from synapse.adapters.local.idle_meter import LocalIdleMeter
 from synapse.adapters.local.job_store import SqliteJobStore
 from synapse.adapters.local.keys import SqliteKeyStore
 from synapse.adapters.local.profiles import SqliteProfileStore
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.registry import LocalRegistry
 from synapse.adapters.local.slots import SlotLedger
+from synapse.adapters.local.usage import SqliteUsageStore
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.domain.batching import JobMessage
 from synapse.domain.job import SlaTier
@@ -42,18 +46,21 @@ from synapse.ports import (
     BatchOrder,
     BatchStarter,
     BlobStore,
+    IdleMeter,
     InFlight,
     JobQueue,
     JobStore,
     KeyStore,
     ProfileStore,
     Registry,
+    UsageStore,
     WorkerRegistry,
 )
 from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import a_chat_model, a_model, a_pool
 from tests.fake_keys import MemoryKeyStore
 from tests.fake_profiles import MemoryProfileStore
+from tests.fake_usage import MemoryUsageStore
 from tests.fakes import (
     FakeClock,
     MemoryBlobStore,
@@ -84,6 +91,14 @@ class StarterCase:
 
     starter: BatchStarter
     taken: Callable[[], Awaitable[list[BatchOrder]]]
+
+
+@dataclass(frozen=True)
+class UsageCase:
+    """A usage store, and the job store that counts the ends of jobs into it."""
+
+    usage: UsageStore
+    jobs: JobStore
 
 
 T = TypeVar("T")
@@ -210,6 +225,41 @@ async def dynamo_key_store(clock: FakeClock, folder: Path) -> AsyncIterator[KeyS
 
 
 @asynccontextmanager
+async def memory_usage(clock: FakeClock, folder: Path) -> AsyncIterator[UsageCase]:
+    usage = MemoryUsageStore()
+    yield UsageCase(usage, MemoryJobStore(clock, usage=usage))
+
+
+@asynccontextmanager
+async def sqlite_usage(clock: FakeClock, folder: Path) -> AsyncIterator[UsageCase]:
+    database = Database.open(folder / "jobs.db")
+    jobs, usage = SqliteJobStore(database, clock), SqliteUsageStore(database)
+    yield UsageCase(usage, jobs)
+    await jobs.aclose()
+    await usage.aclose()
+    await database.close()
+
+
+@asynccontextmanager
+async def dynamo_usage(clock: FakeClock, folder: Path) -> AsyncIterator[UsageCase]:
+    with aws() as clients:
+        table = clients.access_table
+        jobs = DynamoJobStore(clients.dynamodb, clients.jobs_table, clock=clock, usage_table=table)
+        yield UsageCase(DynamoUsageStore(clients.dynamodb, table), jobs)
+
+
+@asynccontextmanager
+async def local_idle_meter(clock: FakeClock, folder: Path) -> AsyncIterator[IdleMeter]:
+    yield LocalIdleMeter(clock)
+
+
+@asynccontextmanager
+async def dynamo_idle_meter(clock: FakeClock, folder: Path) -> AsyncIterator[IdleMeter]:
+    with aws() as clients:
+        yield DynamoIdleMeter(clients.dynamodb, clients.registry_table)
+
+
+@asynccontextmanager
 async def dynamo_in_flight(clock: FakeClock, folder: Path) -> AsyncIterator[InFlight]:
     with aws() as clients:
         yield DynamoInFlight(clients.dynamodb, clients.registry_table, clock=clock)
@@ -322,6 +372,15 @@ BATCH_STARTERS: dict[str, Opener[StarterCase]] = {
 IN_FLIGHT: dict[str, Opener[InFlight]] = {
     "ledger": slot_ledger,
     "dynamodb": dynamo_in_flight,
+}
+USAGE_STORES: dict[str, Opener[UsageCase]] = {
+    "memory": memory_usage,
+    "sqlite": sqlite_usage,
+    "dynamodb": dynamo_usage,
+}
+IDLE_METERS: dict[str, Opener[IdleMeter]] = {
+    "local": local_idle_meter,
+    "dynamodb": dynamo_idle_meter,
 }
 WORKER_REGISTRIES: dict[str, Opener[WorkerRegistry]] = {
     "local": local_worker_registry,

@@ -166,12 +166,14 @@ async def test_another_programs_lock_makes_writes_unavailable_until_it_is_gone(
 
 
 async def test_damage_makes_reads_unavailable_and_says_so(path: Path) -> None:
+    await Database.open(path).close()
+    whole = path.stat().st_size  # the schema is in front
     first = Database.open(path)
     for number in range(200):
         await first.write(partial(insert, model=f"{number:0>500}"))
     await first.close()
     content = path.read_bytes()
-    path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    path.write_bytes(content[:whole] + b"\xff" * (len(content) - whole))
 
     second = Database.open(path)
     with pytest.raises(Unavailable, match="damaged"):

@@ -109,6 +109,15 @@ def test_in_the_long_run_requests_pay_the_whole_bill_whatever_the_load(use: floa
     assert paid_s == pytest.approx(rounds * gap_s, rel=0.06)
 
 
+def test_time_counts_from_when_a_worker_is_up_and_only_once() -> None:
+    idle, first_s = IdleTime(100.0).charged(130.0, [90.0, 120.0], 10.0)
+
+    assert idle.at == 130.0
+    assert first_s + idle.idle_s == pytest.approx(30.0)  # 30 + 10 up, less 10 of work
+    again, second_s = idle.charged(130.0, [90.0, 120.0], 1.0)
+    assert second_s + again.idle_s == pytest.approx(idle.idle_s - 1.0)
+
+
 def test_a_request_with_several_samples_has_one_receipt() -> None:
     one = Receipt("1", 5.0, 3.0, 100.0, 1, "cpu", "cpu", "w-1", Usage(10, 20), Cost(0.1, 0.01))
     other = replace(one, queue_ms=9.0, inference_ms=50.0, usage=Usage(10, 5, 4))

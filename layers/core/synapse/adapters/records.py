@@ -28,6 +28,9 @@ from synapse.domain.job import (
 Record = dict[str, Any]
 """A job as flat data: texts, numbers, and one mapping of texts; None and empty are left out."""
 
+_RECEIPT = ("cold_ms", "active_usd", "warm_usd")
+"""The numbers of a receipt that follow from nothing else in the record."""
+
 
 def job_to_record(job: Job) -> Record:
     """The flat record of a job; every field that a conditional write checks is a key of its own."""
@@ -48,6 +51,11 @@ def job_to_record(job: Job) -> Record:
     }
     if job.account:
         record["account"] = job.account
+    if job.announce:
+        # A number, which a DynamoDB stream can be filtered by.
+        record["announce"] = 1
+    if job.callback_url is not None:
+        record["callback_url"] = job.callback_url
     _put_payload(record, "payload", job.payload)
     if job.metadata:
         record["metadata"] = dict(job.metadata)
@@ -83,6 +91,8 @@ def _put_ending(record: Record, end: Job | Outcome) -> None:
     if end.usage is not None:
         record["prompt_tokens"] = end.usage.prompt_tokens
         record["completion_tokens"] = end.usage.completion_tokens
+        if end.usage.cached_tokens is not None:
+            record["cached_tokens"] = end.usage.cached_tokens
     if end.failure is not None:
         record["failure_code"] = end.failure.code
         record["failure_message"] = end.failure.message
@@ -94,6 +104,9 @@ def _put_ending(record: Record, end: Job | Outcome) -> None:
             record["served_worker"] = end.served.worker
         if end.served.fallback:
             record["served_fallback"] = end.served.fallback
+        for key in _RECEIPT:
+            if value := getattr(end.served, key):
+                record[f"served_{key}"] = value
 
 
 def job_from_record(record: Mapping[str, Any]) -> Job:
@@ -111,6 +124,8 @@ def job_from_record(record: Mapping[str, Any]) -> Job:
         state=JobState(record["state"]),
         tenant=record["tenant"],
         account=record.get("account", ""),
+        announce=bool(record.get("announce")),
+        callback_url=record.get("callback_url"),
         metadata=dict(record.get("metadata") or {}),
         sends=int(record["sends"]),
         sent_at=float(record["sent_at"]),
@@ -148,7 +163,12 @@ def _lease(record: Mapping[str, Any]) -> Lease | None:
 
 def _usage(record: Mapping[str, Any]) -> Usage | None:
     prompt = record.get("prompt_tokens")
-    return None if prompt is None else Usage(int(prompt), int(record["completion_tokens"]))
+    if prompt is None:
+        return None
+    cached = record.get("cached_tokens")
+    return Usage(
+        int(prompt), int(record["completion_tokens"]), None if cached is None else int(cached)
+    )
 
 
 def _failure(record: Mapping[str, Any]) -> Failure | None:
@@ -166,6 +186,7 @@ def _served(record: Mapping[str, Any]) -> Served | None:
         int(record["served_batch_size"]),
         record.get("served_worker", ""),
         record.get("served_fallback", ""),
+        *(float(record.get(f"served_{key}", 0.0)) for key in _RECEIPT),
     )
 
 

@@ -155,7 +155,8 @@ class Served:
     """Where a job ran: the pool, its kind of accelerator, and how many rode in its batch.
 
     `worker` is the id of the one of the pool's workers, empty where the pool has just one;
-    `fallback` says why no pool met the job's tier, empty where this one did.
+    `fallback` says why no pool met the job's tier, empty where this one did. For `cold_ms` of its
+    wait no worker was up. It cost so much for the slots it held, and for keeping workers warm.
     """
 
     pool: str
@@ -163,6 +164,9 @@ class Served:
     batch_size: int
     worker: str = ""
     fallback: str = ""
+    cold_ms: float = 0.0
+    active_usd: float = 0.0
+    warm_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,8 @@ class Job:
     `payload` is the JSON of the input and its parameters; `deadline_at` is when the job expires
     unless it has ended; `sends` counts how often it was put into a queue and `losses` how many
     workers were lost while they worked on it. `requires` is what its input requires of an engine.
-    It was submitted by `account`, a key or a user of the `tenant`.
+    It was submitted by `account`, a key or a user of the `tenant`. Once it has ended, whoever asked
+    for that is told if `announce` is set; `callback_url` is the job's own wish.
     """
 
     id: JobId
@@ -202,6 +207,8 @@ class Job:
     state: JobState = JobState.QUEUED
     tenant: str = "default"
     account: str = ""
+    announce: bool = False
+    callback_url: str | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict)
     sends: int = 1
     sent_at: float = 0.0

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from synapse.domain.job import Usage
+from synapse.domain.job import Job, Usage
 from synapse.domain.pool import Pool
 from synapse.domain.prediction import UNKNOWN_SPREAD
 from synapse.domain.routing import Need, PoolView
@@ -65,6 +65,27 @@ class Receipt:
     worker: str = ""
     usage: Usage = field(default_factory=Usage)
     cost: Cost = NO_COST
+
+
+def receipt_of(job: Job) -> Receipt | None:
+    """The receipt of a job; None until it has ended, and if it ended before it ran."""
+    if not job.state.is_final or job.served is None:
+        return None
+    served = job.served
+    started_at = job.started_at or job.created_at
+    finished_at = job.finished_at or started_at
+    return Receipt(
+        job.version,
+        max(0.0, started_at - job.created_at) * 1000,
+        served.cold_ms,
+        max(0.0, finished_at - started_at) * 1000,
+        served.batch_size,
+        served.pool,
+        served.accelerator,
+        served.worker,
+        job.usage or Usage(),
+        Cost(served.active_usd, served.warm_usd),
+    )
 
 
 def combined(receipts: Sequence[Receipt], batch_size: int = 1) -> Receipt:
@@ -142,6 +163,18 @@ class IdleTime:
     def less(self, taken_s: float) -> IdleTime:
         """With so much of it taken."""
         return IdleTime(self.at, max(0.0, self.idle_s - taken_s))
+
+    def charged(
+        self, now: float, up_since: Sequence[float], busy_s: float
+    ) -> tuple[IdleTime, float]:
+        """What is left after a request that ended `now`, and what that request takes.
+
+        The pool's workers are up since then; what they did before `at` is settled.
+        """
+        up_s = sum(max(0.0, now - max(since, self.at)) for since in up_since)
+        idle = self.until(now, up_s, busy_s, len(up_since))
+        taken_s = idle.share_s(busy_s)
+        return idle.less(taken_s), taken_s
 
 
 def estimated_usd(need: Need, views: Sequence[PoolView], at_most_s: float) -> float:

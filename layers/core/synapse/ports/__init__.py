@@ -18,6 +18,7 @@ from synapse.ports.profiles import ProfileStore
 from synapse.ports.registry import Registry
 from synapse.ports.telemetry import Telemetry
 from synapse.ports.tokens import TokenVerifier
+from synapse.ports.usage import IdleMeter, UsageStore
 from synapse.ports.workers import Capacity, Environments, PoolSize, WorkerRegistry
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "FileQuery",
     "FileStore",
     "Idempotency",
+    "IdleMeter",
     "InFlight",
     "InferenceEngine",
     "InferenceRequest",
@@ -49,6 +51,7 @@ __all__ = [
     "Telemetry",
     "TokenVerifier",
     "UploadStore",
+    "UsageStore",
     "Waker",
     "WorkerRegistry",
 ]

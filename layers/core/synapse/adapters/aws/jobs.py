@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
+from synapse.adapters.aws.counting import Counting
 from synapse.adapters.aws.creation import Creation
 from synapse.adapters.aws.items import (
     CONDITION_FAILED,
@@ -21,7 +22,6 @@ from synapse.adapters.aws.items import (
     read_item,
 )
 from synapse.adapters.aws.job_items import (
-    ENDED,
     OPEN_INDEX,
     OPEN_SHARDS,
     changes,
@@ -75,12 +75,14 @@ class DynamoJobStore:
         *,
         clock: Clock = time.time,
         retention_s: float = RETENTION_S,
+        usage_table: str | None = None,
     ) -> None:
         self._client = client
         self._table = table
         self._clock = clock
         self._retention_s = retention_s
         self._creation = Creation(client, table, clock)
+        self._counting = Counting(client, table, usage_table)
         self._expects_short_deadlines = False
         self._watch_s: dict[JobId, float] = {}
 
@@ -181,20 +183,23 @@ class DynamoJobStore:
 
     async def settle(self, outcome: Outcome, owner: str, now: float) -> Job | None:
         """See the port."""
-        update = Update().put({**ENDED, **outcome_to_record(outcome), "finished_at": now})
+        ending = self._counting.ending(now)
+        update = Update().put({**ending, **outcome_to_record(outcome), "finished_at": now})
         update.only_if_one_of("state", sources(outcome.state))
         update.only_if_equal({"lease_owner": owner})
-        return await self._job_if_written(outcome.job_id, update)
+        return await self._counted(await self._job_if_written(outcome.job_id, update))
 
     async def close(
         self, job_id: JobId, state: JobState, failure: Failure | None, now: float
     ) -> Job | None:
         """See the port."""
         require_final(state)
-        update = Update().put({**ENDED, "state": state, "finished_at": now})
+        ending = self._counting.ending(now)
+        update = Update().put({**ending, "state": state, "finished_at": now})
         if failure is not None:
             update.put({"failure_code": failure.code, "failure_message": failure.message})
-        return await self._job_if_written(job_id, update.only_if_one_of("state", sources(state)))
+        update.only_if_one_of("state", sources(state))
+        return await self._counted(await self._job_if_written(job_id, update))
 
     async def requeue(self, job: Job, now: float, *, lost: bool) -> Job | None:
         """See the port."""
@@ -211,10 +216,14 @@ class DynamoJobStore:
         return await self._job_if_written(job.id, update.put(change))
 
     async def due(self, now: float, limit: int) -> list[Job]:
-        """See the port. The index may lag; what it names is read again and judged as it is."""
+        """See the port. The index may lag; what it names is read again and judged as it is.
+
+        Ended jobs that it names have not been counted: that is made up for.
+        """
         pages = await asyncio.gather(*(self._due_in(shard, now, limit) for shard in OPEN_SHARDS))
         named = sorted(entry for page in pages for entry in page)[:limit]
         jobs = await asyncio.gather(*(self.get(job_id) for _, job_id in named))
+        await asyncio.gather(*(self._counted(job) for job in jobs))
         due = [(job.due_at, job) for job in jobs if job is not None and job.due_at is not None]
         due = [(due_at, job) for due_at, job in due if due_at <= now]
         return [job for _, job in sorted(due, key=lambda entry: entry[0])]
@@ -242,6 +251,12 @@ class DynamoJobStore:
 
     async def _item(self, job_id: JobId) -> Record | None:
         return await read_item(self._client, self._table, {"pk": pk(job_id)})
+
+    async def _counted(self, job: Job | None) -> Job | None:
+        """The same job, counted if it has ended."""
+        if job is not None:
+            await self._counting.count(job)
+        return job
 
     async def _job_if_written(self, job_id: JobId, update: Update) -> Job | None:
         written = await self._write(job_id, update)

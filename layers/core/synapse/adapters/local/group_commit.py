@@ -12,6 +12,7 @@ from functools import partial
 from synapse.adapters.local.database import Database, is_the_database
 from synapse.adapters.local.job_memory import JobMemory
 from synapse.adapters.local.job_rows import KeyRow, insert_jobs, insert_keys, row_of, update_jobs
+from synapse.adapters.local.usage import count_jobs
 from synapse.adapters.local.watchers import Watchers
 from synapse.domain.errors import Unavailable
 from synapse.domain.job import Job, JobId
@@ -194,7 +195,10 @@ def _tell(waiter: asyncio.Future[None], error: Exception | None) -> None:
 
 def _save(writes: Sequence[Write], connection: sqlite3.Connection) -> None:
     insert_jobs(connection, [row_of(job) for write in writes for job in write.new])
-    update_jobs(connection, [row_of(job) for write in writes for job, _ in write.changed])
+    changed = [each for write in writes for each in write.changed]
+    update_jobs(connection, [row_of(job) for job, _ in changed])
+    ended = [job for job, before in changed if job.state.is_final and not before.state.is_final]
+    count_jobs(connection, ended)
     insert_keys(connection, [key for write in writes for key in write.keys])
 
 

@@ -10,6 +10,7 @@ from functools import partial
 
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_rows import SELECT_JOB, job_of, row_of, update_jobs
+from synapse.adapters.local.usage import count_jobs
 from synapse.domain.job import Job, JobState
 from synapse.domain.sweep import EXPIRED, LOST, SweepPolicy
 
@@ -88,6 +89,7 @@ def _decide(
     decided = [decide(job) for job in _select_numbered(connection, numbers)]
     changed = [job for job in decided if job is not None]
     update_jobs(connection, [row_of(job) for job in changed])
+    count_jobs(connection, [job for job in changed if job.state.is_final])
     return [job.state for job in changed]
 
 

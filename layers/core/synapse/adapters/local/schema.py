@@ -126,12 +126,86 @@ _PROFILES = (
     """,
 )
 
+# `active` and `warm` are costs in picodollars.
+_USAGE = (
+    """
+    CREATE TABLE usage (
+        tenant TEXT NOT NULL,
+        day TEXT NOT NULL,
+        account TEXT NOT NULL,
+        model TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        cached_tokens INTEGER NOT NULL,
+        active INTEGER NOT NULL,
+        warm INTEGER NOT NULL,
+        PRIMARY KEY (tenant, day, account, model)
+    ) WITHOUT ROWID
+    """,
+)
+
+# What meters show, in whole numbers (money in billionths of a dollar), and the open reservations
+# of jobs as JSON. No account stands for all of a tenant's.
+_METERS = (
+    """
+    CREATE TABLE meters (
+        tenant TEXT NOT NULL,
+        account TEXT NOT NULL DEFAULT '',
+        minute INTEGER NOT NULL,
+        requests INTEGER NOT NULL,
+        tokens INTEGER NOT NULL,
+        month TEXT NOT NULL,
+        nano_usd INTEGER NOT NULL,
+        PRIMARY KEY (tenant, account)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE reservations (
+        tenant TEXT NOT NULL,
+        name TEXT NOT NULL,
+        expires_at INTEGER NOT NULL,
+        doc TEXT NOT NULL,
+        PRIMARY KEY (tenant, name, expires_at)
+    ) WITHOUT ROWID
+    """,
+)
+
+# `untold` marks a job whose end is to be told, and has not been yet. `doc` is the delivery as JSON,
+# `due_at` null once it has ended.
+_WEBHOOKS = (
+    "ALTER TABLE jobs ADD COLUMN untold INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX jobs_untold ON jobs (n) WHERE untold AND due_at IS NULL",
+    "ALTER TABLE file_batches ADD COLUMN untold INTEGER NOT NULL DEFAULT 1",
+    "UPDATE file_batches SET untold = 0 WHERE NOT is_open",
+    "CREATE INDEX file_batches_untold ON file_batches (id) WHERE untold AND NOT is_open",
+    """
+    CREATE TABLE deliveries (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        host TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        due_at REAL,
+        created_at REAL NOT NULL,
+        doc TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX deliveries_due ON deliveries (host, due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX deliveries_by_subject ON deliveries (subject, id)",
+    "CREATE INDEX deliveries_by_age ON deliveries (created_at)",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _FILES,
     _FILE_BATCHES,
     _RATES_BY_POOL,
     _PROFILES,
+    _USAGE,
+    _METERS,
+    _WEBHOOKS,
 )
 """Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
 

@@ -1,0 +1,63 @@
+"""Jobs' ends are counted exactly once: by a transaction that takes the job's mark away.
+
+A job ends with the mark `uncounted` and stays in the index of open jobs, due again a little later.
+Whoever ended it counts it at once; if that is not done, the sweeper comes across it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from synapse.adapters.aws.items import attribute
+from synapse.adapters.aws.job_items import ENDED, pk
+from synapse.adapters.aws.usage import addition, transact
+from synapse.domain.errors import Unavailable
+from synapse.domain.job import Job
+from synapse.domain.usage import used_by
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+logger = logging.getLogger(__name__)
+
+COUNT_AGAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """Counts in `usage_table` what jobs used; where there is none nothing is counted."""
+
+    client: DynamoDBClient
+    jobs_table: str
+    usage_table: str | None
+
+    def ending(self, now: float) -> Mapping[str, Any]:
+        """What the item of a job that ends is to have besides, and to have no more (None)."""
+        if self.usage_table is None:
+            return ENDED
+        lease_gone = {name: value for name, value in ENDED.items() if name.startswith("lease_")}
+        return {**lease_gone, "due_at": now + COUNT_AGAIN_S, "uncounted": 1}
+
+    async def count(self, job: Job) -> None:
+        """Count an ended job, unless it has been. Raises nothing: the sweeper tries again."""
+        table = self.usage_table
+        if table is None or not job.state.is_final:
+            return
+        key, used = used_by(job)
+        mark: dict[str, Any] = {
+            "Update": {
+                "TableName": self.jobs_table,
+                "Key": {"pk": attribute(pk(job.id))},
+                "UpdateExpression": "REMOVE uncounted, open_shard, due_at",
+                "ConditionExpression": "attribute_exists(uncounted)",
+            }
+        }
+        try:
+            await transact(self.client, lambda: [mark, addition(table, key, used)])
+        except (Unavailable, ClientError):
+            logger.exception("a job's usage is not counted yet", extra={"job": job.id})
