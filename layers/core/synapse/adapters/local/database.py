@@ -152,14 +152,27 @@ class Database:
                 connection.close()
         self._lock.release()
 
-    async def _in_turn(self, work: Callable[[], T]) -> T:
+    def hand_over(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """As `write`, but in the queue when this returns: whatever is written later comes after.
+
+        The future may also hold an error of sqlite3's.
+
+        Raises:
+            Unavailable: the server is stopping.
+        """
+        return self._queue(partial(self._transact, work))
+
+    def _queue(self, work: Callable[[], T]) -> asyncio.Future[T]:
         if self._closed:
             raise Unavailable("the server is stopping")
         loop = asyncio.get_running_loop()
         task: _Task[T] = _Task(work, loop, loop.create_future())
         self._tasks.put(task)
+        return task.future
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
         try:
-            return await task.future
+            return await self._queue(work)
         except sqlite3.Error as error:
             if not is_the_database(error):
                 raise

@@ -1,0 +1,257 @@
+"""Meters in the access table, all items of a tenant in one partition.
+
+- `meter#<tenant>` / `account#<account>`, or `total`: a meter. `r<minute>` and `t<minute>` are its
+  requests and tokens of a minute, `usd<month>` its money, `open` what is under way.
+- `meter#<tenant>` / `open#<expires at>#<name>`: an open reservation.
+
+A reservation is made, and settled, in one transaction with its meters: either all of it is
+counted or nothing, and once. It is decided by what is read first, so that what does not fit costs
+no transaction; the transaction's conditions hold what others have done in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from synapse.adapters.aws.calls import call, error_code
+from synapse.adapters.aws.items import attributes, plain, query_items, read_item
+from synapse.adapters.reservation_records import reservation_from_json, reservation_to_json
+from synapse.domain.access import Limits
+from synapse.domain.errors import Unavailable
+from synapse.domain.limiting import Measure, Verdict, rooms, standing_of, verdict_on
+from synapse.domain.meter_ledger import EXPIRY_EVERY_S
+from synapse.domain.metering import (
+    Bounds,
+    Counts,
+    MeterId,
+    Reservation,
+    ReservationId,
+    Used,
+    minute_of,
+    month_of,
+)
+from synapse.domain.retry import RetryPolicy
+from synapse.ports import Clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+CONFLICTS = RetryPolicy(max_attempts=10, base_s=0.01, max_s=0.3)
+"""Others at the same meter at the same moment: DynamoDB refuses all but one without a decision."""
+
+KEPT_MINUTES = 2
+"""The last minute's counts stay a little: not everybody's clock is there yet."""
+
+_CONDITION = "ConditionalCheckFailed"
+
+
+class DynamoMeter:
+    """The Meter of the AWS target."""
+
+    def __init__(self, client: DynamoDBClient, table: str, *, clock: Clock = time.time) -> None:
+        self._client = client
+        self._table = table
+        self._clock = clock
+        self._expired_at: dict[str, float] = {}
+
+    async def reserve(self, asked: Reservation, bounds: Bounds) -> Verdict:
+        """See the port."""
+        for failures in range(1, CONFLICTS.max_attempts + 1):
+            items = await self._read(asked.meters)
+            counts = {meter: _counts(items[meter], asked.at) for meter in bounds}
+            verdict = verdict_on(bounds, counts, asked)
+            if verdict.refusal is not None:
+                if verdict.refusal.measure is Measure.CONCURRENT and await self._expire(asked):
+                    continue
+                if asked.is_job and await self._is_open(asked.id):
+                    return Verdict(None, verdict.standing, is_new=False)
+                return verdict
+            reasons = await self._transact(
+                _put(asked), *(_reserving(m, bounds[m], items[m], asked) for m in asked.meters)
+            )
+            if not reasons:
+                return verdict
+            if reasons[0] == _CONDITION:
+                return Verdict(None, standing_of(bounds, counts, asked.at), is_new=False)
+            if _CONDITION not in reasons:
+                await asyncio.sleep(CONFLICTS.delay_s(failures, random.random()))
+        raise _crowded()
+
+    async def settle(self, reservation_id: ReservationId, used: Used) -> None:
+        """See the port."""
+        item = await read_item(self._client, self._table, _place(reservation_id))
+        if item is not None:
+            await self._settle(reservation_from_json(reservation_id, item["doc"]), used)
+
+    async def _settle(self, reservation: Reservation, used: Used) -> None:
+        now = self._clock()
+        changes = [_settling(meter, reservation, used, now) for meter in reservation.meters]
+        for failures in range(1, CONFLICTS.max_attempts + 1):
+            reasons = await self._transact(_delete(reservation.id), *changes)
+            if not reasons or reasons[0] == _CONDITION:
+                return
+            await asyncio.sleep(CONFLICTS.delay_s(failures, random.random()))
+        raise _crowded()
+
+    async def _expire(self, asked: Reservation) -> bool:
+        """Settle what crashed holders of the tenant have left; whether there was any."""
+        tenant, now = asked.id.tenant, asked.at
+        if now - self._expired_at.get(tenant, 0.0) < EXPIRY_EVERY_S:
+            return False
+        self._expired_at[tenant] = now
+        query = query_items(
+            self._client,
+            self._table,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+            ExpressionAttributeValues=attributes(
+                {":pk": _pk(tenant), ":first": "open#", ":last": f"open#{int(now):012d}#\uffff"}
+            ),
+        )
+        expired = [plain(item) async for item in query]
+        for item in expired:
+            _, expires_at, name = item["sk"].split("#", 2)
+            reservation_id = ReservationId(tenant, name, int(expires_at))
+            reservation = reservation_from_json(reservation_id, item["doc"])
+            await self._settle(reservation, reservation.all_used)
+        return bool(expired)
+
+    async def _is_open(self, reservation_id: ReservationId) -> bool:
+        return await read_item(self._client, self._table, _place(reservation_id)) is not None
+
+    async def _read(self, meters: Sequence[MeterId]) -> dict[MeterId, Mapping[str, Any]]:
+        items = await asyncio.gather(
+            *(read_item(self._client, self._table, _meter(meter)) for meter in meters)
+        )
+        return {meter: item or {} for meter, item in zip(meters, items, strict=True)}
+
+    async def _transact(self, *writes: Mapping[str, Any]) -> list[str]:
+        """Do all of the writes or none; if none, what came of each ("None": it was not at fault).
+
+        boto3 gives each transaction a token: its own repetition is no second one.
+        """
+        named: Any = [
+            {verb: {"TableName": self._table, **write}}
+            for each in writes
+            for verb, write in each.items()
+        ]
+        try:
+            await call(self._client.transact_write_items, TransactItems=named)
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            response: Any = error.response
+            return [reason.get("Code", "None") for reason in response["CancellationReasons"]]
+        return []
+
+
+def _crowded() -> Unavailable:
+    return Unavailable("so much comes at once that it could not be counted", retry_after_s=1)
+
+
+def _pk(tenant: str) -> str:
+    return f"meter#{tenant}"
+
+
+def _meter(meter: MeterId) -> dict[str, object]:
+    sort = f"account#{meter.account}" if meter.account else "total"
+    return {"pk": _pk(meter.tenant), "sk": sort}
+
+
+def _place(reservation_id: ReservationId) -> dict[str, object]:
+    tenant, name, expires_at = reservation_id
+    return {"pk": _pk(tenant), "sk": f"open#{expires_at:012d}#{name}"}
+
+
+def _put(reservation: Reservation) -> dict[str, Any]:
+    item = _place(reservation.id) | {"doc": reservation_to_json(reservation)}
+    return {
+        "Put": {"Item": attributes(item), "ConditionExpression": "attribute_not_exists(pk)"},
+    }
+
+
+def _delete(reservation_id: ReservationId) -> dict[str, Any]:
+    key = attributes(_place(reservation_id))
+    return {"Delete": {"Key": key, "ConditionExpression": "attribute_exists(pk)"}}
+
+
+def _names(at: float) -> dict[Measure, str]:
+    """The attributes in which a reservation of that moment is counted."""
+    minute, month = minute_of(at), month_of(at)
+    return {
+        Measure.SPEND: f"usd{month}",
+        Measure.REQUESTS: f"r{minute}",
+        Measure.TOKENS: f"t{minute}",
+        Measure.CONCURRENT: "open",
+    }
+
+
+def _counts(item: Mapping[str, Any], now: float) -> Counts:
+    names = _names(now)
+    spent, requests, tokens, under_way = (int(item.get(names[each], 0)) for each in Measure)
+    return Counts(minute_of(now), requests, tokens, month_of(now), spent, under_way)
+
+
+def _reserving(
+    meter: MeterId, limits: Limits, item: Mapping[str, Any], asked: Reservation
+) -> dict[str, Any]:
+    """Count one more, if there is room for it still; and forget the minutes that have passed."""
+    names = _names(asked.at)
+    amounts = (asked.nano_usd, 1, asked.tokens, 1)
+    room = {measure: int(most) for measure, most, _ in rooms(limits, asked)}
+    passed = [name for name in item if _has_passed(name, asked.at)]
+    remove = f" REMOVE {', '.join(f'#p{n}' for n in range(len(passed)))}" if passed else ""
+    return {
+        "Update": {
+            "Key": attributes(_meter(meter)),
+            "UpdateExpression": "ADD "
+            + ", ".join(f"#m{m} :m{m}" for m in map(int, Measure))
+            + remove,
+            "ExpressionAttributeNames": {f"#m{int(m)}": names[m] for m in Measure}
+            | {f"#p{n}": name for n, name in enumerate(passed)},
+            "ExpressionAttributeValues": attributes(
+                {f":m{int(m)}": amounts[m] for m in Measure}
+                | {f":room{int(m)}": most for m, most in room.items()}
+            ),
+            **({"ConditionExpression": _has_room(room)} if room else {}),
+        }
+    }
+
+
+def _has_room(room: Mapping[Measure, int]) -> str:
+    return " AND ".join(
+        f"(attribute_not_exists(#m{int(m)}) OR #m{int(m)} <= :room{int(m)})" for m in room
+    )
+
+
+def _settling(meter: MeterId, reservation: Reservation, used: Used, now: float) -> dict[str, Any]:
+    """Correct what was counted, in the windows that have not passed."""
+    names, current = _names(reservation.at), _names(now)
+    changes = {
+        Measure.SPEND: used.nano_usd - reservation.nano_usd,
+        Measure.REQUESTS: used.requests - 1,
+        Measure.TOKENS: used.tokens - reservation.tokens,
+        Measure.CONCURRENT: -1,
+    }
+    kept = {m: change for m, change in changes.items() if change and names[m] == current[m]}
+    return {
+        "Update": {
+            "Key": attributes(_meter(meter)),
+            "UpdateExpression": "ADD " + ", ".join(f"#m{int(m)} :m{int(m)}" for m in kept),
+            "ExpressionAttributeNames": {f"#m{int(m)}": names[m] for m in kept},
+            "ExpressionAttributeValues": attributes({f":m{int(m)}": by for m, by in kept.items()}),
+        }
+    }
+
+
+def _has_passed(name: str, now: float) -> bool:
+    """Whether an attribute is of a minute, or a month, that nobody asks for any more."""
+    if name[:1] in ("r", "t") and name[1:].isdigit():
+        return int(name[1:]) <= minute_of(now) - KEPT_MINUTES
+    before_s = now - 2 * 86_400.0
+    return name.startswith("usd") and name < f"usd{month_of(before_s)}"

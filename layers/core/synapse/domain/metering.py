@@ -1,0 +1,162 @@
+"""What is used of the limits of an account and of its tenant, and whether more may be.
+
+A request reserves, before any work, what it may use. It is let in if that fits, on top of what
+is used and reserved already, within the limits of both meters: its account's and its tenant's.
+When it has ended its reservation is settled: tokens and dollars are corrected to what was really
+used, the request stays counted, and it is no longer under way. So a limit is never passed by more
+than reservations were too small.
+
+Minutes and months are the calendar's, UTC. Money is counted in whole billionths of a dollar, so
+that sums are exact in whatever order they are made.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from synapse.domain.access import NO_LIMITS, Limits, Principal
+
+MINUTE_S = 60
+NANO = 1_000_000_000
+
+
+class MeterId(NamedTuple):
+    """Whose use is counted: an account's, or (without one) that of all accounts of a tenant."""
+
+    tenant: str
+    account: str = ""
+
+
+class ReservationId(NamedTuple):
+    """One request of a tenant; `expires_at` is when it has ended in any case (epoch seconds)."""
+
+    tenant: str
+    name: str
+    expires_at: int
+
+
+Bounds = Mapping[MeterId, Limits]
+"""The meters that a caller's requests are counted on: those that have a limit."""
+
+
+def bounds_of(caller: Principal) -> Bounds:
+    """The meters of a caller; empty, and at the price of two comparisons, if nothing limits it."""
+    own, shared = caller.limits, caller.tenant_limits
+    if own is NO_LIMITS and shared is NO_LIMITS:
+        return {}
+    bounds = {}
+    if caller.account and own != NO_LIMITS:
+        bounds[MeterId(caller.tenant, caller.account)] = own
+    if shared != NO_LIMITS:
+        bounds[MeterId(caller.tenant)] = shared
+    return bounds
+
+
+def nano_usd(usd: float) -> int:
+    """Dollars in billionths, rounded up: nothing is for free by rounding."""
+    return math.ceil(usd * NANO)
+
+
+def minute_of(now: float) -> int:
+    """The number of a moment's minute."""
+    return int(now // MINUTE_S)
+
+
+def month_of(now: float) -> str:
+    """The month of a moment, such as 2026-11 (UTC)."""
+    return _month_of_day(int(now // 86_400))
+
+
+@lru_cache(maxsize=4)
+def _month_of_day(day: int) -> str:
+    return time.strftime("%Y-%m", time.gmtime(day * 86_400))
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a request has used. One that was never begun has used nothing, not even a request."""
+
+    requests: int = 1
+    tokens: int = 0
+    nano_usd: int = 0
+
+
+NOTHING_USED = Used(requests=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a request may use, reserved at `at` on some meters. `is_job` says that it has a record.
+
+    Its tokens count in the minute and its money in the month in which it was made, whenever it
+    ends.
+    """
+
+    id: ReservationId
+    meters: tuple[MeterId, ...]
+    at: float
+    tokens: int
+    nano_usd: int = 0
+    is_job: bool = False
+
+    @property
+    def all_used(self) -> Used:
+        """As much as was reserved: where nobody can tell what it was."""
+        return Used(1, self.tokens, self.nano_usd)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a meter shows: used and reserved in a minute and in a month, and how many are open."""
+
+    minute: int = 0
+    requests: int = 0
+    tokens: int = 0
+    month: str = ""
+    nano_usd: int = 0
+    open: int = 0
+
+    def at(self, now: float) -> Counts:
+        """What of it still counts: a new minute and a new month begin with nothing."""
+        minute, month = minute_of(now), month_of(now)
+        if minute <= self.minute and month <= self.month:
+            return self
+        new_minute, new_month = minute > self.minute, month > self.month
+        return Counts(
+            max(minute, self.minute),
+            0 if new_minute else self.requests,
+            0 if new_minute else self.tokens,
+            max(month, self.month),
+            0 if new_month else self.nano_usd,
+            self.open,
+        )
+
+    def reserved(self, reservation: Reservation) -> Counts:
+        """With one more, made now."""
+        return replace(
+            self,
+            requests=self.requests + 1,
+            tokens=self.tokens + reservation.tokens,
+            nano_usd=self.nano_usd + reservation.nano_usd,
+            open=self.open + 1,
+        )
+
+    def settled(self, reservation: Reservation, used: Used) -> Counts:
+        """With one that has ended; a window that has passed since is not touched."""
+        same_minute = minute_of(reservation.at) == self.minute
+        same_month = month_of(reservation.at) == self.month
+        return replace(
+            self,
+            requests=self.requests + (used.requests - 1 if same_minute else 0),
+            tokens=self.tokens + (used.tokens - reservation.tokens if same_minute else 0),
+            nano_usd=self.nano_usd + (used.nano_usd - reservation.nano_usd if same_month else 0),
+            open=self.open - 1,
+        )
+
+
+NOTHING_COUNTED = Counts()

@@ -1,0 +1,273 @@
+"""Meter: never beyond a limit, on both meters or on none, each reservation settled once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from synapse.adapters.aws.meter import DynamoMeter
+from synapse.adapters.local.database import Database
+from synapse.adapters.local.meter import SqliteMeter
+from synapse.domain.access import Limits
+from synapse.domain.limiting import Left, Measure, Verdict
+from synapse.domain.metering import (
+    NANO,
+    NOTHING_USED,
+    Bounds,
+    MeterId,
+    Reservation,
+    ReservationId,
+    Used,
+)
+from synapse.ports.meter import Meter
+from tests.aws import aws
+from tests.contract.openers import Opener
+from tests.factories import an_id
+from tests.fake_meter import MemoryMeter
+from tests.fakes import FakeClock
+
+KEY, OTHER_KEY, TENANT = MeterId("acme", "key1"), MeterId("acme", "key2"), MeterId("acme")
+HOUR_S = 3600.0
+
+IN_PARALLEL = {"sqlite": 1000, "dynamodb": 64}
+"""Threads call moto, 32 at most; each wave of losers costs seconds of its time."""
+
+
+@asynccontextmanager
+async def memory_meter(clock: FakeClock, folder: Path) -> AsyncIterator[Meter]:
+    yield MemoryMeter()
+
+
+@asynccontextmanager
+async def sqlite_meter(clock: FakeClock, folder: Path) -> AsyncIterator[Meter]:
+    database = Database.open(folder / "jobs.db")
+    meter = await SqliteMeter.open(database)
+    yield meter
+    await meter.aclose()
+    await database.close()
+
+
+@asynccontextmanager
+async def dynamo_meter(clock: FakeClock, folder: Path) -> AsyncIterator[Meter]:
+    with aws() as cloud:
+        yield DynamoMeter(cloud.dynamodb, cloud.access_table, clock=clock)
+
+
+METERS: Mapping[str, Opener[Meter]] = {
+    "memory": memory_meter,
+    "sqlite": sqlite_meter,
+    "dynamodb": dynamo_meter,
+}
+
+
+@pytest.fixture(params=METERS)
+async def meter(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[Meter]:
+    async with METERS[request.param](clock, tmp_path) as opened:
+        yield opened
+
+
+def bounds(own: Limits | None = None, shared: Limits | None = None) -> Bounds:
+    return {m: limits for m, limits in ((KEY, own), (TENANT, shared)) if limits is not None}
+
+
+def asked(
+    clock: FakeClock, within: Bounds, tokens: int = 10, nano: int = 0, name: str = ""
+) -> Reservation:
+    reservation_id = ReservationId("acme", name or an_id(), int(clock() + HOUR_S))
+    return Reservation(reservation_id, tuple(within), clock(), tokens, nano, is_job=True)
+
+
+async def reserved(
+    meter: Meter, clock: FakeClock, within: Bounds, tokens: int = 10, nano: int = 0
+) -> tuple[Verdict, ReservationId]:
+    reservation = asked(clock, within, tokens, nano)
+    return await meter.reserve(reservation, within), reservation.id
+
+
+async def refused_for(
+    meter: Meter, clock: FakeClock, within: Bounds, tokens: int = 10, nano: int = 0
+) -> Measure | None:
+    verdict, _ = await reserved(meter, clock, within, tokens, nano)
+    return verdict.refusal.measure if verdict.refusal else None
+
+
+@pytest.mark.parametrize("adapter", ["sqlite", "dynamodb"])
+async def test_of_a_thousand_parallel_requests_exactly_as_many_get_in_as_the_limit_says(
+    adapter: str, clock: FakeClock, tmp_path: Path
+) -> None:
+    within = bounds(Limits(requests_per_minute=100), Limits(requests_per_minute=500))
+    places = asyncio.Semaphore(IN_PARALLEL[adapter])
+    async with METERS[adapter](clock, tmp_path) as meter:
+
+        async def one() -> Verdict:
+            async with places:
+                return await meter.reserve(asked(clock, within), within)
+
+        verdicts = await asyncio.gather(*(one() for _ in range(1000)))
+        admitted = [verdict for verdict in verdicts if verdict.refusal is None]
+        assert len(admitted) == 100
+        assert {v.refusal.measure for v in verdicts if v.refusal} == {Measure.REQUESTS}
+        # The tenant's meter has counted those, and none of the others.
+        others = {TENANT: Limits(requests_per_minute=101), OTHER_KEY: Limits(concurrent_jobs=9)}
+        assert await refused_for(meter, clock, others) is None
+        assert await refused_for(meter, clock, others) is Measure.REQUESTS
+
+
+async def test_each_limit_admits_what_fits_and_nothing_more(meter: Meter, clock: FakeClock) -> None:
+    cases = [
+        (Limits(requests_per_minute=3), Measure.REQUESTS),
+        (Limits(tokens_per_minute=35), Measure.TOKENS),
+        (Limits(concurrent_jobs=3), Measure.CONCURRENT),
+        (Limits(monthly_usd=0.000_000_35), Measure.SPEND),
+    ]
+    for number, (limits, measure) in enumerate(cases):
+        within = {MeterId("acme", f"key-{number}"): limits}
+        outcomes = [await refused_for(meter, clock, within, 10, 100) for _ in range(4)]
+        assert outcomes == [None, None, None, measure]
+
+
+async def test_what_does_not_fit_on_one_meter_is_counted_on_neither(
+    meter: Meter, clock: FakeClock
+) -> None:
+    both = bounds(Limits(requests_per_minute=10), Limits(tokens_per_minute=15))
+    assert await refused_for(meter, clock, both) is None
+    for _ in range(20):
+        assert await refused_for(meter, clock, both) is Measure.TOKENS
+    own = bounds(Limits(requests_per_minute=10))
+    assert [await refused_for(meter, clock, own) for _ in range(10)] == [
+        *[None] * 9,
+        Measure.REQUESTS,
+    ]
+
+
+async def test_the_accounts_of_a_tenant_share_its_limit(meter: Meter, clock: FakeClock) -> None:
+    shared = Limits(requests_per_minute=2)
+    mine = {KEY: Limits(requests_per_minute=9), TENANT: shared}
+    others = {OTHER_KEY: Limits(requests_per_minute=9), TENANT: shared}
+    assert await refused_for(meter, clock, mine) is None
+    assert await refused_for(meter, clock, others) is None
+    assert await refused_for(meter, clock, mine) is Measure.REQUESTS
+    assert await refused_for(meter, clock, others) is Measure.REQUESTS
+
+
+async def test_a_new_minute_begins_with_nothing_and_the_month_goes_on(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within = bounds(Limits(requests_per_minute=1, monthly_usd=2.5 / NANO * 100))
+    for _ in range(2):
+        assert await refused_for(meter, clock, within, nano=100) is None
+        assert await refused_for(meter, clock, within) is Measure.REQUESTS
+        clock.advance(60)
+    assert await refused_for(meter, clock, within, nano=100) is Measure.SPEND
+
+
+async def test_a_new_month_begins_with_its_whole_budget(meter: Meter, clock: FakeClock) -> None:
+    clock.now = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC).timestamp()
+    within = bounds(Limits(monthly_usd=100 / NANO))
+    old, reservation_id = await reserved(meter, clock, within, nano=100)
+    assert old.refusal is None
+    assert await refused_for(meter, clock, within, nano=1) is Measure.SPEND
+    clock.advance(2)
+    assert await refused_for(meter, clock, within, nano=100) is None
+    # What last month's request has used is last month's.
+    await meter.settle(reservation_id, Used(1, 0, 0))
+    assert await refused_for(meter, clock, within, nano=1) is Measure.SPEND
+
+
+async def test_settling_gives_back_what_was_not_used(meter: Meter, clock: FakeClock) -> None:
+    limits = Limits(tokens_per_minute=100, monthly_usd=1000 / NANO, concurrent_jobs=1)
+    within = bounds(limits, limits)
+    _, reservation_id = await reserved(meter, clock, within, tokens=100, nano=1000)
+    await meter.settle(reservation_id, Used(1, 30, 400))
+    verdict, _ = await reserved(meter, clock, within, tokens=70, nano=600)
+    assert verdict.refusal is None
+    assert verdict.standing.tokens == Left(0, 100)
+
+
+async def test_what_was_reserved_too_small_is_counted_as_it_was(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within = bounds(Limits(tokens_per_minute=100))
+    _, reservation_id = await reserved(meter, clock, within, tokens=10)
+    await meter.settle(reservation_id, Used(1, 130, 0))
+    verdict, _ = await reserved(meter, clock, within, tokens=1)
+    assert verdict.refusal is not None
+    assert verdict.standing.tokens == Left(0, 100)
+
+
+async def test_what_was_never_begun_counts_for_nothing(meter: Meter, clock: FakeClock) -> None:
+    limits = Limits(requests_per_minute=1, tokens_per_minute=10, concurrent_jobs=1)
+    within = bounds(limits, limits)
+    for _ in range(3):
+        verdict, reservation_id = await reserved(meter, clock, within)
+        assert verdict.refusal is None
+        await meter.settle(reservation_id, NOTHING_USED)
+
+
+async def test_settling_again_does_nothing(meter: Meter, clock: FakeClock) -> None:
+    within = bounds(Limits(concurrent_jobs=2, tokens_per_minute=100))
+    reservations = [(await reserved(meter, clock, within))[1] for _ in range(2)]
+    await asyncio.gather(*(meter.settle(reservations[0], Used(1, 5, 0)) for _ in range(5)))
+    verdict, _ = await reserved(meter, clock, within)
+    assert verdict.standing.tokens == Left(100 - 5 - 10 - 10, 100)
+    assert await refused_for(meter, clock, within) is Measure.CONCURRENT
+
+
+async def test_settling_what_was_never_reserved_does_nothing(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within = bounds(Limits(concurrent_jobs=1))
+    await meter.settle(ReservationId("acme", "nothing", int(clock())), Used(1, 5, 0))
+    assert await refused_for(meter, clock, within) is None
+    assert await refused_for(meter, clock, within) is Measure.CONCURRENT
+
+
+async def test_a_reservation_that_is_open_is_let_in_again_and_not_counted_again(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within = bounds(Limits(requests_per_minute=1, concurrent_jobs=1))
+    reservation = asked(clock, within)
+    assert (await meter.reserve(reservation, within)).is_new
+    again = await meter.reserve(reservation, within)
+    assert again.refusal is None
+    assert not again.is_new
+    await meter.settle(reservation.id, NOTHING_USED)
+    assert (await meter.reserve(reservation, within)).is_new
+
+
+async def test_what_a_crashed_holder_has_left_comes_back_when_it_expires(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within = bounds(Limits(concurrent_jobs=1), Limits(monthly_usd=250 / NANO))
+    assert await refused_for(meter, clock, within, nano=100) is None
+    assert await refused_for(meter, clock, within, nano=100) is Measure.CONCURRENT
+    clock.advance(HOUR_S + 1)
+    assert await refused_for(meter, clock, within, nano=100) is None
+    # Nobody knows what it has cost: as much as was reserved.
+    clock.advance(HOUR_S + 1)
+    assert await refused_for(meter, clock, within, nano=100) is Measure.SPEND
+
+
+async def test_what_is_left_is_that_of_the_scarcer_meter(meter: Meter, clock: FakeClock) -> None:
+    own = Limits(requests_per_minute=100, tokens_per_minute=1000)
+    within = bounds(own, Limits(requests_per_minute=5))
+    verdict, _ = await reserved(meter, clock, within)
+    assert verdict.standing.requests == Left(4, 5)
+    assert verdict.standing.tokens == Left(990, 1000)
+    assert verdict.standing.reset_s == pytest.approx(60 - clock() % 60)
+
+
+async def test_tenants_and_accounts_do_not_touch_each_other(meter: Meter, clock: FakeClock) -> None:
+    one = Limits(requests_per_minute=1)
+    for meter_id in (KEY, TENANT, OTHER_KEY, MeterId("other", "key1"), MeterId("other")):
+        within = {meter_id: one}
+        reservation_id = ReservationId(meter_id.tenant, an_id(), int(clock() + HOUR_S))
+        reservation = Reservation(reservation_id, (meter_id,), clock(), 1)
+        assert (await meter.reserve(reservation, within)).refusal is None
