@@ -40,6 +40,7 @@ class Aws:
     registry_table: str = "registry"
     files_table: str = "files"
     access_table: str = "access"
+    webhooks_table: str = "webhooks"
     bucket: str = "blobs"
 
     def queues(self) -> dict[Priority, str]:
@@ -67,6 +68,7 @@ def aws() -> Iterator[Aws]:
         clients.dynamodb.create_table(**_table("RegistryTable", clients.registry_table))
         clients.dynamodb.create_table(**_table("FilesTable", clients.files_table))
         clients.dynamodb.create_table(**_table("AccessTable", clients.access_table))
+        clients.dynamodb.create_table(**_table("WebhooksTable", clients.webhooks_table))
         clients.s3.create_bucket(Bucket=clients.bucket)
         yield clients
 

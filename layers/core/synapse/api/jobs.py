@@ -115,6 +115,7 @@ def _command(caller: Principal, body: AsyncInferRequest, key: str | None) -> Sub
         metadata=body.metadata,
         caller=caller,
         idempotency_key=key,
+        callback_url=body.callback_url,
     )
 
 

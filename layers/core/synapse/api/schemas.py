@@ -14,6 +14,19 @@ PriorityName = Literal["high", "normal", "low"]
 TierName = Literal["gold", "silver", "bronze"]
 
 
+CallbackUrl = Annotated[
+    str | None,
+    Field(
+        default=None,
+        max_length=2048,
+        description=(
+            "Where to post an event once the job has ended: https, to a public address. It is "
+            "signed with the secret that POST /api/webhooks/callbacks/rotate gives."
+        ),
+    ),
+]
+
+
 class Request(BaseModel):
     """Base of all request bodies: JSON types as they are, no unknown fields."""
 
@@ -71,6 +84,7 @@ class AsyncInferRequest(Request):
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(
         default_factory=dict, description="Up to 16 of your own strings, given back with the job."
     )
+    callback_url: CallbackUrl = None
 
 
 class TaskData(Request):
@@ -89,6 +103,7 @@ class TaskRequest(Request):
     parameters: SamplingParameters = SamplingParameters()
     priority: PriorityName = "normal"
     timeout: float | None = Field(default=None, gt=0)
+    callback_url: CallbackUrl = None
 
 
 class TaskBatchRequest(Request):

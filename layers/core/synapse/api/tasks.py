@@ -83,6 +83,7 @@ def _command(
         timeout_s=body.timeout,
         caller=caller,
         idempotency_key=key,
+        callback_url=body.callback_url,
     )
 
 

@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.payloads import encode_input, stow
+from synapse.application.webhooks import Audience
 from synapse.domain.access import ANYONE, Principal
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import InvalidRequest, SynapseError, Unavailable
@@ -55,6 +56,7 @@ class SubmitJob:
     metadata: Mapping[str, str] = field(default_factory=dict)
     caller: Principal = ANYONE
     idempotency_key: str | None = None
+    callback_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Submitter:
     new_id: Callable[[], str]
     limits: SubmitLimits = SubmitLimits()
     cold_starts: ColdStarts | None = None
+    audience: Audience | None = None
 
     async def submit(self, command: SubmitJob) -> Accepted:
         """Accept one job; when this returns, the job is durable and will end.
@@ -127,7 +130,16 @@ class Submitter:
     async def _new_job(self, command: SubmitJob, spec: ModelSpec) -> Job:
         job_id, now = JobId(self.new_id()), self.clock()
         timeout_s = command.timeout_s or self.limits.default_timeout_s
-        return await new_job(self.blobs, command, spec, job_id, now, now + timeout_s)
+        announce = await self._announces(command)
+        job = await new_job(self.blobs, command, spec, job_id, now, now + timeout_s)
+        return replace(job, announce=announce, callback_url=command.callback_url)
+
+    async def _announces(self, command: SubmitJob) -> bool:
+        if self.audience is not None:
+            return await self.audience.wants(command.caller.tenant, command.callback_url)
+        if command.callback_url is not None:
+            raise InvalidRequest("callback_url: no webhooks are sent here", param="callback_url")
+        return False
 
     async def _send(self, job: Job, *, keyed: bool) -> None:
         try:
@@ -243,5 +255,7 @@ def _idempotency(command: SubmitJob) -> Idempotency | None:
         command.timeout_s,
         sorted(command.metadata.items()),
     ]
+    if command.callback_url is not None:
+        body.append(command.callback_url)
     fingerprint = hashlib.sha256(json.dumps(body).encode()).hexdigest()
     return Idempotency(command.idempotency_key, fingerprint)

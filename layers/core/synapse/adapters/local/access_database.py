@@ -47,7 +47,20 @@ _FIRST = (
     "CREATE TABLE tenants (name TEXT PRIMARY KEY, doc TEXT NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# Where tenants are told of what ends, with the secrets that sign: to be readable, not hashed.
+_WEBHOOKS = (
+    """
+    CREATE TABLE webhooks (
+        tenant TEXT NOT NULL,
+        id TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        doc TEXT NOT NULL,
+        PRIMARY KEY (tenant, id)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WEBHOOKS)
 """Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
 
 

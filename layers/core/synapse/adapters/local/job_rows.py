@@ -26,6 +26,7 @@ class JobRow(NamedTuple):
     doc: str
     payload: str | None
     deadline_at: float
+    untold: bool
 
 
 class KeyRow(NamedTuple):
@@ -56,6 +57,7 @@ def row_of(job: Job) -> JobRow:
         json.dumps(record, separators=(",", ":")),
         payload,
         job.deadline_at,
+        job.announce,
     )
 
 
@@ -73,9 +75,10 @@ def insert_jobs(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> None:
         sqlite3.IntegrityError: one of them exists.
     """
     for part in _chunks(rows):
-        values = ",".join(["(?,?,?,?,?,?,?)"] * len(part))
+        values = ",".join(["(?,?,?,?,?,?,?,?)"] * len(part))
         connection.execute(
-            "INSERT INTO jobs (id, state, due_at, result, doc, payload, deadline_at)"
+            "INSERT INTO jobs (id, state, due_at, result, doc, payload, deadline_at,"
+            " untold)"
             f" VALUES {values}",
             [value for row in part for value in row],
         )

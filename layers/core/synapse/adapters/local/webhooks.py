@@ -1,0 +1,238 @@
+"""Webhooks of one machine: endpoints in access.db, deliveries in jobs.db beside what they tell of.
+
+The end of a job or a batch and the mark that it is untold are one write. The mark goes in the
+transaction that records the deliveries, so a crash between the two loses nothing and doubles
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from synapse.adapters.file_batch_records import file_batch_from_json
+from synapse.adapters.local.access_database import AccessDatabase
+from synapse.adapters.local.database import Database
+from synapse.adapters.local.job_rows import SELECT_JOB, job_of
+from synapse.adapters.webhook_records import (
+    delivery_from_json,
+    delivery_to_json,
+    endpoint_from_json,
+    endpoint_to_json,
+)
+from synapse.domain.webhook import (
+    RETENTION_S,
+    Delivery,
+    DeliveryState,
+    Endpoint,
+    Event,
+    event_of_batch,
+    event_of_job,
+)
+from synapse.ports import Clock
+
+PURGED_AT_ONCE = 5000
+
+
+class SqliteEndpointStore:
+    """See the port `EndpointStore`. Reading awaits nothing."""
+
+    def __init__(self, database: AccessDatabase) -> None:
+        self._database = database
+
+    async def create(self, endpoint: Endpoint) -> bool:
+        """See the port."""
+        row = (*_key(endpoint), endpoint.revision, endpoint_to_json(endpoint))
+        return await self._changes("INSERT OR IGNORE INTO webhooks VALUES (?,?,?,?)", row)
+
+    async def get(self, tenant: str, endpoint_id: str) -> Endpoint | None:
+        """See the port."""
+        query = "SELECT doc FROM webhooks WHERE tenant = ? AND id = ?"
+        rows = self._database.rows(query, (tenant, endpoint_id))
+        return endpoint_from_json(rows[0][0]) if rows else None
+
+    async def of(self, tenant: str) -> Sequence[Endpoint]:
+        """See the port."""
+        query = "SELECT doc FROM webhooks WHERE tenant = ? ORDER BY id"
+        return [endpoint_from_json(doc) for (doc,) in self._database.rows(query, (tenant,))]
+
+    async def replace(self, endpoint: Endpoint) -> bool:
+        """See the port."""
+        query = (
+            "UPDATE webhooks SET revision = ?, doc = ? WHERE tenant = ? AND id = ? AND revision = ?"
+        )
+        doc, before = endpoint_to_json(endpoint), endpoint.revision - 1
+        return await self._changes(query, (endpoint.revision, doc, *_key(endpoint), before))
+
+    async def delete(self, tenant: str, endpoint_id: str) -> bool:
+        """See the port."""
+        query = "DELETE FROM webhooks WHERE tenant = ? AND id = ?"
+        return await self._changes(query, (tenant, endpoint_id))
+
+    async def _changes(self, query: str, values: Sequence[object]) -> bool:
+        return await self._database.write(
+            lambda connection: connection.execute(query, values).rowcount == 1
+        )
+
+
+class SqliteDeliveryStore:
+    """See the port `DeliveryStore`; also what the loop that makes the deliveries asks."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def add(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """See the port."""
+        return await self._database.write(partial(_add, deliveries=deliveries))
+
+    async def get(self, tenant: str, subject: str, delivery_id: str) -> Delivery | None:
+        """See the port."""
+        where = "id = ? AND tenant = ? AND subject = ?"
+        found = await self._select(where, (delivery_id, tenant, subject))
+        return found[0] if found else None
+
+    async def of(self, tenant: str, subject: str) -> Sequence[Delivery]:
+        """See the port."""
+        return await self._select("subject = ? AND tenant = ? ORDER BY id", (subject, tenant))
+
+    async def save(self, delivery: Delivery) -> bool:
+        """See the port."""
+        return await self._database.write(partial(_save, delivery=delivery))
+
+    async def due(
+        self, busy: Mapping[str, int], per_host: int, most: int, exclude: Sequence[str]
+    ) -> Sequence[Delivery]:
+        """Deliveries whose time has come: of each host no more than it has room for.
+
+        `busy` says how many are under way of a host, which are those of `exclude`.
+        """
+        choose = partial(
+            _due, now=self._clock(), busy=busy, per_host=per_host, most=most, exclude=exclude
+        )
+        return await self._database.read(choose)
+
+    async def next_due_at(self) -> float | None:
+        """When the next attempt may be made."""
+        query = "SELECT MIN(due_at) FROM deliveries WHERE due_at > ?"
+        rows = await self._database.read(
+            lambda connection: connection.execute(query, (self._clock(),)).fetchone()
+        )
+        return None if rows[0] is None else float(rows[0])
+
+    async def purge(self) -> int:
+        """Forget deliveries that ended long ago; returns how many."""
+        before = self._clock() - RETENTION_S
+        return await self._database.write(partial(_purge, before=before))
+
+    async def _select(self, where: str, values: Sequence[object]) -> list[Delivery]:
+        query = f"SELECT doc FROM deliveries WHERE {where}"
+        rows = await self._database.read(lambda db: db.execute(query, values).fetchall())
+        return [delivery_from_json(doc) for (doc,) in rows]
+
+
+class SqliteOutbox:
+    """Jobs and file batches whose end nobody has been told of yet."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def untold(self, limit: int) -> Sequence[Event]:
+        """What is to be told, the oldest first."""
+        return await self._database.read(partial(_untold, limit=limit))
+
+    async def told(self, events: Sequence[Event]) -> None:
+        """Strike off what was told."""
+        ids = json.dumps([event.subject for event in events])
+
+        def strike(connection: sqlite3.Connection) -> None:
+            for table in ("jobs", "file_batches"):
+                connection.execute(
+                    f"UPDATE {table} SET untold = 0 WHERE id IN (SELECT value FROM json_each(?))",
+                    (ids,),
+                )
+
+        await self._database.write(strike)
+
+
+def _key(endpoint: Endpoint) -> tuple[str, str]:
+    return endpoint.tenant, endpoint.id
+
+
+def _add(connection: sqlite3.Connection, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    connection.executemany(
+        "INSERT OR IGNORE INTO deliveries"
+        " (id, tenant, subject, host, attempts, due_at, created_at, doc) VALUES (?,?,?,?,?,?,?,?)",
+        [
+            (d.id, d.tenant, d.subject, d.host, d.attempts, d.due_at, d.created_at, _doc(d))
+            for d in deliveries
+        ],
+    )
+    ids = json.dumps([delivery.id for delivery in deliveries])
+    rows = connection.execute(
+        "SELECT doc FROM deliveries WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        (ids,),
+    )
+    stand = [delivery_from_json(doc) for (doc,) in rows.fetchall()]
+    return [delivery for delivery in stand if delivery.state is DeliveryState.PENDING]
+
+
+def _save(connection: sqlite3.Connection, delivery: Delivery) -> bool:
+    done = connection.execute(
+        "UPDATE deliveries SET attempts = ?, due_at = ?, doc = ?"
+        " WHERE id = ? AND attempts <= ? AND due_at IS NOT NULL",
+        (delivery.attempts, delivery.due_at, _doc(delivery), delivery.id, delivery.attempts),
+    )
+    return done.rowcount == 1
+
+
+def _due(
+    connection: sqlite3.Connection,
+    now: float,
+    busy: Mapping[str, int],
+    per_host: int,
+    most: int,
+    exclude: Sequence[str],
+) -> list[Delivery]:
+    hosts = connection.execute(
+        "SELECT host, MIN(due_at) AS first FROM deliveries WHERE due_at IS NOT NULL"
+        " GROUP BY host HAVING first <= ? ORDER BY first",
+        (now,),
+    ).fetchall()
+    found: list[Delivery] = []
+    for host, _ in hosts:
+        room = min(per_host - busy.get(host, 0), most - len(found))
+        if room <= 0:
+            continue
+        rows = connection.execute(
+            "SELECT doc FROM deliveries WHERE host = ? AND due_at <= ?"
+            " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT ?",
+            (host, now, json.dumps(list(exclude)), room),
+        )
+        found += [delivery_from_json(doc) for (doc,) in rows.fetchall()]
+    return found
+
+
+def _untold(connection: sqlite3.Connection, limit: int) -> list[Event]:
+    jobs = connection.execute(
+        f"{SELECT_JOB} WHERE untold AND due_at IS NULL ORDER BY n LIMIT ?", (limit,)
+    ).fetchall()
+    batches = connection.execute(
+        "SELECT doc FROM file_batches WHERE untold AND NOT is_open ORDER BY id LIMIT ?", (limit,)
+    ).fetchall()
+    events = [event_of_job(job_of(*row)) for row in jobs]
+    return events + [event_of_batch(file_batch_from_json(doc)) for (doc,) in batches]
+
+
+def _purge(connection: sqlite3.Connection, before: float) -> int:
+    return connection.execute(
+        "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries"
+        " WHERE created_at <= ? AND due_at IS NULL LIMIT ?)",
+        (before, PURGED_AT_ONCE),
+    ).rowcount
+
+
+def _doc(delivery: Delivery) -> str:
+    return delivery_to_json(delivery)

@@ -1,0 +1,108 @@
+"""Webhooks over HTTP: one connection for one attempt, no redirects, no proxies, no patience."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpcore
+
+from synapse.adapters.web.guarded import GuardedNetwork, NotPublic, Resolve
+from synapse.domain.webhook import TIMEOUT_S, Answer
+from synapse.domain.webhook_url import WebhookUrl
+from synapse.ports import Clock
+
+MAX_ANSWER_BYTES = 64 * 1024
+REDIRECTS = range(300, 400)
+
+
+class HttpSender:
+    """See the port `Sender`. httpcore follows no redirect and looks at no environment by itself."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        resolve: Resolve | None = None,
+        tls: ssl.SSLContext | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """`tls` says whose certificates are trusted: without it, those that browsers trust."""
+        self._clock = clock
+        self._resolve = resolve
+        self._tls = tls
+        self._timeout_s = timeout_s
+
+    async def post(self, url: WebhookUrl, headers: Mapping[str, str], body: str) -> Answer:
+        """See the port."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._post(url, headers, body.encode())
+        except TimeoutError:
+            return Answer(error=f"no answer within {self._timeout_s:g} s")
+        except NotPublic as error:
+            return Answer(error=str(error))
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            return Answer(error=f"no connection: {_plain(error)}")
+        except (
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.TimeoutException,
+            ssl.SSLError,
+            OSError,
+        ) as error:
+            return Answer(error=f"the connection broke: {_plain(error)}")
+
+    async def _post(self, url: WebhookUrl, headers: Mapping[str, str], body: bytes) -> Answer:
+        network = GuardedNetwork(is_allowed=url.is_allowed, resolve=self._resolve)
+        sent = {**headers, "connection": "close", "content-length": str(len(body))}
+        async with (
+            httpcore.AsyncConnectionPool(
+                ssl_context=self._tls, max_keepalive_connections=0, network_backend=network
+            ) as pool,
+            pool.stream(
+                "POST",
+                httpcore.URL(url.text),
+                headers=[("host", _authority(url)), *sent.items()],
+                content=body,
+            ) as response,
+        ):
+            found = {name.lower(): value for name, value in response.headers}
+            await _read(response)
+        error = "redirects are not followed" if response.status in REDIRECTS else ""
+        return Answer(response.status, error, self._retry_after_s(found.get(b"retry-after")))
+
+    def _retry_after_s(self, value: bytes | None) -> float | None:
+        """What a receiver asks for, in seconds or as a date; None if it cannot be understood."""
+        text = (value or b"").decode("latin-1").strip()
+        if text.isascii() and text.isdecimal() and len(text) < 10:
+            return float(text)
+        try:
+            at = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        # A date that names no zone is one of UTC.
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return max(0.0, (at - now).total_seconds())
+
+
+async def _read(response: httpcore.Response) -> None:
+    """Take in the answer, which nobody looks at, as far as is polite."""
+    size = 0
+    async for chunk in response.aiter_stream():
+        size += len(chunk)
+        if size >= MAX_ANSWER_BYTES:
+            return
+
+
+def _authority(url: WebhookUrl) -> str:
+    return url.text.partition("://")[2].partition("/")[0].partition("?")[0]
+
+
+def _plain(error: Exception) -> str:
+    """What the operating system or TLS said; never what the receiver sent."""
+    return f"{type(error).__name__}: {error}"[:200] if str(error) else type(error).__name__

@@ -1,0 +1,223 @@
+"""What every store of webhooks does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from synapse.adapters.aws.webhooks import (
+    DynamoDeliveryStore,
+    DynamoEndpointStore,
+    SqsDeliveryQueue,
+    key_of_message,
+)
+from synapse.adapters.local.access_database import AccessDatabase
+from synapse.adapters.local.database import Database
+from synapse.adapters.local.webhooks import SqliteDeliveryStore, SqliteEndpointStore
+from synapse.domain.job import JobState
+from synapse.domain.webhook import (
+    Answer,
+    Delivery,
+    DeliveryState,
+    Endpoint,
+    EventType,
+    Secret,
+    delivery_of,
+    event_of_job,
+    secret_of,
+)
+from synapse.ports.webhooks import DeliveryStore, EndpointStore
+from tests.aws import aws
+from tests.factories import NOW, a_job
+from tests.fake_webhooks import MemoryDeliveryStore, MemoryEndpointStore
+from tests.fakes import FakeClock
+
+KINDS = ["memory", "sqlite", "dynamodb"]
+SECRET = secret_of(bytes(range(32)))
+
+
+@pytest.fixture(params=KINDS)
+async def endpoints(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EndpointStore]:
+    if request.param == "memory":
+        yield MemoryEndpointStore()
+    elif request.param == "sqlite":
+        database = AccessDatabase.open(tmp_path / "access.db")
+        yield SqliteEndpointStore(database)
+        await database.close()
+    else:
+        with aws() as cloud:
+            yield DynamoEndpointStore(cloud.dynamodb, cloud.webhooks_table)
+
+
+@pytest.fixture(params=KINDS)
+async def deliveries(
+    request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path
+) -> AsyncIterator[DeliveryStore]:
+    if request.param == "memory":
+        yield MemoryDeliveryStore()
+    elif request.param == "sqlite":
+        database = Database.open(tmp_path / "jobs.db")
+        yield SqliteDeliveryStore(database, clock)
+        await database.close()
+    else:
+        with aws() as cloud:
+            yield DynamoDeliveryStore(cloud.dynamodb, cloud.webhooks_table)
+
+
+def an_endpoint(name: str = "we_1", tenant: str = "t") -> Endpoint:
+    events = frozenset({EventType.JOB_COMPLETED, EventType.BATCH_FAILED})
+    return Endpoint(name, tenant, "https://x.example/y", events, (Secret(SECRET),), NOW)
+
+
+def a_delivery(endpoint: str = "we_1", job: str = "j1", tenant: str = "t") -> Delivery:
+    ended = a_job(id=job, tenant=tenant).closed(JobState.FAILED, None, NOW)
+    return delivery_of(event_of_job(ended), endpoint, "https://x.example/y", "x.example", NOW)
+
+
+async def test_an_endpoint_is_found_as_it_was_registered(endpoints: EndpointStore) -> None:
+    rotated = an_endpoint().rotated("whsec_b", NOW)
+
+    assert await endpoints.create(rotated)
+
+    assert await endpoints.get("t", "we_1") == rotated
+    assert await endpoints.of("t") == [rotated]
+
+
+async def test_an_id_is_given_once_a_tenant(endpoints: EndpointStore) -> None:
+    assert await endpoints.create(an_endpoint())
+    other = replace(an_endpoint(), url="https://other.example/")
+
+    assert not await endpoints.create(other)
+    assert await endpoints.create(replace(other, tenant="u"))
+
+    assert await endpoints.get("t", "we_1") == an_endpoint()
+
+
+async def test_endpoints_are_listed_by_their_ids_and_only_to_their_tenant(
+    endpoints: EndpointStore,
+) -> None:
+    for name, tenant in (("b", "t"), ("a", "t"), ("c", "u")):
+        await endpoints.create(an_endpoint(name, tenant))
+
+    assert [each.id for each in await endpoints.of("t")] == ["a", "b"]
+    assert await endpoints.get("u", "a") is None
+    assert await endpoints.of("nobody") == []
+
+
+async def test_of_two_changes_to_the_same_endpoint_one_is_refused(endpoints: EndpointStore) -> None:
+    await endpoints.create(an_endpoint())
+    first, second = (an_endpoint().rotated(f"whsec_{each}", NOW) for each in "ab")
+
+    assert await endpoints.replace(first)
+    assert not await endpoints.replace(second)
+
+    assert await endpoints.get("t", "we_1") == first
+    assert not await endpoints.replace(an_endpoint("none").rotated("whsec_c", NOW))
+
+
+async def test_an_endpoint_is_deleted_by_its_tenant_once(endpoints: EndpointStore) -> None:
+    await endpoints.create(an_endpoint())
+
+    assert not await endpoints.delete("u", "we_1")
+    assert await endpoints.delete("t", "we_1")
+    assert not await endpoints.delete("t", "we_1")
+
+    assert await endpoints.get("t", "we_1") is None
+
+
+async def test_deliveries_that_are_added_twice_are_there_once(deliveries: DeliveryStore) -> None:
+    both = [a_delivery("we_2"), a_delivery("we_1")]
+    later = [replace(each, created_at=NOW + 9, due_at=NOW + 9) for each in both]
+
+    assert await deliveries.add(both) == both[::-1]
+    assert await deliveries.add(later) == both[::-1]
+
+    assert await deliveries.of("t", "j1") == both[::-1]
+
+
+async def test_what_has_ended_is_not_to_be_made_again(deliveries: DeliveryStore) -> None:
+    first, other = a_delivery("we_1"), a_delivery("we_2")
+    await deliveries.add([first, other])
+    await deliveries.save(first.after(Answer(204), NOW, 0.5))
+
+    assert await deliveries.add([first, other]) == [other]
+
+
+async def test_what_came_of_an_attempt_is_kept(deliveries: DeliveryStore) -> None:
+    await deliveries.add([a_delivery()])
+    tried = a_delivery().after(Answer(503, "", 7.0), NOW + 1, 0.5)
+
+    assert await deliveries.save(tried)
+
+    assert await deliveries.get("t", "j1", tried.id) == tried
+    again = tried.after(Answer(None, "no connection"), NOW + 9, 0.5)
+    assert await deliveries.save(again)
+    assert await deliveries.of("t", "j1") == [again]
+
+
+async def test_an_outdated_outcome_and_one_after_the_end_are_refused(
+    deliveries: DeliveryStore,
+) -> None:
+    await deliveries.add([a_delivery()])
+    once = a_delivery().after(Answer(500), NOW, 0.5)
+    twice = once.after(Answer(500), NOW, 0.5)
+    done = twice.after(Answer(200), NOW, 0.5)
+
+    assert await deliveries.save(twice)
+    assert not await deliveries.save(once)
+    assert await deliveries.save(done)
+    assert not await deliveries.save(done.given_up("late"))
+
+    found = await deliveries.get("t", "j1", done.id)
+    assert found is not None and found.state is DeliveryState.DELIVERED
+
+
+async def test_a_delivery_is_given_up_without_another_attempt(deliveries: DeliveryStore) -> None:
+    await deliveries.add([a_delivery()])
+    once = a_delivery().after(Answer(500), NOW, 0.5)
+    await deliveries.save(once)
+
+    assert await deliveries.save(once.given_up("the endpoint was deleted"))
+
+    (found,) = await deliveries.of("t", "j1")
+    assert (found.state, found.attempts, found.due_at) == (DeliveryState.GIVEN_UP, 1, None)
+    assert found.last_error == "the endpoint was deleted"
+
+
+async def test_deliveries_are_their_tenants(deliveries: DeliveryStore) -> None:
+    mine = a_delivery()
+    await deliveries.add([mine])
+
+    assert await deliveries.of("u", "j1") == []
+    assert await deliveries.get("u", "j1", mine.id) is None
+    assert await deliveries.get("t", "j2", mine.id) is None
+    assert not await deliveries.save(a_delivery(job="j2").after(Answer(200), NOW, 0.5))
+
+
+async def test_sqs_carries_the_names_of_deliveries_and_hides_them_for_a_while() -> None:
+    with aws() as cloud:
+        url = cloud.sqs.create_queue(QueueName="webhooks")["QueueUrl"]
+        queue = SqsDeliveryQueue(cloud.sqs, url)
+        sent = [a_delivery(job=f"j{n}") for n in range(13)]
+
+        await queue.send(sent)
+
+        got = []
+        while found := cloud.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
+            got += found
+        keys = sorted(key_of_message(each["Body"]) for each in got)
+        assert keys == sorted((d.tenant, d.subject, d.id) for d in sent)
+        await queue.put_off(got[0]["ReceiptHandle"], 0.0)
+        (again,) = cloud.sqs.receive_message(QueueUrl=url)["Messages"]
+        assert again["Body"] == got[0]["Body"]
+
+
+@pytest.mark.parametrize("body", ["", "{}", "[]", '"x"', '{"tenant": "t", "subject": "j"}'])
+def test_a_message_of_others_is_no_key(body: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        key_of_message(body)
