@@ -1,26 +1,58 @@
-"""API Gateway asks where a request carries its API key.
+"""API Gateway asks whose key or token a request carries, and whether it is good.
 
-OpenAI's clients send theirs as a bearer token, which API Gateway does not look at by itself. It
-still checks the key and its usage plan: this function only says which one it is.
+It keeps the answer for a minute, for all routes: whether the caller may use a route, the API says.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from aws_lambda_powertools import Tracer
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
-def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Let the request pass, with the header's last word as its key.
+from synapse.adapters.principal_records import principal_to_json
+from synapse.aws_access import authenticator
+from synapse.aws_loop import run
+from synapse.domain.access import Principal
+from synapse.domain.errors import Unauthenticated
+from synapse.observability import lambda_logger
 
-    API Gateway has matched the header already (`ValidationExpression` in the template), and keeps
-    the answer for this header, whatever the route: hence a policy for the whole stage.
+logger = lambda_logger()
+tracer = Tracer()
+
+
+class Unauthorized(Exception):
+    """API Gateway knows it by its message, and answers 401."""
+
+    def __init__(self) -> None:
+        super().__init__("Unauthorized")
+
+
+@logger.inject_lambda_context(clear_state=True)
+@tracer.capture_lambda_handler(capture_response=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Let the bearer of a good credential in.
+
+    Raises:
+        Unauthorized: it is no good.
+        Unavailable: that cannot be told at present.
     """
-    key = event["authorizationToken"].split()[-1]
-    arn, stage, *_ = event["methodArn"].split("/")
+    # API Gateway has matched the header already (`ValidationExpression` in the template).
+    _, _, credential = event["authorizationToken"].partition(" ")
+    try:
+        principal = run(authenticator().principal(credential.strip()))
+    except Unauthenticated:
+        # Not chained: Lambda logs what it raises, and nothing of a refusal is worth a traceback.
+        raise Unauthorized from None
+    return _pass(principal, event["methodArn"])
+
+
+def _pass(principal: Principal, method_arn: str) -> dict[str, Any]:
+    arn, stage, *_ = method_arn.split("/")
     statement = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": f"{arn}/{stage}/*"}
     return {
         # Access logs have the principal, so it must not be the key.
-        "principalId": "api-key",
+        "principalId": principal.account,
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "usageIdentifierKey": key,
+        "context": {"principal": principal_to_json(principal)},
     }

@@ -5,7 +5,6 @@
   `Runtime.HandlerError`; the class is known only from the traceback in the log.
 - SQS's batch calls need the right to the single call; there is no right `sqs:SendMessageBatch`.
 - To see or change a service of ECS needs the right to it, not to its cluster.
-- An API whose `apiKeySource` is AUTHORIZER takes the key that its authorizer names.
 - An integration that streams is called by another address. MiniStack knows the other one only, and
   answers whole.
 - A template writes the slash of a binary media type as `~1`.
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextvars import ContextVar
 from typing import Any
 
 import emulator_cloudformation  # type: ignore[import-not-found]
@@ -29,14 +27,8 @@ LAST_LINE = re.compile(r"^([\w.]+)(?::|$)", re.MULTILINE)
 _execute = lambda_svc._execute_function_warm
 _action_of = iam_actions.extract_iam_action
 _resource_of = iam_actions.extract_resource_arn
-_ask_authorizer = apigateway_v1._invoke_authorizer_lambda
-_authorize = apigateway_v1._authorize_request_v1
-_key_of_header = apigateway_v1._api_key_from_request
 _matches_type = apigateway_v1._media_type_matches
 _function_of = apigateway_v1._extract_lambda_ref_from_integration_uri
-
-KEY = "usageIdentifierKey"
-key_of_authorizer: ContextVar[str | None] = ContextVar("key_of_authorizer", default=None)
 
 
 def execute_and_name_the_error(func: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
@@ -75,33 +67,6 @@ def resource_of(
     return _resource_of(service, method, path, headers, body, *more, **named)
 
 
-async def ask_and_keep_the_key(*arguments: Any) -> Any:
-    """Move the key to where MiniStack keeps an answer's other values."""
-    result = await _ask_authorizer(*arguments)
-    answer = (result or {}).get("body")
-    if isinstance(answer, str | bytes):
-        answer = json.loads(answer)
-    if isinstance(answer, dict) and KEY in answer:
-        context = {**(answer.get("context") or {}), KEY: answer[KEY]}
-        return {**result, "body": {**answer, "context": context}}
-    return result
-
-
-async def authorize_and_take_the_key(api_id: str, *arguments: Any) -> Any:
-    error, context = await _authorize(api_id, *arguments)
-    # A copy: MiniStack keeps the answer itself for the next request.
-    context = dict(context or {})
-    key = context.pop(KEY, "")
-    is_asked = apigateway_v1._rest_apis[api_id]["apiKeySource"] == "AUTHORIZER"
-    key_of_authorizer.set(key if is_asked else None)
-    return error, context or None
-
-
-def key_of_request(headers: Any) -> Any:
-    key = key_of_authorizer.get()
-    return _key_of_header(headers) if key is None else key
-
-
 def function_of(uri: str) -> Any:
     return _function_of(uri.replace("/response-streaming-invocations", "/invocations"))
 
@@ -112,9 +77,6 @@ def matches_type(media_type: str, patterns: list[str]) -> Any:
 
 apigateway_v1._media_type_matches = matches_type
 apigateway_v1._extract_lambda_ref_from_integration_uri = function_of
-apigateway_v1._invoke_authorizer_lambda = ask_and_keep_the_key
-apigateway_v1._authorize_request_v1 = authorize_and_take_the_key
-apigateway_v1._api_key_from_request = key_of_request
 lambda_svc._execute_function_warm = execute_and_name_the_error
 iam_actions.extract_iam_action = action_of
 iam_actions.extract_resource_arn = resource_of

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
+import string
 import time
 import urllib.error
 import urllib.request
@@ -12,9 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from synapse.adapters.aws.keys import DynamoKeyStore
+from synapse.domain.access import ALL_SCOPES, DEFAULT_TENANT
+from synapse.domain.api_key import ID_LENGTH, PREFIX, SECRET_LENGTH, ApiKey, digest, key_id_of
 from tests.e2e.daemon import ROOT
 from tests.e2e.emulator import Emulator
-from tests.infra.translation import gateway_responses, of_type, translated
+from tests.infra.translation import gateway_responses, translated
 
 STACK = "synapse-local"
 FLEET = "synapse-fleet"
@@ -29,11 +35,10 @@ def logical_id(function: str) -> str:
     return "".join(part.capitalize() for part in function.split("_")) + "Function"
 
 
-def key_header(path: str, key: str) -> dict[str, str]:
-    """The header that carries an API key on that route."""
-    if path.startswith("/v1/"):
-        return {"Authorization": f"Bearer {key}"}
-    return {"x-api-key": key}
+def new_key_text() -> str:
+    """A key that nobody has yet."""
+    letters = string.ascii_letters + string.digits
+    return PREFIX + "".join(random.choices(letters, k=ID_LENGTH + SECRET_LENGTH))
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,21 @@ class Stack:
 
     @cached_property
     def api_key(self) -> str:
-        client = self.emulator.session.client("apigateway", endpoint_url=self.emulator.url)
-        key = client.get_api_key(apiKey=self.outputs["ApiKeyId"], includeValue=True)
-        return str(key["value"])
+        """A key that may do everything."""
+        return self.new_key(scopes=ALL_SCOPES)
+
+    def new_key(self, tenant: str = DEFAULT_TENANT, *, text: str = "", **rights: Any) -> str:
+        """A key in the deployed table; `rights` are fields of `ApiKey`."""
+        text = text or new_key_text()
+        key_id = key_id_of(text)
+        assert key_id is not None
+        key = ApiKey(key_id, tenant, "a test", digest(text), time.time(), **rights)
+        asyncio.run(self.keys.create(key))
+        return text
+
+    @property
+    def keys(self) -> DynamoKeyStore:
+        return DynamoKeyStore(self.emulator.dynamodb, self.outputs["AccessTableName"])
 
     def call(
         self,
@@ -84,7 +101,7 @@ class Stack:
         """Call the API over HTTP; `api_key` None sends none, empty the stack's own."""
         sent = {"Host": f"{self.outputs['ApiId']}.execute-api.localhost:{self.emulator.port}"}
         if api_key is not None:
-            sent |= key_header(path, api_key or self.api_key)
+            sent["Authorization"] = f"Bearer {api_key or self.api_key}"
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{self.emulator.url}/{STAGE}{path}",
@@ -141,12 +158,9 @@ class Stack:
         return [event["message"].rstrip() for page in pages for event in page["events"]]
 
     def complete_api(self, template: Path) -> None:
-        """Set what MiniStack leaves out of the template's API: its own errors, where keys are."""
+        """Set what MiniStack leaves out of the template's API: its own errors."""
         client = self.emulator.session.client("apigateway", endpoint_url=self.emulator.url)
         api_id = self.outputs["ApiId"]
-        (api,) = of_type(translated(template), "AWS::ApiGateway::RestApi").values()
-        source = {"path": "/apiKeySource", "value": api["Properties"]["ApiKeySourceType"]}
-        client.update_rest_api(restApiId=api_id, patchOperations=[{"op": "replace", **source}])
         for kind, response in gateway_responses(translated(template)).items():
             client.put_gateway_response(restApiId=api_id, responseType=kind, **response)
         client.create_deployment(restApiId=api_id, stageName=STAGE)

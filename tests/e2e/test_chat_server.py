@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from synapse.adapters.principal_records import principal_to_json
+from synapse.domain.access import Principal
 from tests.e2e.daemon import ROOT, Daemon, free_port, running
 from tests.e2e.emulator import CREDENTIALS, REGION
 from tests.e2e.lambda_runtime import runtime_packages
@@ -26,7 +28,8 @@ from tests.infra.translation import TEMPLATE, read
 
 MODEL = "smollm2-135m-instruct"
 REQUEST_ID = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
-CONTEXT = {"requestId": REQUEST_ID, "stage": "dev", "identity": {"apiKeyId": "a1b2c3d4e5"}}
+CALLER = {"principalId": "a-key", "principal": principal_to_json(Principal(account="a-key"))}
+CONTEXT = {"requestId": REQUEST_ID, "stage": "dev", "authorizer": CALLER}
 START_TIMEOUT_S = 20.0
 
 

@@ -20,6 +20,9 @@ from tests.e2e.emulator import CREDENTIALS, REGION
 from tests.e2e.lambda_runtime import Runtime, lambda_runtime, runtime_packages
 from tests.e2e.stack import Stack
 
+SAMPLE_KEY = f"sk-syn-sampleKey001{'a' * 43}"
+"""The key in `events/`."""
+
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 ENGINE_USERS = {"chat", "run_batch", "ping"}
 
@@ -37,6 +40,7 @@ def runtimes(
     stack: Stack, fleet: Stack, built: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runtimes]:
     """A runtime for each function, started when first asked for."""
+    stack.new_key("acme", text=SAMPLE_KEY)
     packages = runtime_packages(tmp_path_factory.mktemp("runtime"))
     logs = tmp_path_factory.mktemp("runtime-logs")
     aws = {"AWS_ENDPOINT_URL": stack.emulator.url, "AWS_REGION": REGION}
@@ -81,9 +85,13 @@ def reports(failures: int) -> Callable[[Any], None]:
     return check
 
 
-def names_the_key(answer: Any) -> None:
-    assert answer["usageIdentifierKey"] == "abcdefghijklmnopqrstuvwxyz0123456789ABCD"
-    assert answer["usageIdentifierKey"] not in answer["principalId"]
+def lets_the_bearer_in(answer: Any) -> None:
+    assert answer["principalId"] == "sampleKey001"
+    assert json.loads(answer["context"]["principal"])["tenant"] == "acme"
+
+
+def is_unauthorized(answer: Any) -> None:
+    assert (answer["errorType"], answer["errorMessage"]) == ("Unauthorized", "Unauthorized")
 
 
 def names_the_batch(answer: Any) -> None:
@@ -120,7 +128,8 @@ EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("api", "submit"): is_http(202),
     ("api", "submit-invalid"): is_http(400),
     ("api", "result-unknown"): is_http(404),
-    ("authorize", ""): names_the_key,
+    ("authorize", ""): lets_the_bearer_in,
+    ("authorize", "unknown"): is_unauthorized,
     ("chat", ""): is_http(200),
     ("chat", "invalid"): is_http(400),
     ("dispatch", ""): reports(0),

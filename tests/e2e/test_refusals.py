@@ -72,40 +72,8 @@ def test_an_unknown_job_is_not_found(stack: Stack) -> None:
     assert error_of(answer)["code"] == "job_not_found"
 
 
-@pytest.mark.parametrize("key", [None, "too-short", "as-long-as-a-key-and-yet-none"])
-@pytest.mark.parametrize(("method", "path"), [("POST", "/async-infer"), ("GET", "/v1/models")])
-def test_api_gateway_wants_a_valid_key_and_says_so_in_our_words(
-    stack: Stack, method: str, path: str, key: str | None
-) -> None:
-    answer = stack.call(method, path, GOOD if method == "POST" else None, api_key=key)
-
-    assert answer.status == 401
-    assert error_of(answer)["code"] == "invalid_api_key"
-
-
-def test_a_key_in_the_other_routes_header_is_no_key(stack: Stack) -> None:
-    """Or `x-api-key` would have a say where OpenAI's clients send a bearer token."""
-    answer = stack.call("GET", "/v1/models", api_key=None, headers={"x-api-key": stack.api_key})
-
-    assert answer.status == 401
-
-
 def test_api_gateway_knows_no_other_routes_and_says_so_in_our_words(stack: Stack) -> None:
     answer = stack.call("GET", "/no/such/route")
 
     assert answer.status == 404
     assert error_of(answer)["code"] == "route_not_found"
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["/health", "/openapi.json", "/api/docs", "/api/redoc", "/api/static/redoc.standalone.js"],
-)
-def test_what_tells_nothing_of_jobs_is_open(stack: Stack, path: str) -> None:
-    assert stack.call("GET", path, api_key=None).status == 200
-
-
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/echo", "/metrics"])
-def test_the_rest_answers_with_a_key(stack: Stack, path: str) -> None:
-    assert stack.call("GET", path, api_key=None).status == 401
-    assert stack.call("GET", path).status == 200

@@ -20,6 +20,7 @@ from tests.e2e.emulator import CREDENTIALS
 from tests.e2e.lambda_runtime import ARCHITECTURES
 from tests.e2e.relay import relay
 from tests.e2e.stack import FUNCTIONS, Stack, logical_id
+from tests.e2e.test_lambda_runtime import SAMPLE_KEY
 from tests.e2e.worker import Worker
 from tests.infra.translation import TEMPLATE, read
 
@@ -75,6 +76,7 @@ def invoke(
         }
         for function in FUNCTIONS
     }
+    stack.new_key("acme", text=SAMPLE_KEY)
     variables.write_text(json.dumps(environments))
     triton_port = int(triton.grpc_address.rpartition(":")[2])
     with ExitStack() as relays:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from synapse.api.app import create_api
-from synapse.api.gate import anyone
+from synapse.api.gate import from_authorizer
+from synapse.api.resolver import Api
 from synapse.api.services import Services
 from tests.infra.translation import gateway_responses, of_type, translated
 
 # They tell nothing of jobs and cost no inference.
 OPEN = {"/health", "/openapi.json", "/api/docs", "/api/redoc", "/api/static/{file}"}
+BRACES = str.maketrans("", "", "{}")
 METHODS = {"get", "post", "put", "delete", "patch"}
 
 
@@ -34,9 +36,7 @@ def deployed_routes() -> dict[tuple[str, str], Any]:
 
 
 def test_the_deployed_routes_are_those_the_application_answers() -> None:
-    services = Services.__new__(Services)
-    object.__setattr__(services, "identify", anyone)
-    documented = create_api(services).get_openapi_schema().paths or {}
+    documented = an_api().get_openapi_schema().paths or {}
 
     answered = {
         (method.upper(), anonymous(path))
@@ -50,59 +50,79 @@ def test_the_deployed_routes_are_those_the_application_answers() -> None:
     assert {path for _, path in deployed - answered} <= {anonymous(path) for path in OPEN}
 
 
+def an_api() -> Api:
+    services = Services.__new__(Services)
+    object.__setattr__(services, "identify", from_authorizer)
+    return create_api(services)
+
+
 def anonymous(path: str) -> str:
     """Without the parameters' names, which are nobody's business but the code's."""
     return re.sub(r"{\w+}", "{}", path)
 
 
 def test_only_the_routes_meant_to_be_open_go_without_a_key() -> None:
-    keyless = {
-        path
-        for (_, path), operation in deployed_routes().items()
-        if {"api_key": []} not in operation.get("security", [])
-    }
+    unasked = {path for (_, path), operation in deployed_routes().items() if not asks(operation)}
 
-    assert keyless == OPEN
+    assert unasked == OPEN
 
 
-def test_a_key_is_a_bearer_token_on_openais_routes_and_x_api_key_on_ours() -> None:
-    """Without an authorizer a route that wants a key would refuse every one."""
-    (api,) = of_type(translated(), "AWS::ApiGateway::RestApi").values()
-    assert api["Properties"]["ApiKeySourceType"] == "AUTHORIZER"
-    headers = {
-        scheme: definition["name"]
-        for scheme, definition in api_body()["securityDefinitions"].items()
-        if "x-amazon-apigateway-authorizer" in definition
-    }
-
-    for (_, path), operation in deployed_routes().items():
-        found = {
-            headers[name]
-            for need in operation.get("security", [])
-            for name in need
-            if name in headers
-        }
-        if path in OPEN:
-            assert found == set()
-        else:
-            assert found == {"Authorization" if path.startswith("/v1/") else "x-api-key"}
+def asks(operation: Any) -> bool:
+    needs = [name for need in operation.get("security", []) for name in need]
+    assert set(needs) <= {"Bearer", "NONE"}, "there is one authorizer"
+    return "Bearer" in needs
 
 
-def test_the_answer_of_an_authorizer_is_kept_for_minutes() -> None:
-    authorizers = [
-        definition["x-amazon-apigateway-authorizer"]
+async def test_a_route_without_an_authorizer_is_one_on_which_the_application_asks_nobody() -> None:
+    """Whatever the template says, the application refuses who was not asked."""
+    api = an_api()
+
+    for (method, path), operation in deployed_routes().items():
+        event = {"httpMethod": method, "path": path.translate(BRACES), "headers": {}}
+        answer = await api.answer(event, None)
+        assert (answer["statusCode"] == 401) == asks(operation), (path, answer)
+
+
+def test_whoever_calls_is_looked_at_anew_after_a_minute() -> None:
+    """A key that was revoked opens nothing for longer."""
+    (authorizer,) = [
+        (definition["name"], definition["x-amazon-apigateway-authorizer"])
         for definition in api_body()["securityDefinitions"].values()
         if "x-amazon-apigateway-authorizer" in definition
     ]
 
-    assert [a["authorizerResultTtlInSeconds"] for a in authorizers] == [300, 300]
-    assert [a["type"] for a in authorizers] == ["token", "token"]
+    header, settings = authorizer
+    assert (header, settings["type"]) == ("Authorization", "token")
+    assert settings["authorizerResultTtlInSeconds"] == 60
 
 
-def test_a_usage_plan_limits_what_a_key_may_do() -> None:
-    (plan,) = of_type(translated(), "AWS::ApiGateway::UsagePlan").values()
+@pytest.mark.parametrize(
+    ("header", "is_asked"),
+    [
+        ("Bearer sk-syn-abcdefghijkl" + "S" * 43, True),
+        ("bearer eyJhbGciOiJSUzI1NiJ9." + "a" * 3000 + ".sig-nature_", True),
+        ("Basic dXNlcjpwYXNzd29yZA==", False),
+        ("Bearer short", False),
+        ("Bearer with a space in it", False),
+        ("sk-syn-abcdefghijkl" + "S" * 43, False),
+    ],
+)
+def test_what_can_be_no_credential_costs_no_invocation(header: str, is_asked: bool) -> None:
+    expression = next(
+        definition["x-amazon-apigateway-authorizer"]["identityValidationExpression"]
+        for definition in api_body()["securityDefinitions"].values()
+        if "x-amazon-apigateway-authorizer" in definition
+    )
 
-    assert set(plan["Properties"]["Throttle"]) == {"RateLimit", "BurstLimit"}
+    assert (re.fullmatch(expression, header) is not None) == is_asked
+
+
+def test_the_stage_limits_the_rate_of_all_requests() -> None:
+    (stage,) = of_type(translated(), "AWS::ApiGateway::Stage").values()
+
+    (settings,) = stage["Properties"]["MethodSettings"]
+    assert settings["ResourcePath"] == "/*"
+    assert {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= set(settings)
 
 
 def test_the_stage_writes_an_access_log_of_valid_json_without_bodies() -> None:
@@ -129,8 +149,8 @@ def test_api_gateways_own_errors_have_the_shape_of_ours(
 
 
 def test_the_errors_a_caller_can_meet_at_the_door_are_all_mapped() -> None:
-    needed = {"DEFAULT_4XX", "DEFAULT_5XX", "ACCESS_DENIED", "INVALID_API_KEY", "THROTTLED"}
-    needed |= {"UNAUTHORIZED"}
+    needed = {"DEFAULT_4XX", "DEFAULT_5XX", "ACCESS_DENIED", "UNAUTHORIZED", "THROTTLED"}
+    needed |= {"AUTHORIZER_FAILURE", "WAF_FILTERED"}
     needed |= {"MISSING_AUTHENTICATION_TOKEN", "REQUEST_TOO_LARGE", "INTEGRATION_TIMEOUT"}
 
     assert needed <= set(gateway_responses(translated()))

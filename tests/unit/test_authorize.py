@@ -1,32 +1,137 @@
-"""The function that tells API Gateway where a request carries its key."""
+"""The function that API Gateway asks whose key or token a request carries."""
 
 from __future__ import annotations
 
-from functions.authorize.handler import handler
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from functions.authorize import handler as authorize
+from synapse.adapters.principal_records import principal_from_json
+from synapse.api.gate import CONTEXT_KEY, from_authorizer
+from synapse.application.authentication import Authenticator
+from synapse.domain.access import Limits, Tenant
+from synapse.domain.api_key import ApiKey, digest
+from synapse.domain.errors import Unavailable
+from tests.factories import NOW
+from tests.fake_keys import MemoryKeyStore
+from tests.fakes import FakeClock
 
 ARN = "arn:aws:execute-api:us-east-1:123456789012:abcdef1234/dev"
-KEY = "abcdefghijklmnopqrstuvwxyz"
+CONTEXT = SimpleNamespace(
+    function_name="authorize",
+    memory_limit_in_mb=128,
+    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:authorize",
+    aws_request_id="request-1",
+)
+SECRET = "S" * 43
+TEXT = f"sk-syn-key000000001{SECRET}"
+KEY = ApiKey("key000000001", "acme", "a laptop", digest(TEXT), NOW)
 
 
-def authorization(token: str, route: str = "GET/v1/models") -> dict[str, str]:
-    return {"type": "TOKEN", "authorizationToken": token, "methodArn": f"{ARN}/{route}"}
+@pytest.fixture(autouse=True)
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authorize.tracer, "disabled", True)
 
 
-def test_a_bearer_token_is_the_key() -> None:
-    assert handler(authorization(f"Bearer {KEY}"), None)["usageIdentifierKey"] == KEY
+def asked(monkeypatch: pytest.MonkeyPatch, key: ApiKey, header: str, route: str = "GET/x") -> Any:
+    authenticator = Authenticator(MemoryKeyStore(key), FakeClock())
+    monkeypatch.setattr(authorize, "authenticator", lambda: authenticator)
+    event = {"type": "TOKEN", "authorizationToken": header, "methodArn": f"{ARN}/{route}"}
+    return authorize.handler(event, CONTEXT)
 
 
-def test_a_header_of_nothing_else_is_the_key() -> None:
-    assert handler(authorization(KEY), None)["usageIdentifierKey"] == KEY
+@pytest.mark.parametrize("header", [f"Bearer {TEXT}", f"bearer   {TEXT}", f"BEARER {TEXT} "])
+def test_the_bearer_of_a_good_key_is_let_in(monkeypatch: pytest.MonkeyPatch, header: str) -> None:
+    answer = asked(monkeypatch, KEY, header)
+
+    assert answer["policyDocument"]["Statement"][0]["Effect"] == "Allow"
 
 
-def test_the_answer_is_good_for_every_route_because_api_gateway_keeps_it_for_all() -> None:
-    one = handler(authorization(KEY, "GET/v1/models"), None)
-    other = handler(authorization(KEY, "POST/async-infer"), None)
+def test_the_answer_is_good_for_every_route_because_api_gateway_keeps_it_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = asked(monkeypatch, KEY, f"Bearer {TEXT}", "GET/v1/models")
+    other = asked(monkeypatch, KEY, f"Bearer {TEXT}", "POST/async-infer")
 
     assert one == other
     assert one["policyDocument"]["Statement"][0]["Resource"] == f"{ARN}/*"
 
 
-def test_the_principal_which_is_logged_is_not_the_key() -> None:
-    assert KEY not in handler(authorization(KEY), None)["principalId"]
+async def test_the_api_finds_the_caller_in_what_is_handed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = replace(KEY, models=frozenset({"echo"}), limits=Limits(requests_per_minute=3))
+    answer = asked_off_the_loop(monkeypatch, key)
+
+    # API Gateway hands on texts, numbers and truths; anything else fails the request.
+    assert all(isinstance(value, str) for value in answer["context"].values())
+    event = {"requestContext": {"authorizer": answer["context"]}}
+    assert await from_authorizer(event) == key.principal(Tenant("acme"))
+    assert principal_from_json(answer["context"][CONTEXT_KEY]).tenant == "acme"
+
+
+def asked_off_the_loop(monkeypatch: pytest.MonkeyPatch, key: ApiKey) -> Any:
+    """The function has a loop of its own, which cannot run in a test's."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asked, monkeypatch, key, f"Bearer {TEXT}").result()
+
+
+@pytest.mark.parametrize(
+    ("key", "header"),
+    [
+        (replace(KEY, revoked_at=NOW), f"Bearer {TEXT}"),
+        (replace(KEY, expires_at=NOW), f"Bearer {TEXT}"),
+        (replace(KEY, id="key000000002"), f"Bearer {TEXT}"),
+        (KEY, f"Bearer sk-syn-key000000001{'T' * 43}"),
+        (KEY, "Bearer not-a-key"),
+        (KEY, "Bearer "),
+        (KEY, TEXT),
+    ],
+    ids=["revoked", "expired", "unknown", "wrong secret", "no key", "nothing", "no scheme"],
+)
+def test_all_others_are_unauthorized_in_the_word_that_api_gateway_answers_401_to(
+    monkeypatch: pytest.MonkeyPatch, key: ApiKey, header: str
+) -> None:
+    with pytest.raises(authorize.Unauthorized) as refused:
+        asked(monkeypatch, key, header)
+
+    assert str(refused.value) == "Unauthorized"
+
+
+def test_a_store_that_does_not_answer_refuses_nobody_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Away(MemoryKeyStore):
+        async def get(self, key_id: str) -> ApiKey | None:
+            raise Unavailable("the table does not answer")
+
+    monkeypatch.setattr(authorize, "authenticator", lambda: Authenticator(Away(), FakeClock()))
+    event = {"type": "TOKEN", "authorizationToken": f"Bearer {TEXT}", "methodArn": f"{ARN}/GET/x"}
+
+    with pytest.raises(Unavailable):
+        authorize.handler(event, CONTEXT)
+
+
+@pytest.mark.parametrize("key", [KEY, replace(KEY, revoked_at=NOW)], ids=["good", "revoked"])
+def test_neither_the_answer_nor_the_log_has_the_secret(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    key: ApiKey,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    try:
+        told = json.dumps(asked(monkeypatch, key, f"Bearer {TEXT}"))
+    except authorize.Unauthorized as refused:
+        told = repr(refused)
+
+    logged = caplog.text + "".join(capsys.readouterr())
+    assert SECRET not in told
+    assert SECRET not in logged
+    assert (KEY.id in logged) == (key is not KEY), "a refusal is to be found in the log"

@@ -19,14 +19,17 @@ from synapse.adapters.aws.demand import DynamoDemand, DynamoStartTimes, LambdaWa
 from synapse.adapters.aws.file_batch_starter import StepFunctionsFileBatchStarter
 from synapse.adapters.aws.file_batches import DynamoFileBatchStore
 from synapse.adapters.aws.files import DynamoFileStore, DynamoUploadStore
+from synapse.adapters.aws.idle_meter import DynamoIdleMeter
 from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
+from synapse.adapters.aws.keys import DynamoKeyStore
 from synapse.adapters.aws.links import SIGNING, S3Links
 from synapse.adapters.aws.profiles import DynamoProfileStore
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.runners import RunnerEngine, RunnerEnvironments
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
+from synapse.adapters.aws.usage import DynamoUsageStore
 from synapse.adapters.aws.workers import DynamoWorkerRegistry
 from synapse.adapters.catalogue import load_catalogue
 from synapse.settings import Settings
@@ -59,7 +62,18 @@ class Parts:
 
     @cached_property
     def jobs(self) -> DynamoJobStore:
-        return DynamoJobStore(self._dynamodb, self.settings.jobs_table)
+        settings = self.settings
+        return DynamoJobStore(
+            self._dynamodb, settings.jobs_table, usage_table=settings.access_table
+        )
+
+    @cached_property
+    def usage(self) -> DynamoUsageStore:
+        return DynamoUsageStore(self._dynamodb, self.settings.access_table)
+
+    @cached_property
+    def idle(self) -> DynamoIdleMeter:
+        return DynamoIdleMeter(self._dynamodb, self.settings.registry_table)
 
     @cached_property
     def queue(self) -> SqsJobQueue:
@@ -84,6 +98,10 @@ class Parts:
     @cached_property
     def file_batches(self) -> DynamoFileBatchStore:
         return DynamoFileBatchStore(self._dynamodb, self.settings.files_table)
+
+    @cached_property
+    def keys(self) -> DynamoKeyStore:
+        return DynamoKeyStore(self._dynamodb, self.settings.access_table)
 
     @cached_property
     def file_batch_starter(self) -> StepFunctionsFileBatchStarter:

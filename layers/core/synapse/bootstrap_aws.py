@@ -6,16 +6,13 @@ that are made likewise (`synapse.aws_parts`).
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import Coroutine
 from functools import cache, cached_property
-from typing import Any, TypeVar
 
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
-from synapse.api.gate import anyone
+from synapse.api.gate import from_authorizer
 from synapse.api.openai.lines import OpenAiLines
 from synapse.api.resolver import Api
 from synapse.api.services import Services
@@ -35,6 +32,7 @@ from synapse.application.sweep import Sweeper
 from synapse.application.under_way import load_of
 from synapse.application.uploads import Uploads
 from synapse.aws_fleet import FleetTarget
+from synapse.aws_loop import run as run
 from synapse.domain.file_batch import Pace
 from synapse.domain.job import JobId
 from synapse.ids import new_id
@@ -48,19 +46,6 @@ MAX_DIRECT_S = 880.0
 
 BATCH_PACE = Pace(min_s=2.0, max_s=60.0)
 """A day at the slowest is 1,440 turns of the state machine, of nine events each: it has 25,000."""
-
-T = TypeVar("T")
-
-
-@cache
-def _loop() -> asyncio.Runner:
-    return asyncio.Runner()
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the environment's one event loop, to which its gRPC channel belongs."""
-    return _loop().run(work)
-
 
 @cache
 def target() -> Target:
@@ -87,7 +72,7 @@ class Target(FleetTarget):
         )
         return create_api(
             Services(
-                identify=anyone,
+                identify=from_authorizer,
                 submitter=submitter,
                 direct=self._direct,
                 cache=ResponseCache(parts.blobs, parts.registry, time.time),

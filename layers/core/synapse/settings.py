@@ -26,7 +26,10 @@ class Settings:
     """The settings of the AWS target; a function is given only those that it needs.
 
     `pools` are those that the function may use, `capacities` the ARNs of what the autoscaler makes
-    larger and smaller, by pool; `scaler` is the function that does.
+    larger and smaller, by pool; `scaler` is the function that does. Tokens of `oidc_issuer` are
+    accepted if they are for `oidc_audience` or, where it is a Cognito pool, made for the client
+    `cognito_client_id`, by which people sign in; `oidc_jwks_url` is where its keys are, if its
+    discovery document is not to be asked. Each of them is empty where there is none.
     """
 
     jobs_table: str
@@ -42,6 +45,10 @@ class Settings:
     scaler: str
     service: str
     default_model: str
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_jwks_url: str = ""
+    cognito_client_id: str = ""
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Settings:
@@ -64,6 +71,10 @@ class Settings:
             scaler=environ.get("SYNAPSE_SCALER_ARN", ""),
             service=environ.get("POWERTOOLS_SERVICE_NAME", "synapse"),
             default_model=environ.get("SYNAPSE_DEFAULT_MODEL", "smollm2-135m-instruct"),
+            oidc_issuer=environ.get("SYNAPSE_OIDC_ISSUER", ""),
+            oidc_audience=environ.get("SYNAPSE_OIDC_AUDIENCE", ""),
+            oidc_jwks_url=environ.get("SYNAPSE_OIDC_JWKS_URL", ""),
+            cognito_client_id=environ.get("SYNAPSE_COGNITO_CLIENT_ID", ""),
         )
 
 
