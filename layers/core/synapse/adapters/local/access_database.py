@@ -60,7 +60,18 @@ _WEBHOOKS = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WEBHOOKS)
+# Who logs in with a password.
+_USERS = (
+    """
+    CREATE TABLE users (
+        name TEXT PRIMARY KEY,
+        revision INTEGER NOT NULL,
+        doc TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WEBHOOKS, _USERS)
 """Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
 
 
