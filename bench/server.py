@@ -45,7 +45,7 @@ def server(models: str, pools: str = "", profile_s: float = 0.0) -> Iterator[Run
         if profile_s:
             profile = [program, "profile", *options, "--budget-s", str(profile_s)]
             subprocess.run(profile, check=True, stdout=subprocess.DEVNULL)
-        command = [program, "serve", "--port", str(port), *options]
+        command = [program, "serve", "--port", str(port), "--auth", "off", *options]
         started = time.perf_counter()
         log = Path(folder, "server.log").open("w", encoding="utf-8")  # noqa: SIM115
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -8,14 +8,17 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from synapse import __version__
-from synapse_server.config import FleetConfig, ServerConfig, StartError
+from synapse_server.access_cli import add_access_commands
+from synapse_server.arguments import on_or_off
+from synapse_server.config import DATA_DIR, FleetConfig, ServerConfig, StartError
 from synapse_server.pools_file import one_pool, read_pools
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 MODELS = "smollm2-135m-instruct,all-minilm-l6-v2,echo"
 
 
@@ -25,10 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         _parser(os.environ).print_help()
         return 2
-    logging.basicConfig(
-        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     try:
+        if "run" in arguments:
+            return int(arguments.run(arguments))
+        logging.basicConfig(level=arguments.log_level.upper(), format=LOG_FORMAT)
+        # Who was let in or given a key is told at every level.
+        logging.getLogger("synapse.audit").setLevel(logging.INFO)
         config = _config(arguments)
         if arguments.command == "profile":
             return _profile(config, arguments)
@@ -73,6 +78,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option = _Options(serve, environ)
     option("host", "127.0.0.1", "address to listen on")
     option("port", "8080", "port to listen on", int)
+    option("auth", "on", "ask who calls; off only on an address of this machine's own", on_or_off)
     _fleet_options(option)
     option("max-queued", "100000", "jobs waiting before submissions are refused", int)
     profile = _command(commands, "profile", "measure how fast models are on each pool")
@@ -80,8 +86,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     profile.add_argument("--pool", default="", help="only this one")
     profile.add_argument("--force", action="store_true", help="also what has a profile already")
     profile.add_argument("--budget-s", default=60.0, type=float, help="for each model and pool")
-    profile.set_defaults(host="", port=0, max_queued=1)
+    profile.set_defaults(host="", port=0, max_queued=1, auth=True)
     _fleet_options(_Options(profile, environ))
+    add_access_commands(commands, environ.get("SYNAPSE_DATA_DIR", DATA_DIR))
     return parser
 
 
@@ -103,7 +110,12 @@ class _Options:
         self._environ = environ
 
     def __call__(
-        self, name: str, default: str, text: str, kind: type = str, variable: str | None = None
+        self,
+        name: str,
+        default: str,
+        text: str,
+        kind: Callable[[str], Any] = str,
+        variable: str | None = None,
     ) -> None:
         variable = variable or "SYNAPSE_" + name.upper().replace("-", "_")
         value = self._environ.get(variable, default)
@@ -111,7 +123,7 @@ class _Options:
 
 
 def _fleet_options(option: _Options) -> None:
-    option("data-dir", ".synapse", "records, payloads, worker state and logs", Path)
+    option("data-dir", DATA_DIR, "records, payloads, worker state and logs", Path)
     option("models", "", f"models to load, comma-separated; {MODELS} if no pool names others")
     option("models-dir", "", "folder with more catalogue entries and Triton models")
     option("pools", "", "file that declares pools of workers", variable="SYNAPSE_POOLS_FILE")
@@ -131,6 +143,7 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
         fleet=fleet,
         models_dir=Path(arguments.models_dir) if arguments.models_dir else None,
         max_queued=arguments.max_queued,
+        auth=arguments.auth,
     )
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from synapse.domain.pool import Pool
 
+DATA_DIR = ".synapse"
+"""Where a server keeps its data that is told no folder."""
+
 
 class StartError(Exception):
     """The server cannot start; the message is one line: the cause and the remedy."""
@@ -58,7 +61,11 @@ class FleetConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Settings of one server: `models` are served by the pools of `fleet`. Periods in seconds."""
+    """Settings of one server: `models` are served by the pools of `fleet`. Periods in seconds.
+
+    Without `auth` nobody is asked who they are, which is only for a server that no other machine
+    can reach.
+    """
 
     host: str
     port: int
@@ -68,6 +75,7 @@ class ServerConfig:
     fleet: FleetConfig
     models_dir: Path | None = None
     max_queued: int = 100_000
+    auth: bool = True
     sweep_every_s: float = 5.0
     drain_s: float = 5.0
     retention_s: float = 7 * 86_400.0

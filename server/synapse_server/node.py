@@ -17,6 +17,7 @@ from synapse.api.app import create_api
 from synapse.api.resolver import Api
 from synapse.domain.model import ModelSpec
 from synapse.domain.sweep import SweepPolicy
+from synapse_server.access_parts import AccessParts
 from synapse_server.config import ServerConfig, StartError
 from synapse_server.dispatch_loop import DispatchLoop
 from synapse_server.fleet_parts import FleetParts
@@ -37,6 +38,7 @@ class Node:
         self._stack = contextlib.AsyncExitStack()
         self.specs = _specs(config)
         self.api: Api
+        self.access: AccessParts
 
     async def __aenter__(self) -> Self:
         """Open the records, start the worker, take up what was left, and dispatch.
@@ -81,7 +83,8 @@ class Node:
             telemetry,
             clock,
         )
-        self.api = create_api(uses.services(self.specs, gauges.text))
+        self.access = AccessParts(records, auth=config.auth)
+        self.api = create_api(uses.services(self.specs, self.access, gauges.text))
         loop = DispatchLoop(queue, uses.dispatcher, parts.fleet.windows, slots, uses.batcher, clock)
         stack.push_async_callback(records.release)
         stack.push_async_callback(uses.starter.close, config.drain_s)

@@ -1,4 +1,4 @@
-"""What one machine writes down: jobs, their payloads, files, what was measured."""
+"""What one machine writes down: jobs, their payloads, files, what was measured, who may call."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
+from synapse.adapters.local.access_database import AccessDatabase
 from synapse.adapters.local.blobs import FolderBlobStore
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
+from synapse.adapters.local.keys import SqliteKeyStore
 from synapse.adapters.local.profiles import SqliteProfileStore
 from synapse.adapters.local.registry import LocalRegistry
+from synapse.adapters.local.usage import SqliteUsageStore
 from synapse.application.response_cache import MAX_AGE_S
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse_server.config import ServerConfig
 from synapse_server.file_parts import FileParts
+
+ACCESS = "access.db"
+"""Keys and tenants, in the data folder."""
 
 ORPHANED_AFTER_S = 2 * 86_400.0
 """Beyond retention: twice the longest timeout of a job."""
@@ -31,13 +37,17 @@ class Records:
         specs: Sequence[ModelSpec],
         pools: Sequence[Pool],
         database: Database,
+        access: AccessDatabase,
         profiles: SqliteProfileStore,
     ) -> None:
         """Made by `open`."""
         self._retention_s = config.retention_s
         self.database = database
+        self.access = access
+        self.keys = SqliteKeyStore(access)
         self.profiles = profiles
         self.jobs = SqliteJobStore(database, time.time, retention_s=config.retention_s)
+        self.usage = SqliteUsageStore(database)
         self.blobs = FolderBlobStore(config.data_dir / "blobs")
         # A folder of its own: kept answers are forgotten by age, what belongs to a job is not.
         self.kept = FolderBlobStore(config.data_dir / "cache")
@@ -60,9 +70,12 @@ class Records:
         """
         database = Database.open(config.data_dir / "jobs.db")
         stack.push_async_callback(database.close)
+        access = AccessDatabase.open(config.data_dir / ACCESS)
+        stack.push_async_callback(access.close)
         profiles = await SqliteProfileStore.open(database)
-        records = cls(config, specs, pools, database, profiles)
+        records = cls(config, specs, pools, database, access, profiles)
         stack.push_async_callback(records.jobs.aclose)
+        stack.push_async_callback(records.usage.aclose)
         await records.files.recover()
         await records.registry.load()
         return records

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import errno
 import gc
+import ipaddress
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,6 +38,11 @@ async def serve(config: ServerConfig) -> None:
         StartError: the server cannot start.
         CancelledError: it was told to stop before it had started.
     """
+    if not config.auth and not _is_loopback(config.host):
+        raise StartError(
+            f"SYNAPSE_AUTH=off would let everybody in who reaches {config.host}: leave it on, or "
+            "choose --host 127.0.0.1, which only this machine reaches"
+        )
     listener = _listen(config)
     stop = _stopped_by_signals()
     with contextlib.closing(listener):
@@ -53,8 +60,8 @@ async def serve(config: ServerConfig) -> None:
             )
             stop.server = server
             spare_pauses()
-            pools = [local.pool for local in config.fleet.pools]
-            print(ready_text(config.url, node.specs, pools), flush=True)  # noqa: T201 - for the user
+            text = ready_text(config, node.specs, sys.argv[0], await node.access.first_key())
+            print(text, flush=True)  # noqa: T201 - for the user
             await server.serve(sockets=[listener])
 
 
@@ -100,6 +107,14 @@ def _stopped_by_signals() -> _Stop:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     return stop
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it; of names only the one that always means that."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _listen(config: ServerConfig) -> socket.socket:

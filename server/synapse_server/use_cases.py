@@ -11,7 +11,6 @@ from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
-from synapse.api.gate import anyone
 from synapse.api.openai.lines import OpenAiLines
 from synapse.api.services import Services
 from synapse.application.batcher import Batcher
@@ -30,6 +29,7 @@ from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.retry import RetryPolicy
 from synapse.ids import new_id
+from synapse_server.access_parts import AccessParts
 from synapse_server.batch_parts import BatchParts
 from synapse_server.fleet_parts import FleetParts
 from synapse_server.records import Records
@@ -81,12 +81,16 @@ class UseCases:
         self.batches = BatchParts(records.database, records.files.files, self._line_tools())
 
     def services(
-        self, specs: Sequence[ModelSpec], metrics: Callable[[], Awaitable[str]]
+        self,
+        specs: Sequence[ModelSpec],
+        access: AccessParts,
+        metrics: Callable[[], Awaitable[str]],
     ) -> Services:
         """What the routes need."""
         records, parts, clock = self._records, self._parts, time.time
         return Services(
-            identify=anyone,
+            identify=access.identify,
+            keys=access.keys,
             submitter=Submitter(
                 records.jobs,
                 self._queue,

@@ -23,6 +23,7 @@ from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.fleet_view import FleetView
 from synapse.application.give_back import GiveBack
+from synapse.application.keys import Keys
 from synapse.application.line_tools import LineTools
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
@@ -73,6 +74,7 @@ class Target(FleetTarget):
         return create_api(
             Services(
                 identify=from_authorizer,
+                keys=Keys(parts.keys, parts.registry.models, time.time),
                 submitter=submitter,
                 direct=self._direct,
                 cache=ResponseCache(parts.blobs, parts.registry, time.time),

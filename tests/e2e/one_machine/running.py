@@ -26,23 +26,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve_command(data_dir: Path, port: int, models: str, *more: str) -> list[str]:
+def serve_command(
+    data_dir: Path, port: int, models: str, *more: str, auth: str = "off"
+) -> list[str]:
     return [
         str(SYNAPSE),
         *("serve", "--port", str(port), "--data-dir", str(data_dir), "--models", models),
-        *("--worker-venv", str(WORKER_VENV), *more),
+        *("--worker-venv", str(WORKER_VENV), "--auth", auth, *more),
     ]
 
 
 class Server:
-    """Start it, kill it, start it again: the data folder and the port stay."""
+    """Start it, kill it, start it again: the data folder and the port stay.
 
-    def __init__(self, data_dir: Path, models: str, *more: str) -> None:
+    It asks nobody for a key unless `auth` is "on".
+    """
+
+    def __init__(self, data_dir: Path, models: str, *more: str, auth: str = "off") -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir.parent / "server.log"
-        self._command = serve_command(data_dir, self.port, models, *more)
+        self._command = serve_command(data_dir, self.port, models, *more, auth=auth)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -66,6 +71,20 @@ class Server:
                 pass
             time.sleep(0.1)
         raise AssertionError(f"not healthy in time:\n{self.log.read_text()}")
+
+    def new_key(self, *more: str) -> str:
+        """A key that the `synapse` command makes, beside the running server."""
+        command = [
+            str(SYNAPSE),
+            "keys",
+            "create",
+            "a test",
+            "--data-dir",
+            str(self.data_dir),
+            *more,
+        ]
+        made = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        return made.stdout.strip()
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
         """Signal the server and wait for its end; returns its exit code."""

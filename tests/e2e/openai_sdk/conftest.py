@@ -20,10 +20,16 @@ def sdk_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the whole suite; not to be broken."""
     if not (WORKER_VENV / "bin/python").exists():
         pytest.skip(f"{WORKER_VENV} is missing: make setup")
-    server = Server(tmp_path_factory.mktemp("sdk") / "data", f"{LLM},{EMBEDDER}")
+    server = Server(tmp_path_factory.mktemp("sdk") / "data", f"{LLM},{EMBEDDER}", auth="on")
     server.start()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def sdk_key(sdk_server: Server) -> str:
+    """A key of that server for what OpenAI's clients do, and for nothing else."""
+    return sdk_server.new_key()
 
 
 @pytest.fixture(scope="session", params=["one machine", "deployed"])
@@ -35,11 +41,10 @@ def target(request: pytest.FixtureRequest) -> Target:
             f"{stack.url}/v1",
             stack.api_key,
             can_stream=False,
-            checks_keys=True,
             max_upload_bytes=DEPLOYED_UPLOAD_BYTES,
         )
     server: Server = request.getfixturevalue("sdk_server")
-    return Target(f"{server.url}/v1")
+    return Target(f"{server.url}/v1", request.getfixturevalue("sdk_key"))
 
 
 @pytest.fixture

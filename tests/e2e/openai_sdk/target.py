@@ -15,12 +15,10 @@ class Target:
     """A running Synapse.
 
     `base_url` ends in /v1. `can_stream` says whether its front door passes a stream on piece by
-    piece, `checks_keys` whether it refuses a wrong key, `max_upload_bytes` what it takes in one
-    request.
+    piece, `max_upload_bytes` what it takes in one request.
     """
 
     base_url: str
-    api_key: str = "unused"
+    api_key: str
     can_stream: bool = True
-    checks_keys: bool = False
     max_upload_bytes: int = 200_000_000

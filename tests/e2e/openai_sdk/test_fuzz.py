@@ -15,6 +15,7 @@ CHECKS = (
     *("nothing_breaks", "errors_have_openais_shape", "status_code_conformance"),
     *("content_type_conformance", "response_schema_conformance", "response_headers_conformance"),
 )
+ALL = "inference,batches,usage,admin"
 EXAMPLES = 10
 TIMEOUT_S = 240
 
@@ -27,6 +28,7 @@ def test_the_api_does_what_its_document_says_and_never_breaks(
         *("run", f"{sdk_server.url}/openapi.json", "--checks", ",".join(CHECKS)),
         *("--phases", "coverage,fuzzing", "--max-examples", str(EXAMPLES), "--seed", "1"),
         *("--generation-database", "none", "--no-shrink", "--continue-on-failure"),
+        *("--header", f"Authorization: Bearer {sdk_server.new_key('--scopes', ALL)}"),
         *("--request-timeout", "30", "--warnings", "off", "--no-color"),
     ]
 

@@ -60,14 +60,14 @@ def _wait_until_the_engine_runs(server: Server, count: int, seconds: float) -> f
 
 
 @pytest.fixture
-async def patient(sdk_server: Server) -> AsyncIterator[AsyncOpenAI]:
+async def patient(sdk_server: Server, sdk_key: str) -> AsyncIterator[AsyncOpenAI]:
     """A client with a connection for each stream."""
     limits = httpx2.Limits(max_connections=STREAMS)
     async with (
         httpx2.AsyncClient(limits=limits, timeout=180) as connections,
         AsyncOpenAI(
             base_url=f"{sdk_server.url}/v1",
-            api_key="unused",
+            api_key=sdk_key,
             max_retries=0,
             timeout=180,
             http_client=connections,
@@ -114,7 +114,7 @@ def test_an_abandoned_stream_frees_its_slot_in_the_engine(
 KILLED = f"""
 import sys
 from openai import OpenAI
-client = OpenAI(base_url=sys.argv[1], api_key="unused")
+client = OpenAI(base_url=sys.argv[1], api_key=sys.argv[2])
 streams = [
     client.chat.completions.create(
         model="{LLM}", messages={STORY!r}, max_tokens={LONG}, stream=True,
@@ -134,7 +134,7 @@ def test_a_killed_client_frees_all_slots_and_flex_waits_for_none(
     client: OpenAI, sdk_server: Server
 ) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, f"{sdk_server.url}/v1"],
+        [sys.executable, "-c", KILLED, f"{sdk_server.url}/v1", client.api_key],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

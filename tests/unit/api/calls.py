@@ -16,15 +16,19 @@ from synapse.api.services import Services
 from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.fleet_view import FleetView
+from synapse.application.keys import Keys
 from synapse.application.uploads import Uploads
 from synapse.domain.admission import Load
 from synapse.domain.file import StoredFile
 from tests.fake_file_batches import MemoryFileBatchStore, RecordingFileBatchStarter
 from tests.fake_files import MemoryFileStore, MemoryUploadStore
+from tests.fake_keys import MemoryKeyStore
 from tests.unit.application.world import CHAT, World
 
 
-def api_of(world: World, identify: Identify = anyone) -> Api:
+def api_of(
+    world: World, identify: Identify = anyone, key_store: MemoryKeyStore | None = None
+) -> Api:
     """The API over a world of fakes."""
 
     async def metrics() -> str:
@@ -55,6 +59,7 @@ def api_of(world: World, identify: Identify = anyone) -> Api:
     return create_api(
         Services(
             identify=identify,
+            keys=Keys(key_store or MemoryKeyStore(), world.registry.models, world.clock),
             submitter=world.submitter,
             direct=world.direct,
             cache=world.cache,

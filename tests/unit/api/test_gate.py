@@ -106,7 +106,7 @@ async def test_a_route_whose_path_the_gate_does_not_know_is_closed() -> None:
     async def secret(name: str) -> Reply:
         return Reply({"secret": name})
 
-    api._scopes._with_parameters.clear()
+    api.scopes._with_parameters.clear()
     assert (await call(api, "GET", "/secret/1")).status == 401
 
 

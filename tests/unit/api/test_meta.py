@@ -58,6 +58,11 @@ async def test_the_document_describes_every_route_and_its_errors() -> None:
         "/api/admin/route",
         "/api/admin/workers",
         "/api/admin/pools",
+        "/api/admin/keys",
+        "/api/admin/keys/{key_id}",
+        "/api/admin/keys/{key_id}/rotate",
+        "/api/admin/tenants",
+        "/api/admin/tenants/{name}",
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",
@@ -82,9 +87,23 @@ async def test_the_document_describes_every_route_and_its_errors() -> None:
     assert set(submit["responses"]) >= {"202", "400", "404", "413", "422", "503"}
     assert "AsyncInferRequest" in json.dumps(submit["requestBody"])
     chat = document["paths"]["/v1/chat/completions"]["post"]
-    assert set(chat["responses"]) == {"200", "400", "404", "413", "503", "504"}
+    assert set(chat["responses"]) == {*("200", "400", "401", "403", "404", "413", "503", "504")}
     assert set(chat["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
     assert "HTTPValidationError" not in json.dumps(document)
+
+
+async def test_the_document_tells_which_operations_are_for_everybody() -> None:
+    document = (await call(api_of(World()), "GET", "/openapi.json")).json
+
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    asked = {
+        f"{method} {path}": operation["security"]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    free = {operation for operation, security in asked.items() if security == []}
+    assert free == {"get /health", "get /openapi.json"}
+    assert all(asked[operation] == [{"bearer": []}] for operation in set(asked) - free)
 
 
 async def test_the_pages_load_nothing_from_elsewhere() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from synapse.adapters.principal_records import principal_from_json
+from synapse.application.authentication import Authenticator
 from synapse.domain.access import ANYONE, Principal
 from synapse.domain.errors import Unauthenticated
 
@@ -21,6 +22,15 @@ ASK = "send your API key, or a token of your identity provider, as Authorization
 async def anyone(event: Mapping[str, Any]) -> Principal:
     """Nobody is asked."""
     return ANYONE
+
+
+def by_credential(authenticator: Authenticator) -> Identify:
+    """Asks for a key or a token, and whose it is."""
+
+    async def identify(event: Mapping[str, Any]) -> Principal:
+        return await authenticator.principal(bearer_of(event))
+
+    return identify
 
 
 async def from_authorizer(event: Mapping[str, Any]) -> Principal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
@@ -24,6 +25,20 @@ from synapse.domain.model import ModelSpec
 DESCRIPTION = "Model inference on your own AWS account or one machine, asynchronous and durable."
 HERE = Server(url=".")
 """Relative to the document, so that API Gateway's /<stage> prefix is kept."""
+
+SECURITY_SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key (`sk-syn-…`), or a token of the identity provider.",
+    }
+}
+ASKED: list[dict[str, list[str]]] = [{scheme: []} for scheme in SECURITY_SCHEMES]
+_REFUSAL = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+REFUSALS = {
+    "401": {"description": "No credential, or one that is not valid", "content": _REFUSAL},
+    "403": {"description": "The key or token may not do this", "content": _REFUSAL},
+}
 
 EXPOSITION = "text/plain; version=0.0.4"
 WEEK_CACHED = {"Cache-Control": "public, max-age=604800"}
@@ -102,7 +117,8 @@ def add_documentation_routes(api: Api) -> None:
         text = api.get_openapi_json_schema(
             title="Synapse", version=__version__, description=DESCRIPTION, servers=[HERE]
         )
-        return json.dumps(_without_foreign_errors(json.loads(text)), ensure_ascii=False)
+        described = _without_foreign_errors(json.loads(text))
+        return json.dumps(_with_security(described, api.scopes.by_route), ensure_ascii=False)
 
     @api.handles(
         "GET", "/openapi.json", scope=None, summary="This API's OpenAPI document", tags=["service"]
@@ -134,6 +150,26 @@ def _without_foreign_errors(document: dict[str, Any]) -> dict[str, Any]:
     for schema in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(schema, None)
     return document
+
+
+def _with_security(
+    document: dict[str, Any], scopes: Mapping[tuple[str, str], Scope | None]
+) -> dict[str, Any]:
+    """The document, which now tells what each operation asks of its caller."""
+    document["components"]["securitySchemes"] = SECURITY_SCHEMES
+    by_path = {(method, _path(rule)): scope for (method, rule), scope in scopes.items()}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            scope = by_path[method.upper(), path]
+            operation["security"] = [] if scope is None else ASKED
+            if scope is not None:
+                operation["description"] = f"Asks for the scope `{scope.value}`."
+                operation["responses"] |= REFUSALS
+    return document
+
+
+def _path(rule: str) -> str:
+    return rule.replace("<", "{").replace(">", "}")
 
 
 def _model(spec: ModelSpec) -> ModelBody:

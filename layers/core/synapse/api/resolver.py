@@ -83,7 +83,7 @@ class Api(APIGatewayRestResolver):
         self._identify = identify
         self._pending: _Pending | None = None
         self._caller: Principal | None = None
-        self._scopes = RouteScopes()
+        self.scopes = RouteScopes()
         self._receiving: list[tuple[str, re.Pattern[str]]] = []
         self.exception_handler(RequestValidationError)(_invalid)
         self.not_found(self._no_route)
@@ -147,7 +147,7 @@ class Api(APIGatewayRestResolver):
         signature = _arguments_of(handler)
         asked = [p for p in signature.parameters.values() if p.name not in OURS]
         wants_caller = "caller" in signature.parameters
-        self._scopes.add(method, rule, scope)
+        self.scopes.add(method, rule, scope)
 
         @functools.wraps(handler)
         def leave(**arguments: Any) -> RouteResponse[None]:
@@ -219,7 +219,7 @@ class Api(APIGatewayRestResolver):
         Raises:
             Unauthenticated, Forbidden: the caller may not.
         """
-        scope = self._scopes.of(method, path)
+        scope = self.scopes.of(method, path)
         if scope is None:
             return None
         caller = await self._identify(event)

@@ -29,8 +29,10 @@ def json_response(description: str, model: type[BaseModel]) -> dict[str, Any]:
 
 ERRORS: dict[int, Any] = {
     400: json_response("The request is malformed; `param` names the field", ErrorBody),
-    404: json_response("No such model, job, file, upload, batch or route", ErrorBody),
-    409: json_response("The job has already ended", ErrorBody),
+    401: json_response("No credential, or one that is not valid", ErrorBody),
+    403: json_response("The key or token may not do this", ErrorBody),
+    404: json_response("No such model, job, file, upload, batch, key or route", ErrorBody),
+    409: json_response("It has already ended", ErrorBody),
     413: json_response("The input is too large", ErrorBody),
     422: json_response("The idempotency key was used with another body", ErrorBody),
     503: json_response("Not accepted for now; see Retry-After", ErrorBody),

@@ -10,14 +10,16 @@ _PARAMETER = re.compile(r"<[^>]+>")
 
 
 class RouteScopes:
-    """Scopes by method and path."""
+    """Scopes by method and path; `by_route` has them by method and rule."""
 
     def __init__(self) -> None:
+        self.by_route: dict[tuple[str, str], Scope | None] = {}
         self._fixed: dict[tuple[str, str], Scope | None] = {}
         self._with_parameters: list[tuple[str, re.Pattern[str], Scope | None]] = []
 
     def add(self, method: str, rule: str, scope: Scope | None) -> None:
         """Note what a route asks for; None if it is for everybody."""
+        self.by_route[method, rule] = scope
         if "<" not in rule:
             self._fixed[method, rule] = scope
             return

@@ -11,6 +11,7 @@ from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.fleet_view import FleetView
 from synapse.application.health import Health
+from synapse.application.keys import Keys
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.submit import Submitter
@@ -33,6 +34,7 @@ class Services:
     """
 
     identify: Identify
+    keys: Keys
     submitter: Submitter
     direct: DirectLane
     cache: ResponseCache

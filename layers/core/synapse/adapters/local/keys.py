@@ -22,6 +22,14 @@ class SqliteKeyStore:
     def __init__(self, database: AccessDatabase) -> None:
         self._database = database
 
+    def is_empty(self) -> bool:
+        """Whether there has never been a key.
+
+        Raises:
+            Unavailable: the database cannot be read at present.
+        """
+        return not self._database.rows("SELECT 1 FROM keys LIMIT 1")
+
     async def create(self, key: ApiKey) -> None:
         """See the port."""
         row = (key.id, key.tenant, key.revision, key_to_json(key))

@@ -1,0 +1,117 @@
+"""Keys and tenants on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from synapse.api.schemas import Request, TierName
+
+TENANT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+MAX_NAME_LENGTH = 100
+
+ScopeName = Literal["inference", "batches", "usage", "admin"]
+TenantName = Annotated[str, StringConstraints(pattern=TENANT_NAME)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
+MAX_LIFE_S = 10 * 365 * 86_400
+MAX_GRACE_S = 30 * 86_400
+MAX_COUNT = 10**12
+
+
+class LimitsBody(Request):
+    """The most that may be used; what is left out or null is not limited."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    concurrent_jobs: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    max_tokens_per_request: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    monthly_usd: float | None = Field(
+        default=None, gt=0, le=MAX_COUNT, allow_inf_nan=False, description="By calendar month, UTC."
+    )
+
+
+class KeyRequest(Request):
+    """A key that is to be made. It never gets more than the one that asks for it has."""
+
+    name: Name = Field(description="What tells you whose it is.")
+    tenant: TenantName | None = Field(
+        default=None, description="Your own unless you are an admin of `default`."
+    )
+    scopes: Annotated[list[ScopeName], Field(min_length=1)] = Field(
+        default=["inference", "batches", "usage"]
+    )
+    models: Annotated[list[Name], Field(min_length=1, max_length=1000)] | None = Field(
+        default=None, description="The only ones it may use; all of yours unless given."
+    )
+    tiers: Annotated[list[TierName], Field(min_length=1)] | None = Field(
+        default=None, description="The only ones it may ask for; all of yours unless given."
+    )
+    limits: LimitsBody = Field(default_factory=LimitsBody)
+    expires_in_s: float | None = Field(default=None, gt=0, le=MAX_LIFE_S, allow_inf_nan=False)
+
+
+class RotationRequest(Request):
+    """How a key's secret is to be changed."""
+
+    grace_s: float = Field(
+        default=86_400,
+        ge=0,
+        le=MAX_GRACE_S,
+        allow_inf_nan=False,
+        description="For how long the secret it had is good yet; 0: not any more.",
+    )
+
+
+class TenantRequest(Request):
+    """What the accounts of a tenant may use together."""
+
+    limits: LimitsBody
+
+
+class KeyBody(BaseModel):
+    """A key without its secret. Times are Unix seconds."""
+
+    id: str
+    object: Literal["api_key"] = "api_key"
+    name: str
+    tenant: str
+    status: Literal["active", "expired", "revoked"]
+    scopes: list[str]
+    models: list[str] | None
+    tiers: list[str] | None
+    limits: LimitsBody
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+    rotated_at: int | None
+    previous_until: int | None = Field(description="Until then the secret before is good too.")
+
+
+class NewKeyBody(KeyBody):
+    """A key with its secret: the only answer that ever has it."""
+
+    key: str = Field(description="Keep it: it is not shown again.")
+
+
+class KeyList(BaseModel):
+    """The keys of a tenant, the oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[KeyBody]
+
+
+class TenantBody(BaseModel):
+    """A tenant."""
+
+    name: str
+    object: Literal["tenant"] = "tenant"
+    limits: LimitsBody
+
+
+class TenantList(BaseModel):
+    """The tenants that were described, by name."""
+
+    object: Literal["list"] = "list"
+    data: list[TenantBody]

@@ -1,0 +1,172 @@
+"""`synapse keys …` and `synapse tenants …`: who may call, on this machine or in an AWS stack.
+
+What is to be kept, a key, goes to standard output and nothing else does, so that
+`export OPENAI_API_KEY=$(synapse keys create NAME)` works. Whoever can write the data folder, or the
+stack's table, is the operator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from synapse.api.key_schemas import MAX_GRACE_S, MAX_LIFE_S
+from synapse.application.keys import GRACE_S, Keys, KeyWish, NewKey
+from synapse.domain.access import ANYONE, ORDINARY_SCOPES, Limits, Scope, Tenant
+from synapse.domain.api_key import ApiKey
+from synapse.domain.errors import SynapseError
+from synapse.domain.job import SlaTier
+from synapse.domain.rights import Rights
+from synapse_server.arguments import duration, name, positive, several, tenant
+from synapse_server.config import StartError
+from synapse_server.key_places import opened_keys
+
+Run = Callable[[Keys, argparse.Namespace], Awaitable[None]]
+
+SCOPES = f"what it is for: {', '.join(Scope)} (default: all but admin)"
+
+
+def add_access_commands(commands: Any, data_dir: str) -> None:
+    """Add the commands; each sets `run`, which takes the arguments and returns an exit code."""
+    keys = commands.add_parser("keys", help="make, list, revoke and rotate API keys")
+    of_keys = keys.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = _action(
+        of_keys, "create", "make a key; prints it, and nothing else", _create, data_dir
+    )
+    create.add_argument("name", metavar="NAME", help="tells you whose key it is", type=name)
+    create.add_argument("--tenant", type=tenant, help="whose it is (default: default)")
+    create.add_argument("--scopes", type=several(Scope), default=ORDINARY_SCOPES, help=SCOPES)
+    create.add_argument("--models", type=several(str), help="the only ones it may use, a,b")
+    create.add_argument("--tiers", type=several(SlaTier), help="the only ones it may ask for, a,b")
+    create.add_argument("--expires-in", type=duration(MAX_LIFE_S), help="e.g. 30d or 12h")
+    _limit_options(create)
+    listed = _action(of_keys, "list", "list the keys of a tenant", _list, data_dir)
+    listed.add_argument("--tenant", type=tenant, help="whose (default: default)")
+    revoke = _action(of_keys, "revoke", "end a key: it opens nothing any more", _revoke, data_dir)
+    revoke.add_argument("id", metavar="ID", help="as `list` shows it")
+    rotate = _action(of_keys, "rotate", "give a key a new secret; prints it", _rotate, data_dir)
+    rotate.add_argument("id", metavar="ID", help="as `list` shows it")
+    rotate.add_argument(
+        "--grace",
+        type=duration(MAX_GRACE_S),
+        default=GRACE_S,
+        help="how long the secret it had is good yet (default: 24h)",
+    )
+    tenants = commands.add_parser("tenants", help="what the keys of a tenant may use together")
+    of_tenants = tenants.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _action(of_tenants, "list", "list the tenants that have limits", _list_tenants, data_dir)
+    limit = _action(of_tenants, "set", "set a tenant's limits, all at once", _describe, data_dir)
+    limit.add_argument("name", metavar="NAME", type=tenant)
+    _limit_options(limit)
+
+
+def _action(actions: Any, name: str, text: str, run: Run, data_dir: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--data-dir", type=Path, default=Path(data_dir), help="of the server")
+    place.add_argument("--stack", help="name of a CloudFormation stack, instead of a data folder")
+    parser.add_argument("--region", help="of the stack, where the environment does not say")
+    parser.add_argument("--models-dir", default="", help="folder with more catalogue entries")
+    parser.set_defaults(run=lambda arguments: _run(run, arguments))
+    return parser
+
+
+def _run(run: Run, arguments: argparse.Namespace) -> int:
+    async def work() -> None:
+        async with opened_keys(arguments) as keys:
+            await run(keys, arguments)
+
+    try:
+        asyncio.run(work())
+    except SynapseError as error:
+        raise StartError(error.message) from error
+    return 0
+
+
+async def _create(keys: Keys, arguments: argparse.Namespace) -> None:
+    rights = Rights(arguments.scopes, arguments.models, arguments.tiers, _limits_of(arguments))
+    wish = KeyWish(arguments.name, rights, arguments.tenant, arguments.expires_in)
+    made = await keys.create(ANYONE, wish)
+    _show(made, f"key {made.key.id} of tenant {made.key.tenant}: {_rights_text(made.key)}")
+
+
+async def _rotate(keys: Keys, arguments: argparse.Namespace) -> None:
+    made = await keys.rotate(ANYONE, arguments.id, arguments.grace)
+    until = _at(made.key.previous_until)
+    _show(made, f"key {made.key.id} has a new secret; the one before is good until {until}")
+
+
+def _show(made: NewKey, explanation: str) -> None:
+    _tell(f"{explanation}; it is not shown again")
+    print(made.text, flush=True)  # noqa: T201 - the command's own answer
+
+
+async def _list(keys: Keys, arguments: argparse.Namespace) -> None:
+    rows = [
+        (key.id, keys.status(key), _at(key.created_at), key.name, _rights_text(key))
+        for key in await keys.list(ANYONE, arguments.tenant)
+    ]
+    _print_table(("ID", "STATUS", "CREATED", "NAME", "MAY"), rows)
+
+
+async def _revoke(keys: Keys, arguments: argparse.Namespace) -> None:
+    key = await keys.revoke(ANYONE, arguments.id)
+    _tell(f"key {key.id} ({key.name}) is revoked")
+
+
+async def _list_tenants(keys: Keys, arguments: argparse.Namespace) -> None:
+    found = await keys.tenants(ANYONE)
+    rows = [(tenant.name, _limits_text(tenant.limits) or "no limits") for tenant in found]
+    _print_table(("NAME", "LIMITS"), rows)
+
+
+async def _describe(keys: Keys, arguments: argparse.Namespace) -> None:
+    tenant = await keys.describe(ANYONE, Tenant(arguments.name, _limits_of(arguments)))
+    _tell(f"tenant {tenant.name}: {_limits_text(tenant.limits) or 'no limits'}")
+
+
+def _limit_options(parser: argparse.ArgumentParser) -> None:
+    for field in fields(Limits):
+        kind = float if field.name == "monthly_usd" else int
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=positive(kind), metavar="N")
+
+
+def _limits_of(arguments: argparse.Namespace) -> Limits:
+    return Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
+
+
+def _rights_text(key: ApiKey) -> str:
+    parts = [f"scopes {','.join(sorted(key.scopes))}"]
+    if key.models is not None:
+        parts.append(f"models {','.join(sorted(key.models))}")
+    if key.tiers is not None:
+        parts.append(f"tiers {','.join(sorted(key.tiers))}")
+    if key.expires_at is not None:
+        parts.append(f"until {_at(key.expires_at)}")
+    return "; ".join(part for part in (*parts, _limits_text(key.limits)) if part)
+
+
+def _limits_text(limits: Limits) -> str:
+    set_ = ((field.name, getattr(limits, field.name)) for field in fields(Limits))
+    return ", ".join(f"{name} {value:g}" for name, value in set_ if value is not None)
+
+
+def _at(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())  # noqa: T201 - the command's own answer
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - for who reads along

@@ -1,0 +1,84 @@
+"""What the arguments of commands are made of: each refuses what it cannot be, and says why."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from synapse.api.key_schemas import MAX_NAME_LENGTH, TENANT_NAME
+
+T = TypeVar("T", bound=str)
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def on_or_off(text: str) -> bool:
+    """A switch."""
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"must be on or off, not {text!r}")
+    return text == "on"
+
+
+def name(text: str) -> str:
+    """What people call something."""
+    if not 1 <= len(text) <= MAX_NAME_LENGTH:
+        raise argparse.ArgumentTypeError(f"must have 1 to {MAX_NAME_LENGTH} characters")
+    return text
+
+
+def tenant(text: str) -> str:
+    """A tenant's name."""
+    if not re.fullmatch(TENANT_NAME, text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: must be letters, digits, '.', '_' and '-', at most 64, no sign first"
+        )
+    return text
+
+
+def several(kind: Callable[[str], T]) -> Callable[[str], frozenset[T]]:
+    """Values with commas between them."""
+
+    def parse(text: str) -> frozenset[T]:
+        texts = [each.strip() for each in text.split(",") if each.strip()]
+        if not texts:
+            raise argparse.ArgumentTypeError("names nothing; leave it out, or name at least one")
+        try:
+            return frozenset(kind(each) for each in texts)
+        except ValueError as error:
+            known = ", ".join(getattr(kind, "__members__", {}).values())
+            raise argparse.ArgumentTypeError(f"{text!r}: choose from {known}") from error
+
+    return parse
+
+
+def duration(most_s: float) -> Callable[[str], float]:
+    """A time, in seconds: "90s", "15m", "12h" or "30d"; at most `most_s`."""
+
+    def parse(text: str) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+        if match is None:
+            raise argparse.ArgumentTypeError(f"{text!r}: must be like 90s, 15m, 12h or 30d")
+        seconds = float(match[1]) * _UNITS_S[match[2]]
+        if seconds > most_s:
+            raise argparse.ArgumentTypeError(f"{text}: at most {most_s / _UNITS_S['d']:g}d")
+        return seconds
+
+    return parse
+
+
+def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """A number above 0."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: must be a number") from error
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text}: must be above 0")
+        return value
+
+    return parse
