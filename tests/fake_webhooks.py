@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from synapse.domain.webhook import Answer, Delivery, DeliveryState, Endpoint
+from synapse.domain.delivery import Answer, Delivery, DeliveryState
+from synapse.domain.webhook import Endpoint
 from synapse.domain.webhook_url import WebhookUrl
 
 

@@ -17,18 +17,9 @@ from synapse.adapters.aws.webhooks import (
 from synapse.adapters.local.access_database import AccessDatabase
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.webhooks import SqliteDeliveryStore, SqliteEndpointStore
+from synapse.domain.delivery import Answer, Delivery, DeliveryState, delivery_of
 from synapse.domain.job import JobState
-from synapse.domain.webhook import (
-    Answer,
-    Delivery,
-    DeliveryState,
-    Endpoint,
-    EventType,
-    Secret,
-    delivery_of,
-    event_of_job,
-    secret_of,
-)
+from synapse.domain.webhook import Endpoint, EventType, Secret, event_of_job, secret_of
 from synapse.ports.webhooks import DeliveryStore, EndpointStore
 from tests.aws import aws
 from tests.factories import NOW, a_job

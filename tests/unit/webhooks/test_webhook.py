@@ -12,23 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import InvalidWebhookSignatureError, OpenAI
 
-from synapse.domain.file_batch import FileBatchStatus
-from synapse.domain.job import Job, JobState
-from synapse.domain.webhook import (
+from synapse.domain.delivery import (
     DELAYS_S,
     MAX_DELAY_S,
-    ROTATED_SECRET_S,
     Answer,
     Delivery,
     DeliveryState,
+    delivery_of,
+    headers_of,
+)
+from synapse.domain.file_batch import FileBatchStatus
+from synapse.domain.job import Job, JobState
+from synapse.domain.webhook import (
+    ROTATED_SECRET_S,
     Endpoint,
     EventType,
     Secret,
-    delivery_of,
     event_of_batch,
     event_of_job,
-    headers_of,
-    is_secret,
     secret_of,
 )
 from tests.factories import NOW, a_file_batch, a_job
@@ -163,9 +164,8 @@ def test_secrets_are_never_in_what_is_printed_or_logged() -> None:
     assert "token" not in repr(endpoint) + repr(a_delivery())
 
 
-def test_a_secret_is_known_by_its_form() -> None:
-    assert is_secret(SECRET)
-    assert not any(is_secret(each) for each in ("whsec_", "whsec_a", SECRET[6:], "whsec_!", "x"))
+def test_a_secret_is_32_bytes_in_base64_behind_its_prefix() -> None:
+    assert Secret(SECRET).key() == bytes(range(32))
     with pytest.raises(ValueError, match="32 bytes"):
         secret_of(b"short")
 
@@ -212,6 +212,16 @@ def test_a_receiver_may_ask_for_more_time_and_not_for_ever(asked_s: float, unifo
     wait_s = after.due_at - NOW
     assert wait_s <= MAX_DELAY_S
     assert wait_s >= min(asked_s, MAX_DELAY_S) - 1e-3
+
+
+def test_a_receiver_that_keeps_asking_for_time_is_given_up_after_a_day() -> None:
+    delivery, now = a_delivery(), NOW
+    while delivery.due_at is not None:
+        now = delivery.due_at
+        delivery = delivery.after(Answer(429, retry_after_s=1e6), now, 0.5)
+
+    assert delivery.state is DeliveryState.GIVEN_UP
+    assert now - NOW < 86_400
 
 
 def test_the_id_stays_the_same_over_attempts_and_the_timestamp_does_not() -> None:

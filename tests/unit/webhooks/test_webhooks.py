@@ -9,17 +9,10 @@ import pytest
 from openai import OpenAI
 
 from synapse.application.webhooks import Announcer, Audience, Deliverer, Webhooks
+from synapse.domain.delivery import Answer, Delivery, DeliveryState
 from synapse.domain.errors import InvalidRequest, Unavailable, WebhookUnknown
 from synapse.domain.job import Job, JobState
-from synapse.domain.webhook import (
-    CALLBACKS,
-    MAX_ENDPOINTS,
-    Answer,
-    Delivery,
-    DeliveryState,
-    EventType,
-    event_of_job,
-)
+from synapse.domain.webhook import CALLBACKS, MAX_ENDPOINTS, EventType, event_of_job
 from synapse.domain.webhook_url import Allowed
 from tests.factories import NOW, a_job
 from tests.fake_webhooks import (

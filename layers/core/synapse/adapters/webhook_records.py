@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from synapse.domain.webhook import Delivery, DeliveryState, Endpoint, EventType, Secret
+from synapse.domain.delivery import Delivery, DeliveryState
+from synapse.domain.webhook import Endpoint, EventType, Secret
 
 
 def endpoint_to_json(endpoint: Endpoint) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from synapse.domain.delivery import Delivery, DeliveryState, delivery_of, headers_of
 from synapse.domain.errors import (
     InvalidRequest,
     Unavailable,
@@ -15,14 +16,10 @@ from synapse.domain.webhook import (
     CALLBACKS,
     MAX_ENDPOINTS,
     SECRET_BYTES,
-    Delivery,
-    DeliveryState,
     Endpoint,
     Event,
     EventType,
     Secret,
-    delivery_of,
-    headers_of,
     secret_of,
 )
 from synapse.domain.webhook_url import NONE_ALLOWED, Allowed, WebhookUrl, url_of

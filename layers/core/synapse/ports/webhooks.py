@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from synapse.domain.webhook import Answer, Delivery, Endpoint
+from synapse.domain.delivery import Answer, Delivery
+from synapse.domain.webhook import Endpoint
 from synapse.domain.webhook_url import WebhookUrl
 
 

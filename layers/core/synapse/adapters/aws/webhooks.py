@@ -32,17 +32,10 @@ from synapse.adapters.webhook_records import (
     endpoint_from_json,
     endpoint_to_json,
 )
+from synapse.domain.delivery import RETENTION_S, Delivery, DeliveryState
 from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import FileBatchId
-from synapse.domain.webhook import (
-    RETENTION_S,
-    Delivery,
-    DeliveryState,
-    Endpoint,
-    Event,
-    event_of_batch,
-    event_of_job,
-)
+from synapse.domain.webhook import Endpoint, Event, event_of_batch, event_of_job
 from synapse.ports.file_batches import FileBatchStore
 
 if TYPE_CHECKING:

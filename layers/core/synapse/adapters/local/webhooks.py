@@ -22,18 +22,30 @@ from synapse.adapters.webhook_records import (
     endpoint_from_json,
     endpoint_to_json,
 )
-from synapse.domain.webhook import (
-    RETENTION_S,
-    Delivery,
-    DeliveryState,
-    Endpoint,
-    Event,
-    event_of_batch,
-    event_of_job,
-)
+from synapse.domain.delivery import RETENTION_S, Delivery, DeliveryState
+from synapse.domain.webhook import Endpoint, Event, event_of_batch, event_of_job
 from synapse.ports import Clock
 
 PURGED_AT_ONCE = 5000
+
+# One step in the index a host, however many deliveries each has.
+_HOSTS = """
+    WITH RECURSIVE waiting (host) AS (
+        SELECT MIN(host) FROM deliveries WHERE due_at IS NOT NULL
+        UNION ALL
+        SELECT (
+            SELECT MIN(host) FROM deliveries WHERE due_at IS NOT NULL AND host > waiting.host
+        )
+        FROM waiting WHERE host IS NOT NULL
+    ), first (host, due_at) AS (
+        SELECT host, (
+            SELECT MIN(due_at) FROM deliveries AS d
+            WHERE d.host = waiting.host AND d.due_at IS NOT NULL
+        )
+        FROM waiting WHERE host IS NOT NULL
+    )
+    SELECT host FROM first WHERE due_at <= ? ORDER BY due_at
+"""
 
 
 class SqliteEndpointStore:
@@ -103,24 +115,16 @@ class SqliteDeliveryStore:
         return await self._database.write(partial(_save, delivery=delivery))
 
     async def due(
-        self, busy: Mapping[str, int], per_host: int, most: int, exclude: Sequence[str]
+        self, room: Mapping[str, int], per_host: int, most: int, under_way: Sequence[str]
     ) -> Sequence[Delivery]:
-        """Deliveries whose time has come: of each host no more than it has room for.
+        """Deliveries whose time has come, but for those under way: `most` in all.
 
-        `busy` says how many are under way of a host, which are those of `exclude`.
+        Of each host no more than there is `room` for, or `per_host` where nothing is said.
         """
         choose = partial(
-            _due, now=self._clock(), busy=busy, per_host=per_host, most=most, exclude=exclude
+            _due, now=self._clock(), room=room, per_host=per_host, most=most, under_way=under_way
         )
         return await self._database.read(choose)
-
-    async def next_due_at(self) -> float | None:
-        """When the next attempt may be made."""
-        query = "SELECT MIN(due_at) FROM deliveries WHERE due_at > ?"
-        rows = await self._database.read(
-            lambda connection: connection.execute(query, (self._clock(),)).fetchone()
-        )
-        return None if rows[0] is None else float(rows[0])
 
     async def purge(self) -> int:
         """Forget deliveries that ended long ago; returns how many."""
@@ -191,25 +195,20 @@ def _save(connection: sqlite3.Connection, delivery: Delivery) -> bool:
 def _due(
     connection: sqlite3.Connection,
     now: float,
-    busy: Mapping[str, int],
+    room: Mapping[str, int],
     per_host: int,
     most: int,
-    exclude: Sequence[str],
+    under_way: Sequence[str],
 ) -> list[Delivery]:
-    hosts = connection.execute(
-        "SELECT host, MIN(due_at) AS first FROM deliveries WHERE due_at IS NOT NULL"
-        " GROUP BY host HAVING first <= ? ORDER BY first",
-        (now,),
-    ).fetchall()
     found: list[Delivery] = []
-    for host, _ in hosts:
-        room = min(per_host - busy.get(host, 0), most - len(found))
-        if room <= 0:
+    for (host,) in connection.execute(_HOSTS, (now,)).fetchall():
+        limit = min(room.get(host, per_host), most - len(found))
+        if limit <= 0:
             continue
         rows = connection.execute(
             "SELECT doc FROM deliveries WHERE host = ? AND due_at <= ?"
             " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT ?",
-            (host, now, json.dumps(list(exclude)), room),
+            (host, now, json.dumps(list(under_way)), limit),
         )
         found += [delivery_from_json(doc) for (doc,) in rows.fetchall()]
     return found

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 import httpcore
 
 from synapse.adapters.web.guarded import GuardedNetwork, NotPublic, Resolve
-from synapse.domain.webhook import TIMEOUT_S, Answer
+from synapse.domain.delivery import TIMEOUT_S, Answer
 from synapse.domain.webhook_url import WebhookUrl
 from synapse.ports import Clock
 
