@@ -8,11 +8,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
+from synapse.adapters.local.idle_meter import LocalIdleMeter
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.api.openai.lines import OpenAiLines
 from synapse.api.services import Services
+from synapse.application.accounting import Accounting
 from synapse.application.batcher import Batcher
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
@@ -57,6 +59,9 @@ class UseCases:
         clock, jobs, registry = time.time, records.jobs, records.registry
         self._records, self._queue, self._telemetry = records, queue, telemetry
         self._parts = parts
+        self._accounting = Accounting(
+            parts.fleet.roster, LocalIdleMeter(clock), records.usage, clock
+        )
         self._runner = self._batch_runner()
         self.batcher = Batcher(
             self._runner,
@@ -141,6 +146,7 @@ class UseCases:
             item_left=lambda batch: self.starter.release(batch.id),
             place=fleet.placement.place,
             cold_starts=self._parts.cold_starts,
+            accounting=self._accounting,
         )
 
     def _direct_lane(self, slots: SlotLedger) -> DirectLane:
@@ -152,6 +158,7 @@ class UseCases:
             telemetry=self._telemetry,
             clock=time.time,
             cold_starts=self._parts.cold_starts,
+            accounting=self._accounting,
         )
 
     def _line_tools(self) -> LineTools:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from synapse.adapters.local.idle_meter import LocalIdleMeter
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
+from synapse.application.accounting import Accounting
 from synapse.application.batcher import Batcher
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
@@ -18,6 +20,7 @@ from synapse.application.give_back import GiveBack
 from synapse.application.ping import Pinger
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
+from synapse.application.roster import Roster
 from synapse.application.run_batch import BatchRunner
 from synapse.application.seats import Seats
 from synapse.application.submit import SubmitJob, Submitter
@@ -28,6 +31,7 @@ from synapse.domain.model import Task
 from synapse.domain.retry import RetryPolicy
 from tests.factories import a_chat_model, a_model, a_pool, counted_ids
 from tests.fake_profiles import MemoryProfileStore
+from tests.fake_usage import MemoryUsageStore
 from tests.fakes import (
     FakeClock,
     MemoryBlobStore,
@@ -59,15 +63,24 @@ class World:
     slept_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store = self.store or MemoryJobStore(self.clock)
+        self.usage = MemoryUsageStore()
+        self.store = self.store or MemoryJobStore(self.clock, usage=self.usage)
         embedder = a_model(EMBEDDER, task=Task.EMBED, max_output_tokens=0, dimensions=2)
         models = [a_model("echo"), a_chat_model(CHAT), embedder]
         self.registry = self.registry or MemoryRegistry(models, [a_pool("gpu"), a_pool("cpu")])
         self.new_id = counted_ids("id-")
         self.workers = LocalWorkerRegistry()
         self.slots = self.slots or SlotLedger(self.clock)
+        roster = Roster(self.workers, self.clock, fresh_s=0.0)
+        self.accounting = Accounting(roster, LocalIdleMeter(self.clock), self.usage, self.clock)
         self.runner = BatchRunner(
-            self.store, self.blobs, self.registry, self.engine, self.telemetry, self.clock
+            self.store,
+            self.blobs,
+            self.registry,
+            self.engine,
+            self.telemetry,
+            self.clock,
+            accounting=self.accounting,
         )
 
     @cached_property
@@ -105,6 +118,7 @@ class World:
             self.seats,
             self.telemetry,
             self.clock,
+            accounting=self.accounting,
             sleep=sleep,
             uniform=lambda: 0.5,
         )

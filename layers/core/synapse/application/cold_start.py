@@ -17,6 +17,7 @@ from synapse.domain.extension import Extensions
 from synapse.domain.job import Job, JobId, JobState
 from synapse.domain.load import first_choice
 from synapse.domain.model import ModelSpec
+from synapse.domain.receipt import cold_ms
 from synapse.domain.routing import Need, PoolView
 from synapse.domain.worker import Worker
 from synapse.ports import Arrivals, Clock, Registry, StartTimes, Telemetry, Waker
@@ -112,6 +113,31 @@ class ColdStarts:
         """What an open job has to wait for a worker; None if it need not."""
         spec = None if job.state.is_final else await self.registry.model(job.model)
         return None if spec is None else await self.of(spec, Need(job.sla, requires=job.requires))
+
+    async def cold_ms(self, job: Job, spec: ModelSpec) -> float:
+        """Of a running job's wait, how much passed until a worker was up. Raises nothing."""
+        if job.started_at is None:
+            return 0.0
+        if job.id not in self._told and not await self._came_before_all_workers(job):
+            return 0.0
+        return cold_ms(job.created_at, job.started_at, await self.up_at(spec, job.requires))
+
+    async def up_at(self, spec: ModelSpec, requires: Extensions) -> float | None:
+        """Since when a worker that has what is required answers; None if none does.
+
+        Raises nothing.
+        """
+        try:
+            pools = await self.registry.pools(spec.name)
+            since = [
+                self.roster.up_since(worker, pool.startup_s)
+                for pool in [pool for pool in pools if not pool.lacks(requires)] or pools
+                for worker in (await self.roster.crew(spec.name, pool.name)).ready
+            ]
+        except Unavailable as error:
+            logger.warning("workers not read: %s", error.message)
+            return None
+        return min(since, default=None)
 
     async def job_ended(self, job: Job) -> None:
         """Tell how long a job took that came when no worker was up. Raises nothing.

@@ -11,13 +11,14 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from synapse.application.accounting import Accounting
 from synapse.application.attempts import RETRY_AFTER_S, Attempts, PlaceInPool
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.fleet import Fleet
-from synapse.application.generation import Admitted, Generation, SampleDelta
+from synapse.application.generation import CANCELLED, Admitted, Generation, SampleDelta
 from synapse.application.routing import need_of
 from synapse.application.seats import Seat, Seats, in_turn
 from synapse.domain.access import ANYONE, Principal
@@ -28,6 +29,7 @@ from synapse.domain.inference import ModelInput, Result
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
+from synapse.domain.receipt import NO_COST, Receipt, cold_ms
 from synapse.domain.retry import RetryPolicy
 from synapse.domain.routing import Decision
 from synapse.ports import Clock, Registry, Telemetry
@@ -68,12 +70,13 @@ class DirectRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer, and who gave it; `keeps_tier` as of a `Generation`."""
+    """A whole answer, who gave it, and what it cost; `keeps_tier` as of a `Generation`."""
 
     spec: ModelSpec
     pool: Pool
     result: Result
     timings: Timings
+    receipt: Receipt
     keeps_tier: bool = False
 
 
@@ -88,6 +91,7 @@ class DirectLane:
     clock: Clock
     max_input_bytes: int = MAX_INPUT_BYTES
     cold_starts: ColdStarts | None = None
+    accounting: Accounting | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     uniform: Callable[[], float] = random.random
 
@@ -134,7 +138,9 @@ class DirectLane:
             decision,
         )
         return Generation(
-            admitted, self.fleet.engine, lambda generation: self._leave(seat, generation, cold)
+            admitted,
+            self.fleet.engine,
+            lambda generation: self._leave(request, seat, generation, cold),
         )
 
     async def run(self, request: DirectRequest) -> Answer:
@@ -146,9 +152,23 @@ class DirectLane:
         """
         async with await self.begin(request) as generation:
             result = await generation.result()
+        receipt = generation.receipt
+        assert receipt is not None, "it has been left"
         return Answer(
-            generation.spec, generation.pool, result, generation.timings, generation.keeps_tier
+            generation.spec,
+            generation.pool,
+            result,
+            generation.timings,
+            receipt,
+            generation.keeps_tier,
         )
+
+    async def replay(self, request: DirectRequest, spec: ModelSpec, result: Result) -> Receipt:
+        """The receipt of an answer that was kept: it cost nothing, and counts as a request."""
+        receipt = Receipt(spec.version, usage=result.usage)
+        if self.accounting is not None:
+            await self.accounting.count(request.caller, spec.name, receipt)
+        return receipt
 
     async def _seat(self, request: DirectRequest, spec: ModelSpec, decision: Decision) -> Seat:
         is_stream = request.stream_s is not None
@@ -172,8 +192,11 @@ class DirectLane:
 
         return place
 
-    async def _leave(self, seat: Seat, generation: Generation, cold: ColdStart | None) -> None:
+    async def _leave(
+        self, request: DirectRequest, seat: Seat, generation: Generation, cold: ColdStart | None
+    ) -> None:
         await self.seats.leave(seat)
+        await self._settle(request, generation, cold)
         pool, timings = generation.pool.name, generation.timings
         self.telemetry.answered(
             Answered(
@@ -192,6 +215,36 @@ class DirectLane:
             self.telemetry.cold_started(seat.entry.model, pool, waited_s)
         if pool == seat.entry.pool:
             await self.seats.measure(seat, timings.total_s - timings.held_s)
+
+    async def _settle(
+        self, request: DirectRequest, generation: Generation, cold: ColdStart | None
+    ) -> None:
+        """Write the receipt, and count it."""
+        timings, spec, cost = generation.timings, generation.spec, NO_COST
+        if self.accounting is not None and generation.is_taken:
+            ran_s = timings.total_s - timings.held_s
+            slots = generation.pool.slots_of(spec)
+            cost = await self.accounting.cost(generation.pool, ran_s, request.input.samples, slots)
+        receipt = replace(
+            generation.receipt_so_far(),
+            queue_ms=timings.held_s * 1000,
+            cold_ms=0.0 if cold is None else await self._cold_ms(request, spec, timings),
+            inference_ms=(timings.total_s - timings.held_s) * 1000,
+            usage=generation.usage,
+            cost=cost,
+        )
+        generation.receipt = receipt
+        if self.accounting is not None:
+            failed = not generation.is_success and generation.outcome != CANCELLED
+            await self.accounting.count(request.caller, spec.name, receipt, failed=failed)
+
+    async def _cold_ms(self, request: DirectRequest, spec: ModelSpec, timings: Timings) -> float:
+        """Of the wait of one who came when no worker was up, how much was for that."""
+        assert self.cold_starts is not None, "nobody else tells of cold starts"
+        came_at = self.clock() - timings.total_s
+        up_at = await self.cold_starts.up_at(spec, request.input.requires)
+        taken_at = came_at + timings.held_s
+        return cold_ms(came_at, taken_at, taken_at if up_at is None else up_at)
 
 
 def _retry_after_s(request: DirectRequest, cold: ColdStart | None) -> int:

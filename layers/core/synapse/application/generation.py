@@ -17,6 +17,7 @@ from synapse.domain.inference import Completion, Delta, ModelInput, Result
 from synapse.domain.job import JobId, SlaTier, Usage, urgency
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
+from synapse.domain.receipt import Receipt
 from synapse.domain.routing import Decision
 from synapse.ports import InferenceRequest, StreamingEngine
 
@@ -71,6 +72,8 @@ class Generation:
         self.usage = Usage()
         self.outcome = CANCELLED
         self.is_success = False
+        self.receipt: Receipt | None = None
+        """What it cost, once it has been left."""
         self._admitted = admitted
         self._engine = engine
         self._on_end = on_end
@@ -87,6 +90,24 @@ class Generation:
         total_s = self._elapsed_s() if self._total_s is None else self._total_s
         held_s = total_s if self._held_s is None else self._held_s
         return Timings(held_s, self._first_token_s, total_s)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a worker has it, or had it."""
+        return self._held_s is not None
+
+    def receipt_so_far(self) -> Receipt:
+        """What is known of its receipt while it is being written."""
+        if not self.is_taken:
+            return Receipt(self.spec.version)
+        pool, queue_ms = self.pool, self.timings.held_s * 1000
+        return Receipt(
+            self.spec.version,
+            queue_ms,
+            pool=pool.name,
+            accelerator=pool.accelerator,
+            worker=pool.worker,
+        )
 
     @property
     def keeps_tier(self) -> bool:

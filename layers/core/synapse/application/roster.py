@@ -43,6 +43,7 @@ class Roster:
         self._by_pool: dict[str, list[Worker]] = {}
         self._crews: dict[tuple[str, str], Crew] = {}
         self._known: dict[str, bool] = {}
+        self._up_since: dict[str, float] = {}
         self._read_before = False
         self.on_change: Callable[[str], None] = _ignore
         """Told of a worker that comes up (again), or is gone: what was held against it is past."""
@@ -53,9 +54,7 @@ class Roster:
         Raises:
             Unavailable: they could not be read.
         """
-        now = self._clock()
-        if not 0 <= now - self._read_at < self._fresh_s:
-            await self._read(now)
+        await self._refresh()
         crew = self._crews.get((model, pool))
         if crew is None:
             crew = self._crews[model, pool] = _crew(self._by_pool.get(pool, ()), model)
@@ -66,9 +65,27 @@ class Roster:
         await self._read(self._clock())
         return [worker for workers in self._by_pool.values() for worker in workers]
 
+    async def of_pool(self, pool: str) -> Sequence[Worker]:
+        """The workers of a pool that are alive, whatever they do.
+
+        Raises:
+            Unavailable: they could not be read.
+        """
+        await self._refresh()
+        return self._by_pool.get(pool, ())
+
+    def up_since(self, worker: Worker, startup_s: float) -> float:
+        """Since when a worker answers: as seen, or as it should have where nobody looked."""
+        return self._up_since.get(worker.id, worker.started_at + startup_s)
+
     def stale(self) -> None:
         """Read anew next time: somebody has reason to think that things have changed."""
         self._read_at = float("-inf")
+
+    async def _refresh(self) -> None:
+        now = self._clock()
+        if not 0 <= now - self._read_at < self._fresh_s:
+            await self._read(now)
 
     async def _read(self, now: float) -> None:
         by_pool: dict[str, list[Worker]] = {}
@@ -78,8 +95,10 @@ class Roster:
         known = {w.id: _is_up(w) for workers in by_pool.values() for w in workers}
         if self._read_before:
             came_up = [i for i, is_up in known.items() if is_up and not self._known.get(i, False)]
+            self._up_since |= dict.fromkeys(came_up, now)
             for worker_id in (*came_up, *(i for i in self._known if i not in known)):
                 self.on_change(worker_id)
+        self._up_since = {i: at for i, at in self._up_since.items() if i in known}
         self._known, self._read_before = known, True
 
 

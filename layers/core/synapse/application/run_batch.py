@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from synapse.application.accounting import Accounting
 from synapse.application.cold_start import ColdStarts
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.application.placement import Place, only_worker
@@ -31,6 +32,7 @@ from synapse.domain.job import (
 )
 from synapse.domain.model import ModelSpec, ServiceSample, Task
 from synapse.domain.pool import Pool
+from synapse.domain.receipt import NO_COST
 from synapse.domain.sweep import EXPIRED
 from synapse.ports import (
     BlobStore,
@@ -62,6 +64,7 @@ class _Run:
     busy_s: float = 0.0
     errors: int = 0
     workers: dict[JobId, str] = field(default_factory=dict)
+    items: dict[JobId, int] = field(default_factory=dict)
 
 
 def _ignore(batch: Batch) -> None:
@@ -88,6 +91,7 @@ class BatchRunner:
     item_left: Callable[[Batch], None] = _ignore
     place: Place = only_worker
     cold_starts: ColdStarts | None = None
+    accounting: Accounting | None = None
     _streams: dict[JobId, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self, batch: Batch, pool: Pool) -> None:
@@ -143,6 +147,7 @@ class BatchRunner:
             failure = Failure("input_lost", "the job's stored input is gone; submit it again")
             await self._end(run, Outcome(job.id, JobState.FAILED, failure=failure))
             return None
+        run.items[job.id] = value.samples
         return InferenceRequest(
             id=job.id,
             timeout_s=min(job.deadline_at, run.lease.expires_at - SETTLE_MARGIN_S) - now,
@@ -223,19 +228,33 @@ class BatchRunner:
         await self._end(run, outcome)
 
     async def _end(self, run: _Run, outcome: Outcome) -> None:
-        served = Served(
-            run.pool.name,
-            run.pool.accelerator,
-            len(run.jobs),
-            run.workers.get(outcome.job_id, ""),
-            run.batch.fallback,
-        )
-        outcome = replace(outcome, served=served)
+        outcome = replace(outcome, served=await self._served(run, outcome.job_id))
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is not None:
             self.telemetry.ended(job)
             if self.cold_starts is not None:
                 await self.cold_starts.job_ended(job)
+
+    async def _served(self, run: _Run, job_id: JobId) -> Served:
+        """Where the job ran, and what that cost; nothing where no worker had it."""
+        job, cold, cost = run.jobs[job_id], 0.0, NO_COST
+        if self.cold_starts is not None:
+            cold = await self.cold_starts.cold_ms(job, run.spec)
+        if self.accounting is not None and job_id in run.workers:
+            # Jobs beyond the slots take turns, so that each has less of the worker.
+            slots = max(run.pool.slots_of(run.spec), len(run.jobs))
+            ran_s = self.clock() - run.started_at
+            cost = await self.accounting.cost(run.pool, ran_s, run.items[job_id], slots)
+        return Served(
+            run.pool.name,
+            run.pool.accelerator,
+            len(run.jobs),
+            run.workers.get(job_id, ""),
+            run.batch.fallback,
+            cold,
+            cost.active_usd,
+            cost.warm_usd,
+        )
 
     async def _report(self, run: _Run) -> None:
         now = self.clock()

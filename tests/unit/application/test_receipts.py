@@ -1,0 +1,239 @@
+"""Receipts: what jobs and requests on the line are told they cost, and what is counted of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from synapse.domain.access import Principal
+from synapse.domain.errors import EngineError, InvalidInput, Overloaded
+from synapse.domain.inference import Completion, ModelInput
+from synapse.domain.job import JobId, JobState, Usage
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import IN_RUNNER, Pool
+from synapse.domain.receipt import Cost, receipt_of
+from synapse.domain.usage import UsageKey, Used, day_of, one_request, summed, used_by
+from synapse.ports import InferenceRequest
+from tests.factories import NOW, a_batch, a_chat_model, a_model, a_pool, a_worker
+from tests.fakes import Answer, FakeClock, MemoryRegistry, ScriptedEngine
+from tests.unit.application.cold_world import ColdWorld
+from tests.unit.application.stepping import a_request
+from tests.unit.application.world import CHAT, World
+
+CALLER = Principal("acme", "key-1")
+DAY = day_of(NOW)
+DEAR = a_pool("gpu", accelerator="gpu", price_per_hour_usd=3.6, slots={"echo": 4, CHAT: 4})
+"""A tenth of a cent for a second of a worker of four slots."""
+
+
+class SlowEngine(ScriptedEngine):
+    """Takes two seconds for everything."""
+
+    def __init__(self, clock: FakeClock, **answers: Answer) -> None:
+        super().__init__()
+        self._clock, self._answers = clock, answers
+
+    async def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[tuple[JobId, Answer], None]:
+        self._clock.advance(2.0)
+        async for job_id, outcome in super().infer(model, pool, requests):
+            asked = next(r for r in requests if r.id == job_id)
+            yield job_id, self._answers.get(str(asked.input.prompt), outcome)
+
+
+class FullHouse:
+    """Seats of which none is free."""
+
+    async def take(self, *args: object) -> None:
+        raise Overloaded("full", retry_after_s=1)
+
+
+def slow_world(pool: Pool = DEAR, **answers: Answer) -> World:
+    clock = FakeClock()
+    registry = MemoryRegistry([a_model("echo"), a_chat_model(CHAT)], [pool])
+    return World(clock=clock, engine=SlowEngine(clock, **answers), registry=registry)
+
+
+async def test_a_job_has_a_receipt_with_its_share_of_the_slots() -> None:
+    world = slow_world()
+    job = await world.submit("three little words")
+    world.clock.advance(5.0)
+
+    await world.runner.run(a_batch(job.id), DEAR)
+
+    receipt = receipt_of(await world.job(job.id))
+    assert receipt is not None
+    assert (receipt.queue_ms, receipt.inference_ms, receipt.cold_ms) == (5000.0, 2000.0, 0.0)
+    assert (receipt.pool, receipt.accelerator, receipt.batch_size) == ("gpu", "gpu", 1)
+    assert receipt.usage == Usage(3, 3)
+    # Two seconds of one of four slots; the pool was up for seven and worked for half of one.
+    assert receipt.cost.active_usd == pytest.approx(0.0005)
+    assert receipt.cost.warm_usd == pytest.approx(0.001 * 6.5 * 0.5 / 60, rel=0.01)
+
+
+async def test_more_jobs_than_slots_never_pay_for_more_than_the_worker() -> None:
+    world = slow_world()
+    jobs = [await world.submit(f"job {n}") for n in range(10)]
+
+    await world.runner.run(a_batch(*(job.id for job in jobs)), DEAR)
+
+    receipts = [receipt_of(await world.job(job.id)) for job in jobs]
+    assert sum(r.cost.active_usd for r in receipts if r) == pytest.approx(0.002)
+
+
+async def test_samples_are_paid_for_each() -> None:
+    world = slow_world()
+    one = await world.submit("a", model=CHAT)
+    three = await world.submit("a", model=CHAT, input=ModelInput("a", samples=3))
+
+    await world.runner.run(a_batch(one.id, model=CHAT), DEAR)
+    await world.runner.run(a_batch(three.id, model=CHAT), DEAR)
+
+    first, second = [receipt_of(await world.job(job.id)) for job in (one, three)]
+    assert first and second
+    assert second.cost.active_usd == pytest.approx(3 * first.cost.active_usd)
+
+
+async def test_a_refused_job_pays_for_its_time_and_one_that_expired_unseen_for_nothing() -> None:
+    world = slow_world(bad=InvalidInput("no"))
+    bad = await world.submit("bad")
+    late = await world.submit("late", timeout_s=1.0)
+    world.clock.advance(3.0)
+
+    await world.runner.run(a_batch(bad.id), DEAR)
+    await world.runner.run(a_batch(late.id), DEAR)
+
+    refused, expired = [await world.job(job.id) for job in (bad, late)]
+    assert (refused.state, expired.state) == (JobState.FAILED, JobState.EXPIRED)
+    assert refused.served is not None and refused.served.active_usd == pytest.approx(0.0005)
+    assert expired.served is not None and expired.served.active_usd == 0.0
+
+
+async def test_a_pool_that_is_paid_by_the_call_keeps_nothing_warm() -> None:
+    pool = replace(DEAR, endpoint=IN_RUNNER)
+    world = slow_world(pool)
+    job = await world.submit("x")
+    world.clock.advance(1000.0)
+
+    await world.runner.run(a_batch(job.id), pool)
+
+    receipt = receipt_of(await world.job(job.id))
+    assert receipt is not None and receipt.cost == Cost(receipt.cost.active_usd, 0.0)
+    assert receipt.cost.active_usd > 0
+
+
+async def test_a_pool_without_a_price_costs_nothing() -> None:
+    pool = replace(DEAR, price_per_hour_usd=0.0)
+    world = slow_world(pool)
+    job = await world.submit("x")
+
+    await world.runner.run(a_batch(job.id), pool)
+
+    receipt = receipt_of(await world.job(job.id))
+    assert receipt is not None and receipt.cost == Cost()
+
+
+async def test_a_request_on_the_line_has_a_receipt_and_is_counted_once() -> None:
+    world = World(registry=MemoryRegistry([a_chat_model(CHAT)], [DEAR]))
+
+    answer = await world.direct.run(a_request(input=ModelInput("a b c"), caller=CALLER))
+
+    receipt = answer.receipt
+    assert (receipt.pool, receipt.version, receipt.batch_size) == ("gpu", "1", 1)
+    assert receipt.usage == Usage(3, 3)
+    assert receipt.inference_ms == pytest.approx(
+        (answer.timings.total_s - answer.timings.held_s) * 1000
+    )
+    assert receipt.cost.active_usd == pytest.approx(receipt.inference_ms / 1000 * 0.001 / 4)
+    key = UsageKey("acme", "key-1", CHAT, DAY)
+    assert world.usage.sums == {key: one_request(receipt.usage, receipt.cost)}
+
+
+async def test_a_stream_that_is_left_pays_for_what_was_written() -> None:
+    world = World(registry=MemoryRegistry([a_chat_model(CHAT)], [DEAR]))
+    request = a_request(input=ModelInput("a b c d"), caller=CALLER, stream_s=60.0)
+
+    async with await world.direct.begin(request) as generation:
+        async for _ in generation.deltas():
+            break
+
+    [(_, used)] = world.usage.sums.items()
+    assert (used.requests, used.errors, used.prompt_tokens) == (1, 0, 4)
+    assert used.completion_tokens >= 1
+    assert used.active > 0
+    assert generation.receipt is not None
+    assert generation.receipt.worker == ""
+
+
+async def test_a_failed_request_counts_as_an_error_and_a_refused_one_not_at_all() -> None:
+    world = World(engine=ScriptedEngine({"r-1": EngineError("broken")}))
+    with pytest.raises(EngineError):
+        await world.direct.run(a_request(caller=CALLER))
+    assert [(u.requests, u.errors) for u in world.usage.sums.values()] == [(1, 1)]
+
+    full: Any = FullHouse()
+    with pytest.raises(Overloaded):
+        await replace(world.direct, seats=full).run(a_request(caller=CALLER))
+    assert [(u.requests, u.errors) for u in world.usage.sums.values()] == [(1, 1)]
+
+
+async def test_a_kept_answer_counts_as_a_request_that_cost_nothing() -> None:
+    world = World()
+    spec, result = a_chat_model(CHAT), Completion("x", "stop", Usage(5, 7))
+
+    receipt = await world.direct.replay(a_request(caller=CALLER), spec, result)
+
+    assert (receipt.pool, receipt.cost) == ("", Cost())
+    assert world.usage.sums == {UsageKey("acme", "key-1", CHAT, DAY): Used(1, 0, 5, 7)}
+
+
+async def test_jobs_and_requests_together_are_what_the_receipts_say() -> None:
+    world = slow_world(bad=InvalidInput("no"))
+    jobs = [await world.submit(prompt, caller=CALLER) for prompt in ("a", "b c", "bad", "d")]
+    await world.runner.run(a_batch(*(job.id for job in jobs)), DEAR)
+    cancelled = await world.submit("e", caller=CALLER)
+    await world.results.cancel(cancelled.id, "acme", lambda _: None)
+    answers = await asyncio.gather(
+        *(world.direct.run(a_request(id=f"r-{n}", caller=CALLER)) for n in range(5))
+    )
+
+    ended = [await world.job(job.id) for job in [*jobs, cancelled]]
+    key = UsageKey("acme", "key-1", CHAT, DAY)
+    on_the_line = [(key, one_request(a.receipt.usage, a.receipt.cost)) for a in answers]
+    assert world.usage.sums == summed([*on_the_line, *(used_by(job) for job in ended)])
+    assert sum(used.requests for used in world.usage.sums.values()) == 10
+    assert sum(used.errors for used in world.usage.sums.values()) == 1
+
+
+async def test_of_a_wait_at_zero_the_receipt_says_how_much_was_cold() -> None:
+    world = ColdWorld()
+    accepted = await world.accepted()
+    world.clock.advance(12.0)
+    await world.workers.beat(
+        a_worker(started_at=NOW + 2.0, beat_at=NOW + 12.0, lease_until=NOW + 60.0)
+    )
+    await world.roster.workers()
+    world.clock.advance(3.0)
+
+    await world.runner.run(a_batch(accepted.job.id), DEAR)
+
+    receipt = receipt_of(await world.job(accepted.job.id))
+    assert receipt is not None
+    assert (receipt.queue_ms, receipt.cold_ms) == (15_000.0, 12_000.0)
+
+
+async def test_a_job_that_came_while_a_worker_was_up_never_waited_for_one() -> None:
+    world = ColdWorld()
+    await world.workers.beat(a_worker(started_at=NOW - 100.0, lease_until=NOW + 60.0))
+    accepted = await world.accepted()
+    world.clock.advance(3.0)
+
+    await world.runner.run(a_batch(accepted.job.id), DEAR)
+
+    receipt = receipt_of(await world.job(accepted.job.id))
+    assert receipt is not None and receipt.cold_ms == 0.0
