@@ -11,6 +11,7 @@ from typing import Any
 from synapse.adapters.aws.demand import NoArrivals
 from synapse.adapters.probe_events import probe_from_event, stay_awake
 from synapse.adapters.telemetry.emf import EmfTelemetry
+from synapse.application.accounting import Accounting
 from synapse.application.autoscale import Autoscaler
 from synapse.application.cold_start import ColdStarts
 from synapse.application.counted import CountedEngine
@@ -90,6 +91,7 @@ class FleetTarget:
             lease_s,
             place=self.fleet.placement.place,
             cold_starts=self.cold_starts,
+            accounting=self.accounting,
         )
 
     async def probe(self, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +103,12 @@ class FleetTarget:
         if spec is None:
             raise ValueError(f"model {probe.model!r} is not in the catalogue")
         return await probe.run(self.parts.engine, spec, self.pool(probe.pool))
+
+    @cached_property
+    def accounting(self) -> Accounting:
+        """What requests cost, and whose usage they are."""
+        parts = self.parts
+        return Accounting(self.fleet.roster, parts.idle, parts.usage, time.time)
 
     @cached_property
     def cold_starts(self) -> ColdStarts:

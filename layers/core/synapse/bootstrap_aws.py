@@ -48,6 +48,7 @@ MAX_DIRECT_S = 880.0
 BATCH_PACE = Pace(min_s=2.0, max_s=60.0)
 """A day at the slowest is 1,440 turns of the state machine, of nine events each: it has 25,000."""
 
+
 @cache
 def target() -> Target:
     """The target of this environment."""
@@ -156,6 +157,7 @@ class Target(FleetTarget):
             self.telemetry,
             time.time,
             cold_starts=self.cold_starts,
+            accounting=self.accounting,
         )
 
     async def _metrics(self) -> str:
