@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from synapse.application.login import WRONG, LocalAccounts, Login
+from synapse.application.login import LocalAccounts, Login
 from synapse.application.users import Rights, Users
 from synapse.domain.access import ORDINARY_SCOPES, Scope
 from synapse.domain.errors import (
@@ -20,7 +20,7 @@ from synapse.domain.errors import (
     Unavailable,
 )
 from synapse.domain.login_throttle import FREE_ATTEMPTS
-from synapse.domain.user import Grant, User
+from synapse.domain.user import WRONG, Grant, User
 from tests.factories import NOW
 from tests.fake_users import MemoryUserStore, PlainPasswords, PlainTokens
 from tests.fakes import FakeClock

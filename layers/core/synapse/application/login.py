@@ -7,14 +7,11 @@ from dataclasses import replace
 
 from synapse.domain.errors import LimitReached, SynapseError, Unauthenticated
 from synapse.domain.login_throttle import LoginThrottle
-from synapse.domain.user import Grant, is_username
+from synapse.domain.user import WRONG, Grant, is_username
 from synapse.ports import Clock
 from synapse.ports.users import PasswordHasher, SignIn, TokenSigner, UserStore
 
 audit = logging.getLogger("synapse.audit")
-
-WRONG = "the username or the password is wrong"
-"""The same for users that there are, that there are not, and that are disabled."""
 
 
 class Login:

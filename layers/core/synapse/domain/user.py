@@ -12,6 +12,9 @@ from synapse.domain.job import SlaTier
 MIN_PASSWORD_CHARS = 12
 MAX_PASSWORD_CHARS = 1024
 
+WRONG = "the username or the password is wrong"
+"""The same for users that there are, that there are not, and that are disabled."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
