@@ -14,7 +14,6 @@ from synapse.domain.extension import Extension
 from tests.infra.translation import (
     ROOT,
     TEMPLATE,
-    Resource,
     Template,
     of_type,
     read,
@@ -106,24 +105,6 @@ def test_nothing_from_outside_gets_in() -> None:
         for rule in group["Properties"].get("SecurityGroupIngress", []):
             assert rule.get("CidrIp") in (None, {"Ref": "Cidr"}), name
             assert rule["FromPort"] == rule["ToPort"]
-
-
-def roles() -> list[tuple[str, Resource]]:
-    return [
-        (f"{path.name} {name}", role)
-        for path in (ECS, LAMBDA)
-        for name, role in of_type(read(path), "AWS::IAM::Role").items()
-    ]
-
-
-@pytest.mark.parametrize(("name", "role"), roles(), ids=[name for name, _ in roles()])
-def test_no_role_has_a_wildcard_without_a_reason(name: str, role: Resource) -> None:
-    for statement in statements(role):
-        actions = _listed(statement["Action"])
-        assert not any("*" in action for action in actions), statement
-        if "*" in _listed(statement["Resource"]):
-            # The token of a registry is the account's.
-            assert actions == ["ecr:GetAuthorizationToken"], statement
 
 
 def _listed(value: Any) -> list[Any]:

@@ -16,7 +16,6 @@ from tests.infra.translation import (
     Template,
     of_type,
     read,
-    statements,
     translate,
     translated,
 )
@@ -42,10 +41,6 @@ MACHINES = {
     "Profiler": ("STANDARD", "profiler.asl.json"),
 }
 QUEUES = ["HighQueue", "NormalQueue", "LowQueue"]
-# They have no resource-level permissions (docs/aws.md).
-UNBOUND_ACTIONS = re.compile(
-    r"xray:|logs:\w*LogDeliver|logs:(Put|Describe)ResourcePolic|logs:DescribeLogGroups"
-)
 
 
 @pytest.fixture(scope="module")
@@ -189,22 +184,6 @@ def event_source(template: Template, queue: str) -> Resource:
     arn = {"Fn::GetAtt": [queue, "Arn"]}
     found: list[Resource] = [s["Properties"] for s in sources]
     return next(source for source in found if source["EventSourceArn"] == arn)
-
-
-def test_no_statement_of_ours_has_a_wildcard(template: Template) -> None:
-    roles = of_type(template, "AWS::IAM::Role")
-    found = [(name, statement) for name in roles for statement in statements(roles[name])]
-
-    assert len(found) > len(FUNCTIONS)
-    for role, statement in found:
-        actions = as_list(statement["Action"])
-        assert not any("*" in action for action in actions), (role, statement)
-        if "*" in as_list(statement["Resource"]):
-            assert all(UNBOUND_ACTIONS.match(action) for action in actions), (role, statement)
-
-
-def as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list) else [value]
 
 
 def test_nothing_logs_payloads(template: Template) -> None:

@@ -153,3 +153,35 @@ def test_windows_that_are_none_are_refused_by_name(field: str, value: Any, named
 def test_a_window_of_no_pool_is_refused() -> None:
     with pytest.raises(SettingsError, match="'b'"):
         loaded([{"name": "a", "accelerator": "gpu"}], [{"pool": "b", "model": "m"}])
+
+
+def test_without_an_issuer_nobodys_tokens_are_accepted() -> None:
+    assert loaded().issuer is None
+
+
+def test_an_issuer_is_read_with_whom_its_tokens_must_be_for() -> None:
+    settings = Settings.load(
+        {
+            **REQUIRED,
+            "SYNAPSE_OIDC_ISSUER": "https://login.example.com",
+            "SYNAPSE_COGNITO_CLIENT_ID": "client-1",
+        }
+    )
+
+    assert settings.issuer is not None
+    assert settings.issuer.rules.audiences == {"client-1"}
+    assert settings.cognito_client_id == "client-1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("SYNAPSE_OIDC_ISSUER", "http://login.example.com"), ("SYNAPSE_OIDC_AUDIENCE", "")],
+)
+def test_an_issuer_that_cannot_be_trusted_is_refused(key: str, value: str) -> None:
+    given = {
+        "SYNAPSE_OIDC_ISSUER": "https://login.example.com",
+        "SYNAPSE_OIDC_AUDIENCE": "synapse",
+    }
+
+    with pytest.raises(SettingsError, match=key):
+        Settings.load({**REQUIRED, **given, key: value})

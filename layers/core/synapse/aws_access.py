@@ -17,5 +17,6 @@ from synapse.settings import Settings
 @cache
 def authenticator() -> Authenticator:
     """Tells whose a credential is."""
-    parts = Parts(Settings.load(os.environ))
-    return Authenticator(parts.keys, time.time)
+    settings = Settings.load(os.environ)
+    tokens = settings.issuer.verifier(time.time) if settings.issuer else None
+    return Authenticator(Parts(settings).keys, time.time, tokens)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from synapse.adapters.tokens.issuer import COGNITO_CLIENT_ID, OidcIssuer, oidc_issuer
 from synapse.domain.extension import Extension, Extensions
 from synapse.domain.job import Priority
 from synapse.domain.pool import Pool, WarmWindow
@@ -26,10 +27,8 @@ class Settings:
     """The settings of the AWS target; a function is given only those that it needs.
 
     `pools` are those that the function may use, `capacities` the ARNs of what the autoscaler makes
-    larger and smaller, by pool; `scaler` is the function that does. Tokens of `oidc_issuer` are
-    accepted if they are for `oidc_audience` or, where it is a Cognito pool, made for the client
-    `cognito_client_id`, by which people sign in; `oidc_jwks_url` is where its keys are, if its
-    discovery document is not to be asked. Each of them is empty where there is none.
+    larger and smaller, by pool; `scaler` is the function that does. `issuer` is whose tokens are
+    accepted beside keys; by the client `cognito_client_id` people sign in.
     """
 
     jobs_table: str
@@ -45,9 +44,10 @@ class Settings:
     scaler: str
     service: str
     default_model: str
-    oidc_issuer: str = ""
-    oidc_audience: str = ""
-    oidc_jwks_url: str = ""
+    webhooks_table: str
+    webhook_queue_url: str
+    webhook_allow: str
+    issuer: OidcIssuer | None = None
     cognito_client_id: str = ""
 
     @staticmethod
@@ -71,11 +71,19 @@ class Settings:
             scaler=environ.get("SYNAPSE_SCALER_ARN", ""),
             service=environ.get("POWERTOOLS_SERVICE_NAME", "synapse"),
             default_model=environ.get("SYNAPSE_DEFAULT_MODEL", "smollm2-135m-instruct"),
-            oidc_issuer=environ.get("SYNAPSE_OIDC_ISSUER", ""),
-            oidc_audience=environ.get("SYNAPSE_OIDC_AUDIENCE", ""),
-            oidc_jwks_url=environ.get("SYNAPSE_OIDC_JWKS_URL", ""),
-            cognito_client_id=environ.get("SYNAPSE_COGNITO_CLIENT_ID", ""),
+            webhooks_table=environ.get("SYNAPSE_WEBHOOKS_TABLE", ""),
+            webhook_queue_url=environ.get("SYNAPSE_WEBHOOK_QUEUE_URL", ""),
+            webhook_allow=environ.get("SYNAPSE_WEBHOOK_ALLOW", ""),
+            issuer=_issuer(environ),
+            cognito_client_id=environ.get(COGNITO_CLIENT_ID, ""),
         )
+
+
+def _issuer(environ: Mapping[str, str]) -> OidcIssuer | None:
+    try:
+        return oidc_issuer(environ)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _required(environ: Mapping[str, str], key: str) -> str:
