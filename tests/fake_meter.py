@@ -41,10 +41,10 @@ class MemoryMeter:
             self.entries.append(Entry(asked))
         return verdict
 
-    async def settle(self, reservation_id: ReservationId, used: Used) -> None:
+    async def settle(self, reservation_id: ReservationId, used: Used | None) -> None:
         entry = self._entry(reservation_id)
         if entry is not None:
-            entry.used = used
+            entry.used = used or entry.reservation.all_used
 
     def counts(self, meter: MeterId, now: float) -> Counts:
         """What the meter shows."""

@@ -79,17 +79,20 @@ class MemoryJobStore:
 
     async def create(self, job: Job, idempotency: Idempotency | None = None) -> Created:
         if idempotency is not None:
-            key = (job.tenant, idempotency.key)
-            fingerprint, first_id = self._keys.get(key, ("", JobId("")))
-            first = self._kept(first_id)
-            if first is not None and fingerprint != idempotency.fingerprint:
-                raise IdempotencyConflict("the key was used before with another body")
+            first = await self.made_with(job.tenant, idempotency)
             if first is not None:
                 return Created(first, is_new=False)
         await self.create_many([job])
         if idempotency is not None:
-            self._keys[key] = (idempotency.fingerprint, job.id)
+            self._keys[job.tenant, idempotency.key] = (idempotency.fingerprint, job.id)
         return Created(job, is_new=True)
+
+    async def made_with(self, tenant: str, idempotency: Idempotency) -> Job | None:
+        fingerprint, first_id = self._keys.get((tenant, idempotency.key), ("", JobId("")))
+        first = self._kept(first_id)
+        if first is not None and fingerprint != idempotency.fingerprint:
+            raise IdempotencyConflict("the key was used before with another body")
+        return first
 
     async def create_many(self, jobs: Sequence[Job]) -> None:
         ids = [job.id for job in jobs]

@@ -278,3 +278,19 @@ async def test_a_watch_gives_up_after_its_timeout(store: JobStore) -> None:
     await store.watch(job.id, 0.05)
 
     assert time.monotonic() - started < 5
+
+
+async def test_the_job_that_was_made_with_a_key_is_found_by_it(store: JobStore) -> None:
+    job, idempotency = a_job(), Idempotency("key", "body")
+    assert await store.made_with(job.tenant, idempotency) is None
+    await store.create(job, idempotency)
+    assert await store.made_with(job.tenant, idempotency) == job
+    assert await store.made_with("another", idempotency) is None
+    with pytest.raises(IdempotencyConflict):
+        await store.made_with(job.tenant, Idempotency("key", "another body"))
+
+
+async def test_that_a_job_is_metered_is_remembered(store: JobStore) -> None:
+    job = a_job(metered=True)
+    await store.create(job)
+    assert await store.get(job.id) == job

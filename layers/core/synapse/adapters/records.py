@@ -56,6 +56,8 @@ def job_to_record(job: Job) -> Record:
         record["announce"] = 1
     if job.callback_url is not None:
         record["callback_url"] = job.callback_url
+    if job.metered:
+        record["metered"] = 1
     _put_payload(record, "payload", job.payload)
     if job.metadata:
         record["metadata"] = dict(job.metadata)
@@ -126,6 +128,7 @@ def job_from_record(record: Mapping[str, Any]) -> Job:
         account=record.get("account", ""),
         announce=bool(record.get("announce")),
         callback_url=record.get("callback_url"),
+        metered=bool(record.get("metered")),
         metadata=dict(record.get("metadata") or {}),
         sends=int(record["sends"]),
         sent_at=float(record["sent_at"]),

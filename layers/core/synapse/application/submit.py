@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.cold_start import ColdStart, ColdStarts
+from synapse.application.metering import Ask, Metering
 from synapse.application.payloads import encode_input, stow
 from synapse.application.webhooks import Audience
 from synapse.domain.access import ANYONE, Principal
@@ -18,6 +19,8 @@ from synapse.domain.errors import InvalidRequest, SynapseError, Unavailable
 from synapse.domain.estimate import estimated_wait_s, queue_position
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Failure, Job, JobId, JobState, Priority, SlaTier
+from synapse.domain.limiting import Standing
+from synapse.domain.metering import is_limited
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.routing import Need
 from synapse.ports import (
@@ -63,13 +66,15 @@ class SubmitJob:
 class Accepted:
     """An accepted job, its place in the queue (1 is next), and its wait if it can be told.
 
-    `is_cold` says that no worker is up for it yet; until one is, is part of the wait.
+    `is_cold` says that no worker is up for it yet; until one is, is part of the wait. `standing`
+    is what is left of the caller's limits, None if it has none or the job was there already.
     """
 
     job: Job
     queue_position: int
     estimated_wait_s: float | None
     is_cold: bool = False
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class Submitter:
     limits: SubmitLimits = SubmitLimits()
     cold_starts: ColdStarts | None = None
     audience: Audience | None = None
+    metering: Metering | None = None
 
     async def submit(self, command: SubmitJob) -> Accepted:
         """Accept one job; when this returns, the job is durable and will end.
@@ -96,13 +102,13 @@ class Submitter:
         """
         spec = await self._model(command)
         job = await self._new_job(command, spec)
-        created = await self.store.create(job, _idempotency(command))
+        created, standing = await self._create(command, spec, job)
         if created.is_new:
             self.telemetry.submitted(created.job)
         if created.job.state is JobState.QUEUED:
             await self._send(created.job, keyed=command.idempotency_key is not None)
         cold = await self._arrived(created, command, spec)
-        return await self._accepted(created.job, spec, cold)
+        return replace(await self._accepted(created.job, spec, cold), standing=standing)
 
     async def submit_many(self, commands: Sequence[SubmitJob]) -> list[Accepted | SynapseError]:
         """Submit each on its own: a bad one is answered with its error and spares the others."""
@@ -140,6 +146,29 @@ class Submitter:
         if command.callback_url is not None:
             raise InvalidRequest("callback_url: no webhooks are sent here", param="callback_url")
         return False
+
+    async def _create(
+        self, command: SubmitJob, spec: ModelSpec, job: Job
+    ) -> tuple[Created, Standing | None]:
+        """Record the job, counted against its caller's limits; or find the one made before."""
+        idempotency = _idempotency(command)
+        if self.metering is None or not is_limited(command.caller):
+            return await self.store.create(job, idempotency), None
+        if idempotency is not None:
+            earlier = await self.store.made_with(job.tenant, idempotency)
+            if earlier is not None:
+                return Created(earlier, is_new=False), None
+        need, at_most_s = _need(command, spec), job.deadline_at - job.created_at
+        ask = Ask(command.caller, spec, command.input, need, at_most_s, "parameters.")
+        ticket = await self.metering.admit_job(ask, job)
+        try:
+            created = await self.store.create(replace(job, metered=True), idempotency)
+        except Exception:
+            await self.metering.forget(ticket)
+            raise
+        if not created.is_new:
+            await self.metering.forget(ticket)
+        return created, ticket.standing if ticket else None
 
     async def _send(self, job: Job, *, keyed: bool) -> None:
         try:

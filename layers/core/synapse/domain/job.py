@@ -192,7 +192,8 @@ class Job:
     unless it has ended; `sends` counts how often it was put into a queue and `losses` how many
     workers were lost while they worked on it. `requires` is what its input requires of an engine.
     It was submitted by `account`, a key or a user of the `tenant`. Once it has ended, whoever asked
-    for that is told if `announce` is set; `callback_url` is the job's own wish.
+    for that is told if `announce` is set; `callback_url` is the job's own wish. A `metered` job has
+    something reserved of its account's limits, which is settled when it ends.
     """
 
     id: JobId
@@ -209,6 +210,7 @@ class Job:
     account: str = ""
     announce: bool = False
     callback_url: str | None = field(default=None, repr=False)
+    metered: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     sends: int = 1
     sent_at: float = 0.0

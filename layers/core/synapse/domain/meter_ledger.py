@@ -61,12 +61,13 @@ class MeterLedger:
             self._open[asked.id] = asked
         return verdict
 
-    def settle(self, reservation_id: ReservationId, used: Used) -> Reservation | None:
+    def settle(self, reservation_id: ReservationId, used: Used | None) -> Reservation | None:
         """Correct what was reserved, once; None if it is settled already, or never was."""
         reservation = self._open.pop(reservation_id, None)
         if reservation is not None:
+            final = used or reservation.all_used
             for meter in reservation.meters:
-                self._counts[meter] = self.counts(meter).settled(reservation, used)
+                self._counts[meter] = self.counts(meter).settled(reservation, final)
         return reservation
 
     def expire(self, now: float) -> list[Reservation]:
@@ -76,5 +77,5 @@ class MeterLedger:
         self._expired_at = now
         expired = [each for each in self._open.values() if each.id.expires_at <= now]
         for reservation in expired:
-            self.settle(reservation.id, reservation.all_used)
+            self.settle(reservation.id, None)
         return expired

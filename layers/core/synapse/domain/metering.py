@@ -20,9 +20,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from synapse.domain.access import NO_LIMITS, Limits, Principal
+from synapse.domain.inference import ModelInput
+from synapse.domain.job import Job, JobState
+from synapse.domain.model import ModelSpec
 
 MINUTE_S = 60
 NANO = 1_000_000_000
+BYTES_PER_TOKEN = 4
 
 
 class MeterId(NamedTuple):
@@ -55,6 +59,11 @@ def bounds_of(caller: Principal) -> Bounds:
     if shared != NO_LIMITS:
         bounds[MeterId(caller.tenant)] = shared
     return bounds
+
+
+def is_limited(caller: Principal) -> bool:
+    """Whether anything limits the caller: where nothing does nothing is counted."""
+    return bool(bounds_of(caller))
 
 
 def nano_usd(usd: float) -> int:
@@ -160,3 +169,27 @@ class Counts:
 
 
 NOTHING_COUNTED = Counts()
+
+
+def tokens_of(spec: ModelSpec, value: ModelInput) -> int:
+    """How many tokens are reserved: the prompt's by a rule of thumb, and all it may write."""
+    prompt = value.size_bytes // BYTES_PER_TOKEN + 1
+    if value.inputs:
+        return prompt
+    prompt = min(spec.context_tokens, prompt)
+    asked = value.parameters.get("max_tokens")
+    output = asked if isinstance(asked, int) else spec.max_output_tokens
+    return prompt + value.samples * max(0, min(output, spec.context_tokens - prompt))
+
+
+def used_by_job(job: Job) -> Used | None:
+    """What a job that has ended has used; None if it was under way, and nobody can tell.
+
+    A job that was given up, because workers went down with it, has used nothing that its account
+    is to answer for.
+    """
+    if job.served is None and job.started_at is not None and job.state is not JobState.FAILED:
+        return None
+    tokens = job.usage.total_tokens if job.usage else 0
+    cost_usd = job.served.active_usd + job.served.warm_usd if job.served else 0.0
+    return Used(1, tokens, nano_usd(cost_usd))

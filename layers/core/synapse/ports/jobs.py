@@ -42,6 +42,14 @@ class JobStore(Protocol):
         """
         ...
 
+    async def made_with(self, tenant: str, idempotency: Idempotency) -> Job | None:
+        """The job that an earlier request with the key made, if one did.
+
+        Raises:
+            IdempotencyConflict: the key was used before with another fingerprint.
+        """
+        ...
+
     async def create_many(self, jobs: Sequence[Job]) -> None:
         """Record several new jobs durably before returning; after an error none of them runs."""
         ...

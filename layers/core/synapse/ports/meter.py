@@ -22,8 +22,10 @@ class Meter(Protocol):
         """
         ...
 
-    async def settle(self, reservation_id: ReservationId, used: Used) -> None:
+    async def settle(self, reservation_id: ReservationId, used: Used | None) -> None:
         """Correct what was reserved to what was used, once: again, or of nothing, does nothing.
+
+        Where nobody knows what was used (None), it is taken to be as much as was reserved.
 
         A reservation that nobody settles is settled as it was reserved some time after it has
         expired.

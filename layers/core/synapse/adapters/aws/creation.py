@@ -117,6 +117,10 @@ class Creation:
             ],
         )
 
+    async def holder(self, tenant: str, key: str) -> KeyHolder | None:
+        """The request that has the key, if one has."""
+        return await self._holder(_key_pk(tenant, key))
+
     async def _holder(self, key: str) -> KeyHolder | None:
         record = await self._read(key)
         return KeyHolder(JobId(record["job_id"]), record["fingerprint"]) if record else None

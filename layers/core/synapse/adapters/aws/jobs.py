@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
 from synapse.adapters.aws.counting import Counting
-from synapse.adapters.aws.creation import Creation
+from synapse.adapters.aws.creation import Creation, KeyHolder
 from synapse.adapters.aws.items import (
     CONDITION_FAILED,
     Update,
@@ -97,13 +97,22 @@ class DynamoJobStore:
             holder = await self._creation.put_with_key(item, idempotency, gone)
             if holder is None:
                 return Created(job, is_new=True)
-            first = await self.get(holder.job_id)
-            if first is not None and holder.fingerprint != idempotency.fingerprint:
-                raise IdempotencyConflict("the idempotency key was used with another body before")
+            first = await self._job_of(holder, idempotency)
             if first is not None:
                 return Created(first, is_new=False)
             gone = holder.job_id
         raise Unavailable("the idempotency key is in use by many requests at once")
+
+    async def made_with(self, tenant: str, idempotency: Idempotency) -> Job | None:
+        """See the port."""
+        holder = await self._creation.holder(tenant, idempotency.key)
+        return None if holder is None else await self._job_of(holder, idempotency)
+
+    async def _job_of(self, holder: KeyHolder, idempotency: Idempotency) -> Job | None:
+        first = await self.get(holder.job_id)
+        if first is not None and holder.fingerprint != idempotency.fingerprint:
+            raise IdempotencyConflict("the idempotency key was used with another body before")
+        return first
 
     async def create_many(self, jobs: Sequence[Job]) -> None:
         """See the port. After an error none of the jobs is left to run."""

@@ -83,11 +83,12 @@ class DynamoMeter:
                 await asyncio.sleep(CONFLICTS.delay_s(failures, random.random()))
         raise _crowded()
 
-    async def settle(self, reservation_id: ReservationId, used: Used) -> None:
+    async def settle(self, reservation_id: ReservationId, used: Used | None) -> None:
         """See the port."""
         item = await read_item(self._client, self._table, _place(reservation_id))
         if item is not None:
-            await self._settle(reservation_from_json(reservation_id, item["doc"]), used)
+            reservation = reservation_from_json(reservation_id, item["doc"])
+            await self._settle(reservation, used or reservation.all_used)
 
     async def _settle(self, reservation: Reservation, used: Used) -> None:
         now = self._clock()

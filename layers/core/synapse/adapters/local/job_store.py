@@ -69,12 +69,31 @@ class SqliteJobStore:
             await self._add([job])
             return Created(job, is_new=True)
         async with self._alone_with(job.tenant, idempotency.key):
-            earlier = await self._made_with(job.tenant, idempotency)
+            earlier = await self.made_with(job.tenant, idempotency)
             if earlier is not None:
                 return Created(earlier, is_new=False)
             key = KeyRow(job.tenant, idempotency.key, idempotency.fingerprint, job.id)
             await self._add([job], [key])
             return Created(job, is_new=True)
+
+    async def made_with(self, tenant: str, idempotency: Idempotency) -> Job | None:
+        """The job that an earlier request with the key made.
+
+        Raises:
+            IdempotencyConflict: that request was another one.
+        """
+        row = await self._database.read(partial(_select_key, tenant=tenant, key=idempotency.key))
+        if row is None:
+            return None
+        fingerprint, job = row
+        if not self._is_kept(job):
+            return None
+        if fingerprint != idempotency.fingerprint:
+            raise IdempotencyConflict(
+                "Idempotency-Key: used before with another request; use a new key",
+                param="Idempotency-Key",
+            )
+        return self._memory.shown(job.id) or job
 
     async def create_many(self, jobs: Sequence[Job]) -> None:
         """Record several new jobs durably before returning; all or an error."""
@@ -208,25 +227,6 @@ class SqliteJobStore:
 
     def _is_kept(self, job: Job) -> bool:
         return job.deadline_at + self._retention_s > self._clock()
-
-    async def _made_with(self, tenant: str, idempotency: Idempotency) -> Job | None:
-        """The job that an earlier request with the key made.
-
-        Raises:
-            IdempotencyConflict: that request was another one.
-        """
-        row = await self._database.read(partial(_select_key, tenant=tenant, key=idempotency.key))
-        if row is None:
-            return None
-        fingerprint, job = row
-        if not self._is_kept(job):
-            return None
-        if fingerprint != idempotency.fingerprint:
-            raise IdempotencyConflict(
-                "Idempotency-Key: used before with another request; use a new key",
-                param="Idempotency-Key",
-            )
-        return self._memory.shown(job.id) or job
 
     @asynccontextmanager
     async def _alone_with(self, tenant: str, key: str) -> AsyncIterator[None]:

@@ -64,7 +64,7 @@ class SqliteMeter:
             self._changed(asked, asked)
         return verdict
 
-    async def settle(self, reservation_id: ReservationId, used: Used) -> None:
+    async def settle(self, reservation_id: ReservationId, used: Used | None) -> None:
         """See the port."""
         reservation = self._ledger.settle(reservation_id, used)
         if reservation is not None:

@@ -1,0 +1,171 @@
+"""Limits of accounts and tenants: reserved before the work, settled when it has ended.
+
+Whoever has no limits is not counted: that costs a comparison, and no call of anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from synapse.domain.access import Principal
+from synapse.domain.errors import InvalidRequest, Unavailable
+from synapse.domain.inference import ModelInput
+from synapse.domain.job import Job, JobId, SlaTier
+from synapse.domain.limiting import Standing, error_of
+from synapse.domain.metering import (
+    NOTHING_USED,
+    Bounds,
+    Reservation,
+    ReservationId,
+    Used,
+    bounds_of,
+    nano_usd,
+    tokens_of,
+    used_by_job,
+)
+from synapse.domain.model import ModelSpec
+from synapse.domain.receipt import estimated_usd
+from synapse.domain.routing import Need, PoolView
+from synapse.ports import Clock
+from synapse.ports.meter import Meter
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 60
+"""How long after its time is up a request counts as under way that nobody has settled."""
+
+MOST_RUN_S = 600.0
+"""A job runs no longer at a time: it is not reserved more, however long it may wait."""
+
+Views = Callable[[ModelSpec, SlaTier], Awaitable[Sequence[PoolView]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a request wants, as far as it is limited.
+
+    It takes `at_most_s` seconds; `parameters_at` is where in the request its parameters stand.
+    """
+
+    caller: Principal
+    spec: ModelSpec
+    input: ModelInput
+    need: Need
+    at_most_s: float
+    parameters_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A request that was counted: it is settled by `id`. `is_new` says that it was just now."""
+
+    id: ReservationId
+    standing: Standing
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Metering:
+    """The one place where requests are counted, whichever way they come in."""
+
+    meter: Meter
+    views: Views
+    clock: Clock
+
+    async def admit(self, ask: Ask, name: str, expires_at: float) -> Ticket | None:
+        """Count a request on the line by that name; None if nothing limits its caller.
+
+        Raises:
+            InvalidRequest: it asks for more tokens than one request may.
+            LimitReached: it does not fit within a limit.
+            Unavailable: it could not be counted.
+        """
+        bounds = bounds_of(ask.caller)
+        return await self._admit(ask, bounds, name, expires_at, is_job=False) if bounds else None
+
+    async def admit_job(self, ask: Ask, job: Job) -> Ticket | None:
+        """Count a job that is about to be recorded, as `metered`; raises as `admit` does.
+
+        One that is counted already, and has not ended, is let in and not counted again.
+        """
+        bounds = bounds_of(ask.caller)
+        if not bounds:
+            return None
+        return await self._admit(ask, bounds, job.id, job.deadline_at, is_job=True)
+
+    async def forget(self, ticket: Ticket | None) -> None:
+        """Take back what was counted for something that was not begun. Raises nothing."""
+        if ticket is not None and ticket.is_new:
+            await self._settle(ticket.id, NOTHING_USED)
+
+    async def settle(self, ticket: Ticket, used: Used | None) -> None:
+        """Correct what a request on the line has used. Raises nothing: else it expires."""
+        await self._settle(ticket.id, used)
+
+    async def job_ended(self, job: Job) -> None:
+        """Correct what a job has used that has ended. Raises nothing: else it expires."""
+        if job.metered:
+            await self._settle(_id(job.tenant, job.id, job.deadline_at), used_by_job(job))
+
+    async def recover(
+        self, left_open: Sequence[Reservation], get: Callable[[JobId], Awaitable[Job | None]]
+    ) -> None:
+        """Settle what a process that died has left, by what has become of its jobs.
+
+        Those that are open stay counted; of those that were never recorded nothing was used.
+        """
+        for reservation in left_open:
+            job = await get(JobId(reservation.id.name))
+            if job is None:
+                await self._settle(reservation.id, NOTHING_USED)
+            elif job.state.is_final:
+                await self._settle(reservation.id, used_by_job(job))
+
+    async def _admit(
+        self, ask: Ask, bounds: Bounds, name: str, expires_at: float, *, is_job: bool
+    ) -> Ticket:
+        tokens = tokens_of(ask.spec, ask.input)
+        _check_size(ask, bounds, tokens)
+        spend = 0.0
+        if any(limits.monthly_usd is not None for limits in bounds.values()):
+            views = await self.views(ask.spec, ask.need.tier)
+            spend = estimated_usd(ask.need, views, min(ask.at_most_s, MOST_RUN_S))
+        reservation_id = _id(ask.caller.tenant, name, expires_at)
+        asked = Reservation(
+            reservation_id, tuple(bounds), self.clock(), tokens, nano_usd(spend), is_job
+        )
+        verdict = await self.meter.reserve(asked, bounds)
+        if verdict.refusal is not None:
+            raise error_of(verdict.refusal, verdict.standing)
+        return Ticket(reservation_id, verdict.standing, verdict.is_new)
+
+    async def _settle(self, reservation_id: ReservationId, used: Used | None) -> None:
+        try:
+            await self.meter.settle(reservation_id, used)
+        except Unavailable as error:
+            logger.warning("not settled: %s", error.message, extra={"request": reservation_id.name})
+
+
+def _id(tenant: str, name: str, expires_at: float) -> ReservationId:
+    return ReservationId(tenant, name, math.ceil(expires_at) + GRACE_S)
+
+
+def _check_size(ask: Ask, bounds: Bounds, tokens: int) -> None:
+    """Refuse a request that may use more tokens than any one of its caller's.
+
+    Raises:
+        InvalidRequest: it does.
+    """
+    sizes = [limits.max_tokens_per_request for limits in bounds.values()]
+    most = min((size for size in sizes if size is not None), default=tokens)
+    if tokens <= most:
+        return
+    param = f"{ask.parameters_at}max_tokens"
+    raise InvalidRequest(
+        f"{param}: a request of this key or user may use {most} tokens, the prompt's and those "
+        f"that it lets the model write; this one may use {tokens}",
+        param=param,
+    )
