@@ -74,10 +74,10 @@ def _mixed_day(loads: Sequence[str], seed: int) -> dict[str, Any]:
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         reports[load] = []
         for design in DESIGNS:
-            if not mixed_day.is_able(design, load):
+            if not mixed_day.is_able(design, LOADS[load]):
                 print(f"| {design.name} | cannot do it | | | | | | | |")
                 continue
-            report = mixed_day.run(design, load, seed)
+            report = mixed_day.run(design, LOADS[load], seed)
             reports[load].append(report)
             _design(report)
         print(flush=True)

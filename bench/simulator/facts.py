@@ -1,8 +1,8 @@
 """What is known of AWS: published latencies and prices, each with its source.
 
 Latencies are lognormal through the published median and 99th percentile; rows marked E are
-estimates of ours that no publication was found for, as docs/simulation.md says too. Prices are of
-us-east-1, on demand, in USD, looked up 2026-11.
+estimates of ours that no publication was found for, as docs/simulation.md says too. Prices and the
+speeds of models are in `synapse.domain.price_list` and `synapse.domain.reference`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+
+from synapse.domain import reference
+from synapse.domain.reference import Published
 
 Z99 = 2.3263478740408408
 """The 99th percentile of the standard normal distribution."""
@@ -22,6 +25,11 @@ class Delay:
     p50_s: float
     p99_s: float
     source: str
+
+    @staticmethod
+    def of(published: Published) -> Delay:
+        """Through these figures."""
+        return Delay(published.p50_s, published.p99_s, published.source)
 
     def draw(self, chance: random.Random) -> float:
         """One such time, in seconds."""
@@ -38,62 +46,13 @@ API_GATEWAY = Delay(0.015, 0.060, "smplogs.com: REST 10 to 30 ms; p99 E")
 LAMBDA_INVOKE = Delay(0.010, 0.045, "E: warm, synchronous, within the region")
 DYNAMO_WRITE = Delay(0.007, 0.025, "E: from a Lambda; AWS says single-digit ms on its side")
 
-LAMBDA_IMAGE_START = Delay(8.0, 20.0, "E: container of 3 GB, lazily loaded, and its model's load")
-GPU_LAMBDA_START = Delay(180.0, 600.0, "AWS docs: from zero several minutes; spread E")
-ECS_CPU_START = Delay(40.0, 90.0, "blog.neilkuan.click, 2026-01: Managed Instances, first log")
-ECS_GPU_START = Delay(240.0, 360.0, "EKS lab 425 s, fourTheorem a few minutes; E: 2 to 6 min")
-
-USD_HOUR = {
-    "c7g.xlarge": 0.145,
-    "g4dn.xlarge": 0.526,
-    "g6.xlarge": 0.8048,
-    "g5.xlarge": 1.006,
-    "inf2.xlarge": 0.7582,
+LAMBDA_IMAGE_START = Delay.of(reference.LAMBDA_START)
+START = {accelerator: Delay.of(start) for accelerator, start in reference.START.items()}
+TIMES = {
+    model: {accelerator: Delay.of(times) for accelerator, times in of_model.items()}
+    for model, of_model in reference.TIMES.items()
 }
-"""Source: the AWS price list of 2026-07-20, as Karpenter publishes it."""
-
-MANAGED_INSTANCE_FEE = 1.15
-"""On the price of an instance under Lambda. Source: Lambda pricing, 2026-09."""
-
-USD_LAMBDA_GB_S = 0.0000166667
-USD_LAMBDA_REQUEST = 0.20e-6
-USD_API_REQUEST = 3.50e-6
-USD_SQS_REQUEST = 0.40e-6
-USD_DYNAMO_WRITE = 0.625e-6
-USD_DYNAMO_READ = 0.125e-6
-USD_EXPRESS_REQUEST = 1.00e-6
-USD_EXPRESS_GB_S = 0.0000166667
-"""Sources: the pricing pages of Lambda, API Gateway, SQS, DynamoDB and Step Functions, 2026."""
-
-RERANK_PASSAGES = 16
-"""A request of the model `rerank`: so many passages of 128 tokens through BERT-large."""
-
-TRT = "TensorRT demo/BERT, NVIDIA L4, BERT-large, 128 tokens, FP16, batch of 16"
-NEURON = "Neuron inf2 table 2024-09: bert-large-uncased, 128 tokens, batch of 4, 2 cores: 2 rounds"
-FLOPS = "E: 77 GFLOP a passage at 0.45 TFLOP/s on 4 Graviton3 cores"
-RERANK = {
-    "gpu": Delay(0.02510, 0.02519, TRT),
-    "neuron": Delay(0.01746, 0.01824, NEURON),
-    "cpu": Delay(2.74, 3.3, FLOPS),
-}
-
-RERANK_LONG = {
-    "gpu": Delay(0.10718, 0.10912, TRT.replace("16", "64")),
-    "neuron": Delay(0.06984, 0.07296, NEURON.replace("2 rounds", "8 rounds")),
-    "cpu": Delay(10.95, 13.2, FLOPS),
-}
-"""A request of the model `rerank-64`: 64 passages."""
-
-ONNX = "PCSchmidt/inference-optimization-study: MiniLM-L6, ONNX Runtime, int8, one text"
-EMBED = {
-    "gpu": Delay(0.00100, 0.00101, "TensorRT demo/BERT, NVIDIA L4, BERT-base, FP16, one text"),
-    "neuron": Delay(0.00295, 0.00311, "Neuron inf2 table 2024-09: bert-base-cased, batch of 4"),
-    "cpu": Delay(0.0032, 0.0076, ONNX),
-}
-"""A request of the model `embed`: one short text.
-
-The accelerators' figures are of BERT-base, which is larger: none was published for MiniLM.
-"""
+"""Of an item, by model and accelerator."""
 
 BURST_SHAPE = 0.5
 """Of the gamma distribution of gaps between requests. Source: BurstGPT-Perf, arXiv 2401.17644."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from bench.simulator.bill import Bill
+from bench.simulator import facts
+from bench.simulator.bill import Meter
+from bench.simulator.containers import on_gpus, on_lambda
 from bench.simulator.events import Events
+from bench.simulator.facts import Delay
 from bench.simulator.fleet import MODELS, kind
 from bench.simulator.peers import (
     BetterOfTwo,
@@ -22,13 +25,23 @@ from bench.simulator.peers import (
     RoundRobin,
     least_outstanding,
 )
-from bench.simulator.pools import Kind, Pools
+from bench.simulator.pools import Kind, Pools, Usage
 from bench.simulator.report import Report, report_of
 from bench.simulator.requests import End, Request
 from bench.simulator.system import Synapse
 from bench.simulator.workload import Rate, Traffic, day, mixed, sessions
+from synapse.domain import cost
 from synapse.domain.job import SlaTier
+from synapse.domain.model import ModelSpec
 from synapse.domain.pool import WarmWindow
+from synapse.domain.reference import LAMBDA_GB
+from synapse.domain.staffing import workers_for
+
+MOST = 10
+"""Machines that a pool may have."""
+
+GPUS = 100
+"""Machines where each request has one."""
 
 DAY_S = 7200.0
 """A day shortened to two hours: its slopes are twelve times as steep as in reality, so start-ups
@@ -50,17 +63,33 @@ ALL_DAY = day(DAY_S, QUIET)
 IN_SESSIONS = sessions(DAY_S, (900.0, 2100.0), (4200.0, 5400.0))
 
 
+SHARES = (
+    ("embed", SlaTier.GOLD, 0.2),
+    ("embed", SlaTier.SILVER, 0.6),
+    ("embed", SlaTier.BRONZE, 0.2),
+    ("rerank-64", SlaTier.SILVER, 0.6),
+    ("rerank-64", SlaTier.BRONZE, 0.4),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """Requests a second of each model on the average of the day; when reranking is asked for.
 
     `warm` are the minutes in which one who knows that would keep an accelerator up: from six
-    before, since a start may take as long.
+    before, since a start may take as long. `shares` are of each model, by tier.
     """
 
     per_s: float
     rerank: Rate = ALL_DAY
     warm: Sequence[tuple[int, int]] = ((4, 100),)
+    shares: Sequence[tuple[str, SlaTier, float]] = SHARES
+    embed: Rate = ALL_DAY
+
+    @property
+    def served(self) -> Sequence[ModelSpec]:
+        """The models that are asked for."""
+        return [model for model in MODELS if model.name in {name for name, _, _ in self.shares}]
 
 
 LOADS = {
@@ -71,22 +100,16 @@ LOADS = {
 }
 """In `sessions` somebody reranks for a sixth of the day, twice; texts are embedded all day."""
 
-MOST = 10
-SHARES = (
-    ("embed", SlaTier.GOLD, 0.2),
-    ("embed", SlaTier.SILVER, 0.6),
-    ("embed", SlaTier.BRONZE, 0.2),
-    ("rerank-64", SlaTier.SILVER, 0.6),
-    ("rerank-64", SlaTier.BRONZE, 0.4),
-)
-SERVED = [model for model in MODELS if model.name in {name for name, _, _ in SHARES}]
-
 
 class System(Protocol):
     """Whatever requests come to."""
 
     def arrive(self, request: Request) -> None:
         """A request has come."""
+        ...
+
+    def usage(self) -> Mapping[str, Usage]:
+        """What its machines came to."""
         ...
 
 
@@ -97,41 +120,64 @@ class Setting:
     events: Events
     chance: random.Random
     pools: Pools
-    peak: float
-    """Of the load over the day: machine-seconds a second on the first kind of machine."""
+    load: Load
 
-    def ours(self) -> tuple[System, Bill]:
+    @property
+    def peak(self) -> float:
+        """Of the load over the day: machine-seconds a second on the first kind of machine."""
+        return peak_of(self.load, self.pools.kinds[0].work)
+
+    def ours(self) -> tuple[System, Meter]:
         """Synapse over all pools there are."""
-        system = Synapse(self.events, self.chance, self.pools, SERVED)
-        return system, system.bill
+        system = Synapse(self.events, self.chance, self.pools, self.load.served)
+        system.meter.add(cost.housekeeping(END_S))
+        return system, system.meter
 
-    def always_on(self) -> tuple[System, Bill]:
+    def always_on(self) -> tuple[System, Meter]:
         """As many machines all day as the peak keeps 70 % busy."""
         return self._peer(Fixed(math.ceil(self.peak / 0.7)))
 
-    def kserve(self) -> tuple[System, Bill]:
+    def kserve(self) -> tuple[System, Meter]:
         """Least outstanding, scaled by concurrency, from zero."""
         return self._peer(Knative(MOST))
 
-    def ray(self) -> tuple[System, Bill]:
+    def ray(self) -> tuple[System, Meter]:
         """The better of two, Ray Serve's autoscaler."""
         first = self.pools.kinds[0]
         fleet = Fleet(first, BetterOfTwo(self.chance), RayServe(MOST))
-        return Peer(self.events, self.pools, fleet), Bill()
+        return Peer(self.events, self.pools, fleet), Meter()
 
-    def round_robin(self) -> tuple[System, Bill]:
+    def round_robin(self) -> tuple[System, Meter]:
         """One after the other, Ray Serve's autoscaler."""
         fleet = Fleet(self.pools.kinds[0], RoundRobin(), RayServe(MOST))
-        return Peer(self.events, self.pools, fleet), Bill()
+        return Peer(self.events, self.pools, fleet), Meter()
 
-    def overflow(self) -> tuple[System, Bill]:
+    def overflow(self) -> tuple[System, Meter]:
         """The first kind, and what it has no room for on the second; both scaled as KServe does."""
         first, second = (Fleet(each, least_outstanding, Knative(MOST)) for each in self.pools.kinds)
-        return Peer(self.events, self.pools, first, second), Bill()
+        return Peer(self.events, self.pools, first, second), Meter()
 
-    def _peer(self, scaler: Fixed | Knative) -> tuple[System, Bill]:
+    def naive(self) -> tuple[System, Meter]:
+        """A function that has the model in itself, an environment for each request under way."""
+        meter = Meter()
+        return on_lambda(self.events, self.chance, meter), meter
+
+    def provisioned(self) -> tuple[System, Meter]:
+        """The same, with as many environments kept as the peak needs."""
+        meter, peak = Meter(), peak_of(self.load, {m: t["cpu"] for m, t in facts.TIMES.items()})
+        environments = math.ceil(workers_for(peak, 1, 1))
+        gb = max(LAMBDA_GB[model.name] for model in self.load.served)
+        meter.add(cost.provisioned(environments, END_S, gb))
+        return on_lambda(self.events, self.chance, meter, environments), meter
+
+    def a_gpu_each(self) -> tuple[System, Meter]:
+        """A machine with a GPU for each request under way."""
+        meter = Meter()
+        return on_gpus(self.events, self.chance, meter, GPUS), meter
+
+    def _peer(self, scaler: Fixed | Knative) -> tuple[System, Meter]:
         fleet = Fleet(self.pools.kinds[0], least_outstanding, scaler)
-        return Peer(self.events, self.pools, fleet), Bill()
+        return Peer(self.events, self.pools, fleet), Meter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +186,7 @@ class Design:
 
     name: str
     pools: Sequence[str]
-    build: Callable[[Setting], tuple[System, Bill]]
+    build: Callable[[Setting], tuple[System, Meter]]
     cpu_models: frozenset[str] = frozenset()
     is_warm: bool = False
 
@@ -180,37 +226,33 @@ DESIGNS = (
 )
 
 
-def traffics(load: str) -> list[Traffic]:
+def traffics(load: Load) -> list[Traffic]:
     """What is asked at a load."""
-    found = LOADS[load]
     return [
-        Traffic(model, tier, share * found.per_s, ALL_DAY if model == "embed" else found.rerank)
-        for model, tier, share in SHARES
+        Traffic(model, tier, share * load.per_s, load.embed if model == "embed" else load.rerank)
+        for model, tier, share in load.shares
     ]
 
 
-def peak_of(load: str, first: Kind) -> float:
-    """The most of this kind of machine that the load keeps busy at any time of the day."""
+def peak_of(load: Load, work: Mapping[str, Delay]) -> float:
+    """The most machines with these times that the load keeps busy at any time of the day."""
     return max(
-        sum(
-            each.per_s * each.rate(float(at)) * first.work[each.model].p50_s
-            for each in traffics(load)
-        )
+        sum(each.per_s * each.rate(float(at)) * work[each.model].p50_s for each in traffics(load))
         for at in range(0, int(DAY_S), 10)
     )
 
 
-def is_able(design: Design, load: str) -> bool:
+def is_able(design: Design, load: Load) -> bool:
     """Whether all machines that it may have could do the load of the peak, on the average."""
-    return any(peak_of(load, each) <= MOST for each in design.kinds(LOADS[load]))
+    kinds = design.kinds(load)
+    return not kinds or any(peak_of(load, each.work) <= MOST for each in kinds)
 
 
-def run(design: Design, load: str, seed: int = 1) -> Report:
+def run(design: Design, load: Load, seed: int = 1) -> Report:
     """One design through the day."""
     chance, events = random.Random(seed), Events()
-    kinds = design.kinds(LOADS[load])
-    pools = Pools(events, chance, kinds)
-    system, bill = design.build(Setting(events, chance, pools, peak_of(load, kinds[0])))
+    pools = Pools(events, chance, design.kinds(load))
+    system, meter = design.build(Setting(events, chance, pools, load))
     sizes = random.Random(seed + 1)
     requests = [
         Request(
@@ -226,15 +268,10 @@ def run(design: Design, load: str, seed: int = 1) -> Report:
     for request in requests:
         events.after(request.arrived_at, partial(system.arrive, request))
     events.run(END_S)
-    return _settled(design, requests, pools, bill)
-
-
-def _settled(design: Design, requests: Sequence[Request], pools: Pools, bill: Bill) -> Report:
-    """Machines are paid for through the day; what came in it may end later."""
-    usage = {each.pool.name: pools.usage(each.pool.name) for each in pools.kinds}
-    events = pools.events
+    # Machines are paid for through the day; what came in it may end later.
+    usage = system.usage()
     events.run(END_S + AFTERWARDS_S)
     for request in requests:
         if request.end is None:
             request.finish(End.EXPIRED, events.now)
-    return replace(report_of(design.name, requests, pools, bill), pools=usage)
+    return report_of(design.name, requests, usage, meter.bill)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from bench.simulator import facts
 from bench.simulator.events import Events
-from bench.simulator.pools import Kind, Pools, Unit
+from bench.simulator.pools import Kind, Pools, Unit, Usage
 from bench.simulator.requests import End, Request
 
 TARGET = 2
@@ -178,6 +178,10 @@ class Peer:
         fleet.under_way += 1
         fleet.waiting.append(request)
         self._send(fleet)
+
+    def usage(self) -> Mapping[str, Usage]:
+        """What its machines came to."""
+        return self._pools.usages()
 
     def _send(self, fleet: Fleet) -> None:
         units = self._pools.up(fleet.kind.pool.name)

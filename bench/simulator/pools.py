@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from bench.simulator.events import Events
 from bench.simulator.facts import Delay
 from bench.simulator.machine import Machine, Pace
+from synapse.domain.cost import MachineHours
 from synapse.domain.pool import Pool
 
 
@@ -43,15 +44,29 @@ class Unit:
         """Whether it takes new items."""
         return self.up_at is not None and not self.is_leaving
 
+    def gone(self, now: float) -> float:
+        """Until when it is paid, as far as is known."""
+        return now if self.gone_at is None else self.gone_at
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a pool came to: machine-seconds paid and worked, dollars, and the most machines."""
+    """What a pool came to: machine-seconds paid and worked, dollars, and the most machines.
+
+    `starting_s` of what is paid passed before a machine was up.
+    """
 
     paid_s: float
     busy_s: float
+    starting_s: float
     usd: float
     most: int
+
+    @property
+    def hours(self) -> MachineHours:
+        """By what the machines did."""
+        idle_s = self.paid_s - self.starting_s - self.busy_s
+        return MachineHours(self.busy_s / 3600, self.starting_s / 3600, idle_s / 3600)
 
 
 @dataclass(slots=True)
@@ -96,10 +111,16 @@ class Pools:
         """What it came to up to now."""
         mine = [*self.units(pool), *(unit for unit in self._gone if unit.kind.pool.name == pool)]
         now = self.events.now
-        paid_s = sum((now if u.gone_at is None else u.gone_at) - u.asked_at for u in mine)
+        paid_s = sum(u.gone(now) - u.asked_at for u in mine)
+        starting_s = sum((u.gone(now) if u.up_at is None else u.up_at) - u.asked_at for u in mine)
         [price] = [k.pool.price_per_hour_usd for k in self.kinds if k.pool.name == pool]
         most = max((size for _, size in self.sizes.get(pool, ())), default=0)
-        return Usage(paid_s, sum(u.machine.busy_s for u in mine), paid_s * price / 3600, most)
+        busy_s = sum(u.machine.busy_s for u in mine)
+        return Usage(paid_s, busy_s, starting_s, paid_s * price / 3600, most)
+
+    def usages(self) -> Mapping[str, Usage]:
+        """Of all pools, by name."""
+        return {kind.pool.name: self.usage(kind.pool.name) for kind in self.kinds}
 
     def _start(self, kind: Kind, *, at_once: bool) -> None:
         name = kind.pool.name

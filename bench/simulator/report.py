@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.simulator.bill import Bill
-from bench.simulator.pools import Pools, Usage
+from bench.simulator.pools import Usage
 from bench.simulator.requests import End, Request
+from synapse.domain.cost import Bill, MachineHours
 from synapse.domain.job import SlaTier
 from synapse.domain.routing import TIER_P99_MS
 
@@ -73,6 +73,28 @@ class Report:
         return sum(tier.kept * tier.requests for tier in better) / asked if asked else math.nan
 
     @property
+    def hours(self) -> MachineHours:
+        """Of all machines, by what they did."""
+        return sum((usage.hours for usage in self.pools.values()), MachineHours())
+
+    @property
+    def usd(self) -> Mapping[str, float]:
+        """Everything it cost, by service; of machines by what they did."""
+        each = [usage.usd / usage.paid_s * 3600 for usage in self.pools.values() if usage.paid_s]
+        hours = [usage.hours for usage in self.pools.values() if usage.paid_s]
+        machines = [of.usd(price) for of, price in zip(hours, each, strict=True)]
+        return {
+            **asdict(self.services),
+            **{what: sum(of[what] for of in machines) for what in ("active", "starting", "idle")},
+        }
+
+    @property
+    def usd_per_1k(self) -> float:
+        """Dollars for a thousand requests that were delivered; infinite if none was."""
+        delivered = sum(tier.delivered for tier in self.tiers.values())
+        return sum(self.usd.values()) * 1000 / delivered if delivered else math.inf
+
+    @property
     def use(self) -> float:
         """The share of the time paid for in which machines worked."""
         paid_s = sum(usage.paid_s for usage in self.pools.values())
@@ -86,6 +108,8 @@ class Report:
             "services_usd": self.services.usd,
             "kept": self.kept,
             "use": self.use,
+            "use_when_up": self.hours.use,
+            "usd_per_1k": self.usd_per_1k,
             "tiers": {tier.value: asdict(report) for tier, report in self.tiers.items()},
             "pools": {name: asdict(usage) for name, usage in self.pools.items()},
             "services": asdict(self.services),
@@ -111,7 +135,9 @@ def tier_report(tier: SlaTier, requests: Sequence[Request]) -> TierReport:
     )
 
 
-def report_of(name: str, requests: Sequence[Request], pools: Pools, bill: Bill) -> Report:
+def report_of(
+    name: str, requests: Sequence[Request], usage: Mapping[str, Usage], bill: Bill
+) -> Report:
     """Of a run that is over.
 
     Raises:
@@ -126,6 +152,6 @@ def report_of(name: str, requests: Sequence[Request], pools: Pools, bill: Bill) 
             for tier in SlaTier
             if (mine := [request for request in requests if request.tier is tier])
         },
-        {kind.pool.name: pools.usage(kind.pool.name) for kind in pools.kinds},
+        usage,
         bill,
     )

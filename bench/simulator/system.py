@@ -8,15 +8,15 @@ very objects that serve. What is modelled here is only the glue that awaits thin
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.simulator.bill import Bill
+from bench.simulator.bill import Meter
 from bench.simulator.calls import Calls
 from bench.simulator.events import Events, at_once
 from bench.simulator.facts import AWS, Around
 from bench.simulator.jobs import JobLane
-from bench.simulator.pools import Pools, Unit
+from bench.simulator.pools import Pools, Unit, Usage
 from bench.simulator.ports import Catalogue, Heartbeats, Nowhere, PoolCapacity, Profiles, Silence
 from bench.simulator.requests import End, Request
 from synapse.adapters.local.demand import LocalDemand, LocalStartTimes
@@ -29,6 +29,7 @@ from synapse.application.direct import ENTRY_GRACE_S, HOLD
 from synapse.application.fleet import Fleet
 from synapse.application.seats import Seat, Seats, in_turn
 from synapse.application.vitals import Vitals
+from synapse.domain import cost
 from synapse.domain.admission import Demand
 from synapse.domain.errors import EngineUnavailable, Overloaded
 from synapse.domain.job import SlaTier
@@ -116,7 +117,7 @@ class Synapse:
         self.events, self.chance, self.pools = events, chance, pools
         self.around = around
         self.specs = {model.name: model for model in models}
-        self.bill = Bill()
+        self.meter = Meter()
         # `Placement` begins at a random turn.
         random.seed(chance.random())
         clock = events.clock
@@ -164,6 +165,10 @@ class Synapse:
         self.scale = _ScaleFunction(events, self.autoscaler, around)
         events.every(around.round_s, self.scale)
 
+    def usage(self) -> Mapping[str, Usage]:
+        """What its machines came to."""
+        return self.pools.usages()
+
     def unit(self, worker: str) -> Unit:
         """The machine that has this worker's id."""
         return self._units[worker]
@@ -173,12 +178,12 @@ class Synapse:
         spec = self.specs[request.model]
         need = Need(request.tier, deadline_s=request.timeout_s)
         if request.tier is SlaTier.BRONZE:
-            self.bill.job()
+            self.meter.add(cost.job())
             cold = at_once(self._cold_starts.arrived(spec, need))
             request.was_cold = cold is not None
             self._jobs.send(request)
             return
-        self.bill.call()
+        self.meter.add(cost.call())
         decision = at_once(self.routing.decide(spec, need))
         cold = at_once(self._cold_starts.comes(spec, need))
         request.was_cold = cold is not None
@@ -224,7 +229,7 @@ class Synapse:
             if placed.name == held.seat.entry.pool:
                 at_once(self._seats.measure(held.seat, now - sent_at))
             held.request.pool = placed.name
-            self.bill.held(now - held.request.arrived_at)
+            self.meter.add(cost.held(now - held.request.arrived_at))
             held.request.finish(End.DELIVERED, now)
             self._jobs.look()
 

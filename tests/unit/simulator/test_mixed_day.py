@@ -7,22 +7,23 @@ import random
 import pytest
 
 from bench.simulator.events import Events
-from bench.simulator.facts import USD_HOUR
-from bench.simulator.fleet import INSTANCE, kind
+from bench.simulator.fleet import kind
 from bench.simulator.mixed_day import DAY_S, DESIGNS, END_S, LOADS, Design, run, traffics
 from bench.simulator.peers import BetterOfTwo, Knative, RayServe, RoundRobin, least_outstanding
 from bench.simulator.pools import Pools
 from bench.simulator.workload import mixed
 from synapse.domain.job import SlaTier
+from synapse.domain.price_list import USD_HOUR
+from synapse.domain.reference import INSTANCE
 
 FEW = [design for design in DESIGNS if not design.name.startswith(("Synapse, g", "Ray", "round"))]
 
 
 @pytest.mark.parametrize("design", FEW, ids=lambda design: design.name)
 def test_every_request_ends_once_and_every_machine_is_paid(design: Design) -> None:
-    report = run(design, "low", seed=5)
+    report = run(design, LOADS["low"], seed=5)
 
-    asked = mixed(traffics("low"), DAY_S, seed=5)
+    asked = mixed(traffics(LOADS["low"]), DAY_S, seed=5)
     assert report.requests == len(asked)
     for tier in report.tiers.values():
         assert tier.delivered + tier.refused + tier.expired == tier.requests
@@ -34,7 +35,7 @@ def test_every_request_ends_once_and_every_machine_is_paid(design: Design) -> No
 
 
 def test_who_knows_when_work_comes_has_its_machine_up_by_then() -> None:
-    cold, warm = (run(design, "low", seed=5) for design in DESIGNS[:2])
+    cold, warm = (run(design, LOADS["low"], seed=5) for design in DESIGNS[:2])
 
     assert warm.kept > cold.kept
     assert warm.tiers[SlaTier.SILVER].p99_ms < 1000 < cold.tiers[SlaTier.SILVER].p99_ms
@@ -43,7 +44,7 @@ def test_who_knows_when_work_comes_has_its_machine_up_by_then() -> None:
 def test_a_machine_that_is_always_on_is_paid_all_day() -> None:
     [design] = [design for design in DESIGNS if design.name == "always on, gpu"]
 
-    report = run(design, "low", seed=5)
+    report = run(design, LOADS["low"], seed=5)
 
     assert report.pools["gpu"].paid_s == pytest.approx(END_S)
 
@@ -51,7 +52,7 @@ def test_a_machine_that_is_always_on_is_paid_all_day() -> None:
 @pytest.mark.parametrize("load", LOADS)
 def test_as_much_comes_as_the_load_says(load: str) -> None:
     [embed, rerank] = [
-        sum(each.per_s for each in traffics(load) if each.model == model)
+        sum(each.per_s for each in traffics(LOADS[load]) if each.model == model)
         for model in ("embed", "rerank-64")
     ]
 

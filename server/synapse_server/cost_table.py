@@ -1,0 +1,160 @@
+"""`synapse cost`: what a month of traffic would cost on AWS, by design and service."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from synapse.domain import reference
+from synapse.domain.day import Traffic
+from synapse.domain.job import SlaTier
+from synapse.domain.monthly import HOURS, Model, Month, months, published, timed
+from synapse.domain.routing import TIER_P99_MS
+from synapse_server.config import StartError
+
+LABELS = {
+    "gateway": "API Gateway",
+    "functions": "Lambda",
+    "queues": "SQS",
+    "tables": "DynamoDB",
+    "batcher": "Step Functions",
+}
+MACHINES = {
+    "active": "machines, at work",
+    "starting": "machines, starting",
+    "idle": "machines, idle",
+}
+
+
+def add_cost_command(commands: Any) -> None:
+    """Add `cost` to the commands."""
+    text = "what traffic would cost on AWS in a month: here, and on what one would build instead"
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "cost",
+        help=text,
+        description=text,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=_run)
+    option = parser.add_argument
+    option("--requests-per-day", type=float, required=True, metavar="N", help="how many")
+    known = ", ".join(reference.TIMES)
+    option("--model", default="rerank", help=f"of {known}; any name with --item-ms")
+    option(
+        "--item-ms",
+        action="append",
+        default=[],
+        metavar="KIND=MS",
+        help="what an item takes alone on a machine of this kind: cpu, gpu or neuron; repeatable",
+    )
+    option("--tier", default="silver", choices=[str(tier) for tier in SlaTier], help="of all")
+    option("--peak", type=float, default=2.0, help="the busiest time, in times of the mean")
+    option("--busy-hours", type=float, default=24.0, help="of the day; in the others nobody asks")
+    option("--idle-s", type=float, default=300.0, help="a pool without work is kept so long")
+    option("--max-workers", type=int, default=20, help="of each pool")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    print(cost_table(arguments))  # noqa: T201 - the command's own answer
+    return 0
+
+
+def cost_table(arguments: argparse.Namespace) -> str:
+    """The answer of the command.
+
+    Raises:
+        StartError: the arguments make no sense.
+    """
+    try:
+        traffic = Traffic(
+            arguments.requests_per_day,
+            SlaTier(arguments.tier),
+            arguments.peak,
+            arguments.busy_hours,
+        )
+        found = months(_model(arguments), traffic)
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    return "\n".join([*_head(arguments.model, traffic), "", *_rows(found, traffic), "", *_foot()])
+
+
+def _model(arguments: argparse.Namespace) -> Model:
+    if arguments.idle_s < 0 or arguments.max_workers < 1:
+        raise ValueError("--idle-s must be at least 0, and --max-workers at least 1")
+    if not arguments.item_ms:
+        return published(arguments.model, arguments.max_workers, arguments.idle_s)
+    return timed(
+        arguments.model,
+        dict(_item_s(text) for text in arguments.item_ms),
+        {},
+        most=arguments.max_workers,
+        idle_after_s=arguments.idle_s,
+    )
+
+
+def _item_s(text: str) -> tuple[str, float]:
+    kind, _, ms = text.partition("=")
+    try:
+        return kind.strip(), float(ms) / 1000
+    except ValueError as error:
+        raise ValueError(f"--item-ms: give KIND=MS, as gpu=40, not {text!r}") from error
+
+
+def _head(model: str, traffic: Traffic) -> list[str]:
+    busy = "" if traffic.busy_hours == 24 else f" within {traffic.busy_hours:g} hours"
+    return [
+        f"{traffic.per_day:,.0f} requests a day{busy} of {model}, {traffic.tier}, at most "
+        f"{traffic.peak:g} times the mean:",
+        f"US dollars in a month of {HOURS:g} hours (us-east-1, on demand, without free tiers).",
+    ]
+
+
+def _rows(found: Sequence[Month], traffic: Traffic) -> list[str]:
+    per_month = traffic.per_day * HOURS / 24
+    rows: list[tuple[str, ...]] = [("", *(month.design for month in found))]
+    for service, label in LABELS.items():
+        rows.append((label, *(_usd(getattr(month.services, service)) for month in found)))
+    for what, label in MACHINES.items():
+        rows.append((label, *(_usd(month.machines.get(what, 0.0)) for month in found)))
+    rows.append(("together", *(f"{month.usd:,.2f}" for month in found)))
+    rows.append(("for 1,000 requests", *(f"{month.usd / per_month * 1000:.4f}" for month in found)))
+    rows.append(("wait for a start", *(f"{month.cold:.1%}" for month in found)))
+    rows.append(("machines at work, of up", *(_share(month) for month in found)))
+    rows.append((_promise(traffic.tier), *(_kept(month, traffic.tier) for month in found)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(_cells(row, widths)) for row in rows]
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [row[0].ljust(widths[0])] + [
+        cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)
+    ]
+
+
+def _usd(usd: float) -> str:
+    return f"{usd:,.2f}" if usd else "-"
+
+
+def _share(month: Month) -> str:
+    return f"{month.hours.use:.0%}" if month.hours.paid else "-"
+
+
+def _promise(tier: SlaTier) -> str:
+    promise_ms = TIER_P99_MS[tier]
+    return "one item, alone" if tier is SlaTier.BRONZE else f"one item within {promise_ms:g} ms"
+
+
+def _kept(month: Month, tier: SlaTier) -> str:
+    kept = "" if tier is SlaTier.BRONZE else "yes, " if month.keeps(tier) else "no, "
+    return f"{kept}{month.item_ms:,.0f} ms"
+
+
+def _foot() -> list[str]:
+    instances: Mapping[str, str] = reference.INSTANCE
+    machines = ", ".join(f"{kind} {instance}" for kind, instance in instances.items())
+    return [
+        f"Machines: {machines}; from nothing and back as the autoscaler does it.",
+        "Of the others nothing is counted around their functions and machines. An estimate:",
+        "docs/simulation.md says what it rests on, and how far it agrees with the simulator.",
+    ]
