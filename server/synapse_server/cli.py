@@ -16,6 +16,7 @@ from synapse import __version__
 from synapse_server.access_cli import add_access_commands
 from synapse_server.arguments import on_or_off
 from synapse_server.config import DATA_DIR, FleetConfig, ServerConfig, StartError
+from synapse_server.cost_table import add_cost_command
 from synapse_server.pools_file import one_pool, read_pools
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -89,6 +90,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     profile.set_defaults(host="", port=0, max_queued=1, auth=True)
     _fleet_options(_Options(profile, environ))
     add_access_commands(commands, environ.get("SYNAPSE_DATA_DIR", DATA_DIR))
+    add_cost_command(commands)
     return parser
 
 
