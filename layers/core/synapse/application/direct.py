@@ -19,6 +19,7 @@ from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_mode
 from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.fleet import Fleet
 from synapse.application.generation import CANCELLED, Admitted, Generation, SampleDelta
+from synapse.application.metering import Ask, Metering, Ticket
 from synapse.application.routing import need_of
 from synapse.application.seats import Seat, Seats, in_turn
 from synapse.domain.access import ANYONE, Principal
@@ -27,11 +28,13 @@ from synapse.domain.answer import Answered, Timings
 from synapse.domain.errors import InvalidRequest, Overloaded, Unavailable
 from synapse.domain.inference import ModelInput, Result
 from synapse.domain.job import SlaTier
+from synapse.domain.limiting import Standing
+from synapse.domain.metering import is_limited
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.receipt import NO_COST, Receipt, cold_ms
 from synapse.domain.retry import RetryPolicy
-from synapse.domain.routing import Decision
+from synapse.domain.routing import Decision, Need
 from synapse.ports import Clock, Registry, Telemetry
 
 __all__ = ["Answer", "DirectLane", "DirectRequest", "Generation", "SampleDelta"]
@@ -70,7 +73,7 @@ class DirectRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer, who gave it, and what it cost; `keeps_tier` as of a `Generation`."""
+    """A whole answer, who gave it, and what it cost; the others as of a `Generation`."""
 
     spec: ModelSpec
     pool: Pool
@@ -78,6 +81,7 @@ class Answer:
     timings: Timings
     receipt: Receipt
     keeps_tier: bool = False
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class DirectLane:
     max_input_bytes: int = MAX_INPUT_BYTES
     cold_starts: ColdStarts | None = None
     accounting: Accounting | None = None
+    metering: Metering | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     uniform: Callable[[], float] = random.random
 
@@ -102,7 +107,7 @@ class DirectLane:
         caller's time is up.
 
         Raises:
-            RequestError: the request is at fault.
+            RequestError: the request is at fault, or beyond its caller's limits.
             Overloaded: it would not be answered in time.
             Unavailable: no pool serves the model, or what is under way could not be counted.
         """
@@ -111,8 +116,21 @@ class DirectLane:
         spec = await served_model(self.registry, request.model, request.caller)
         request.caller.require_tier(request.tier)
         check_input(request.input, spec, self.max_input_bytes)
-        now = asyncio.get_running_loop().time()
         need = need_of(spec, request.input, request.tier, request.whole_s, request.affinity)
+        if self.metering is None or not is_limited(request.caller):
+            return await self._begin(request, spec, need)
+        ask = Ask(request.caller, spec, request.input, need, request.whole_s)
+        ticket = await self.metering.admit(ask, request.id, self.clock() + request.whole_s)
+        try:
+            return await self._begin(request, spec, need, ticket)
+        except BaseException:
+            await self.metering.forget(ticket)
+            raise
+
+    async def _begin(
+        self, request: DirectRequest, spec: ModelSpec, need: Need, ticket: Ticket | None = None
+    ) -> Generation:
+        now = asyncio.get_running_loop().time()
         decision = await self.fleet.routing.decide(spec, need)
         if not decision.pools:
             raise Unavailable(f"no pool serves model {spec.name!r}")
@@ -136,12 +154,17 @@ class DirectLane:
                 _retry_after_s(request, cold),
             ),
             decision,
+            None if ticket is None else ticket.standing,
         )
-        return Generation(
-            admitted,
-            self.fleet.engine,
-            lambda generation: self._leave(request, seat, generation, cold),
-        )
+
+        async def leave(generation: Generation) -> None:
+            try:
+                await self._leave(request, seat, generation, cold)
+            finally:
+                if self.metering is not None and ticket is not None:
+                    await self.metering.settle(ticket, generation.receipt)
+
+        return Generation(admitted, self.fleet.engine, leave)
 
     async def run(self, request: DirectRequest) -> Answer:
         """Answer a request as a whole.
@@ -161,6 +184,7 @@ class DirectLane:
             generation.timings,
             receipt,
             generation.keeps_tier,
+            generation.standing,
         )
 
     async def replay(self, request: DirectRequest, spec: ModelSpec, result: Result) -> Receipt:

@@ -15,6 +15,7 @@ from synapse.domain.answer import Timings
 from synapse.domain.errors import EngineError, InvalidRequest, SynapseError
 from synapse.domain.inference import Completion, Delta, ModelInput, Result
 from synapse.domain.job import JobId, SlaTier, Usage, urgency
+from synapse.domain.limiting import Standing
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse.domain.receipt import Receipt
@@ -42,7 +43,8 @@ class Admitted:
     """A request that was let in: what to ask of whom, and until when (by the loop's clock).
 
     `attempts` end when a worker must have taken it, `deadline_at` is when it must be whole.
-    `decision` is why its pools are tried in that order.
+    `decision` is why its pools are tried in that order, `standing` what is left of its caller's
+    limits.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Admitted:
     deadline_at: float
     attempts: Attempts
     decision: Decision | None = None
+    standing: Standing | None = None
 
 
 class Generation:
@@ -69,6 +72,7 @@ class Generation:
     ) -> None:
         self.spec: ModelSpec = admitted.spec
         self.pool: Pool = admitted.attempts.pools[0]
+        self.standing = admitted.standing
         self.usage = Usage()
         self.outcome = CANCELLED
         self.is_success = False

@@ -27,7 +27,7 @@ from synapse.domain.metering import (
     used_by_job,
 )
 from synapse.domain.model import ModelSpec
-from synapse.domain.receipt import estimated_usd
+from synapse.domain.receipt import Receipt, estimated_usd
 from synapse.domain.routing import Need, PoolView
 from synapse.ports import Clock
 from synapse.ports.meter import Meter
@@ -101,12 +101,18 @@ class Metering:
         if ticket is not None and ticket.is_new:
             await self._settle(ticket.id, NOTHING_USED)
 
-    async def settle(self, ticket: Ticket, used: Used | None) -> None:
-        """Correct what a request on the line has used. Raises nothing: else it expires."""
+    async def settle(self, ticket: Ticket, receipt: Receipt | None) -> None:
+        """Correct what a request on the line has used; without a receipt it is what was reserved.
+
+        Raises nothing: what cannot be settled expires.
+        """
+        used = None
+        if receipt is not None:
+            used = Used(1, receipt.usage.total_tokens, nano_usd(receipt.cost.total_usd))
         await self._settle(ticket.id, used)
 
     async def job_ended(self, job: Job) -> None:
-        """Correct what a job has used that has ended. Raises nothing: else it expires."""
+        """Correct what a job has used that has ended. Raises nothing, as `settle`."""
         if job.metered:
             await self._settle(_id(job.tenant, job.id, job.deadline_at), used_by_job(job))
 
