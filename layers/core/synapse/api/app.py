@@ -5,6 +5,7 @@ from __future__ import annotations
 from synapse.api.admin import add_admin_routes
 from synapse.api.jobs import add_job_routes
 from synapse.api.keys import add_key_routes, add_tenant_routes
+from synapse.api.login import add_login_route
 from synapse.api.meta import add_documentation_routes, add_meta_routes
 from synapse.api.openai.batches import add_batch_routes
 from synapse.api.openai.chat import add_chat_routes
@@ -32,5 +33,6 @@ def create_api(services: Services) -> Api:
     add_admin_routes(api, services)
     add_key_routes(api, services)
     add_tenant_routes(api, services)
+    add_login_route(api, services)
     add_documentation_routes(api)
     return api

@@ -257,6 +257,7 @@ def _proxy_event(scope: Scope, body: str, context_header: str) -> dict[str, Any]
             "stage": "$default",
             "path": scope["path"],
             "requestId": new_request_id(),
+            "identity": {"sourceIp": (scope.get("client") or ("",))[0]},
             **json.loads(headers.get(context_header, ["{}"])[-1]),
         },
         "body": body,

@@ -20,11 +20,13 @@ from synapse.domain.errors import (
     Forbidden,
     IdempotencyConflict,
     InvalidInput,
+    InvalidRequest,
     JobNotCancellable,
     JobNotFound,
     KeyNotGood,
     KeyUnknown,
     LimitReached,
+    LoginNotOffered,
     PayloadTooLarge,
     RequestError,
     SynapseError,
@@ -41,6 +43,7 @@ _STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
     (Unauthenticated, HTTPStatus.UNAUTHORIZED),
     (Forbidden, HTTPStatus.FORBIDDEN),
     (LimitReached, HTTPStatus.TOO_MANY_REQUESTS),
+    (LoginNotOffered, HTTPStatus.NOT_FOUND),
     (UnknownModel, HTTPStatus.NOT_FOUND),
     (JobNotFound, HTTPStatus.NOT_FOUND),
     (FileUnknown, HTTPStatus.NOT_FOUND),
@@ -112,6 +115,14 @@ def validation_error(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | No
     param = ".".join(places) or None
     reason = _REASONS.get(first["type"]) or _decapitalised(str(first["msg"]))
     return f"{param or 'body'}: {reason}", param, _code(str(first["type"]))
+
+
+class InvalidBody(InvalidRequest):
+    """A body that does not have the form of its route's."""
+
+    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
+        message, param, self.code = validation_error(errors)
+        super().__init__(message, param=param)
 
 
 _SOURCES = frozenset({"body", "query", "path", "header", "str"})

@@ -13,16 +13,22 @@ EVENT_KEY = "incoming"
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A body on its way in, and the request's headers, their names in lower case."""
+    """A body on its way in, and the request's headers, their names in lower case.
+
+    `address` is where the request is from: of a proxy's, if there is one before us on one machine.
+    """
 
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
+    address: str = ""
 
 
 def incoming_of(event: Mapping[str, Any]) -> Incoming:
     """The body of a proxy event."""
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-    return Incoming(headers, event.get(EVENT_KEY) or _whole(event))
+    identity = (event.get("requestContext") or {}).get("identity") or {}
+    address = str(identity.get("sourceIp") or "")
+    return Incoming(headers, event.get(EVENT_KEY) or _whole(event), address)
 
 
 async def _whole(event: Mapping[str, Any]) -> AsyncIterator[bytes]:

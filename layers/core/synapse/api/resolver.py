@@ -114,7 +114,7 @@ class Api(APIGatewayRestResolver):
         return register
 
     def receives(
-        self, method: str, rule: str, *, scope: Scope, **openapi: Any
+        self, method: str, rule: str, *, scope: Scope | None, **openapi: Any
     ) -> Callable[[Handler], Handler]:
         """Register a handler that takes the body as it comes in, as its argument `incoming`."""
 

@@ -35,6 +35,7 @@ ERRORS: dict[int, Any] = {
     409: json_response("It has already ended", ErrorBody),
     413: json_response("The input is too large", ErrorBody),
     422: json_response("The idempotency key was used with another body", ErrorBody),
+    429: json_response("Too much or too often; see Retry-After", ErrorBody),
     503: json_response("Not accepted for now; see Retry-After", ErrorBody),
 }
 

@@ -12,6 +12,7 @@ from synapse.application.files import Files
 from synapse.application.fleet_view import FleetView
 from synapse.application.health import Health
 from synapse.application.keys import Keys
+from synapse.application.login import Login
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.submit import Submitter
@@ -30,7 +31,7 @@ class Services:
     for a job, `max_direct_s` one that is answered on the spot. `file_link` says where else a file
     is to be read that the front door could not answer with. `health` looks at the fleet; without
     it what the pinger saw is all that is told. `fleet` is what operators are shown of it.
-    `identify` tells who calls.
+    `identify` tells who calls; `login` gives tokens for passwords, where there are any.
     """
 
     identify: Identify
@@ -51,3 +52,4 @@ class Services:
     fleet: FleetView
     max_direct_s: float = 600.0
     health: Callable[[], Awaitable[Health]] | None = None
+    login: Login | None = None

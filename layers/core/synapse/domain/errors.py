@@ -10,7 +10,7 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
     │   ├── UnknownModel, JobNotFound, FileUnknown, UploadUnknown, UploadNotPending
     │   ├── FileBatchNotFound, FileBatchNotCancellable, WebhookUnknown
     │   ├── JobNotCancellable, IdempotencyConflict
-    │   ├── Unauthenticated, Forbidden
+    │   ├── Unauthenticated, Forbidden, LoginNotOffered
     │   ├── KeyUnknown, KeyNotGood, TenantUnknown
     │   └── LimitReached       too much, or too often; a later request may pass
     ├── Unavailable            ours, for now; the caller may try again later
@@ -144,6 +144,12 @@ class TenantUnknown(RequestError):
     """No tenant of that name, or it is not the caller's: nothing tells which."""
 
     code = "tenant_not_found"
+
+
+class LoginNotOffered(RequestError):
+    """Nobody can log in with a password here."""
+
+    code = "login_not_offered"
 
 
 class LimitReached(RequestError):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from synapse.api.errors import body_of, error_body, status_of, validation_error
+from synapse.api.errors import InvalidBody, body_of, error_body, status_of
 from synapse.api.openai.embeddings import (
     EmbeddingsAsk,
     EmbeddingsRequest,
@@ -21,7 +21,7 @@ from synapse.api.openai.requests import Ask, check_model, read_chat, read_comple
 from synapse.api.openai.schemas import ChatRequest, CompletionRequest
 from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.application.checks import served_model
-from synapse.domain.errors import EngineError, InvalidRequest, SynapseError
+from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import Completion, Result
 from synapse.domain.job import Failure
 from synapse.ports import Registry
@@ -42,14 +42,6 @@ _FAILURES: Mapping[str, HTTPStatus] = {
 """What the routes answer when the engine refuses or fails, by the failure's code."""
 
 Body = TypeVar("Body", bound=BaseModel)
-
-
-class InvalidBody(InvalidRequest):
-    """A body that does not have the form of its route's."""
-
-    def __init__(self, error: ValidationError) -> None:
-        message, param, self.code = validation_error(error.errors(include_url=False))
-        super().__init__(message, param=param)
 
 
 class OpenAiLines:
@@ -114,4 +106,4 @@ def _valid(model: type[Body], body: Mapping[str, Any]) -> Body:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise InvalidBody(error) from error
+        raise InvalidBody(error.errors(include_url=False)) from error
