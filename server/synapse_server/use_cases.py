@@ -27,6 +27,7 @@ from synapse.application.run_batch import BatchRunner
 from synapse.application.seats import Seats
 from synapse.application.submit import Submitter, message_of
 from synapse.application.sweep import Sweeper
+from synapse.application.usage_reports import UsageReports
 from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.retry import RetryPolicy
@@ -95,6 +96,7 @@ class UseCases:
         records, parts, clock = self._records, self._parts, time.time
         return Services(
             identify=access.identify,
+            usage=UsageReports(records.usage, clock),
             keys=access.keys,
             submitter=Submitter(
                 records.jobs,

@@ -32,6 +32,7 @@ from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
 from synapse.application.under_way import load_of
 from synapse.application.uploads import Uploads
+from synapse.application.usage_reports import UsageReports
 from synapse.aws_fleet import FleetTarget
 from synapse.aws_loop import run as run
 from synapse.domain.file_batch import Pace
@@ -75,6 +76,7 @@ class Target(FleetTarget):
         return create_api(
             Services(
                 identify=from_authorizer,
+                usage=UsageReports(parts.usage, time.time),
                 keys=Keys(parts.keys, parts.registry.models, time.time),
                 submitter=submitter,
                 direct=self._direct,

@@ -18,6 +18,7 @@ from synapse.application.files import Files
 from synapse.application.fleet_view import FleetView
 from synapse.application.keys import Keys
 from synapse.application.uploads import Uploads
+from synapse.application.usage_reports import UsageReports
 from synapse.domain.admission import Load
 from synapse.domain.file import StoredFile
 from tests.fake_file_batches import MemoryFileBatchStore, RecordingFileBatchStarter
@@ -62,6 +63,7 @@ def api_of(
             keys=Keys(key_store or MemoryKeyStore(), world.registry.models, world.clock),
             submitter=world.submitter,
             direct=world.direct,
+            usage=UsageReports(world.usage, world.clock),
             cache=world.cache,
             results=world.results,
             registry=world.registry,

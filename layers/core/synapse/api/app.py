@@ -16,6 +16,7 @@ from synapse.api.openai.uploads import add_upload_routes
 from synapse.api.resolver import Api
 from synapse.api.services import Services
 from synapse.api.tasks import add_task_routes
+from synapse.api.usage import add_usage_route
 
 
 def create_api(services: Services) -> Api:
@@ -29,6 +30,7 @@ def create_api(services: Services) -> Api:
     add_file_routes(api, services)
     add_upload_routes(api, services)
     add_batch_routes(api, services)
+    add_usage_route(api, services)
     add_meta_routes(api, services)
     add_admin_routes(api, services)
     add_key_routes(api, services)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Query
 
 from synapse.api.errors import failure_body
 from synapse.api.inputs import texts_or_tokens
+from synapse.api.receipts import CostBody, ReceiptBody, cost_body, receipt_body
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import (
@@ -25,6 +26,7 @@ from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import InvalidRequest
 from synapse.domain.inference import ChatMessage, ModelInput
 from synapse.domain.job import Job, JobId, Priority, SlaTier, Usage
+from synapse.domain.receipt import receipt_of
 
 KeyHeader = Annotated[
     str | None,
@@ -39,6 +41,13 @@ Wait = Annotated[
     float,
     Query(ge=0, le=3600, description="Hold the answer until the job ends, at most this long (s)."),
 ]
+
+
+class Receipts(TypedDict):
+    """The fields of a result that tell what the job cost."""
+
+    receipt: ReceiptBody | None
+    cost: CostBody | None
 
 
 def add_job_routes(api: Api, services: Services) -> None:
@@ -151,8 +160,17 @@ def _result(view: JobView) -> JobResult:
         cold_start=view.cold is not None,
         estimated_wait_time=view.cold.wait_s if view.cold else None,
         timings=_timings(job),
+        **receipt_fields(job),
         metadata=dict(job.metadata),
     )
+
+
+def receipt_fields(job: Job) -> Receipts:
+    """What a job's result tells of its receipt."""
+    receipt = receipt_of(job)
+    if receipt is None:
+        return {"receipt": None, "cost": None}
+    return {"receipt": receipt_body(receipt), "cost": cost_body(receipt.cost)}
 
 
 def _usage(usage: Usage, cached_tokens: int | None) -> UsageBody:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from synapse.api.inputs import Inputs, Text
+from synapse.api.receipts import CostBody, ReceiptBody
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
@@ -150,7 +151,7 @@ class JobResult(BaseModel):
     `cold_start` says that it waits for a worker to start, and `estimated_wait_time` how many
     seconds that should still take; null otherwise. `worker` is the one of the pool that ran it,
     null where a pool has just one; `routing` says why no pool met the job's tier, null where one
-    did.
+    did. `receipt` and `cost` are null until it has ended, and if it ended before it ran.
     """
 
     jobId: str
@@ -169,6 +170,8 @@ class JobResult(BaseModel):
     cold_start: bool
     estimated_wait_time: float | None
     timings: Timings
+    receipt: ReceiptBody | None
+    cost: CostBody | None
     metadata: dict[str, str]
 
 
@@ -183,7 +186,10 @@ class TaskAccepted(BaseModel):
 
 
 class TaskResult(BaseModel):
-    """A job in the second shape; `processing_time` is in seconds."""
+    """A job in the second shape; `processing_time` is in seconds.
+
+    `receipt` and `cost` are null until it has ended, and if it ended before it ran.
+    """
 
     task_id: str
     status: str
@@ -192,6 +198,8 @@ class TaskResult(BaseModel):
     processing_time: float | None
     cold_start: bool
     estimated_wait_time: float | None
+    receipt: ReceiptBody | None
+    cost: CostBody | None
 
 
 class TaskBatchAccepted(BaseModel):

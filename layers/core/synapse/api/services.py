@@ -17,6 +17,7 @@ from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.submit import Submitter
 from synapse.application.uploads import Uploads
+from synapse.application.usage_reports import UsageReports
 from synapse.domain.file import StoredFile
 from synapse.domain.job import JobId
 from synapse.ports import Registry
@@ -36,6 +37,7 @@ class Services:
 
     identify: Identify
     keys: Keys
+    usage: UsageReports
     submitter: Submitter
     direct: DirectLane
     cache: ResponseCache

@@ -10,7 +10,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body
 from pydantic import ValidationError
 
 from synapse.api.errors import body_of, error_body, failure_body, validation_error
-from synapse.api.jobs import KeyHeader, Wait, sampling
+from synapse.api.jobs import KeyHeader, Wait, receipt_fields, sampling
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import (
@@ -113,6 +113,7 @@ def _result(view: JobView) -> TaskResult:
         processing_time=(job.finished_at or 0) - (job.started_at or 0) if ended else None,
         cold_start=view.cold is not None,
         estimated_wait_time=view.cold.wait_s if view.cold else None,
+        **receipt_fields(job),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
-from synapse.adapters.aws.items import CONDITION_FAILED, attributes, read_item
+from synapse.adapters.aws.items import CONDITION_FAILED, Update, attributes, read_item
 from synapse.domain.errors import Unavailable
 from synapse.domain.receipt import IdleTime
 
@@ -52,15 +52,15 @@ class DynamoIdleMeter:
         item = await read_item(self._client, self._table, key)
         before = IdleTime(float(item["at"]), float(item["idle_s"])) if item else IdleTime(now)
         after, taken_s = before.charged(now, up_since, busy_s)
-        revision = int(item["revision"]) if item else 0
-        values = {"at": after.at, "idle_s": after.idle_s, "revision": revision + 1}
+        update = Update().only_if_equal({"revision": item["revision"] if item else None})
+        revision = int(item["revision"]) + 1 if item else 1
+        update.put({"at": after.at, "idle_s": after.idle_s, "revision": revision})
         try:
             await call(
-                self._client.put_item,
+                self._client.update_item,
                 TableName=self._table,
-                Item=attributes(key | values),
-                ConditionExpression="attribute_not_exists(pk) OR revision = :revision",
-                ExpressionAttributeValues=attributes({":revision": revision}),
+                Key=attributes(key),
+                **update.arguments(),
             )
         except ClientError as error:
             if error_code(error) != CONDITION_FAILED:

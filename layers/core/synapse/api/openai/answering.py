@@ -18,6 +18,7 @@ from synapse.api.openai.caching import Caching, Collector
 from synapse.api.openai.chunks import ChunkWriter
 from synapse.api.openai.rendering import Heading, answer_body, fingerprint
 from synapse.api.openai.requests import Ask, check_model
+from synapse.api.receipts import beginning_headers, receipt_headers
 from synapse.api.resolver import Answered, Reply, StreamReply
 from synapse.api.services import Services
 from synapse.application.checks import served_model
@@ -26,6 +27,7 @@ from synapse.domain.access import Principal
 from synapse.domain.errors import ContextLengthExceeded, EngineError, InvalidInput
 from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.model import ModelSpec
+from synapse.domain.receipt import Receipt
 from synapse.ids import new_id
 
 MAX_UNREAD = 64
@@ -86,11 +88,12 @@ async def answer(
     if not ask.stream:
         completions = await answering.whole()
         body = answer_body(ask, heading, completions, keeps_tier=answering.keeps_tier())
-        return Reply(body, headers=caching.headers)
-    writer = ChunkWriter(ask, heading, answering.keeps_tier)
+        headers = {**caching.headers, **receipt_headers(answering.receipts())}
+        return Reply(body, headers=headers)
+    writer = ChunkWriter(ask, heading, answering.keeps_tier, answering.receipts)
     events = sse.event_stream(answering.deltas(), writer)
     await anext(events)  # what can be refused at once has been, and nothing was sent
-    headers = {**sse.HEADERS, **caching.headers}
+    headers = {**sse.HEADERS, **caching.headers, **beginning_headers(answering.receipts())}
     return StreamReply(events, sse.EVENT_STREAM, headers=headers, if_cut=sse.STOPPED)
 
 
@@ -104,10 +107,15 @@ class _Answering:
     requests: Sequence[DirectRequest]
     caching: Caching
     givers: list[Generation | Answer] = field(default_factory=list)
+    replayed: list[Receipt] = field(default_factory=list)
 
     def keeps_tier(self) -> bool:
         """Whether all who answer keep the promise of the tier; an answer that was kept does."""
         return all(giver.keeps_tier for giver in self.givers)
+
+    def receipts(self) -> list[Receipt]:
+        """What is known of the receipts, which is all once it has ended."""
+        return [*self.replayed, *map(_receipt, self.givers)]
 
     async def whole(self) -> list[Completion]:
         """What was written for each prompt."""
@@ -133,7 +141,7 @@ class _Answering:
     async def _completion(self, request: DirectRequest) -> Completion:
         kept = await self.caching.lookup(request)
         if kept is not None:
-            return _completion(kept)
+            return await self._kept(request, kept)
         answer = await self.services.direct.run(request)
         self.givers.append(answer)
         await self.caching.keep(request, answer.result)
@@ -145,10 +153,16 @@ class _Answering:
         """The choices from number `offset` on; what is begun ends with `stack`."""
         kept = await self.caching.lookup(request)
         if kept is not None:
-            return _replayed(offset, _completion(kept))
+            return _replayed(offset, await self._kept(request, kept))
         generation = await stack.enter_async_context(await self.services.direct.begin(request))
         self.givers.append(generation)
         return self._written(offset, request, generation)
+
+    async def _kept(self, request: DirectRequest, kept: Result) -> Completion:
+        completion = _completion(kept)
+        receipt = await self.services.direct.replay(request, self.spec, completion)
+        self.replayed.append(receipt)
+        return completion
 
     async def _written(
         self, offset: int, request: DirectRequest, generation: Generation
@@ -198,6 +212,12 @@ async def _replayed(offset: int, completion: Completion) -> AsyncGenerator[tuple
                 choice.logprobs,
             ),
         )
+
+
+def _receipt(giver: Generation | Answer) -> Receipt:
+    if isinstance(giver, Answer):
+        return giver.receipt
+    return giver.receipt or giver.receipt_so_far()
 
 
 def _completion(result: Result) -> Completion:

@@ -7,7 +7,7 @@ small `json.dumps` and a concatenation.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,8 +23,10 @@ from synapse.api.openai.rendering import (
     usage_body,
 )
 from synapse.api.openai.requests import Ask, told_tier
+from synapse.api.receipts import receipt_body
 from synapse.domain.inference import Delta, TokenLogprob
 from synapse.domain.job import Usage
+from synapse.domain.receipt import Receipt, combined
 
 DONE = b"data: [DONE]\n\n"
 
@@ -42,16 +44,22 @@ def event(value: object) -> bytes:
 class ChunkWriter:
     """Writes one answer's chunks; feed it every delta with the index of its choice.
 
-    `keeps_tier` is asked when the first delta is there: then it is known who writes.
+    `keeps_tier` is asked when the first delta is there: then it is known who writes. `receipts`
+    are asked for at the end.
     """
 
     def __init__(
-        self, ask: Ask, heading: Heading, keeps_tier: Callable[[], bool] = lambda: False
+        self,
+        ask: Ask,
+        heading: Heading,
+        keeps_tier: Callable[[], bool] = lambda: False,
+        receipts: Callable[[], Sequence[Receipt]] = tuple,
     ) -> None:
         self._ask = ask
         self._told = ask.told
         self._heading = heading
         self._keeps_tier = keeps_tier
+        self._receipts = receipts
         self._tail = ',"usage":null}\n\n' if ask.told.usage_at_end else "}\n\n"
         self._prompts: dict[int, tuple[int, int | None]] = {}
         self._written = 0
@@ -93,8 +101,12 @@ class ChunkWriter:
         """What comes after the last delta."""
         if not self._told.usage_at_end:
             return DONE
-        usage = dumps(usage_body(self.usage))
-        return f'{self._head}"choices":[],"usage":{usage}}}\n\n'.encode() + DONE
+        usage, receipts = dumps(usage_body(self.usage)), self._receipts()
+        told = ""
+        if receipts:
+            # Beside the usage, not in it: clients add up what they find there.
+            told = f',"receipt":{receipt_body(combined(receipts)).model_dump_json()}'
+        return f'{self._head}"choices":[],"usage":{usage}{told}}}\n\n'.encode() + DONE
 
     def _count(self, index: int, delta: Delta) -> None:
         self._written += delta.completion_tokens

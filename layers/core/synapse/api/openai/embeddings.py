@@ -17,6 +17,7 @@ from synapse.api.inputs import MAX_INPUTS, Inputs, Text, is_single, texts_or_tok
 from synapse.api.openai.answering import NodeDeadline, PythonDeadline, patience_s
 from synapse.api.openai.caching import CacheHeader, Caching
 from synapse.api.openai.unsupported import UnsupportedParameter
+from synapse.api.receipts import receipt_headers
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import Request
@@ -27,6 +28,7 @@ from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import EngineError, InvalidInput
 from synapse.domain.inference import Embeddings, ModelInput, Result
 from synapse.domain.model import ModelSpec
+from synapse.domain.receipt import Receipt
 from synapse.ids import new_id
 
 Encoding = Literal["float", "base64"]
@@ -149,24 +151,28 @@ def add_embeddings_route(api: Api, services: Services) -> None:
         node_deadline: NodeDeadline = None,
     ) -> Reply:
         ask = read_embeddings(body)
-        check_embedder(ask, await served_model(services.registry, ask.model, caller))
+        spec = await served_model(services.registry, ask.model, caller)
+        check_embedder(ask, spec)
         timeout_s = patience_s(services, python_deadline, node_deadline)
         caching = Caching(services.cache, cache)
         request = DirectRequest(f"embd-{new_id()}", ask.model, ask.input, timeout_s, caller=caller)
         try:
-            result = await _vectors(services, caching, request)
+            result, receipt = await _vectors(services, caching, request, spec)
         except InvalidInput as error:
             raise told(ask, error) from error
-        return Reply(_text(embeddings_body(ask, ask.model, result)), headers=caching.headers)
+        headers = {**caching.headers, **receipt_headers([receipt])}
+        return Reply(_text(embeddings_body(ask, ask.model, result)), headers=headers)
 
 
-async def _vectors(services: Services, caching: Caching, request: DirectRequest) -> Result:
+async def _vectors(
+    services: Services, caching: Caching, request: DirectRequest, spec: ModelSpec
+) -> tuple[Result, Receipt]:
     kept = await caching.lookup(request)
     if kept is not None:
-        return kept
+        return kept, await services.direct.replay(request, spec, kept)
     answer = await services.direct.run(request)
     await caching.keep(request, answer.result)
-    return answer.result
+    return answer.result, answer.receipt
 
 
 def told(ask: EmbeddingsAsk, error: InvalidInput) -> InvalidInput:
