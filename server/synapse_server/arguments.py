@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from synapse.api.key_schemas import MAX_NAME_LENGTH, TENANT_NAME
+from synapse.domain.webhook_url import Allowed
 
 T = TypeVar("T", bound=str)
 
@@ -20,6 +21,14 @@ def on_or_off(text: str) -> bool:
     if text not in ("on", "off"):
         raise argparse.ArgumentTypeError(f"must be on or off, not {text!r}")
     return text == "on"
+
+
+def places(text: str) -> Allowed:
+    """Hosts with their ports, commas between them."""
+    try:
+        return Allowed.of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def name(text: str) -> str:

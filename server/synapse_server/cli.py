@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from synapse import __version__
+from synapse.domain.webhook_url import NONE_ALLOWED
 from synapse_server.access_cli import add_access_commands
-from synapse_server.arguments import on_or_off
+from synapse_server.arguments import on_or_off, places
 from synapse_server.config import DATA_DIR, FleetConfig, ServerConfig, StartError
 from synapse_server.cost_table import add_cost_command
 from synapse_server.pools_file import one_pool, read_pools
@@ -80,6 +81,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("host", "127.0.0.1", "address to listen on")
     option("port", "8080", "port to listen on", int)
     option("auth", "on", "ask who calls; off only on an address of this machine's own", on_or_off)
+    option("webhook-allow", "", "host:port,… that webhooks may reach though not public", places)
     _fleet_options(option)
     option("max-queued", "100000", "jobs waiting before submissions are refused", int)
     profile = _command(commands, "profile", "measure how fast models are on each pool")
@@ -87,7 +89,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     profile.add_argument("--pool", default="", help="only this one")
     profile.add_argument("--force", action="store_true", help="also what has a profile already")
     profile.add_argument("--budget-s", default=60.0, type=float, help="for each model and pool")
-    profile.set_defaults(host="", port=0, max_queued=1, auth=True)
+    profile.set_defaults(host="", port=0, max_queued=1, auth=True, webhook_allow=NONE_ALLOWED)
     _fleet_options(_Options(profile, environ))
     add_access_commands(commands, environ.get("SYNAPSE_DATA_DIR", DATA_DIR))
     add_cost_command(commands)
@@ -146,6 +148,7 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
         models_dir=Path(arguments.models_dir) if arguments.models_dir else None,
         max_queued=arguments.max_queued,
         auth=arguments.auth,
+        webhook_allow=arguments.webhook_allow,
     )
 
 

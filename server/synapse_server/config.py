@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synapse.domain.pool import Pool
+from synapse.domain.webhook_url import NONE_ALLOWED, Allowed
 
 DATA_DIR = ".synapse"
 """Where a server keeps its data that is told no folder."""
@@ -79,6 +80,7 @@ class ServerConfig:
     sweep_every_s: float = 5.0
     drain_s: float = 5.0
     retention_s: float = 7 * 86_400.0
+    webhook_allow: Allowed = NONE_ALLOWED
 
     @property
     def url(self) -> str:

@@ -25,6 +25,7 @@ from synapse_server.gauges import Gauges
 from synapse_server.housekeeping import every
 from synapse_server.records import Records
 from synapse_server.use_cases import UseCases
+from synapse_server.webhook_parts import WebhookParts
 
 SAVE_EVERY_S = 60.0
 PURGE_EVERY_S = 3600.0
@@ -71,7 +72,8 @@ class Node:
         telemetry = PrometheusTelemetry()
         parts = FleetParts(config, self.specs, records, queue, slots, telemetry)
         await parts.open(stack)
-        uses = UseCases(records, queue, slots, parts, telemetry)
+        hooks = WebhookParts(records, config.webhook_allow)
+        uses = UseCases(records, queue, slots, parts, telemetry, hooks)
         await records.jobs.recover(clock(), SweepPolicy())
         gauges = Gauges(
             records.registry,
@@ -93,6 +95,7 @@ class Node:
             "refill": uses.refill(),
             "dispatch": loop.run(self.specs),
             "batches": uses.batches.driver.run(),
+            "webhooks": hooks.loop.run(),
             "sweep": every(config.sweep_every_s, "sweep", uses.sweeper.sweep),
             "save": every(SAVE_EVERY_S, "save", records.save),
             "purge": every(PURGE_EVERY_S, "purge", uses.purge),

@@ -36,6 +36,7 @@ from synapse_server.access_parts import AccessParts
 from synapse_server.batch_parts import BatchParts
 from synapse_server.fleet_parts import FleetParts
 from synapse_server.records import Records
+from synapse_server.webhook_parts import WebhookParts
 
 MAX_WAIT_S = 300.0
 """The longest a request is held by `?wait=`."""
@@ -55,11 +56,13 @@ class UseCases:
         slots: SlotLedger,
         parts: FleetParts,
         telemetry: PrometheusTelemetry,
+        hooks: WebhookParts,
     ) -> None:
         """Wire the use cases; nothing is awaited or started."""
         clock, jobs, registry = time.time, records.jobs, records.registry
         self._records, self._queue, self._telemetry = records, queue, telemetry
         self._parts = parts
+        self._hooks = hooks
         self._accounting = Accounting(
             parts.fleet.roster, LocalIdleMeter(clock), records.usage, clock
         )
@@ -107,7 +110,9 @@ class UseCases:
                 clock,
                 new_id,
                 cold_starts=parts.cold_starts,
+                audience=self._hooks.audience,
             ),
+            webhooks=self._hooks.webhooks,
             direct=self._direct,
             cache=ResponseCache(records.kept, records.registry, clock),
             results=Results(records.jobs, records.blobs, self._telemetry, clock, parts.cold_starts),
@@ -135,6 +140,7 @@ class UseCases:
         """Forget what has had its time."""
         await self._records.purge()
         await self.batches.purge()
+        await self._hooks.purge()
 
     def _batch_runner(self) -> BatchRunner:
         records, fleet = self._records, self._parts.fleet

@@ -31,6 +31,8 @@ FUNCTIONS = [
     "ProfileFunction",
     "PingFunction",
     "ScaleFunction",
+    "AnnounceFunction",
+    "DeliverFunction",
 ]
 LONGEST_S = {"ChatFunction": 900, "AdvanceBatchFunction": 300}
 """Of those that may take longer than two minutes."""
@@ -40,7 +42,13 @@ MACHINES = {
     "FileBatcher": ("STANDARD", "file_batch.asl.json"),
     "Profiler": ("STANDARD", "profiler.asl.json"),
 }
-QUEUES = ["HighQueue", "NormalQueue", "LowQueue"]
+CONSUMERS = {
+    "HighQueue": "DispatchFunction",
+    "NormalQueue": "DispatchFunction",
+    "LowQueue": "DispatchFunction",
+    "WebhookQueue": "DeliverFunction",
+}
+QUEUES = list(CONSUMERS)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +133,7 @@ def test_callers_reach_a_function_through_its_alias(template: Template, name: st
 def test_a_queue_waits_six_timeouts_and_parks_what_fails(template: Template, name: str) -> None:
     queue = properties(template, name)
     source = event_source(template, name)
-    timeout_s = properties(template, "DispatchFunction")["Timeout"]
+    timeout_s = properties(template, CONSUMERS[name])["Timeout"]
 
     letters = properties(template, queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0])
 
@@ -172,7 +180,7 @@ def test_the_monitoring_stack_is_given_exactly_its_parameters(template: Template
 
 
 @pytest.mark.parametrize("name", QUEUES)
-def test_dispatch_reports_failures_item_by_item(template: Template, name: str) -> None:
+def test_a_consumer_reports_failures_item_by_item(template: Template, name: str) -> None:
     source = event_source(template, name)
 
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]

@@ -30,6 +30,11 @@ from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.runners import RunnerEngine, RunnerEnvironments
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
 from synapse.adapters.aws.usage import DynamoUsageStore
+from synapse.adapters.aws.webhooks import (
+    DynamoDeliveryStore,
+    DynamoEndpointStore,
+    SqsDeliveryQueue,
+)
 from synapse.adapters.aws.workers import DynamoWorkerRegistry
 from synapse.adapters.catalogue import load_catalogue
 from synapse.settings import Settings
@@ -78,6 +83,19 @@ class Parts:
     @cached_property
     def queue(self) -> SqsJobQueue:
         return SqsJobQueue(boto3.client("sqs", config=CLIENT_CONFIG), self.settings.queue_urls)
+
+    @cached_property
+    def endpoints(self) -> DynamoEndpointStore:
+        return DynamoEndpointStore(self._dynamodb, self.settings.webhooks_table)
+
+    @cached_property
+    def deliveries(self) -> DynamoDeliveryStore:
+        return DynamoDeliveryStore(self._dynamodb, self.settings.webhooks_table)
+
+    @cached_property
+    def delivery_queue(self) -> SqsDeliveryQueue:
+        client = boto3.client("sqs", config=CLIENT_CONFIG)
+        return SqsDeliveryQueue(client, self.settings.webhook_queue_url)
 
     @cached_property
     def blobs(self) -> S3BlobStore:

@@ -35,6 +35,7 @@ from synapse.application.uploads import Uploads
 from synapse.application.usage_reports import UsageReports
 from synapse.aws_fleet import FleetTarget
 from synapse.aws_loop import run as run
+from synapse.aws_webhooks import WebhookTarget
 from synapse.domain.file_batch import Pace
 from synapse.domain.job import JobId
 from synapse.ids import new_id
@@ -63,6 +64,7 @@ class Target(FleetTarget):
     def api(self) -> Api:
         """The HTTP surface."""
         parts = self.parts
+        hooks = WebhookTarget(parts)
         submitter = Submitter(
             parts.jobs,
             parts.queue,
@@ -72,6 +74,7 @@ class Target(FleetTarget):
             time.time,
             new_id,
             cold_starts=self.cold_starts,
+            audience=hooks.audience,
         )
         return create_api(
             Services(
@@ -79,6 +82,7 @@ class Target(FleetTarget):
                 usage=UsageReports(parts.usage, time.time),
                 keys=Keys(parts.keys, parts.registry.models, time.time),
                 submitter=submitter,
+                webhooks=hooks.webhooks,
                 direct=self._direct,
                 cache=ResponseCache(parts.blobs, parts.registry, time.time),
                 results=Results(

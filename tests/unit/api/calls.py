@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synapse.adapters.telemetry.exposition import exposition
@@ -19,11 +20,13 @@ from synapse.application.fleet_view import FleetView
 from synapse.application.keys import Keys
 from synapse.application.uploads import Uploads
 from synapse.application.usage_reports import UsageReports
+from synapse.application.webhooks import Audience, Webhooks
 from synapse.domain.admission import Load
 from synapse.domain.file import StoredFile
 from tests.fake_file_batches import MemoryFileBatchStore, RecordingFileBatchStarter
 from tests.fake_files import MemoryFileStore, MemoryUploadStore
 from tests.fake_keys import MemoryKeyStore
+from tests.fake_webhooks import MemoryEndpointStore
 from tests.unit.application.world import CHAT, World
 
 
@@ -54,6 +57,8 @@ def api_of(
         new_id,
     )
 
+    endpoints = MemoryEndpointStore()
+
     async def no_link(file: StoredFile) -> str | None:
         return None
 
@@ -61,7 +66,8 @@ def api_of(
         Services(
             identify=identify,
             keys=Keys(key_store or MemoryKeyStore(), world.registry.models, world.clock),
-            submitter=world.submitter,
+            submitter=replace(world.submitter, audience=Audience(endpoints, world.clock)),
+            webhooks=Webhooks(endpoints, world.deliveries, world.clock, new_id, os.urandom),
             direct=world.direct,
             usage=UsageReports(world.usage, world.clock),
             cache=world.cache,

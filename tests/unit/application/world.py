@@ -32,6 +32,7 @@ from synapse.domain.retry import RetryPolicy
 from tests.factories import a_chat_model, a_model, a_pool, counted_ids
 from tests.fake_profiles import MemoryProfileStore
 from tests.fake_usage import MemoryUsageStore
+from tests.fake_webhooks import MemoryDeliveryStore
 from tests.fakes import (
     FakeClock,
     MemoryBlobStore,
@@ -64,6 +65,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.usage = MemoryUsageStore()
+        self.deliveries = MemoryDeliveryStore()
         self.store = self.store or MemoryJobStore(self.clock, usage=self.usage)
         embedder = a_model(EMBEDDER, task=Task.EMBED, max_output_tokens=0, dimensions=2)
         models = [a_model("echo"), a_chat_model(CHAT), embedder]

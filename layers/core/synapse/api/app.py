@@ -17,6 +17,7 @@ from synapse.api.resolver import Api
 from synapse.api.services import Services
 from synapse.api.tasks import add_task_routes
 from synapse.api.usage import add_usage_route
+from synapse.api.webhooks import add_webhook_routes
 
 
 def create_api(services: Services) -> Api:
@@ -36,5 +37,6 @@ def create_api(services: Services) -> Api:
     add_key_routes(api, services)
     add_tenant_routes(api, services)
     add_login_route(api, services)
+    add_webhook_routes(api, services)
     add_documentation_routes(api)
     return api

@@ -18,6 +18,7 @@ from synapse.application.results import Results
 from synapse.application.submit import Submitter
 from synapse.application.uploads import Uploads
 from synapse.application.usage_reports import UsageReports
+from synapse.application.webhooks import Webhooks
 from synapse.domain.file import StoredFile
 from synapse.domain.job import JobId
 from synapse.ports import Registry
@@ -39,6 +40,7 @@ class Services:
     keys: Keys
     usage: UsageReports
     submitter: Submitter
+    webhooks: Webhooks
     direct: DirectLane
     cache: ResponseCache
     results: Results

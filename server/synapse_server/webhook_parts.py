@@ -1,0 +1,44 @@
+"""Wiring of webhooks on one machine."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+
+from synapse.adapters.local.webhooks import (
+    SqliteDeliveryStore,
+    SqliteEndpointStore,
+    SqliteOutbox,
+)
+from synapse.adapters.web.sender import HttpSender
+from synapse.application.webhooks import Announcer, Audience, Deliverer, Webhooks
+from synapse.domain.webhook_url import Allowed
+from synapse.ids import new_id
+from synapse_server.records import Records
+from synapse_server.webhook_loop import LocalDeliveryQueue, WebhookLoop
+
+
+class WebhookParts:
+    """The use cases of webhooks over their records; nothing runs by itself."""
+
+    def __init__(self, records: Records, allowed: Allowed) -> None:
+        clock = time.time
+        endpoints = SqliteEndpointStore(records.access)
+        self._deliveries = SqliteDeliveryStore(records.database, clock)
+        queue = LocalDeliveryQueue()
+        self.webhooks = Webhooks(
+            endpoints, self._deliveries, clock, new_id, secrets.token_bytes, allowed
+        )
+        self.audience = Audience(endpoints, clock, allowed)
+        self.loop = WebhookLoop(
+            SqliteOutbox(records.database),
+            self._deliveries,
+            Announcer(endpoints, self._deliveries, queue, clock, allowed),
+            Deliverer(self.webhooks, HttpSender(clock), random.random),
+            queue,
+        )
+
+    async def purge(self) -> None:
+        """Forget deliveries that ended long ago."""
+        await self._deliveries.purge()
