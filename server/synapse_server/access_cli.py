@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from synapse.domain.rights import Rights
 from synapse_server.arguments import duration, name, positive, several, tenant
 from synapse_server.config import StartError
 from synapse_server.key_places import opened_keys
+from synapse_server.terminal import moment, print_table, tell
 
 Run = Callable[[Keys, argparse.Namespace], Awaitable[None]]
 
@@ -98,37 +97,37 @@ async def _create(keys: Keys, arguments: argparse.Namespace) -> None:
 
 async def _rotate(keys: Keys, arguments: argparse.Namespace) -> None:
     made = await keys.rotate(ANYONE, arguments.id, arguments.grace)
-    until = _at(made.key.previous_until)
+    until = moment(made.key.previous_until)
     _show(made, f"key {made.key.id} has a new secret; the one before is good until {until}")
 
 
 def _show(made: NewKey, explanation: str) -> None:
-    _tell(f"{explanation}; it is not shown again")
+    tell(f"{explanation}; it is not shown again")
     print(made.text, flush=True)  # noqa: T201 - the command's own answer
 
 
 async def _list(keys: Keys, arguments: argparse.Namespace) -> None:
     rows = [
-        (key.id, keys.status(key), _at(key.created_at), key.name, _rights_text(key))
+        (key.id, keys.status(key), moment(key.created_at), key.name, _rights_text(key))
         for key in await keys.list(ANYONE, arguments.tenant)
     ]
-    _print_table(("ID", "STATUS", "CREATED", "NAME", "MAY"), rows)
+    print_table(("ID", "STATUS", "CREATED", "NAME", "MAY"), rows)
 
 
 async def _revoke(keys: Keys, arguments: argparse.Namespace) -> None:
     key = await keys.revoke(ANYONE, arguments.id)
-    _tell(f"key {key.id} ({key.name}) is revoked")
+    tell(f"key {key.id} ({key.name}) is revoked")
 
 
 async def _list_tenants(keys: Keys, arguments: argparse.Namespace) -> None:
     found = await keys.tenants(ANYONE)
     rows = [(tenant.name, _limits_text(tenant.limits) or "no limits") for tenant in found]
-    _print_table(("NAME", "LIMITS"), rows)
+    print_table(("NAME", "LIMITS"), rows)
 
 
 async def _describe(keys: Keys, arguments: argparse.Namespace) -> None:
     tenant = await keys.describe(ANYONE, Tenant(arguments.name, _limits_of(arguments)))
-    _tell(f"tenant {tenant.name}: {_limits_text(tenant.limits) or 'no limits'}")
+    tell(f"tenant {tenant.name}: {_limits_text(tenant.limits) or 'no limits'}")
 
 
 def _limit_options(parser: argparse.ArgumentParser) -> None:
@@ -148,25 +147,10 @@ def _rights_text(key: ApiKey) -> str:
     if key.tiers is not None:
         parts.append(f"tiers {','.join(sorted(key.tiers))}")
     if key.expires_at is not None:
-        parts.append(f"until {_at(key.expires_at)}")
+        parts.append(f"until {moment(key.expires_at)}")
     return "; ".join(part for part in (*parts, _limits_text(key.limits)) if part)
 
 
 def _limits_text(limits: Limits) -> str:
     set_ = ((field.name, getattr(limits, field.name)) for field in fields(Limits))
     return ", ".join(f"{name} {value:g}" for name, value in set_ if value is not None)
-
-
-def _at(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())  # noqa: T201 - the command's own answer
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - for who reads along

@@ -10,24 +10,34 @@ from synapse.application.authentication import Authenticator
 from synapse.application.keys import Keys, KeyWish
 from synapse.domain.access import ALL_SCOPES, ANYONE
 from synapse.domain.rights import Rights
+from synapse_server.config import ServerConfig
+from synapse_server.login_parts import LoginParts
 from synapse_server.records import Records
 
 FIRST_KEY = KeyWish("made at the first start", Rights(ALL_SCOPES))
 
 
 class AccessParts:
-    """Keys, tenants, and who a request is from."""
+    """Keys, tenants, users, and who a request is from: nobody is asked without `config.auth`."""
 
-    def __init__(self, records: Records, *, auth: bool) -> None:
-        """Without `auth` nobody is asked."""
+    def __init__(self, records: Records, config: ServerConfig) -> None:
+        """Made of the records of a data folder.
+
+        Raises:
+            StorageError: the key that signs the tokens of logins cannot be read or made.
+        """
         self._store: SqliteKeyStore = records.keys
-        self._auth = auth
+        self._auth = config.auth
+        self._logins = LoginParts(records, config)
         self.keys = Keys(records.keys, records.registry.models, time.time)
+        self.login = self._logins.login
 
     @property
     def identify(self) -> Identify:
         """Tells who calls."""
-        return by_credential(Authenticator(self._store, time.time)) if self._auth else anyone
+        if not self._auth:
+            return anyone
+        return by_credential(Authenticator(self._store, time.time, self._logins.tokens))
 
     async def first_key(self) -> str | None:
         """A key for everything, if there has never been one; it is shown, and kept nowhere.
@@ -38,3 +48,7 @@ class AccessParts:
         if not self._auth or not self._store.is_empty():
             return None
         return (await self.keys.create(ANYONE, FIRST_KEY)).text
+
+    async def close(self) -> None:
+        """Finish the logins that were begun."""
+        await self._logins.passwords.close()

@@ -18,7 +18,9 @@ from synapse_server.access_cli import add_access_commands
 from synapse_server.arguments import on_or_off, places
 from synapse_server.config import DATA_DIR, FleetConfig, ServerConfig, StartError
 from synapse_server.cost_table import add_cost_command
+from synapse_server.oidc_options import add_oidc_options, issuer_of
 from synapse_server.pools_file import one_pool, read_pools
+from synapse_server.users_cli import add_users_command
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 MODELS = "smollm2-135m-instruct,all-minilm-l6-v2,echo"
@@ -81,6 +83,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("host", "127.0.0.1", "address to listen on")
     option("port", "8080", "port to listen on", int)
     option("auth", "on", "ask who calls; off only on an address of this machine's own", on_or_off)
+    add_oidc_options(option)
     option("webhook-allow", "", "host:port,… that webhooks may reach though not public", places)
     _fleet_options(option)
     option("max-queued", "100000", "jobs waiting before submissions are refused", int)
@@ -91,7 +94,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     profile.add_argument("--budget-s", default=60.0, type=float, help="for each model and pool")
     profile.set_defaults(host="", port=0, max_queued=1, auth=True, webhook_allow=NONE_ALLOWED)
     _fleet_options(_Options(profile, environ))
-    add_access_commands(commands, environ.get("SYNAPSE_DATA_DIR", DATA_DIR))
+    data_dir = environ.get("SYNAPSE_DATA_DIR", DATA_DIR)
+    add_access_commands(commands, data_dir)
+    add_users_command(commands, data_dir)
     add_cost_command(commands)
     return parser
 
@@ -148,6 +153,7 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
         models_dir=Path(arguments.models_dir) if arguments.models_dir else None,
         max_queued=arguments.max_queued,
         auth=arguments.auth,
+        issuer=issuer_of(arguments),
         webhook_allow=arguments.webhook_allow,
     )
 

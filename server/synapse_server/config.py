@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synapse.adapters.tokens.issuer import OidcIssuer
 from synapse.domain.pool import Pool
 from synapse.domain.webhook_url import NONE_ALLOWED, Allowed
 
@@ -65,7 +66,7 @@ class ServerConfig:
     """Settings of one server: `models` are served by the pools of `fleet`. Periods in seconds.
 
     Without `auth` nobody is asked who they are, which is only for a server that no other machine
-    can reach.
+    can reach. Tokens of `issuer` are accepted beside keys and those of users who log in.
     """
 
     host: str
@@ -77,6 +78,7 @@ class ServerConfig:
     models_dir: Path | None = None
     max_queued: int = 100_000
     auth: bool = True
+    issuer: OidcIssuer | None = None
     sweep_every_s: float = 5.0
     drain_s: float = 5.0
     retention_s: float = 7 * 86_400.0

@@ -85,7 +85,8 @@ class Node:
             telemetry,
             clock,
         )
-        self.access = AccessParts(records, auth=config.auth)
+        self.access = AccessParts(records, config)
+        stack.push_async_callback(self.access.close)
         self.api = create_api(uses.services(self.specs, self.access, gauges.text))
         loop = DispatchLoop(queue, uses.dispatcher, parts.fleet.windows, slots, uses.batcher, clock)
         stack.push_async_callback(records.release)

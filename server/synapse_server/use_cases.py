@@ -101,6 +101,7 @@ class UseCases:
             identify=access.identify,
             usage=UsageReports(records.usage, clock),
             keys=access.keys,
+            login=access.login,
             submitter=Submitter(
                 records.jobs,
                 self._queue,
