@@ -17,6 +17,7 @@ async def test_a_message_arrives_exactly_as_it_was_sent(queue_case: QueueCase) -
         sent_at=NOW + 0.123456,
         deadline_at=NOW + 60.5,
         losses=2,
+        tenant="acme é",
     )
 
     await queue_case.queue.send([message])

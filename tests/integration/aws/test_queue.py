@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -30,6 +31,26 @@ async def test_each_priority_has_its_queue(cloud: Aws) -> None:
 
     for priority, message in messages.items():
         assert received(cloud, urls[priority]) == [message.job_id]
+
+
+@pytest.mark.parametrize(
+    ("tenant", "group"),
+    [
+        ("acme", "acme"),
+        ("acme/eu:1", "acme/eu:1"),
+        ("ünlü şirket", sha256("ünlü şirket".encode()).hexdigest()),
+        ("a" * 129, sha256(b"a" * 129).hexdigest()),
+    ],
+)
+async def test_a_message_is_in_the_group_of_its_tenant(cloud: Aws, tenant: str, group: str) -> None:
+    urls = cloud.queues()
+
+    await SqsJobQueue(cloud.sqs, urls).send([a_message(tenant=tenant)])
+
+    answer = cloud.sqs.receive_message(
+        QueueUrl=urls[Priority.NORMAL], MessageSystemAttributeNames=["MessageGroupId"]
+    )
+    assert [each["Attributes"]["MessageGroupId"] for each in answer["Messages"]] == [group]
 
 
 async def test_ten_messages_travel_in_one_call(cloud: Aws) -> None:

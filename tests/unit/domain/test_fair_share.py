@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synapse.domain.fair_share import TICKETS, FairShare
+from synapse.domain.fair_share import TICKETS, FairShare, Turns
 from synapse.domain.job import Priority
 
 ALL = list(Priority)
@@ -72,3 +72,48 @@ def test_whoever_waits_all_the_time_is_served_within_a_round_or_two(
         before = waiting
         since_served = 0 if shares.next(waiting) is Priority.LOW else since_served + 1
         assert since_served <= 2 * ROUND
+
+
+def served(turns: Turns, number: int, cost: float = 1.0) -> list[str]:
+    names = []
+    for _ in range(number):
+        names.append(turns.next())
+        turns.charge(names[-1], cost)
+    return names
+
+
+def test_what_came_to_nothing_costs_no_turn() -> None:
+    turns = Turns()
+    turns.join("a")
+    turns.join("b")
+    for _ in range(5):
+        turns.charge("a", 100)
+        turns.charge("a", -100)
+
+    assert sorted(served(turns, 4)) == ["a", "a", "b", "b"]
+
+
+def test_who_has_left_has_no_turn_and_what_they_have_had_is_remembered() -> None:
+    turns = Turns()
+    turns.join("a")
+    turns.join("b")
+    turns.charge("a", 3)
+    turns.leave("a")
+    assert served(turns, 2) == ["b", "b"]
+
+    turns.join("a")
+
+    assert served(turns, 2) == ["b", "a"]
+
+
+def test_those_who_come_and_go_leave_nothing_behind() -> None:
+    turns = Turns()
+    turns.join("stays")
+    for number in range(10_000):
+        turns.join(f"tenant-{number}")
+        turns.charge(f"tenant-{number}", 1)
+        turns.leave(f"tenant-{number}")
+        if number % 10 == 0:
+            served(turns, 1)
+
+    assert len(turns._heap) + len(turns._start) < 400

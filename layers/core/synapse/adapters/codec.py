@@ -20,6 +20,7 @@ from synapse.adapters.records import (
     job_to_record,
     outcome_to_record,
 )
+from synapse.domain.access import DEFAULT_TENANT
 from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.extension import Extension, Extensions
 from synapse.domain.file_batch import FileBatchId
@@ -61,6 +62,7 @@ def message_to_json(message: JobMessage) -> str:
             "losses": message.losses,
             "sla": message.sla,
             "requires": sorted(message.requires),
+            "tenant": message.tenant,
         }
     )
 
@@ -86,6 +88,7 @@ def message_from_json(text: str | bytes) -> JobMessage:
         losses=int(_number(body, "losses")) if "losses" in body else 0,
         sla=_sla(body),
         requires=_requires(body),
+        tenant=_text(body, "tenant") if "tenant" in body else DEFAULT_TENANT,
     )
 
 

@@ -250,6 +250,7 @@ def message_of(job: Job) -> JobMessage:
         losses=job.losses,
         sla=job.sla,
         requires=job.requires,
+        tenant=job.tenant,
     )
 
 

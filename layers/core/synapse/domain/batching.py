@@ -41,6 +41,7 @@ class JobMessage:
     losses: int = 0
     sla: SlaTier = SlaTier.BRONZE
     requires: Extensions = NO_EXTENSIONS
+    tenant: str = "default"
 
     @property
     def is_suspect(self) -> bool:

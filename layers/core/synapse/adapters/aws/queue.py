@@ -1,12 +1,18 @@
-"""Job messages in SQS: one queue a priority."""
+"""Job messages in SQS: one queue a priority.
+
+Each message is in the group of its tenant. The queues are standard ones, and SQS keeps such groups
+fair: what a tenant with a long backlog has sent does not hold up what others send.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -20,12 +26,14 @@ from synapse.ports import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 10
 """Messages that SQS takes in one call."""
 
+GROUP = re.compile(r"[!-~]{1,128}")
 DEPTH_VALID_S = 2.0
 PARTIAL_FAILURES = RetryPolicy(max_attempts=4, base_s=0.05, max_s=1.0)
 
@@ -53,12 +61,12 @@ class SqsJobQueue:
         await asyncio.gather(*(self._send(priority, part) for priority, part in parts))
 
     async def _send(self, priority: Priority, messages: Sequence[JobMessage]) -> None:
-        pending = {str(n): message_to_json(message) for n, message in enumerate(messages)}
+        pending = {str(n): _entry(str(n), message) for n, message in enumerate(messages)}
         for failures in range(1, PARTIAL_FAILURES.max_attempts + 1):
             answer = await call(
                 self._client.send_message_batch,
                 QueueUrl=self._urls[priority],
-                Entries=[{"Id": n, "MessageBody": body} for n, body in pending.items()],
+                Entries=list(pending.values()),
             )
             failed = answer.get("Failed", [])
             if not failed:
@@ -98,6 +106,19 @@ class SqsJobQueue:
             AttributeNames=["ApproximateNumberOfMessages"],
         )
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def _entry(entry_id: str, message: JobMessage) -> SendMessageBatchRequestEntryTypeDef:
+    return {
+        "Id": entry_id,
+        "MessageBody": message_to_json(message),
+        "MessageGroupId": _group(message.tenant),
+    }
+
+
+def _group(tenant: str) -> str:
+    """The name of a tenant's group, which may have no other signs than these."""
+    return tenant if GROUP.fullmatch(tenant) else sha256(tenant.encode()).hexdigest()
 
 
 def _parts(messages: Sequence[JobMessage]) -> list[Sequence[JobMessage]]:

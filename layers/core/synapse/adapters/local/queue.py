@@ -7,9 +7,9 @@ What a crash loses is put back by `SqliteJobStore.queued` at the next start, and
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
+from synapse.adapters.local.line import Line
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import Unavailable
 from synapse.domain.extension import NO_EXTENSIONS, Extensions
@@ -19,34 +19,31 @@ from synapse.domain.job import JobId, Priority, SlaTier
 MAX_WAITING = 100_000
 RETRY_AFTER_S = 5
 
-_Line = OrderedDict[JobId, JobMessage]
-
 Kind = tuple[str, SlaTier, Extensions]
 """A model, a tier, and what is required of engines."""
 
 
 class _TierQueue:
-    """Waiting jobs of a kind: a line per priority, first sent first."""
+    """Waiting jobs of a kind: a line per priority."""
 
     def __init__(self) -> None:
-        self.lines: dict[Priority, _Line] = {priority: OrderedDict() for priority in Priority}
+        self.lines = {priority: Line() for priority in Priority}
         self.turns = FairShare()
         self.sleepers: list[tuple[int, asyncio.Future[None]]] = []
 
     def __len__(self) -> int:
         return sum(len(line) for line in self.lines.values())
 
-    def add(self, message: JobMessage) -> _Line:
-        line = self.lines[message.priority]
+    def line_of(self, priority: Priority) -> Line:
+        """The line of a priority, in which somebody is about to wait."""
+        line = self.lines[priority]
         if not line:
-            self.turns.joined(message.priority)
-        line[message.job_id] = message
+            self.turns.joined(priority)
         return line
 
     def take(self) -> JobMessage:
         waiting = [priority for priority, line in self.lines.items() if line]
-        _, message = self.lines[self.turns.next(waiting)].popitem(last=False)
-        return message
+        return self.lines[self.turns.next(waiting)].pop()
 
     def wake(self) -> None:
         waiting = len(self)
@@ -59,17 +56,17 @@ class LocalJobQueue:
     """Bounded; a line per kind of job and priority; a job waits once, however often it is sent.
 
     Tiers wait apart, so that none holds up another, and so does what not every pool can run;
-    among jobs of a kind the priorities have their shares.
+    among jobs of a kind the priorities have their shares, and among those the tenants their turns.
     """
 
     def __init__(self, max_waiting: int = MAX_WAITING) -> None:
         self._max_waiting = max_waiting
         self._queues: dict[Kind, _TierQueue] = {}
-        self._line_of: dict[JobId, _Line] = {}
+        self._waiting: dict[JobId, JobMessage] = {}
 
     def __len__(self) -> int:
         """Jobs waiting, of all models."""
-        return len(self._line_of)
+        return len(self._waiting)
 
     async def send(self, messages: Sequence[JobMessage]) -> None:
         """Enqueue all messages, or none; one that waits already keeps its place.
@@ -77,7 +74,7 @@ class LocalJobQueue:
         Raises:
             Unavailable: there is no room (`queue_full`).
         """
-        new = {message.job_id for message in messages if message.job_id not in self._line_of}
+        new = {message.job_id for message in messages if message.job_id not in self._waiting}
         if len(self) + len(new) > self._max_waiting:
             raise Unavailable(
                 f"{len(self)} jobs are waiting, which is as many as are accepted; try again later",
@@ -91,8 +88,9 @@ class LocalJobQueue:
     def put_back(self, messages: Sequence[JobMessage]) -> None:
         """Return what was taken but could not be started to the head of its line, room or not."""
         for message in reversed(messages):
-            self._add(message)
-            self._line_of[message.job_id].move_to_end(message.job_id, last=False)
+            self.discard(message.job_id)
+            self._of(*_kind(message)).line_of(message.priority).put_back(message)
+            self._waiting[message.job_id] = message
         self._wake(messages)
 
     async def depth(self, model: str) -> Mapping[Priority, int]:
@@ -121,11 +119,11 @@ class LocalJobQueue:
     def take(
         self, model: str, tier: SlaTier, limit: int, requires: Extensions = NO_EXTENSIONS
     ) -> list[JobMessage]:
-        """Remove and return the next messages: by fair shares of the priorities, then by age."""
+        """Remove and return the next messages: by priorities' shares, tenants' turns, then age."""
         queue = self._of(model, tier, requires)
         taken = [queue.take() for _ in range(min(limit, len(queue)))]
         for message in taken:
-            del self._line_of[message.job_id]
+            del self._waiting[message.job_id]
         return taken
 
     def waiting(self, model: str, tier: SlaTier, requires: Extensions = NO_EXTENSIONS) -> int:
@@ -141,24 +139,25 @@ class LocalJobQueue:
     ) -> JobMessage | None:
         """Of those that wait the one that was sent first; None if none does."""
         lines = self._of(model, tier, requires).lines.values()
-        heads = [next(iter(line.values())) for line in lines if line]
+        heads = [message for line in lines for message in line.heads()]
         return min(heads, key=lambda message: message.sent_at, default=None)
 
     def discard(self, job_id: JobId) -> None:
         """Take a job out, because it was cancelled; unknown ids are ignored."""
-        line = self._line_of.pop(job_id, None)
-        if line is not None:
-            del line[job_id]
+        message = self._waiting.pop(job_id, None)
+        if message is not None:
+            self._of(*_kind(message)).lines[message.priority].remove(message)
 
     def room(self) -> int:
         """How many more jobs may be sent."""
         return max(0, self._max_waiting - len(self))
 
     def _add(self, message: JobMessage) -> None:
-        queue = self._of(*_kind(message))
-        if self._line_of.get(message.job_id) is not queue.lines[message.priority]:
+        known = self._waiting.get(message.job_id)
+        if known is not None and _place(known) != _place(message):
             self.discard(message.job_id)
-        self._line_of[message.job_id] = queue.add(message)
+        self._of(*_kind(message)).line_of(message.priority).add(message)
+        self._waiting[message.job_id] = message
 
     def _wake(self, messages: Sequence[JobMessage]) -> None:
         for kind in {_kind(message) for message in messages}:
@@ -173,3 +172,7 @@ class LocalJobQueue:
 
 def _kind(message: JobMessage) -> Kind:
     return message.model, message.sla, message.requires
+
+
+def _place(message: JobMessage) -> tuple[Kind, Priority, str]:
+    return _kind(message), message.priority, message.tenant
