@@ -69,13 +69,17 @@ class Advancer:
         batch = await self.batches.get(tenant, batch_id)
         if batch is None or batch.status.is_final:
             return DONE
+        step = BatchStep(batch, window, self.tools)
         try:
-            after = await self._step(batch, window)
+            after = await self._step(batch, step)
         except InputGone:
             after = await self._without_input(batch)
-        return await self._save(batch, after)
+        progress = await self._save(batch, after)
+        if progress.is_done or step.room_in_s is None:
+            return progress
+        return Progress(is_done=False, wait_s=max(progress.wait_s, step.room_in_s))
 
-    async def _step(self, batch: FileBatch, window: int) -> FileBatch:
+    async def _step(self, batch: FileBatch, step: BatchStep) -> FileBatch:
         match batch.status:
             case FileBatchStatus.VALIDATING:
                 return await self._validate(batch)
@@ -83,7 +87,6 @@ class Advancer:
                 return await self._ended(batch, FileBatchStatus.COMPLETED)
             case FileBatchStatus.CANCELLING if FileBatchStatus.IN_PROGRESS not in batch.entered:
                 return batch.moved(FileBatchStatus.CANCELLED, self.tools.clock())
-        step = BatchStep(batch, window, self.tools)
         after = batch.stepped(await step.run(), self.tools.clock())
         if not after.is_drained:
             return after

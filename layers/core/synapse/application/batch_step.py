@@ -13,7 +13,7 @@ from synapse.application.batch_lines import BadLine, Envelope, RawLine, envelope
 from synapse.application.batch_lines import read_lines as lines_of
 from synapse.application.batch_parts import Parts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
-from synapse.application.line_tools import CANCELLED, EXPIRED, LineTools
+from synapse.application.line_tools import CANCELLED, EXPIRED, CountedJob, LineTools, NoRoom
 from synapse.application.payloads import decode_result, fetch
 from synapse.application.submit import SubmitJob, message_of, new_job
 from synapse.domain.errors import SynapseError, Unavailable
@@ -45,7 +45,8 @@ class BatchStep:
     """A step under way. With `window` lines open, no more are submitted.
 
     Once the batch is over (cancelled, or its window has passed), the step ends what is open, and
-    goes through the rest of the file to say of each line what became of it.
+    goes through the rest of the file to say of each line what became of it. `room_in_s` is when
+    its account's limits may leave room for the next line, None where they do.
     """
 
     batch: FileBatch
@@ -58,6 +59,7 @@ class BatchStep:
     ended: set[int] = field(default_factory=set)
     usage: Usage = NO_USAGE
     queue_is_full: bool = False
+    room_in_s: float | None = None
 
     def __post_init__(self) -> None:
         tools = self.tools
@@ -108,7 +110,8 @@ class BatchStep:
         """Go on in the file, as far as there is room."""
         still_open = 0 if self.is_over else len(self.batch.open_lines) - len(self.ended)
         room = self.window - still_open
-        if room <= 0 or self.read_to.offset >= self.batch.input_bytes:
+        end = self.batch.input_bytes
+        if room <= 0 or self.read_to.offset >= end:
             return
         part: list[RawLine] = []
         async with (
@@ -123,21 +126,36 @@ class BatchStep:
                     continue
                 await self._take(part)
                 part = []
-                if not room or self.queue_is_full:
+                if not room or self.queue_is_full or self.room_in_s is not None:
                     return
         await self._take(part)
-        self.read_to = Cursor(self.read_to.line, max(self.read_to.offset, self.batch.input_bytes))
+        if self.room_in_s is None:
+            self.read_to = Cursor(self.read_to.line, max(self.read_to.offset, end))
 
     async def _take(self, lines: Sequence[RawLine]) -> None:
         """Deal with the next lines of the file."""
         if self.is_over:
             await self._pass_over(lines)
         else:
-            jobs = [(line.place, job) for line in lines if (job := await self._prepare(line))]
-            await self._submit([job for _, job in jobs])
-            self.opened.extend(place for place, _ in jobs)
+            lines = await self._run(lines)
         if lines:
             self.read_to = lines[-1].next
+
+    async def _run(self, lines: Sequence[RawLine]) -> Sequence[RawLine]:
+        """Submit lines, as far as there is room; returns those that are dealt with."""
+        counted: list[CountedJob] = []
+        for at, line in enumerate(lines):
+            try:
+                job = await self._prepare(line)
+            except NoRoom as no_room:
+                self.room_in_s = no_room.wait_s
+                lines = lines[:at]
+                break
+            if job is not None:
+                counted.append(job)
+                self.opened.append(line.place)
+        await self._submit(counted)
+        return lines
 
     async def _pass_over(self, lines: Sequence[RawLine]) -> None:
         """Say of lines that get no turn any more what became of them.
@@ -153,8 +171,12 @@ class BatchStep:
             else:
                 await self._record(line, envelope, job)
 
-    async def _prepare(self, line: RawLine) -> Job | None:
-        """The job of a line; None if the line is an error already."""
+    async def _prepare(self, line: RawLine) -> CountedJob | None:
+        """The job of a line; None if the line is an error already.
+
+        Raises:
+            NoRoom: it does not fit within its account's limits yet.
+        """
         # Others share the event loop, and write tokens in it.
         await asyncio.sleep(0)
         try:
@@ -165,7 +187,7 @@ class BatchStep:
         number, custom_id = line.place.number, envelope.custom_id
         try:
             return await self._job_for(number, envelope)
-        except Unavailable:
+        except (Unavailable, NoRoom):
             raise
         except SynapseError as error:
             await self.parts.refused(number, custom_id, self.tools.codec.refusal(error))
@@ -176,12 +198,11 @@ class BatchStep:
             await self.parts.not_run(number, custom_id, "internal_error", reason)
         return None
 
-    async def _job_for(self, number: int, envelope: Envelope) -> Job:
+    async def _job_for(self, number: int, envelope: Envelope) -> CountedJob:
         batch, tools = self.batch, self.tools
         request = await tools.codec.parse(batch.endpoint, envelope.body)
         spec = await served_model(tools.registry, request.model, batch.caller)
         check_input(request.input, spec, MAX_INPUT_BYTES)
-        now = tools.clock()
         command = SubmitJob(
             model=request.model,
             input=request.input,
@@ -189,10 +210,12 @@ class BatchStep:
             metadata={"batch_id": batch.id, "line": str(number)},
             caller=batch.caller,
         )
-        job_id = batch.job_id(number)
-        return await new_job(tools.blobs, command, spec, job_id, now, batch.expires_at)
+        place = (batch.job_id(number), tools.clock(), batch.expires_at)
+        job = await new_job(tools.blobs, command, spec, *place)
+        has_open = bool(self.opened) or len(batch.open_lines) > len(self.ended)
+        return await tools.counted(command, spec, job, has_open=has_open)
 
-    async def _submit(self, jobs: Sequence[Job]) -> None:
+    async def _submit(self, jobs: Sequence[CountedJob]) -> None:
         standing = await asyncio.gather(*(self._create(job) for job in jobs))
         waiting = [message_of(job) for job in standing if job.state is JobState.QUEUED]
         try:
@@ -202,11 +225,13 @@ class BatchStep:
             logger.warning("lines not queued yet: %s", error.message, extra={"n": len(waiting)})
             self.queue_is_full = True
 
-    async def _create(self, job: Job) -> Job:
+    async def _create(self, counted: CountedJob) -> Job:
         """Record a line's job, unless an earlier step did; the job as it stands."""
+        job = counted.job
         try:
             await self.tools.store.create(job)
         except ValueError:
+            await self.tools.uncount(counted)
             return await self.tools.store.get(job.id) or job
         self.tools.telemetry.submitted(job)
         return job

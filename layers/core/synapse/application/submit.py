@@ -158,7 +158,7 @@ class Submitter:
             earlier = await self.store.made_with(job.tenant, idempotency)
             if earlier is not None:
                 return Created(earlier, is_new=False), None
-        need, at_most_s = _need(command, spec), job.deadline_at - job.created_at
+        need, at_most_s = job_need(command, spec), job.deadline_at - job.created_at
         ask = Ask(command.caller, spec, command.input, need, at_most_s, "parameters.")
         ticket = await self.metering.admit_job(ask, job)
         try:
@@ -186,7 +186,7 @@ class Submitter:
     ) -> ColdStart | None:
         if self.cold_starts is None or created.job.state is not JobState.QUEUED:
             return None
-        need = _need(command, spec)
+        need = job_need(command, spec)
         if created.is_new:
             return await self.cold_starts.job_arrived(created.job, spec, need)
         return await self.cold_starts.of(spec, need)
@@ -260,7 +260,8 @@ def _token_estimate(value: ModelInput, spec: ModelSpec) -> int:
     return min(spec.context_tokens, value.size_bytes // BYTES_PER_TOKEN + 1 + output)
 
 
-def _need(command: SubmitJob, spec: ModelSpec) -> Need:
+def job_need(command: SubmitJob, spec: ModelSpec) -> Need:
+    """What a job needs of a pool, its size estimated."""
     prompt = min(spec.context_tokens, command.input.size_bytes // BYTES_PER_TOKEN + 1)
     generates = spec.task is Task.GENERATE
     output = _token_estimate(command.input, spec) - prompt if generates else 0

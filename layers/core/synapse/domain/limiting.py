@@ -12,6 +12,9 @@ from synapse.domain.access import Limits
 from synapse.domain.errors import LimitReached
 from synapse.domain.metering import MINUTE_S, NANO, Bounds, Counts, MeterId, Reservation
 
+OUT_OF_BUDGET = "insufficient_quota"
+"""OpenAI's code of it."""
+
 CONCURRENCY_RETRY_S = 2
 """Nobody knows when something ends that is under way: a moment, then the next try."""
 
@@ -167,7 +170,7 @@ def error_of(refusal: Refusal, standing: Standing) -> LimitReached:
             f"left of it is less than this request may cost ({refusal.needed / NANO:.6f} USD); "
             "ask for a larger one, or wait for the next month (UTC)"
         )
-        code = "insufficient_quota"
+        code = OUT_OF_BUDGET
     else:
         message = f"{_said(refusal, whose)}; {_advice(refusal)}"
         code = "rate_limit_exceeded"
