@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from synapse.api.openai.bodies import ChatCompletion, TextCompletion
 from synapse.domain.inference import Choice, Completion, ModelInput, TokenLogprob
 from synapse.domain.job import Usage
@@ -127,29 +125,6 @@ async def test_a_tool_that_must_be_called_is_called() -> None:
     assert message["content"] is None
     assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"a": 1}'}
     assert asked(world).parameters["structured_outputs"] == {"json": {"type": "object"}}
-
-
-@pytest.mark.parametrize(
-    ("headers", "most_s"),
-    [
-        ({}, 600),
-        ({"x-stainless-read-timeout": "20"}, 20),
-        ({"x-stainless-timeout": "30"}, 30),
-        ({"x-stainless-read-timeout": "86400"}, 600),
-        ({"x-stainless-read-timeout": "nonsense"}, 600),
-        ({"x-stainless-read-timeout": "inf"}, 600),
-        ({"x-stainless-read-timeout": "-1"}, 600),
-    ],
-)
-async def test_the_deadline_is_what_the_sdk_says_it_waits(
-    headers: dict[str, str], most_s: float
-) -> None:
-    world = World()
-
-    await call(api_of(world), "POST", CHATS, HELLO, headers=headers)
-
-    _, _, (request,) = world.engine.calls[0]
-    assert most_s - 5 < request.timeout_s <= most_s
 
 
 async def test_an_answer_that_was_kept_is_given_again() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from synapse.api.gate import Identify
+from synapse.api.retries import Retries
 from synapse.application.direct import DirectLane
 from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
@@ -55,5 +56,6 @@ class Services:
     metrics: Callable[[], Awaitable[str]]
     fleet: FleetView
     max_direct_s: float = 600.0
+    retries: Retries = field(default_factory=Retries)
     health: Callable[[], Awaitable[Health]] | None = None
     login: Login | None = None

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
-
-from aws_lambda_powertools.event_handler.openapi.params import Header
+from typing import Any, TypeVar
 
 from synapse.api.openai import sse
 from synapse.api.openai.caching import Caching, Collector
@@ -35,23 +32,6 @@ OF_FORM = re.compile(r"schema|grammar|regex|pattern", re.I)
 """What engines complain of that cannot apply the form they were to hold an answer to."""
 
 T = TypeVar("T")
-
-PythonDeadline = Annotated[
-    str | None, Header(alias="x-stainless-read-timeout", include_in_schema=False)
-]
-NodeDeadline = Annotated[str | None, Header(alias="x-stainless-timeout", include_in_schema=False)]
-
-
-def patience_s(services: Services, *headers: str | None) -> float:
-    """How long the caller waits: what its SDK says in a header, and what the front door holds."""
-    for header in headers:
-        try:
-            told_s = float(header or "nan")
-        except ValueError:
-            continue
-        if 0 < told_s < math.inf:
-            return min(told_s, services.max_direct_s)
-    return services.max_direct_s
 
 
 async def answer(

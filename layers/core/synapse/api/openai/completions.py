@@ -6,9 +6,17 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Body
 
-from synapse.api.openai.answering import NodeDeadline, PythonDeadline, answer, patience_s
+from synapse.api.openai.answering import answer
 from synapse.api.openai.bodies import COMPLETION_RESPONSES
 from synapse.api.openai.caching import CacheHeader, Caching
+from synapse.api.openai.client import (
+    NodeDeadline,
+    PythonDeadline,
+    RequestKey,
+    RetryCount,
+    attempt_of,
+    patience_s,
+)
 from synapse.api.openai.requests import read_completion
 from synapse.api.openai.schemas import CompletionRequest
 from synapse.api.resolver import Answered, Api
@@ -34,7 +42,12 @@ def add_completion_routes(api: Api, services: Services) -> None:
         cache: CacheHeader = None,
         python_deadline: PythonDeadline = None,
         node_deadline: NodeDeadline = None,
+        key: RequestKey = None,
+        retries: RetryCount = None,
     ) -> Answered:
-        timeout_s = patience_s(services, python_deadline, node_deadline)
-        caching = Caching(services.cache, cache)
-        return await answer(services, caller, read_completion(body), caching, timeout_s)
+        timeout_s = patience_s(services.max_direct_s, python_deadline, node_deadline)
+        caching, ask = Caching(services.cache, cache), read_completion(body)
+        return await services.retries.answer(
+            attempt_of(caller, "completions", body, key, retries),
+            lambda: answer(services, caller, ask, caching, timeout_s),
+        )

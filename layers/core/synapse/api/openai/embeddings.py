@@ -14,11 +14,18 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from synapse.api.inputs import MAX_INPUTS, Inputs, Text, is_single, texts_or_tokens
-from synapse.api.openai.answering import NodeDeadline, PythonDeadline, patience_s
 from synapse.api.openai.caching import CacheHeader, Caching
+from synapse.api.openai.client import (
+    NodeDeadline,
+    PythonDeadline,
+    RequestKey,
+    RetryCount,
+    attempt_of,
+    patience_s,
+)
 from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.api.receipts import receipt_headers
-from synapse.api.resolver import Api, Reply
+from synapse.api.resolver import Answered, Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import Request
 from synapse.api.services import Services
@@ -149,19 +156,29 @@ def add_embeddings_route(api: Api, services: Services) -> None:
         cache: CacheHeader = None,
         python_deadline: PythonDeadline = None,
         node_deadline: NodeDeadline = None,
-    ) -> Reply:
-        ask = read_embeddings(body)
-        spec = await served_model(services.registry, ask.model, caller)
-        check_embedder(ask, spec)
-        timeout_s = patience_s(services, python_deadline, node_deadline)
-        caching = Caching(services.cache, cache)
-        request = DirectRequest(f"embd-{new_id()}", ask.model, ask.input, timeout_s, caller=caller)
-        try:
-            result, receipt = await _vectors(services, caching, request, spec)
-        except InvalidInput as error:
-            raise told(ask, error) from error
-        headers = {**caching.headers, **receipt_headers([receipt])}
-        return Reply(_text(embeddings_body(ask, ask.model, result)), headers=headers)
+        key: RequestKey = None,
+        retries: RetryCount = None,
+    ) -> Answered:
+        timeout_s = patience_s(services.max_direct_s, python_deadline, node_deadline)
+        caching, ask = Caching(services.cache, cache), read_embeddings(body)
+        return await services.retries.answer(
+            attempt_of(caller, "embeddings", body, key, retries),
+            lambda: _answer(services, caller, ask, caching, timeout_s),
+        )
+
+
+async def _answer(
+    services: Services, caller: Principal, ask: EmbeddingsAsk, caching: Caching, timeout_s: float
+) -> Reply:
+    spec = await served_model(services.registry, ask.model, caller)
+    check_embedder(ask, spec)
+    request = DirectRequest(f"embd-{new_id()}", ask.model, ask.input, timeout_s, caller=caller)
+    try:
+        result, receipt = await _vectors(services, caching, request, spec)
+    except InvalidInput as error:
+        raise told(ask, error) from error
+    headers = {**caching.headers, **receipt_headers([receipt])}
+    return Reply(_text(embeddings_body(ask, ask.model, result)), headers=headers)
 
 
 async def _vectors(
