@@ -15,6 +15,7 @@ from botocore.config import Config
 
 from synapse.adapters.aws.blobs import S3BlobStore
 from synapse.adapters.aws.capacity import AwsCapacity
+from synapse.adapters.aws.cognito import ANYBODYS, CognitoAccounts
 from synapse.adapters.aws.demand import DynamoDemand, DynamoStartTimes, LambdaWaker
 from synapse.adapters.aws.file_batch_starter import StepFunctionsFileBatchStarter
 from synapse.adapters.aws.file_batches import DynamoFileBatchStore
@@ -24,6 +25,7 @@ from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
 from synapse.adapters.aws.keys import DynamoKeyStore
 from synapse.adapters.aws.links import SIGNING, S3Links
+from synapse.adapters.aws.meter import DynamoMeter
 from synapse.adapters.aws.profiles import DynamoProfileStore
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
@@ -146,6 +148,10 @@ class Parts:
         return DynamoProfileStore(self._dynamodb, self.settings.registry_table)
 
     @cached_property
+    def meter(self) -> DynamoMeter:
+        return DynamoMeter(self._dynamodb, self.settings.access_table)
+
+    @cached_property
     def in_flight(self) -> DynamoInFlight:
         return DynamoInFlight(self._dynamodb, self.settings.registry_table)
 
@@ -167,6 +173,15 @@ class Parts:
     @cached_property
     def waker(self) -> LambdaWaker:
         return LambdaWaker(self._functions, self.settings.scaler)
+
+    @cached_property
+    def accounts(self) -> CognitoAccounts | None:
+        """Who may log in with a password, if anybody."""
+        client_id = self.settings.cognito_client_id
+        if not client_id:
+            return None
+        client = boto3.client("cognito-idp", config=CLIENT_CONFIG.merge(ANYBODYS))
+        return CognitoAccounts(client, client_id)
 
     @cached_property
     def environments(self) -> RunnerEnvironments:

@@ -25,6 +25,7 @@ from synapse.application.fleet_view import FleetView
 from synapse.application.give_back import GiveBack
 from synapse.application.keys import Keys
 from synapse.application.line_tools import LineTools
+from synapse.application.login import Login
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.seats import Seats
@@ -66,7 +67,7 @@ class Target(FleetTarget):
         parts = self.parts
         hooks = WebhookTarget(parts)
         submitter = Submitter(
-            parts.jobs,
+            self.jobs,
             parts.queue,
             parts.blobs,
             parts.registry,
@@ -75,18 +76,20 @@ class Target(FleetTarget):
             new_id,
             cold_starts=self.cold_starts,
             audience=hooks.audience,
+            metering=self.metering,
         )
         return create_api(
             Services(
                 identify=from_authorizer,
                 usage=UsageReports(parts.usage, time.time),
                 keys=Keys(parts.keys, parts.registry.models, time.time),
+                login=Login(parts.accounts, time.time) if parts.accounts else None,
                 submitter=submitter,
                 webhooks=hooks.webhooks,
                 direct=self._direct,
                 cache=ResponseCache(parts.blobs, parts.registry, time.time),
                 results=Results(
-                    parts.jobs, parts.blobs, self.telemetry, time.time, self.cold_starts
+                    self.jobs, parts.blobs, self.telemetry, time.time, self.cold_starts
                 ),
                 registry=parts.registry,
                 files=self._files,
@@ -107,7 +110,7 @@ class Target(FleetTarget):
         """Plans and starts batches."""
         parts = self.parts
         return Dispatcher(
-            store=parts.jobs,
+            store=self.jobs,
             registry=parts.registry,
             decide=self.fleet.routing.decide,
             starter=parts.batch_starter,
@@ -119,12 +122,12 @@ class Target(FleetTarget):
     @cached_property
     def give_back(self) -> GiveBack:
         """Gives back what no pool could run."""
-        return GiveBack(self.parts.jobs, self.parts.queue, self.telemetry, time.time)
+        return GiveBack(self.jobs, self.parts.queue, self.telemetry, time.time)
 
     @cached_property
     def sweeper(self) -> Sweeper:
         """Looks after stale jobs."""
-        return Sweeper(self.parts.jobs, self.parts.queue, self.telemetry, time.time)
+        return Sweeper(self.jobs, self.parts.queue, self.telemetry, time.time)
 
     @cached_property
     def file_batches(self) -> FileBatches:
@@ -143,9 +146,10 @@ class Target(FleetTarget):
     def advancer(self) -> Advancer:
         """Drives file batches."""
         parts = self.parts
-        stores = (parts.jobs, parts.queue, parts.blobs, parts.blobs, parts.registry)
+        stores = (self.jobs, parts.queue, parts.blobs, parts.blobs, parts.registry)
         codec = OpenAiLines(parts.registry)
-        tools = LineTools(*stores, codec, self.telemetry, time.time, new_id, _no_abort)
+        others = (codec, self.telemetry, time.time, new_id, _no_abort, self.metering)
+        tools = LineTools(*stores, *others)
         return Advancer(parts.file_batches, self._files, tools, BATCH_PACE)
 
     @cached_property
@@ -164,6 +168,7 @@ class Target(FleetTarget):
             time.time,
             cold_starts=self.cold_starts,
             accounting=self.accounting,
+            metering=self.metering,
         )
 
     async def _metrics(self) -> str:
