@@ -1,0 +1,162 @@
+"""Webhooks of a real server: signed, tried again, and not lost with the process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.hooks import Hooks, receiving
+from tests.e2e.one_machine.running import Server, finished
+
+API = "/api/webhooks"
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    with receiving() as running:
+        yield running
+
+
+@pytest.fixture
+def server(new_server: Callable[..., Server], hooks: Hooks) -> Server:
+    made = new_server("echo", "--webhook-allow", hooks.place)
+    made.start()
+    return made
+
+
+def submit(client: httpx.Client, server: Server, **fields: object) -> str:
+    answer = client.post(f"{server.url}/async-infer", json={"model": "echo", **fields})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["jobId"])
+
+
+def secret_of(client: httpx.Client, server: Server, webhook: str = "callbacks") -> str:
+    return str(client.post(f"{server.url}{API}/{webhook}/rotate").json()["secret"])
+
+
+def deliveries(client: httpx.Client, server: Server, job: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = client.get(
+        f"{server.url}{API}/deliveries", params={"job": job}
+    ).json()["data"]
+    return found
+
+
+def test_the_end_of_a_job_comes_signed_within_a_second(
+    client: httpx.Client, server: Server, hooks: Hooks
+) -> None:
+    secret = secret_of(client, server)
+    job = submit(client, server, prompt="Hi", callback_url=hooks.url("/done"))
+    finished(client, server.url, job)
+    ended = time.monotonic()
+
+    (hook,) = hooks.at("/done", timeout_s=5)
+
+    assert time.monotonic() - ended < 1.5
+    event = hook.event(secret)
+    assert (event["type"], event["data"]) == (
+        "job.completed",
+        {"id": job, "object": "job", "status": "completed"},
+    )
+
+
+def test_a_webhook_is_told_of_jobs_and_of_batches(
+    client: httpx.Client, server: Server, hooks: Hooks
+) -> None:
+    events = ["job.cancelled", "batch.completed"]
+    body = {"url": hooks.url("/hook"), "events": events}
+    secret = client.post(f"{server.url}{API}", json=body).json()["secret"]
+
+    late = submit(client, server, prompt="!sleep:5000 late")
+    client.delete(f"{server.url}/results/{late}")
+    line = {"model": "echo", "prompt": "Hi"}
+    request = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": line}
+    file = client.post(
+        f"{server.url}/v1/files",
+        data={"purpose": "batch"},
+        files={"file": ("in.jsonl", json.dumps(request))},
+    ).json()
+    batch = client.post(
+        f"{server.url}/v1/batches",
+        json={
+            "input_file_id": file["id"],
+            "endpoint": "/v1/completions",
+            "completion_window": "24h",
+        },
+    ).json()
+
+    came = [hook.event(secret) for hook in hooks.at("/hook", 2)]
+    assert {(event["type"], event["data"]["id"]) for event in came} == {  # type: ignore[index]
+        ("job.cancelled", late),
+        ("batch.completed", batch["id"]),
+    }
+
+
+def test_a_receiver_that_fails_gets_it_again_also_after_kill_9(
+    client: httpx.Client, server: Server, hooks: Hooks
+) -> None:
+    job = submit(client, server, prompt="Hi", callback_url=hooks.url("/flaky", 503))
+    first = hooks.at("/flaky")[0]
+
+    server.kill()
+    server.start()
+
+    again = hooks.at("/flaky", 2, timeout_s=30)[1]
+    assert again.headers["webhook-id"] == first.headers["webhook-id"]
+    assert again.body == first.body
+    deadline = time.monotonic() + 10
+    while (seen := deliveries(client, server, job))[0]["status"] != "delivered":
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.1)
+    assert (seen[0]["attempts"], seen[0]["last_status_code"]) == (2, 200)
+
+
+def test_jobs_that_end_around_kill_9_are_all_told_of(
+    client: httpx.Client, server: Server, hooks: Hooks
+) -> None:
+    hooks.url("/all")
+    url = f"http://{hooks.place}/all"
+    jobs = [submit(client, server, prompt=f"{n}", callback_url=url) for n in range(60)]
+
+    server.kill()
+    server.start()
+    for job in jobs:
+        finished(client, server.url, job)
+
+    deadline = time.monotonic() + 30
+    while {json.loads(hook.body)["data"]["id"] for hook in list(hooks.came)} != set(jobs):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    by_job = {
+        json.loads(hook.body)["data"]["id"]: hook.headers["webhook-id"] for hook in hooks.came
+    }
+    assert len({hook.headers["webhook-id"] for hook in hooks.came}) == len(by_job) == len(jobs)
+
+
+def test_nothing_goes_to_this_machine_unless_it_is_allowed(
+    client: httpx.Client, server: Server, hooks: Hooks
+) -> None:
+    with receiving() as other:
+        refused = client.post(
+            f"{server.url}/async-infer",
+            json={"model": "echo", "prompt": "Hi", "callback_url": other.url("/x")},
+        )
+
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "callback_url"
+    assert other.came == []
+
+
+def test_no_secret_is_in_the_log(client: httpx.Client, server: Server, hooks: Hooks) -> None:
+    secret = secret_of(client, server)
+    job = submit(client, server, prompt="Hi", callback_url=hooks.url("/gone?token=hush", 410))
+    hooks.at("/gone?token=hush")
+    time.sleep(0.5)
+
+    log = server.log.read_text()
+    assert "webhook given up" in log
+    assert secret not in log and "hush" not in log
+    assert deliveries(client, server, job)[0]["status"] == "given_up"
