@@ -75,6 +75,7 @@ class Node:
         hooks = WebhookParts(records, config.webhook_allow)
         uses = UseCases(records, queue, slots, parts, telemetry, hooks)
         await records.jobs.recover(clock(), SweepPolicy())
+        await uses.metering.recover(records.meter.left_open(), records.jobs.get)
         gauges = Gauges(
             records.registry,
             pools,

@@ -12,6 +12,7 @@ from synapse.adapters.local.blobs import FolderBlobStore
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
 from synapse.adapters.local.keys import SqliteKeyStore
+from synapse.adapters.local.meter import SqliteMeter
 from synapse.adapters.local.profiles import SqliteProfileStore
 from synapse.adapters.local.registry import LocalRegistry
 from synapse.adapters.local.usage import SqliteUsageStore
@@ -39,6 +40,7 @@ class Records:
         database: Database,
         access: AccessDatabase,
         profiles: SqliteProfileStore,
+        meter: SqliteMeter,
     ) -> None:
         """Made by `open`."""
         self._retention_s = config.retention_s
@@ -46,6 +48,7 @@ class Records:
         self.access = access
         self.keys = SqliteKeyStore(access)
         self.profiles = profiles
+        self.meter = meter
         self.jobs = SqliteJobStore(database, time.time, retention_s=config.retention_s)
         self.usage = SqliteUsageStore(database)
         self.blobs = FolderBlobStore(config.data_dir / "blobs")
@@ -73,7 +76,9 @@ class Records:
         access = AccessDatabase.open(config.data_dir / ACCESS)
         stack.push_async_callback(access.close)
         profiles = await SqliteProfileStore.open(database)
-        records = cls(config, specs, pools, database, access, profiles)
+        meter = await SqliteMeter.open(database)
+        stack.push_async_callback(meter.aclose)
+        records = cls(config, specs, pools, database, access, profiles, meter)
         stack.push_async_callback(records.jobs.aclose)
         stack.push_async_callback(records.usage.aclose)
         await records.files.recover()

@@ -21,6 +21,8 @@ from synapse.application.dispatch import Dispatcher
 from synapse.application.fleet_view import FleetView
 from synapse.application.give_back import GiveBack
 from synapse.application.line_tools import LineTools
+from synapse.application.metered_jobs import MeteredJobs
+from synapse.application.metering import Metering
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.run_batch import BatchRunner
@@ -59,7 +61,9 @@ class UseCases:
         hooks: WebhookParts,
     ) -> None:
         """Wire the use cases; nothing is awaited or started."""
-        clock, jobs, registry = time.time, records.jobs, records.registry
+        clock, registry = time.time, records.registry
+        self.metering = Metering(records.meter, parts.fleet.routing.views, clock)
+        self._jobs = jobs = MeteredJobs(records.jobs, self.metering)
         self._records, self._queue, self._telemetry = records, queue, telemetry
         self._parts = parts
         self._hooks = hooks
@@ -103,7 +107,7 @@ class UseCases:
             keys=access.keys,
             login=access.login,
             submitter=Submitter(
-                records.jobs,
+                self._jobs,
                 self._queue,
                 records.blobs,
                 records.registry,
@@ -112,11 +116,12 @@ class UseCases:
                 new_id,
                 cold_starts=parts.cold_starts,
                 audience=self._hooks.audience,
+                metering=self.metering,
             ),
             webhooks=self._hooks.webhooks,
             direct=self._direct,
             cache=ResponseCache(records.kept, records.registry, clock),
-            results=Results(records.jobs, records.blobs, self._telemetry, clock, parts.cold_starts),
+            results=Results(self._jobs, records.blobs, self._telemetry, clock, parts.cold_starts),
             registry=records.registry,
             files=records.files.files,
             uploads=records.files.uploads,
@@ -146,7 +151,7 @@ class UseCases:
     def _batch_runner(self) -> BatchRunner:
         records, fleet = self._records, self._parts.fleet
         return BatchRunner(
-            store=records.jobs,
+            store=self._jobs,
             blobs=records.blobs,
             registry=records.registry,
             engine=fleet.engine,
@@ -168,12 +173,13 @@ class UseCases:
             clock=time.time,
             cold_starts=self._parts.cold_starts,
             accounting=self._accounting,
+            metering=self.metering,
         )
 
     def _line_tools(self) -> LineTools:
         records = self._records
         return LineTools(
-            store=records.jobs,
+            store=self._jobs,
             queue=self._queue,
             blobs=records.blobs,
             file_blobs=records.files.blobs,
@@ -183,6 +189,7 @@ class UseCases:
             clock=time.time,
             new_id=new_id,
             abort=self._abort,
+            metering=self.metering,
         )
 
     def _abort(self, job_id: JobId) -> None:

@@ -17,6 +17,8 @@ from synapse.application.cold_start import ColdStarts
 from synapse.application.counted import CountedEngine
 from synapse.application.fleet import Fleet
 from synapse.application.lease_watch import lease_watch
+from synapse.application.metered_jobs import MeteredJobs
+from synapse.application.metering import Metering
 from synapse.application.ping import Pinger
 from synapse.application.run_batch import BatchRunner
 from synapse.aws_parts import Parts
@@ -78,11 +80,21 @@ class FleetTarget:
         async with lease_watch(self.parts.workers, self.fleet, time.time):
             await runner.run(batch, chosen)
 
+    @cached_property
+    def metering(self) -> Metering:
+        """Counts what callers with limits use."""
+        return Metering(self.parts.meter, self.fleet.routing.views, time.time)
+
+    @cached_property
+    def jobs(self) -> MeteredJobs:
+        """The records of jobs; what a job has reserved is settled when it ends."""
+        return MeteredJobs(self.parts.jobs, self.metering)
+
     def runner(self, lease_s: float) -> BatchRunner:
         """A runner whose leases last `lease_s` seconds."""
         parts = self.parts
         return BatchRunner(
-            parts.jobs,
+            self.jobs,
             parts.blobs,
             parts.registry,
             CountedEngine(self.fleet.engine, parts.in_flight, self.fleet.windows, time.time),

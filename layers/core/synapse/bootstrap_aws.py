@@ -146,10 +146,19 @@ class Target(FleetTarget):
     def advancer(self) -> Advancer:
         """Drives file batches."""
         parts = self.parts
-        stores = (self.jobs, parts.queue, parts.blobs, parts.blobs, parts.registry)
-        codec = OpenAiLines(parts.registry)
-        others = (codec, self.telemetry, time.time, new_id, _no_abort, self.metering)
-        tools = LineTools(*stores, *others)
+        tools = LineTools(
+            store=self.jobs,
+            queue=parts.queue,
+            blobs=parts.blobs,
+            file_blobs=parts.blobs,
+            registry=parts.registry,
+            codec=OpenAiLines(parts.registry),
+            telemetry=self.telemetry,
+            clock=time.time,
+            new_id=new_id,
+            abort=_no_abort,
+            metering=self.metering,
+        )
         return Advancer(parts.file_batches, self._files, tools, BATCH_PACE)
 
     @cached_property
