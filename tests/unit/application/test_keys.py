@@ -66,7 +66,7 @@ async def test_a_new_key_opens_the_door_and_its_secret_is_kept_nowhere(office: O
     assert (made.key.tenant, made.key.created_at) == ("default", NOW)
     assert made.key.expires_at == NOW + 60
     principal = await office.door.principal(made.text)
-    assert (principal.account, principal.models) == (made.key.id, {"echo"})
+    assert (principal.account, principal.models) == (made.key.id, frozenset({"echo"}))
     assert made.text[19:] not in repr(made.key)
 
 
