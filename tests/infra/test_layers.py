@@ -48,6 +48,20 @@ def test_layers_for_another_are_refused_with_a_remedy(
     assert "make build ARCH=aarch64 PYTHON_VERSION=3.13" in result.stderr
 
 
+@pytest.mark.parametrize(("machine", "code"), [("aarch64", 0xB7), ("x86_64", 0x3E)])
+def test_a_module_for_every_python_is_for_one_machine(
+    tmp_path: Path, machine: str, code: int
+) -> None:
+    build = built(tmp_path, f"313-{machine}")
+    module = build / "CoreLayer" / "python" / "cryptography" / "_rust.abi3.so"
+    module.parent.mkdir(parents=True)
+    module.write_bytes(b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + bytes([code, 0]))
+    assert check(build, "3.13", machine).returncode == 0
+
+    module.write_bytes(b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + bytes([0x03, 0]))
+    assert "_rust.abi3.so" in check(build, "3.13", machine).stderr
+
+
 def test_a_layer_without_a_compiled_module_is_refused(tmp_path: Path) -> None:
     build = built(tmp_path, "313-aarch64")
     (build / "EngineLayer" / MODULE.format("313-aarch64")).unlink()
