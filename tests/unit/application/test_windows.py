@@ -97,6 +97,27 @@ async def test_answers_that_leave_no_time_to_wait_keep_slots_for_gold(place: Pla
     assert await place.room() == 5
 
 
+async def test_a_moment_in_which_all_were_held_up_keeps_no_slots_for_a_minute(place: Place) -> None:
+    await place.took(0.02)
+    place.slots.occupy("echo", "fixed", 2, SlaTier.GOLD)
+    took_ms = place.fleet.vitals.pool("echo", "fixed").took_ms
+    for ms in (*[25.0] * 1000, *[45.0] * 5):
+        took_ms.note(place.fleet.vitals.clock(), ms)
+
+    assert await place.room() == 6
+
+
+async def test_of_brief_items_that_cannot_wait_one_slot_is_kept(place: Place) -> None:
+    await place.took(0.04)
+    place.slots.occupy("echo", "fixed", 5, SlaTier.GOLD)
+    place.slots.free("echo", "fixed", 3, SlaTier.GOLD)
+
+    # Gold had five, now it has two; items that last longer than its promise are another matter.
+    assert await place.room() == 5
+    await place.took(1.0)
+    assert await place.room() == 2
+
+
 async def test_what_is_short_enough_for_silver_is_not_for_gold(place: Place) -> None:
     await place.took(0.04)
 

@@ -20,7 +20,7 @@ from synapse.domain.window import (
 
 COUNTS = st.integers(0, 64)
 SLOTS = st.integers(1, 64)
-COMPANIES = st.builds(Company, st.booleans(), st.none() | st.integers(1, 64))
+COMPANIES = st.builds(Company, st.booleans(), st.none() | st.integers(1, 64), st.booleans())
 
 
 @st.composite
@@ -80,6 +80,16 @@ def test_what_better_tiers_had_is_no_company_to_brief_items() -> None:
 
     assert bronze_window(traffic, 32, Company(most=2), ready=4) == 0
     assert bronze_window(traffic, 32, Company(most=2, is_brief=True), ready=4) == 4
+
+
+@given(traffic=traffics(), slots=SLOTS)
+def test_of_brief_items_a_slot_is_kept_for_the_next_to_come_however_many_there_were(
+    traffic: Traffic, slots: int
+) -> None:
+    window = bronze_window(traffic, slots, Company(is_brief=True))
+
+    if traffic.peak:
+        assert window == max(slots - traffic.better - 1, traffic.better == 0)
 
 
 @given(traffic=traffics(), slots=SLOTS)

@@ -19,6 +19,14 @@ from synapse.ports import Clock
 POOL_POLICY = BreakerPolicy(in_a_row=10)
 """A pool is not given up because one of its workers is: that one's own breaker opens before."""
 
+MINUTE_SAMPLES = 4096
+"""So many whole answers are kept: what share of them was slow is asked of the last minute, not of
+the moment in which those that ran together were held up together."""
+
+
+def _of_a_minute() -> Latencies:
+    return Latencies(max_samples=MINUTE_SAMPLES)
+
 
 @dataclass(slots=True)
 class PoolVitals:
@@ -29,7 +37,7 @@ class PoolVitals:
     """
 
     breaker: Breaker = field(default_factory=lambda: Breaker(POOL_POLICY))
-    took_ms: Latencies = field(default_factory=Latencies)
+    took_ms: Latencies = field(default_factory=_of_a_minute)
     whole: Latencies = field(default_factory=Latencies)
     first: Latencies = field(default_factory=Latencies)
     profiled_at: float | None = None

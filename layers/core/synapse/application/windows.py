@@ -102,7 +102,8 @@ class BronzeWindows:
         if mean_ms is None:
             return HARMLESS
         at_stake = self._at_stake(spec, pool, mean_ms, promise_ms)
-        return Company(turns_over(at_stake, UNKNOWN_SPREAD * mean_ms, mean_ms, promise_ms))
+        may_wait = turns_over(at_stake, UNKNOWN_SPREAD * mean_ms, mean_ms, promise_ms)
+        return Company(may_wait, is_brief=mean_ms <= promise_ms)
 
     def _profiled(self, spec: ModelSpec, pool: Pool, profile: Profile, best: SlaTier) -> Company:
         """By the profile, as far as the last minute did not tell otherwise.
@@ -139,9 +140,7 @@ class BronzeWindows:
         if turns_over(at_stake, p99_ms(slots), holds_ms, promise_ms):
             return Company(turns_over=True)
         company = company_of(p99_ms, p50_ms, slots, promise_ms)
-        if company.most is None:
-            return company
-        lasts_ms = slower * whole_ms(profile, work, company.most, slots)
+        lasts_ms = slower * whole_ms(profile, work, company.most or slots, slots)
         return replace(company, is_brief=lasts_ms <= promise_ms)
 
     def _at_stake(

@@ -1,7 +1,8 @@
 """How much bronze may be in flight in a pool beside gold and silver: idle slots, and no more.
 
 Bronze has the slots that better tiers leave. Those that they are likely to want are kept free for
-them: as many as they had at once in the last minute, and one more. Where nobody better was seen
+them: as many as they had at once in the last minute, and one more; one beside those in flight
+where items are brief, because as soon as it is taken another one ends. Where nobody better was seen
 for a minute bronze has everything; in a pool where nothing else is in flight one item of bronze
 always may run, so that it never stands still for good.
 
@@ -51,7 +52,7 @@ class Company:
     `turns_over` says that an item keeps it though it waits for a slot until another has ended.
     Up to `most` items in flight keep it, itself counted; None if company makes no difference, or
     it is not to be kept anyway. Where items are brief they are gone before a peak is there: then
-    what counts as company is what the better tiers have in flight now, not what they had.
+    what counts is what the better tiers have in flight now and the next to come, not what they had.
     """
 
     turns_over: bool = False
@@ -70,11 +71,12 @@ def bronze_window(traffic: Traffic, slots: int, company: Company = HARMLESS, rea
     wanted = max(traffic.better, traffic.peak)
     if slots <= 0 or wanted == 0:
         return max(0, slots)
-    kept = traffic.better if company.turns_over else wanted + 1
-    window = slots - kept
+    expected = kept = traffic.better + 1
+    if not company.is_brief:
+        expected, kept = wanted, wanted + 1
+    window = slots - (traffic.better if company.turns_over else kept)
     if company.most is not None:
-        company_wanted = traffic.better + 1 if company.is_brief else wanted
-        window = min(window, company.most * ready - company_wanted)
+        window = min(window, company.most * ready - expected)
     return max(window, 1 if traffic.better == 0 else 0)
 
 
