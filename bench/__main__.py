@@ -29,7 +29,7 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of runs of the ratio")
+    parser.add_argument("--rounds", type=int, help="pairs of runs: 5 unless given, 2 of tiers")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
     parser.add_argument(
         "--only",
@@ -43,31 +43,34 @@ def main() -> None:
             "switch",
             "scale",
             "tiers",
+            "tiers-llm",
             "start",
         ],
         help="one part",
     )
     arguments = parser.parse_args()
+    rounds, rounds_of_tiers = arguments.rounds or 5, arguments.rounds or 2
     print(f"Machine: {_machine()}\n")
     if arguments.only in (None, "engine"):
-        _engine(arguments.rounds)
+        _engine(rounds)
     if arguments.only in (None, "stream"):
-        _stream(arguments.rounds)
+        _stream(rounds)
     if arguments.only in (None, "embeddings"):
-        _embeddings(arguments.rounds)
+        _embeddings(rounds)
     if arguments.only in (None, "noop"):
         _noop(arguments.seconds)
     if arguments.only in (None, "batches"):
         _batches()
     if arguments.only in (None, "downloads"):
-        _downloads(arguments.rounds)
+        _downloads(rounds)
     if arguments.only in (None, "switch"):
-        _switch(arguments.rounds)
+        _switch(rounds)
     if arguments.only in (None, "scale"):
         _scale()
     if arguments.only in (None, "tiers"):
-        _tiers(tiers.TWO_POOLS, "Two pools", arguments.seconds, arguments.rounds, "tiers")
-        _tiers(tiers.ONE_LLM, "One LLM", 3 * arguments.seconds, 2, "tiers-llm")
+        _tiers(tiers.TWO_POOLS, "Two pools", arguments.seconds, rounds_of_tiers, "tiers")
+    if arguments.only in (None, "tiers-llm"):
+        _tiers(tiers.ONE_LLM, "One LLM", 3 * arguments.seconds, rounds_of_tiers, "tiers-llm")
     if arguments.only in (None, "start"):
         _start()
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -218,21 +219,30 @@ class _Load:
 
     @asynccontextmanager
     async def backlog(self, jobs: int) -> AsyncIterator[None]:
-        """So many bronze jobs wait when it begins; all are done at its end."""
-        missing = jobs
-        while missing > 0:
+        """So many bronze jobs wait when it begins; none are left at its end."""
+        sent: list[str] = []
+        while (missing := jobs - await self._waiting()) > 0:
             left = iter(range(missing))
-            await asyncio.gather(*(self._submit(left) for _ in range(SUBMITTERS)))
-            missing = jobs - await self._waiting()
+            await asyncio.gather(*(self._submit(left, sent) for _ in range(SUBMITTERS)))
         yield
+        # The last ones first: those that are under way are the first.
+        await asyncio.gather(*(self._cancel(sent) for _ in range(SUBMITTERS)))
         while await self._waiting():
             await asyncio.sleep(LOOK_EVERY_S)
         await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _submit(self, left: Iterator[int]) -> None:
+    async def _submit(self, left: Iterator[int], sent: list[str]) -> None:
         for _ in left:
             async with self._session.post("/async-infer", json=dict(self._scenario.job)) as answer:
-                await answer.read()
+                answer.raise_for_status()
+                sent.append((await answer.json())["jobId"])
+
+    async def _cancel(self, sent: list[str]) -> None:
+        """Cancel jobs from the end of the list until one has ended."""
+        while sent:
+            async with self._session.delete(f"/results/{sent.pop()}") as answer:
+                if answer.status == HTTPStatus.CONFLICT:
+                    return
                 answer.raise_for_status()
 
     async def bronze_done(self) -> int:
