@@ -2,7 +2,7 @@
 # Options go in ARGS: make run ARGS="--port 9000", make test ARGS="tests/unit -k batching".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e check format bench simulate profile build deploy image lock audit clean distclean
+.PHONY: help setup run test e2e check format bench bench-compare bench-peers simulate profile build deploy image lock audit clean distclean
 
 ARGS ?=
 # An environment of samconfig.toml, and the template's Stage that goes with it.
@@ -46,8 +46,8 @@ e2e: ## Deploy to the emulator and test what was deployed
 	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest tests/e2e $(ARGS)
 
-check: ## Lint, check types, import rules, the template and the state machine
-	@scripts/setup dev sam node
+check: ## Lint, check types, import rules, the template, the state machines; look for known vulnerabilities
+	@scripts/setup dev sam node tools
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -55,6 +55,7 @@ check: ## Lint, check types, import rules, the template and the state machine
 	$(BIN)/cfn-lint template.yaml infra/*.yaml
 	AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint
 	@scripts/check-state-machines
+	@$(BIN)/python scripts/audit_locks.py
 
 format: ## Format the code and mend what can be mended
 	@scripts/setup dev
@@ -64,6 +65,14 @@ format: ## Format the code and mend what can be mended
 bench: ## Measure the system beside the bare engine
 	@scripts/setup dev worker
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-compare: ## Tell which figures got worse between two saved runs (ARGS="BEFORE AFTER")
+	@scripts/setup dev
+	@$(BIN)/python -m bench.compare $(ARGS)
+
+bench-peers: ## Measure the system beside LitServe, Ray Serve, BentoML, Celery, llama.cpp, Triton
+	@scripts/setup dev worker peers bentoml
+	@$(BIN)/python -m bench.peers $(ARGS)
 
 simulate: ## Simulate the system at the scale of AWS, with its own policies
 	@scripts/setup dev
@@ -96,11 +105,11 @@ lock: ## Compile requirements/*.in to locks (ARGS=--upgrade to move the pins)
 	@scripts/lock $(ARGS)
 
 audit: ## Ask the package index for known vulnerabilities in the locks
-	@scripts/setup tools
-	@for lock in app worker; do .venv-tools/bin/pip-audit --disable-pip -r requirements/$$lock.txt || exit 1; done
+	@scripts/setup dev tools
+	@$(BIN)/python scripts/audit_locks.py --strict
 
 clean: ## Remove what was built and cached
 	rm -rf .aws-sam build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 distclean: clean ## Remove the environments too
-	rm -rf .venv .venv-worker .venv-sam .venv-ministack .venv-clients .venv-tools node_modules
+	rm -rf .venv .venv-worker .venv-sam .venv-ministack .venv-clients .venv-peers .venv-bentoml .venv-tools node_modules

@@ -36,6 +36,8 @@ SPECS = {
         VenvSpec("sam", "the AWS SAM tools", ".venv-sam", ANY, 800),
         VenvSpec("ministack", "the AWS emulator", ".venv-ministack", ANY, 500),
         VenvSpec("clients", "the API's clients", ".venv-clients", ANY, 900),
+        VenvSpec("peers", "the systems we compare with", ".venv-peers", ANY, 1200),
+        VenvSpec("bentoml", "BentoML, to compare with", ".venv-bentoml", ANY, 800),
         VenvSpec("tools", "the maintainer's tools", ".venv-tools", ANY, 300),
     )
 }

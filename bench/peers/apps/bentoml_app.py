@@ -1,0 +1,42 @@
+"""BentoML: a batchable API for embeddings, a concurrent one over the LLM engine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import bentoml
+from engines import MAX_BATCH, load, workload
+
+TIMEOUT_S = 300
+
+
+@bentoml.service(traffic={"timeout": TIMEOUT_S}, workers=1)
+class Batched:
+    """BentoML's adaptive batching joins what waits; the wait it may cost is the default's bound."""
+
+    def __init__(self) -> None:
+        self.load = load()
+
+    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=60_000, route="/run")
+    def run(self, text: list[str]) -> list[Any]:
+        """All of a batch."""
+        return self.load(text)
+
+
+@bentoml.service(traffic={"timeout": TIMEOUT_S}, workers=1)
+class Concurrent:
+    """One request a call, many calls at once: the engine batches by itself."""
+
+    def __init__(self) -> None:
+        self.load = load()
+
+    @bentoml.api(route="/run")
+    async def run(self, text: str) -> Any:
+        """One request; the engine blocks its thread."""
+        if workload() == "noop":
+            return self.load([text])[0]
+        return (await asyncio.to_thread(self.load, [text]))[0]
+
+
+Service = Batched if workload() == "embed" else Concurrent

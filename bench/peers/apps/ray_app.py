@@ -1,0 +1,63 @@
+"""Ray Serve: `@serve.batch` for embeddings, an async deployment over the LLM engine."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import Any
+
+import ray
+from engines import BATCH_WAIT_S, MAX_BATCH, load, workload
+from ray import serve
+from starlette.requests import Request
+
+MAX_ONGOING = 2000
+"""More than there are clients: waiting is done where the work is, as with the other peers."""
+
+
+@serve.deployment(max_ongoing_requests=MAX_ONGOING, ray_actor_options={"num_cpus": 1})
+class Batched:
+    """Ray Serve joins what waits into one call."""
+
+    def __init__(self) -> None:
+        self.load = load()
+
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
+    async def run(self, texts: list[str]) -> list[Any]:
+        """All of a batch."""
+        return await asyncio.to_thread(self.load, texts)
+
+    async def __call__(self, request: Request) -> dict[str, Any]:
+        """One request."""
+        body = await request.json()
+        return {"output": await self.run(body["text"])}
+
+
+@serve.deployment(max_ongoing_requests=MAX_ONGOING, ray_actor_options={"num_cpus": 1})
+class Concurrent:
+    """One request a call, many calls at once: the engine batches by itself."""
+
+    def __init__(self) -> None:
+        self.load = load()
+
+    async def __call__(self, request: Request) -> dict[str, Any]:
+        """One request; the engine blocks its thread."""
+        text = (await request.json())["text"]
+        if workload() == "noop":
+            return {"output": self.load([text])[0]}
+        return {"output": (await asyncio.to_thread(self.load, [text]))[0]}
+
+
+def main() -> None:
+    """Serve on the port given until a signal."""
+    ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1")
+    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
+    deployment: Any = Batched if workload() == "embed" else Concurrent
+    serve.run(deployment.bind(), route_prefix="/run")
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
