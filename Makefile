@@ -29,7 +29,7 @@ BIN = .venv/bin
 SAM = PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam
 
 help: ## Show this
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 setup: ## Make the environments that running and testing need
 	@scripts/setup dev worker sam ministack clients node

@@ -196,7 +196,10 @@ def test_an_unknown_name_is_refused_with_the_known_ones(
 ) -> None:
     assert setup_environments.main(["apps"]) == 2
 
-    assert "app, dev, worker, sam, ministack, clients, tools, node" in capsys.readouterr().err
+    assert (
+        "app, dev, worker, sam, ministack, clients, peers, bentoml, tools, node"
+        in capsys.readouterr().err
+    )
 
 
 def test_too_little_disk_is_told_before_anything_is_made(
