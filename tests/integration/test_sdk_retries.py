@@ -143,13 +143,12 @@ async def test_a_chat_whose_connection_broke_is_computed_and_paid_for_once() -> 
     engine = GatedEngine()
     world = World(engine=engine)
     async with behind(world) as (client, network):
-        asked = asyncio.create_task(
+        raw, _ = await asyncio.gather(
             client.chat.completions.with_raw_response.create(
                 model=CHAT, messages=[{"role": "user", "content": HELLO}]
-            )
+            ),
+            a_dropped_connection(engine, network),
         )
-        await a_dropped_connection(engine, network)
-        raw = await asked
 
     assert raw.parse().choices[0].message.content == HELLO
     assert raw.headers["x-synapse-retry"] == "attached"
