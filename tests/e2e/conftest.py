@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e import sam
 from tests.e2e.emulator import Emulator, emulator
+from tests.e2e.hooks import Hooks, receiving
 from tests.e2e.stack import FLEET, FUNCTIONS, STACK, Stack, logical_id
 from tests.e2e.worker import Worker, worker
 
@@ -33,13 +34,21 @@ def built(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(aws: Emulator, triton: Worker, built: Path) -> Iterator[Stack]:
+def hooks() -> Iterator[Hooks]:
+    """The one receiver of webhooks that the deployed application may reach."""
+    with receiving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(aws: Emulator, triton: Worker, built: Path, hooks: Hooks) -> Iterator[Stack]:
     """The application, built and deployed as a user would, in front of the worker."""
     parameters = {
         "Stage": "local",
         "Architecture": "arm64" if platform.machine() == "aarch64" else "x86_64",
         "EngineUrl": triton.grpc_address,
         "EngineAccelerator": "cpu",
+        "WebhookAllow": hooks.place,
     }
     sam.deploy(built, aws.url, STACK, parameters)
     deployed = Stack(aws)
