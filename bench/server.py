@@ -26,14 +26,19 @@ class Running:
     url: str
     pid: int
     start_s: float
+    port: int
+    folder: Path
 
 
 @contextlib.contextmanager
-def server(models: str, pools: str = "", profile_s: float = 0.0) -> Iterator[Running]:
+def server(
+    models: str, pools: str = "", profile_s: float = 0.0, auth: str = "off"
+) -> Iterator[Running]:
     """Start `synapse serve` with `models` and end it, with all its children, on leaving.
 
     `pools` is the text of a pools.toml, without one there is the one pool of a plain start. Each
-    model is profiled in each pool before, for up to `profile_s` seconds.
+    model is profiled in each pool before, for up to `profile_s` seconds. It asks for keys where
+    `auth` is "on", and only there.
     """
     with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
         port = _free_port()
@@ -45,14 +50,15 @@ def server(models: str, pools: str = "", profile_s: float = 0.0) -> Iterator[Run
         if profile_s:
             profile = [program, "profile", *options, "--budget-s", str(profile_s)]
             subprocess.run(profile, check=True, stdout=subprocess.DEVNULL)
-        command = [program, "serve", "--port", str(port), "--auth", "off", *options]
+        command = [program, "serve", "--port", str(port), "--auth", auth, *options]
         started = time.perf_counter()
         log = Path(folder, "server.log").open("w", encoding="utf-8")  # noqa: SIM115
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         url = f"http://127.0.0.1:{port}"
         try:
             _wait_healthy(url, process, Path(folder, "server.log"))
-            yield Running(url, process.pid, time.perf_counter() - started)
+            took_s = time.perf_counter() - started
+            yield Running(url, process.pid, took_s, port, Path(folder))
         finally:
             process.send_signal(signal.SIGINT)
             try:
