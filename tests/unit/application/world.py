@@ -61,6 +61,7 @@ class World:
     store: Any = None
     registry: Any = None
     slots: Any = None
+    metering: Any = None
     slept_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -106,6 +107,7 @@ class World:
             self.telemetry,
             self.clock,
             self.new_id,
+            metering=self.metering,
         )
 
     @property
@@ -121,6 +123,7 @@ class World:
             self.telemetry,
             self.clock,
             accounting=self.accounting,
+            metering=self.metering,
             sleep=sleep,
             uniform=lambda: 0.5,
         )

@@ -8,6 +8,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Que
 
 from synapse.api.errors import failure_body
 from synapse.api.inputs import texts_or_tokens
+from synapse.api.limits import limit_headers
 from synapse.api.receipts import CostBody, ReceiptBody, cost_body, receipt_body
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
@@ -67,8 +68,11 @@ def add_job_routes(api: Api, services: Services) -> None:
         idempotency_key: KeyHeader = None,
     ) -> Reply:
         accepted = await services.submitter.submit(_command(caller, body, idempotency_key))
-        location = {"Location": f"/results/{accepted.job.id}"}
-        return Reply(_accepted(accepted), 202, headers=location)
+        headers = {
+            "Location": f"/results/{accepted.job.id}",
+            **limit_headers([accepted.standing]),
+        }
+        return Reply(_accepted(accepted), 202, headers=headers)
 
     @api.handles(
         "GET",

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from synapse.api.errors import body_of, error_body, failure_body, validation_error
 from synapse.api.jobs import KeyHeader, Wait, receipt_fields, sampling
+from synapse.api.limits import limit_headers
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import (
@@ -46,7 +47,8 @@ def add_task_routes(api: Api, services: Services) -> None:
         idempotency_key: KeyHeader = None,
     ) -> Reply:
         command = _command(caller, body, services.default_model, idempotency_key)
-        return Reply(_accepted(await services.submitter.submit(command)), 202)
+        accepted = await services.submitter.submit(command)
+        return Reply(_accepted(accepted), 202, headers=limit_headers([accepted.standing]))
 
     @api.handles(
         "POST",
@@ -57,7 +59,7 @@ def add_task_routes(api: Api, services: Services) -> None:
         responses={202: json_response("What became of each", TaskBatchAccepted), **ERRORS},
     )
     async def submit_batch(caller: Principal, body: Annotated[TaskBatchRequest, Body()]) -> Reply:
-        return Reply(await _submit_batch(services, caller, body.requests), 202)
+        return await _submit_batch(services, caller, body.requests)
 
     @api.handles(
         "GET",
@@ -117,9 +119,7 @@ def _result(view: JobView) -> TaskResult:
     )
 
 
-async def _submit_batch(
-    services: Services, caller: Principal, bodies: list[Any]
-) -> TaskBatchAccepted:
+async def _submit_batch(services: Services, caller: Principal, bodies: list[Any]) -> Reply:
     results: list[Mapping[str, Any]] = [{} for _ in bodies]
     commands: dict[int, SubmitJob] = {}
     for index, body in enumerate(bodies):
@@ -137,8 +137,10 @@ async def _submit_batch(
         else:
             results[index] = _accepted(outcome).model_dump()
     refused = sum("error" in result for result in results)
-    return TaskBatchAccepted(
+    body = TaskBatchAccepted(
         accepted=len(results) - refused,
         rejected=refused,
         results=[{"index": index, **result} for index, result in enumerate(results)],
     )
+    headers = limit_headers(each.standing for each in outcomes if isinstance(each, Accepted))
+    return Reply(body, 202, headers=headers)

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from synapse.api.limits import limit_headers
 from synapse.api.openai import sse
 from synapse.api.openai.caching import Caching, Collector
 from synapse.api.openai.chunks import ChunkWriter
@@ -68,12 +69,13 @@ async def answer(
     if not ask.stream:
         completions = await answering.whole()
         body = answer_body(ask, heading, completions, keeps_tier=answering.keeps_tier())
-        headers = {**caching.headers, **receipt_headers(answering.receipts())}
-        return Reply(body, headers=headers)
+        told = receipt_headers(answering.receipts()) | answering.limits()
+        return Reply(body, headers={**caching.headers, **told})
     writer = ChunkWriter(ask, heading, answering.keeps_tier, answering.receipts)
     events = sse.event_stream(answering.deltas(), writer)
     await anext(events)  # what can be refused at once has been, and nothing was sent
-    headers = {**sse.HEADERS, **caching.headers, **beginning_headers(answering.receipts())}
+    told = beginning_headers(answering.receipts()) | answering.limits()
+    headers = {**sse.HEADERS, **caching.headers, **told}
     return StreamReply(events, sse.EVENT_STREAM, headers=headers, if_cut=sse.STOPPED)
 
 
@@ -92,6 +94,10 @@ class _Answering:
     def keeps_tier(self) -> bool:
         """Whether all who answer keep the promise of the tier; an answer that was kept does."""
         return all(giver.keeps_tier for giver in self.givers)
+
+    def limits(self) -> dict[str, str]:
+        """Headers of what is left of the caller's limits."""
+        return limit_headers(giver.standing for giver in self.givers)
 
     def receipts(self) -> list[Receipt]:
         """What is known of the receipts, which is all once it has ended."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from synapse.api.inputs import MAX_INPUTS, Inputs, Text, is_single, texts_or_tokens
+from synapse.api.limits import limit_headers
 from synapse.api.openai.caching import CacheHeader, Caching
 from synapse.api.openai.client import (
     NodeDeadline,
@@ -35,7 +36,6 @@ from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import EngineError, InvalidInput
 from synapse.domain.inference import Embeddings, ModelInput, Result
 from synapse.domain.model import ModelSpec
-from synapse.domain.receipt import Receipt
 from synapse.ids import new_id
 
 Encoding = Literal["float", "base64"]
@@ -174,22 +174,23 @@ async def _answer(
     check_embedder(ask, spec)
     request = DirectRequest(f"embd-{new_id()}", ask.model, ask.input, timeout_s, caller=caller)
     try:
-        result, receipt = await _vectors(services, caching, request, spec)
+        result, headers = await _vectors(services, caching, request, spec)
     except InvalidInput as error:
         raise told(ask, error) from error
-    headers = {**caching.headers, **receipt_headers([receipt])}
-    return Reply(_text(embeddings_body(ask, ask.model, result)), headers=headers)
+    text = _text(embeddings_body(ask, ask.model, result))
+    return Reply(text, headers={**caching.headers, **headers})
 
 
 async def _vectors(
     services: Services, caching: Caching, request: DirectRequest, spec: ModelSpec
-) -> tuple[Result, Receipt]:
+) -> tuple[Result, dict[str, str]]:
+    """The result, and the headers of its receipt and of what is left of the caller's limits."""
     kept = await caching.lookup(request)
     if kept is not None:
-        return kept, await services.direct.replay(request, spec, kept)
+        return kept, receipt_headers([await services.direct.replay(request, spec, kept)])
     answer = await services.direct.run(request)
     await caching.keep(request, answer.result)
-    return answer.result, answer.receipt
+    return answer.result, receipt_headers([answer.receipt]) | limit_headers([answer.standing])
 
 
 def told(ask: EmbeddingsAsk, error: InvalidInput) -> InvalidInput:

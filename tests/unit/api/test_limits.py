@@ -1,0 +1,266 @@
+"""Limits at the front door: statuses, codes and headers on every way in, as OpenAI's SDK reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from synapse.api.asgi import AsgiApp
+from synapse.api.resolver import Api
+from synapse.application.metered_jobs import MeteredJobs
+from synapse.application.metering import Metering
+from synapse.domain.access import Limits, Principal
+from synapse.domain.inference import Completion
+from synapse.domain.job import JobState, Usage
+from synapse.domain.metering import NANO, Counts, MeterId
+from synapse.domain.routing import PoolView
+from synapse.ports import InferenceRequest
+from tests.fake_meter import MemoryMeter
+from tests.fakes import FakeClock, MemoryJobStore, ScriptedEngine
+from tests.unit.api.calls import Answered, api_of, call
+from tests.unit.application.world import CHAT, EMBEDDER, World
+
+KEY, TENANT = MeterId("default", "key1"), MeterId("default")
+MESSAGES = [{"role": "user", "content": "say hello"}]
+CHAT_BODY = {"model": CHAT, "messages": MESSAGES, "max_tokens": 20}
+WAYS_IN: Mapping[str, dict[str, Any]] = {
+    "/async-infer": {"model": "echo", "prompt": "hello", "parameters": {"max_tokens": 20}},
+    "/api/inference": {"model": "echo", "data": {"text": "x"}, "parameters": {"max_tokens": 20}},
+    "/v1/chat/completions": CHAT_BODY,
+    "/v1/completions": {"model": CHAT, "prompt": "hello", "max_tokens": 20},
+    "/v1/embeddings": {"model": EMBEDDER, "input": "hello"},
+}
+
+
+class LimitedWorld:
+    """The API for one caller with these limits; `shared` are its tenant's."""
+
+    def __init__(
+        self, limits: Limits | None = None, shared: Limits | None = None, **world: Any
+    ) -> None:
+        clock = FakeClock()
+        self.calls = 0
+        self.meter = MemoryMeter()
+        metering = Metering(self.meter, self.views, clock)
+        store = MeteredJobs(MemoryJobStore(clock), metering)
+        self.world = World(clock=clock, store=store, metering=metering, **world)
+        self.caller = Principal(
+            "default", "key1", limits=limits or Limits(), tenant_limits=shared or Limits()
+        )
+
+    @property
+    def api(self) -> Api:
+        return api_of(self.world, self.identify)
+
+    async def identify(self, event: Mapping[str, Any]) -> Principal:
+        self.calls += 1
+        return self.caller
+
+    async def views(self, spec: Any, tier: Any) -> list[PoolView]:
+        views: list[PoolView] = await self.world.fleet.routing.views(spec, tier)
+        return views
+
+    async def post(self, path: str, **changes: Any) -> Answered:
+        return await call(self.api, "POST", path, {**WAYS_IN[path], **changes})
+
+    def counts(self, meter: MeterId = KEY) -> Counts:
+        return self.meter.counts(meter, self.world.clock())
+
+
+@pytest.mark.parametrize("path", WAYS_IN)
+async def test_every_way_in_ends_at_the_limit_with_429_and_when_to_come_again(path: str) -> None:
+    limited = LimitedWorld(Limits(requests_per_minute=2))
+    for left in (1, 0):
+        answer = await limited.post(path)
+        assert answer.status in (200, 202), answer.text
+        assert answer.headers["x-ratelimit-limit-requests"] == "2"
+        assert answer.headers["x-ratelimit-remaining-requests"] == str(left)
+        assert answer.headers["x-ratelimit-reset-requests"] == "39.75s"
+
+    refused = await limited.post(path)
+
+    assert refused.status == 429
+    assert (refused.error["type"], refused.error["code"]) == (
+        "rate_limit_error",
+        "rate_limit_exceeded",
+    )
+    assert refused.headers["retry-after"] == "40"
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    limited.world.clock.advance(40)
+    assert (await limited.post(path)).status in (200, 202)
+
+
+@pytest.mark.parametrize("path", WAYS_IN)
+async def test_no_way_in_goes_round_the_month(path: str) -> None:
+    limited = LimitedWorld(shared=Limits(monthly_usd=0.0))
+    refused = await limited.post(path)
+    assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
+    assert refused.headers["x-should-retry"] == "false"
+    assert "retry-after" not in refused.headers
+
+
+@pytest.mark.parametrize("path", WAYS_IN)
+async def test_a_caller_without_limits_is_not_counted(path: str) -> None:
+    limited = LimitedWorld()
+    answer = await limited.post(path)
+    assert answer.status in (200, 202)
+    assert limited.meter.entries == []
+    assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
+
+
+@pytest.mark.parametrize("path", [path for path in WAYS_IN if path != "/v1/embeddings"])
+async def test_one_request_may_not_ask_for_too_many_tokens(path: str) -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=15))
+    refused = await limited.post(path)
+    assert refused.status == 400
+    assert str(refused.error["param"]).endswith("max_tokens")
+    assert "15 tokens" in refused.error["message"]
+    assert limited.meter.entries == []
+
+
+async def test_tasks_of_one_batch_are_let_in_one_by_one() -> None:
+    limited = LimitedWorld(Limits(requests_per_minute=3))
+    tasks = [{"model": "echo", "data": {"text": str(n)}} for n in range(5)]
+    answer = await call(limited.api, "POST", "/api/inference/batch", {"requests": tasks})
+    assert answer.status == 202
+    assert (answer.json["accepted"], answer.json["rejected"]) == (3, 2)
+    codes = [each["error"]["code"] for each in answer.json["results"] if "error" in each]
+    assert codes == ["rate_limit_exceeded"] * 2
+    assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+async def test_a_thousand_at_once_against_a_limit_of_a_hundred() -> None:
+    limited = LimitedWorld(Limits(requests_per_minute=100))
+    api = limited.api
+    answers = await asyncio.gather(
+        *(call(api, "POST", "/async-infer", WAYS_IN["/async-infer"]) for _ in range(1000))
+    )
+    statuses = [answer.status for answer in answers]
+    assert (statuses.count(202), statuses.count(429)) == (100, 900)
+
+
+async def test_what_an_answer_did_not_use_comes_back() -> None:
+    limited = LimitedWorld(Limits(tokens_per_minute=100))
+    answer = await limited.post("/v1/chat/completions", max_tokens=90)
+    assert answer.headers["x-ratelimit-remaining-tokens"] == "7"
+    used = answer.json["usage"]["total_tokens"]
+    assert limited.counts().tokens == used == 4
+    assert limited.counts().open == 0
+
+
+async def test_a_stream_tells_what_is_left_and_is_settled_at_its_end() -> None:
+    limited = LimitedWorld(Limits(tokens_per_minute=100))
+    answer = await limited.post("/v1/chat/completions", stream=True)
+    assert answer.headers["x-ratelimit-remaining-tokens"] == "77"
+    assert "data: [DONE]" in answer.text
+    assert (limited.counts().tokens, limited.counts().open) == (4, 0)
+
+
+async def test_a_request_that_no_worker_takes_has_used_no_tokens() -> None:
+    limited = LimitedWorld(Limits(tokens_per_minute=100, concurrent_jobs=1))
+    limited.world.registry._pools = ()
+    answer = await limited.post("/v1/chat/completions")
+    assert answer.status == 503
+    assert limited.counts() == Counts(limited.counts().minute, month=limited.counts().month)
+
+
+async def test_a_prompt_that_is_longer_than_it_was_thought_counts_in_full() -> None:
+    def wordy(request: InferenceRequest) -> Completion:
+        return Completion("well", "stop", Usage(500, 1))
+
+    limited = LimitedWorld(Limits(tokens_per_minute=100), engine=ScriptedEngine(wordy))
+    assert (await limited.post("/v1/chat/completions")).status == 200
+    assert limited.counts().tokens == 501
+    assert (await limited.post("/v1/chat/completions")).status == 429
+
+
+async def test_jobs_count_as_under_way_until_they_have_ended() -> None:
+    limited = LimitedWorld(Limits(concurrent_jobs=1))
+    accepted = await limited.post("/async-infer")
+    refused = await limited.post("/v1/chat/completions")
+    assert (refused.status, refused.headers["retry-after"]) == (429, "2")
+    await limited.world.work()
+    result = await call(limited.api, "GET", f"/results/{accepted.json['jobId']}")
+    assert result.json["status"] == JobState.COMPLETED
+    assert (await limited.post("/v1/chat/completions")).status == 200
+
+
+async def test_a_job_that_is_cancelled_gives_back_what_it_reserved() -> None:
+    limited = LimitedWorld(Limits(concurrent_jobs=1, tokens_per_minute=100))
+    accepted = await limited.post("/async-infer")
+    await call(limited.api, "DELETE", f"/results/{accepted.json['jobId']}")
+    counts = limited.counts()
+    assert (counts.requests, counts.tokens, counts.open) == (1, 0, 0)
+
+
+async def test_the_same_request_sent_again_counts_once_also_at_the_limit() -> None:
+    limited = LimitedWorld(Limits(requests_per_minute=1))
+    body, headers = WAYS_IN["/async-infer"], {"Idempotency-Key": "k"}
+    answers = [await call(limited.api, "POST", "/async-infer", body, headers) for _ in range(3)]
+    assert [answer.status for answer in answers] == [202] * 3
+    assert len({answer.json["jobId"] for answer in answers}) == 1
+    assert limited.counts().requests == 1
+
+
+async def test_the_same_request_sent_at_once_counts_once() -> None:
+    limited = LimitedWorld(Limits(requests_per_minute=9))
+    api, body = limited.api, WAYS_IN["/async-infer"]
+    await asyncio.gather(
+        *(call(api, "POST", "/async-infer", body, {"Idempotency-Key": "k"}) for _ in range(5))
+    )
+    assert (limited.counts().requests, limited.counts().open) == (1, 1)
+
+
+async def test_a_conflict_of_keys_counts_for_nothing() -> None:
+    limited = LimitedWorld(Limits(requests_per_minute=9))
+    headers = {"Idempotency-Key": "k"}
+    await call(limited.api, "POST", "/async-infer", WAYS_IN["/async-infer"], headers)
+    other = {**WAYS_IN["/async-infer"], "prompt": "another"}
+    conflict = await call(limited.api, "POST", "/async-infer", other, headers)
+    assert conflict.status == 422
+    assert limited.counts().requests == 1
+
+
+async def test_the_price_of_what_ran_is_what_counts_in_the_month() -> None:
+    limited = LimitedWorld(Limits(monthly_usd=1.0))
+    answer = await limited.post("/v1/chat/completions")
+    cost_usd = float(answer.headers["x-synapse-cost-usd"])
+    assert limited.counts().nano_usd == pytest.approx(cost_usd * NANO, abs=1)
+
+
+@pytest.fixture
+async def sdk() -> Any:
+    limited = LimitedWorld(Limits(requests_per_minute=1), Limits(monthly_usd=1.0))
+    transport = httpx2.ASGITransport(AsgiApp(limited.api))
+    client = openai.AsyncOpenAI(
+        base_url="http://synapse/v1",
+        api_key="sk",
+        max_retries=0,
+        http_client=httpx2.AsyncClient(transport=transport),
+    )
+    yield client, limited
+    await client.close()
+
+
+async def test_the_openai_sdk_raises_its_rate_limit_error(sdk: Any) -> None:
+    client, _ = sdk
+    raw = await client.chat.completions.with_raw_response.create(**CHAT_BODY)
+    assert raw.headers["x-ratelimit-remaining-requests"] == "0"
+    with pytest.raises(openai.RateLimitError) as caught:
+        await client.chat.completions.create(**CHAT_BODY)
+    assert caught.value.code == "rate_limit_exceeded"
+    assert int(caught.value.response.headers["retry-after"]) <= 60
+
+
+async def test_the_openai_sdk_does_not_try_again_when_the_budget_is_used_up(sdk: Any) -> None:
+    client, limited = sdk
+    limited.caller = Principal("default", "key1", tenant_limits=Limits(monthly_usd=0.0))
+    with pytest.raises(openai.RateLimitError) as caught:
+        await client.with_options(max_retries=5).chat.completions.create(**CHAT_BODY)
+    assert caught.value.code == "insufficient_quota"
+    assert limited.calls == 1
