@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.simulator import from_zero, mixed_day, plots
+from bench.simulator import from_zero, mixed_day, plots, tables
 from bench.simulator.mixed_day import DESIGNS, LOADS
-from bench.simulator.report import Report, TierReport
-from synapse.domain.job import SlaTier
+from bench.simulator.report import Report
+from bench.simulator.sweep import FULL, MODELS, RATES, sweep
+from bench.simulator.traces import TRACES, rivals
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 RESULTS = IMAGES / "simulation.json"
@@ -19,40 +20,53 @@ RESULTS = IMAGES / "simulation.json"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.simulator", description=__doc__)
-    parser.add_argument("--only", choices=["zero", "day"], help="one scenario")
+    scenarios = ["zero", "day", "sweep", "full", "traces"]
+    parser.add_argument("--only", nargs="+", choices=scenarios, default=scenarios)
     parser.add_argument("--loads", nargs="+", choices=list(LOADS), default=list(LOADS))
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES, help="of the sweep")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="renew docs/images")
     arguments = parser.parse_args()
-    only, seed, write = arguments.only, arguments.seed, arguments.write
+    only, seed = arguments.only, arguments.seed
     results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    if only in (None, "zero"):
-        results["from_zero"] = _from_zero(seed, write=write)
-    if only in (None, "day"):
+    if "zero" in only:
+        results["from_zero"] = _from_zero(seed, write=arguments.write)
+    if "day" in only:
         found = _mixed_day(arguments.loads, seed)
         results["mixed_day"] = {**results.get("mixed_day", {}), **found}
-    if write:
-        if len(results.get("mixed_day", {})) == len(LOADS):
-            plots.mixed_day({load: results["mixed_day"][load] for load in LOADS}, IMAGES)
-        IMAGES.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    if "sweep" in only:
+        results["sweep"] = {model: _sweep(model, arguments.rates, seed) for model in MODELS}
+    if "full" in only:
+        results["full"] = _full(seed)
+    if "traces" in only:
+        results["traces"] = _traces(seed)
+    if arguments.write:
+        _write(results)
+
+
+def _write(results: dict[str, Any]) -> None:
+    if len(results.get("mixed_day", {})) == len(LOADS):
+        plots.mixed_day({load: results["mixed_day"][load] for load in LOADS}, IMAGES)
+    if "sweep" in results:
+        plots.sweep(results["sweep"], IMAGES)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
 def _from_zero(seed: int, *, write: bool) -> dict[str, Any]:
     found = from_zero.run(seed)
     print(f"0 → 1,000 callers → 0, model rerank on inf2.xlarge, seed {seed} (simulated)\n")
-    print("| requests | number | delivered | refused | p50, ms | p99, ms | caller's p50 | p99 |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    _row("came when no worker was up", found.cold)
+    tables.tier_head()
+    tables.tier_row("came when no worker was up", found.cold)
     for tier, report in found.warm.items():
-        _row(f"{tier}, all machines up", report)
+        tables.tier_row(f"{tier}, all machines up", report)
     for tier, report in found.report.tiers.items():
-        _row(f"{tier}, whole episode", report)
+        tables.tier_row(f"{tier}, whole episode", report)
     print(
         f"\nAll machines up after {found.settled_at:.0f} s; nothing left {found.idle_s:.0f} s after"
     )
     print("the last answer.\n")
-    _cost(found.report)
+    tables.bill(found.report)
     if write:
         plots.from_zero(found, IMAGES)
     return {
@@ -67,57 +81,66 @@ def _mixed_day(loads: Sequence[str], seed: int) -> dict[str, Any]:
     reports: dict[str, list[Report]] = {}
     for load in loads:
         print(f"A mixed day at load {load!r}, seed {seed} (simulated)\n")
-        print(
-            "| design | machines, USD | services, USD | gold and silver kept | gold p99, ms "
-            "| silver p99, ms | bronze p99, s | in use | not delivered |"
-        )
-        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+        tables.day_head()
         reports[load] = []
         for design in DESIGNS:
             if not mixed_day.is_able(design, LOADS[load]):
-                print(f"| {design.name} | cannot do it | | | | | | | |")
+                tables.row(design.name, "cannot do it", *[""] * 9)
                 continue
             report = mixed_day.run(design, LOADS[load], seed)
             reports[load].append(report)
-            _design(report)
-        print(flush=True)
+            tables.day_row(report)
+        print()
+        _parts(reports[load])
     return {load: [report.as_json() for report in found] for load, found in reports.items()}
 
 
-def _design(report: Report) -> None:
-    gold, silver, bronze = (report.tiers[tier] for tier in SlaTier)
-    lost = sum(tier.requests - tier.delivered for tier in report.tiers.values())
-    services = f"{report.services.usd:.2f}" if report.services.usd else "not counted"
+def _sweep(model: str, rates: Sequence[float], seed: int) -> list[dict[str, Any]]:
     print(
-        f"| {report.name} | {report.machines_usd:.2f} | {services} | {report.kept:.1%} "
-        f"| {gold.p99_ms:,.0f} | {silver.p99_ms:,.0f} | {bronze.p99_ms / 1000:,.1f} "
-        f"| {report.use:.0%} | {lost} |",
-        flush=True,
+        f"{model} at rates from {rates[0]:g} to {rates[-1]:g} a second, seed {seed} (simulated)\n"
     )
+    tables.sweep_head()
+    found = []
+    for per_s, report in sweep(model, rates, seed):
+        tables.sweep_row(per_s, report)
+        found.append({"per_s": per_s, **report.as_json()})
+    print()
+    return found
 
 
-def _row(name: str, tier: TierReport) -> None:
-    print(
-        f"| {name} | {tier.requests:,} | {tier.delivered / max(1, tier.requests):.1%} "
-        f"| {tier.refused} | {tier.p50_ms:,.0f} | {tier.p99_ms:,.0f} "
-        f"| {tier.front_p50_ms:,.0f} | {tier.front_p99_ms:,.0f} |"
-    )
+def _full(seed: int) -> list[dict[str, Any]]:
+    print(f"Work all the time, rerank on g6.xlarge, seed {seed} (simulated)\n")
+    tables.day_head()
+    reports = []
+    for full in FULL:
+        reports.append(full.run(seed))
+        tables.day_row(reports[-1])
+    print()
+    _parts(reports)
+    return [report.as_json() for report in reports]
 
 
-def _cost(report: Report) -> None:
-    services = report.services
-    print("| what it cost | USD |")
-    print("| --- | --- |")
-    for name, usage in report.pools.items():
-        idle = 1 - usage.busy_s / usage.paid_s if usage.paid_s else 0.0
-        print(
-            f"| {name}: at most {usage.most}, {idle:.0%} of it idle or starting | {usage.usd:.2f} |"
-        )
-    print(f"| API Gateway | {services.gateway:.2f} |")
-    print(f"| Lambda | {services.functions:.2f} |")
-    others = services.usd - services.gateway - services.functions
-    print(f"| DynamoDB, SQS, Step Functions | {others:.2f} |")
-    print(f"| together | {report.machines_usd + services.usd:.2f} |\n")
+def _traces(seed: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, trace in TRACES.items():
+        print(f"Trace {name!r}, {trace.per_s:.2f} a second: {trace.source}; seed {seed}\n")
+        tables.day_head()
+        reports = []
+        for design in rivals():
+            if mixed_day.is_able(design, trace.load()):
+                reports.append(mixed_day.run(design, trace.load(), seed))
+                tables.day_row(reports[-1])
+        print()
+        _parts(reports)
+        found[name] = [report.as_json() for report in reports]
+    return found
+
+
+def _parts(reports: Sequence[Report]) -> None:
+    tables.parts_head()
+    for report in reports:
+        tables.parts_row(report)
+    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -66,8 +66,13 @@ class JobLane:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def send(self, request: Request) -> None:
-        """Write a job down and send its message."""
-        written_s = self.around.write.draw(self.chance) + self.around.deliver.draw(self.chance)
+        """Write a job down and send its message; it may start once a batch could be at a runner.
+
+        The slots are not held on the way there: on AWS runners are called whatever the workers do,
+        and on one machine the way takes no time to speak of.
+        """
+        delays = (self.around.write, self.around.deliver, self.around.batch)
+        written_s = sum(delay.draw(self.chance) for delay in delays)
         job_id = JobId(f"job-{request.number:08}")
         self._open[job_id] = request
         deadline_at = self.events.now + request.timeout_s
@@ -120,14 +125,9 @@ class JobLane:
         return f"batch-{next(self._numbers)}"
 
     def _start_batch(self, spec: ModelSpec, pool: Pool, requests: Sequence[Request]) -> None:
-        """A batch has its slots; Express takes it to the runner, the runner to a worker."""
+        """A batch has its slots, and goes to a worker."""
         self.slots.occupy(spec.name, pool.name, len(requests), SlaTier.BRONZE)
         self.system.meter.add(cost.batch())
-        self.events.after(
-            self.around.batch.draw(self.chance), lambda: self._run(spec, pool, requests)
-        )
-
-    def _run(self, spec: ModelSpec, pool: Pool, requests: Sequence[Request]) -> None:
         try:
             placed = at_once(self.placement.place(spec, pool))
         except EngineUnavailable:

@@ -188,7 +188,8 @@ class Design:
     pools: Sequence[str]
     build: Callable[[Setting], tuple[System, Meter]]
     cpu_models: frozenset[str] = frozenset()
-    is_warm: bool = False
+    warm: str = ""
+    """The pool that is kept up by the clock."""
 
     def kinds(self, load: Load) -> list[Kind]:
         """Its machines."""
@@ -196,11 +197,11 @@ class Design:
 
     def _kind(self, name: str, load: Load) -> Kind:
         found = kind(name, most=MOST, models=self.cpu_models if name == "cpu" else frozenset())
-        if name != "neuron" or not self.is_warm:
+        if name != self.warm:
             return found
+        model = load.shares[-1][0]
         windows = tuple(
-            WarmWindow("rerank-64", from_minute=since, until_minute=until)
-            for since, until in load.warm
+            WarmWindow(model, from_minute=since, until_minute=until) for since, until in load.warm
         )
         return replace(found, pool=replace(found.pool, warm=windows))
 
@@ -209,10 +210,10 @@ SMALL = frozenset({"embed"})
 ALL = ("cpu", "gpu", "neuron")
 DESIGNS = (
     Design("Synapse, cpu (embed) + gpu + neuron", ALL, Setting.ours, SMALL),
-    Design("the same, neuron warm by the clock", ALL, Setting.ours, SMALL, is_warm=True),
+    Design("the same, neuron warm by the clock", ALL, Setting.ours, SMALL, warm="neuron"),
     Design("Synapse, cpu (all) + gpu + neuron", ALL, Setting.ours),
     Design("Synapse, neuron alone", ("neuron",), Setting.ours),
-    Design("neuron alone, warm by the clock", ("neuron",), Setting.ours, is_warm=True),
+    Design("neuron alone, warm by the clock", ("neuron",), Setting.ours, warm="neuron"),
     Design("Synapse, gpu alone", ("gpu",), Setting.ours),
     Design("Synapse, cpu alone", ("cpu",), Setting.ours),
     Design("KServe-like, neuron", ("neuron",), Setting.kserve),
@@ -223,6 +224,9 @@ DESIGNS = (
     Design("gpu first, cpu overflow", ("gpu", "cpu"), Setting.overflow),
     Design("always on, neuron", ("neuron",), Setting.always_on),
     Design("always on, gpu", ("gpu",), Setting.always_on),
+    Design("naive Lambda", (), Setting.naive),
+    Design("provisioned Lambda", (), Setting.provisioned),
+    Design("a GPU for each request", (), Setting.a_gpu_each),
 )
 
 
@@ -253,7 +257,7 @@ def run(design: Design, load: Load, seed: int = 1) -> Report:
     chance, events = random.Random(seed), Events()
     pools = Pools(events, chance, design.kinds(load))
     system, meter = design.build(Setting(events, chance, pools, load))
-    sizes = random.Random(seed + 1)
+    sizes, fronts = random.Random(seed + 1), random.Random(seed + 2)
     requests = [
         Request(
             number,
@@ -262,6 +266,7 @@ def run(design: Design, load: Load, seed: int = 1) -> Report:
             LEAD_S + each.at,
             sizes.gauss(0.0, 1.0),
             JOB_S if each.tier is SlaTier.BRONZE else CALLER_S,
+            facts.API_GATEWAY.draw(fronts) + facts.LAMBDA_INVOKE.draw(fronts),
         )
         for number, each in enumerate(mixed(traffics(load), DAY_S, seed))
     ]

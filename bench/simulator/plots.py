@@ -99,3 +99,37 @@ def _medians(requests: Sequence[Request]) -> list[tuple[float, float, float]]:
         (step * STEP_S, quantile(sorted(took), 0.5), quantile(sorted(took), 0.99))
         for step, took in sorted(by_step.items())
     ]
+
+
+LINES = {
+    "Synapse, from zero": ("#336699", "o", "-"),
+    "Synapse, warm by the clock": ("#336699", "s", "--"),
+    "naive Lambda": ("#cc7722", "^", "-"),
+    "provisioned Lambda": ("#cc7722", "v", "--"),
+    "a GPU for each request": ("#777777", "x", ":"),
+    "always-on GPU": ("#444444", "D", "-"),
+}
+"""Of the designs of the sweep: colour, marker and stroke."""
+
+
+def sweep(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
+    """What a thousand requests cost, and how many promises are kept, over the rate; by model."""
+    figure, panels = pyplot.subplots(len(results), 2, figsize=(11, 4 * len(results)), sharex=True)
+    for (cost, kept), (model, found) in zip(panels, results.items(), strict=True):
+        for name, (colour, marker, stroke) in LINES.items():
+            mine = [each for each in found if each["name"] == name]
+            rates = [each["per_s"] for each in mine]
+            style = {"color": colour, "marker": marker, "linestyle": stroke, "markersize": 5}
+            cost.loglog(rates, [each["usd_per_1k"] for each in mine], label=name, **style)
+            kept.semilogx(rates, [each["kept"] * 100 for each in mine], **style)
+        cost.set_title(f"{model}: USD for 1,000 delivered")
+        kept.set_title(f"{model}: gold and silver kept, %")
+        kept.set_ylim(-3, 103)
+        for panel in (cost, kept):
+            panel.grid(visible=True, which="major", color="#e5e5e5")
+    for panel in panels[-1]:
+        panel.set_xlabel("requests a second, on the average of the day")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="lower center", ncols=3)
+    figure.suptitle("The same day at other rates: what each design costs, and what it keeps")
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    save(figure, folder, "simulation-sweep")

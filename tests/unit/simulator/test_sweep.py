@@ -1,0 +1,98 @@
+"""Rates and traces: what comes, what it costs by service, and that formulas say the same."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+
+from bench.simulator import tables
+from bench.simulator.mixed_day import DAY_S, END_S, run, traffics
+from bench.simulator.sweep import FROM_ZERO, NAIVE, TIERS, Full, designs, load_of, sweep
+from bench.simulator.traces import TRACES, bursty, rivals
+from bench.simulator.workload import mixed
+from synapse.domain import cost
+from synapse.domain.reference import LAMBDA_GB, TIMES
+
+
+def test_every_design_of_the_sweep_serves_the_same_requests_and_its_bill_adds_up(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = list(sweep("rerank", [0.02], seed=3))
+
+    assert [report.name for _, report in found] == [each.name for each in designs("rerank")]
+    assert len({report.requests for _, report in found}) == 1
+    tables.sweep_head()
+    for per_s, report in found:
+        assert sum(report.usd.values()) == pytest.approx(report.machines_usd + report.services.usd)
+        tables.sweep_row(per_s, report)
+        tables.parts_row(report)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 2 * len(found)
+
+
+def test_a_function_costs_in_the_simulation_what_the_formula_says() -> None:
+    [naive] = [design for design in designs("rerank") if design.name == NAIVE]
+
+    report = run(naive, load_of("rerank", 0.3), seed=3)
+
+    # Every run is billed, and a start for each that was cold: 9 s on the average.
+    work_s, gb = TIMES["rerank"]["cpu"].p50_s, LAMBDA_GB["rerank"]
+    runs = cost.lambda_run(work_s, gb).times(report.requests)
+    assert runs.usd < report.services.usd < 1.2 * runs.usd
+
+
+def test_a_worker_comes_and_goes_in_the_simulation_as_the_formula_says() -> None:
+    """Where a minute passes between two rounds, and gaps are longer than exponential ones."""
+    [ours] = [design for design in designs("embed") if design.name == FROM_ZERO]
+
+    report = run(ours, load_of("embed", 0.004), seed=3)
+
+    busy_s = 0.75 * DAY_S
+    expected = cost.cycle(0.004 / 0.75, 300.0, 40.0)
+    up = report.pools["cpu"].paid_s / END_S
+    assert up == pytest.approx(expected.up * busy_s / END_S, rel=0.25)
+    assert report.pools["gpu"].paid_s == report.pools["neuron"].paid_s == 0
+
+
+def test_what_comes_in_a_sweep_is_of_all_tiers() -> None:
+    asked = mixed(traffics(load_of("embed", 1.0)), DAY_S, seed=2)
+
+    for tier, share in TIERS:
+        part = sum(each.tier is tier for each in asked) / len(asked)
+        assert part == pytest.approx(share, abs=0.02)
+    assert len(asked) / DAY_S == pytest.approx(1.0, rel=0.05)
+
+
+def test_where_there_is_work_all_the_time_one_machine_is_kept_for_it() -> None:
+    report = Full(0.1, 0.2).run(seed=2)
+
+    assert report.name == "0.1 silver and 0.2 bronze a second"
+    assert report.requests == pytest.approx(0.3 * DAY_S, rel=0.1)
+    assert all(tier.delivered == tier.requests for tier in report.tiers.values())
+    assert (report.pools["gpu"].most, report.kept) == (1, pytest.approx(1.0, abs=0.02))
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_a_trace_has_the_rate_that_was_published(name: str) -> None:
+    trace = TRACES[name]
+    rates = [trace.rate(float(at)) for at in range(int(DAY_S))]
+
+    assert statistics.mean(rates) == pytest.approx(1.0, rel=0.02)
+    assert sum(each.per_s for each in traffics(trace.load())) == pytest.approx(trace.per_s)
+
+
+def test_the_bursty_trace_has_its_peak_and_minutes_with_hardly_anybody() -> None:
+    rate = bursty(DAY_S, peak=3.8)
+
+    minutes = [rate(60.0 * minute) for minute in range(120)]
+
+    assert max(minutes) == pytest.approx(3.8)
+    assert min(minutes) < 0.05
+    assert len({rate(60.0 + second) for second in range(60)}) == 1
+
+
+def test_every_rival_on_a_trace_has_a_name_of_its_own() -> None:
+    names = [design.name for design in rivals()]
+
+    assert len(names) == len(set(names))
