@@ -128,8 +128,11 @@ class SqliteDeliveryStore:
 
     async def purge(self) -> int:
         """Forget deliveries that ended long ago; returns how many."""
-        before = self._clock() - RETENTION_S
-        return await self._database.write(partial(_purge, before=before))
+        purge = partial(_purge, before=self._clock() - RETENTION_S)
+        purged = 0
+        while count := await self._database.write(purge):
+            purged += count
+        return purged
 
     async def _select(self, where: str, values: Sequence[object]) -> list[Delivery]:
         query = f"SELECT doc FROM deliveries WHERE {where}"

@@ -33,13 +33,15 @@ class HttpSender:
         self._clock = clock
         self._resolve = resolve
         self._tls = tls
+        self._tls_loading = asyncio.Lock()
         self._timeout_s = timeout_s
 
     async def post(self, url: WebhookUrl, headers: Mapping[str, str], body: str) -> Answer:
         """See the port."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._post(url, headers, body.encode())
+                tls = await self._trusted() if url.scheme == "https" else None
+                return await self._post(url, headers, body.encode(), tls)
         except TimeoutError:
             return Answer(error=f"no answer within {self._timeout_s:g} s")
         except NotPublic as error:
@@ -55,12 +57,25 @@ class HttpSender:
         ) as error:
             return Answer(error=f"the connection broke: {_plain(error)}")
 
-    async def _post(self, url: WebhookUrl, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _trusted(self) -> ssl.SSLContext:
+        """Whose certificates are trusted; reading them takes tens of milliseconds, once."""
+        async with self._tls_loading:
+            if self._tls is None:
+                self._tls = await asyncio.to_thread(httpcore.default_ssl_context)
+        return self._tls
+
+    async def _post(
+        self,
+        url: WebhookUrl,
+        headers: Mapping[str, str],
+        body: bytes,
+        tls: ssl.SSLContext | None,
+    ) -> Answer:
         network = GuardedNetwork(is_allowed=url.is_allowed, resolve=self._resolve)
         sent = {**headers, "connection": "close", "content-length": str(len(body))}
         async with (
             httpcore.AsyncConnectionPool(
-                ssl_context=self._tls, max_keepalive_connections=0, network_backend=network
+                ssl_context=tls, max_keepalive_connections=0, network_backend=network
             ) as pool,
             pool.stream(
                 "POST",
