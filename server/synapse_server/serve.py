@@ -38,7 +38,7 @@ async def serve(config: ServerConfig) -> None:
         StartError: the server cannot start.
         CancelledError: it was told to stop before it had started.
     """
-    if not config.auth and not _is_loopback(config.host):
+    if not config.auth and not is_loopback(config.host):
         raise StartError(
             f"SYNAPSE_AUTH=off would let everybody in who reaches {config.host}: leave it on, or "
             "choose --host 127.0.0.1, which only this machine reaches"
@@ -109,7 +109,7 @@ def _stopped_by_signals() -> _Stop:
     return stop
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether only this machine can reach it; of names only the one that always means that."""
     try:
         return ipaddress.ip_address(host).is_loopback
