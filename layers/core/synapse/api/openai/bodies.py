@@ -133,7 +133,7 @@ class TextCompletion(_Answer):
 def _responses(model: type[BaseModel]) -> dict[int, Any]:
     whole = json_response("The answer, or with `stream: true` its chunks as events", model)
     whole["content"]["text/event-stream"] = {"schema": {"type": "string"}}
-    refused = {code: ERRORS[code] for code in (400, 404, 413, 503)}
+    refused = {code: ERRORS[code] for code in (400, 404, 413, 422, 503)}
     late = json_response("It took longer than the caller waits", ErrorBody)
     return {200: whole, **refused, 504: late}
 
