@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from synapse.api.key_schemas import MAX_NAME_LENGTH, TENANT_NAME
+from synapse.domain.origin import is_origin
 from synapse.domain.webhook_url import Allowed
 
 T = TypeVar("T", bound=str)
@@ -29,6 +30,15 @@ def places(text: str) -> Allowed:
         return Allowed.of(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Origins of web pages, commas between them."""
+    found = tuple(each.strip() for each in text.split(",") if each.strip())
+    for each in found:
+        if not is_origin(each):
+            raise argparse.ArgumentTypeError(f"{each!r}: must be like https://app.example.com")
+    return found
 
 
 def name(text: str) -> str:

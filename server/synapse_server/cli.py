@@ -15,7 +15,7 @@ from typing import Any
 from synapse import __version__
 from synapse.domain.webhook_url import NONE_ALLOWED
 from synapse_server.access_cli import add_access_commands
-from synapse_server.arguments import on_or_off, places
+from synapse_server.arguments import on_or_off, origins, places
 from synapse_server.config import DATA_DIR, FleetConfig, ServerConfig, StartError
 from synapse_server.cost_table import add_cost_command
 from synapse_server.oidc_options import add_oidc_options, issuer_of
@@ -84,6 +84,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("port", "8080", "port to listen on", int)
     option("auth", "on", "ask who calls; off only on an address of this machine's own", on_or_off)
     add_oidc_options(option)
+    option("cors-origins", "", "https://host,… whose pages may call from a browser", origins)
     option("webhook-allow", "", "host:port,… that webhooks may reach though not public", places)
     _fleet_options(option)
     option("max-queued", "100000", "jobs waiting before submissions are refused", int)
@@ -93,6 +94,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     profile.add_argument("--force", action="store_true", help="also what has a profile already")
     profile.add_argument("--budget-s", default=60.0, type=float, help="for each model and pool")
     profile.set_defaults(host="", port=0, max_queued=1, auth=True, webhook_allow=NONE_ALLOWED)
+    profile.set_defaults(cors_origins=())
     _fleet_options(_Options(profile, environ))
     data_dir = environ.get("SYNAPSE_DATA_DIR", DATA_DIR)
     add_access_commands(commands, data_dir)
@@ -155,6 +157,7 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
         auth=arguments.auth,
         issuer=issuer_of(arguments),
         webhook_allow=arguments.webhook_allow,
+        cors_origins=arguments.cors_origins,
     )
 
 

@@ -66,7 +66,8 @@ class ServerConfig:
     """Settings of one server: `models` are served by the pools of `fleet`. Periods in seconds.
 
     Without `auth` nobody is asked who they are, which is only for a server that no other machine
-    can reach. Tokens of `issuer` are accepted beside keys and those of users who log in.
+    can reach. Tokens of `issuer` are accepted beside keys and those of users who log in. Pages of
+    `cors_origins` may call from a browser.
     """
 
     host: str
@@ -83,6 +84,7 @@ class ServerConfig:
     drain_s: float = 5.0
     retention_s: float = 7 * 86_400.0
     webhook_allow: Allowed = NONE_ALLOWED
+    cors_origins: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -90,7 +91,7 @@ class Node:
         stack.push_async_callback(self.access.close)
         services = uses.services(self.specs, self.access, gauges.text)
         stack.push_async_callback(services.retries.aclose)
-        self.api = create_api(services)
+        self.api = create_api(replace(services, cors_origins=config.cors_origins))
         loop = DispatchLoop(queue, uses.dispatcher, parts.fleet.windows, slots, uses.batcher, clock)
         stack.push_async_callback(records.release)
         stack.push_async_callback(uses.starter.close, config.drain_s)

@@ -56,6 +56,7 @@ def test_the_deployed_routes_are_those_the_application_answers() -> None:
 def an_api() -> Api:
     services = Services.__new__(Services)
     object.__setattr__(services, "identify", from_authorizer)
+    object.__setattr__(services, "cors_origins", ())
     object.__setattr__(services, "login", None)
     return create_api(services)
 

@@ -185,3 +185,13 @@ def test_an_issuer_that_cannot_be_trusted_is_refused(key: str, value: str) -> No
 
     with pytest.raises(SettingsError, match=key):
         Settings.load({**REQUIRED, **given, key: value})
+
+
+def test_origins_of_pages_are_read_and_a_wildcard_is_none() -> None:
+    named = {"SYNAPSE_CORS_ORIGINS": "https://a.example.com, http://localhost:3000"}
+
+    assert loaded().cors_origins == ()
+    settings = Settings.load({**REQUIRED, **named})
+    assert settings.cors_origins == ("https://a.example.com", "http://localhost:3000")
+    with pytest.raises(SettingsError, match=r"SYNAPSE_CORS_ORIGINS: '\*'"):
+        Settings.load({**REQUIRED, "SYNAPSE_CORS_ORIGINS": "*"})

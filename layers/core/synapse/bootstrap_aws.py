@@ -97,6 +97,7 @@ class Target(FleetTarget):
                 batches=self.file_batches,
                 file_link=parts.links.link,
                 default_model=self.settings.default_model,
+                cors_origins=self.settings.cors_origins,
                 max_wait_s=MAX_WAIT_S,
                 abort=_no_abort,
                 metrics=self._metrics,

@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 from synapse.adapters.tokens.issuer import COGNITO_CLIENT_ID, OidcIssuer, oidc_issuer
 from synapse.domain.extension import Extension, Extensions
 from synapse.domain.job import Priority
+from synapse.domain.origin import is_origin
 from synapse.domain.pool import Pool, WarmWindow
 
+CORS_ORIGINS = "SYNAPSE_CORS_ORIGINS"
 POOLS = "SYNAPSE_POOLS"
 WARM = "SYNAPSE_WARM"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -28,7 +30,8 @@ class Settings:
 
     `pools` are those that the function may use, `capacities` the ARNs of what the autoscaler makes
     larger and smaller, by pool; `scaler` is the function that does. `issuer` is whose tokens are
-    accepted beside keys; by the client `cognito_client_id` people sign in.
+    accepted beside keys; by the client `cognito_client_id` people sign in. Pages of `cors_origins`
+    may call from a browser.
     """
 
     jobs_table: str
@@ -49,6 +52,7 @@ class Settings:
     webhook_allow: str
     issuer: OidcIssuer | None = None
     cognito_client_id: str = ""
+    cors_origins: tuple[str, ...] = ()
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Settings:
@@ -76,6 +80,7 @@ class Settings:
             webhook_allow=environ.get("SYNAPSE_WEBHOOK_ALLOW", ""),
             issuer=_issuer(environ),
             cognito_client_id=environ.get(COGNITO_CLIENT_ID, ""),
+            cors_origins=_origins(environ),
         )
 
 
@@ -84,6 +89,15 @@ def _issuer(environ: Mapping[str, str]) -> OidcIssuer | None:
         return oidc_issuer(environ)
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+def _origins(environ: Mapping[str, str]) -> tuple[str, ...]:
+    named = environ.get(CORS_ORIGINS, "")
+    found = tuple(each.strip() for each in named.split(",") if each.strip())
+    for each in found:
+        if not is_origin(each):
+            raise SettingsError(f"{CORS_ORIGINS}: {each!r} must be like https://app.example.com")
+    return found
 
 
 def _required(environ: Mapping[str, str], key: str) -> str:

@@ -34,6 +34,7 @@ from synapse.domain.errors import (
     Unauthenticated,
     Unavailable,
     UnknownModel,
+    UnsupportedEncoding,
     UploadUnknown,
     WebhookUnknown,
 )
@@ -57,6 +58,7 @@ _STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
     (KeyNotGood, HTTPStatus.CONFLICT),
     (IdempotencyConflict, HTTPStatus.UNPROCESSABLE_ENTITY),
     (BodyStalled, HTTPStatus.REQUEST_TIMEOUT),
+    (UnsupportedEncoding, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (RequestError, HTTPStatus.BAD_REQUEST),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),

@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,6 +26,8 @@ from aws_lambda_powertools.event_handler import Response as RouteResponse
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 
+from synapse.api.bodies import as_json, refuse_encoded
+from synapse.api.cors import Cors
 from synapse.api.errors import INTERNAL_MESSAGE, error_body, validation_error
 from synapse.api.gate import ASK, Identify, anyone
 from synapse.api.incoming import Incoming, incoming_of
@@ -78,8 +80,9 @@ class _Pending:
 class Api(APIGatewayRestResolver):
     """Routes with `async def` handlers that return a `Reply` or a `StreamReply`."""
 
-    def __init__(self, identify: Identify = anyone) -> None:
+    def __init__(self, identify: Identify = anyone, cors_origins: Iterable[str] = ()) -> None:
         super().__init__(enable_validation=True)
+        self._pages = Cors(cors_origins)
         self._identify = identify
         self._pending: _Pending | None = None
         self._caller: Principal | None = None
@@ -171,12 +174,20 @@ class Api(APIGatewayRestResolver):
         Raises:
             ClientGone: `hold` did.
         """
+        response = self._pages.preflight(event)
+        if response is None:
+            response = await self._respond(event, context, hold)
+        self._pages.mark(event, response.headers)
+        return response
+
+    async def _respond(self, event: Mapping[str, Any], context: Any, hold: Hold) -> Response:
         started_s = time.perf_counter()
         request_id = _request_id(event)
         try:
             method, path = str(event.get("httpMethod")), str(event.get("path"))
             caller = await self._let_in(method, path, event)
-            checked = event if self.receives_body(method, path) else _as_json(event)
+            refuse_encoded(event)
+            checked = event if self.receives_body(method, path) else as_json(event)
             refused, pending = self._validated(checked, context, caller)
             if pending is None:
                 response = routed(refused)
@@ -283,19 +294,3 @@ def _refusal(
 
 def _request_id(event: Mapping[str, Any]) -> str:
     return str((event.get("requestContext") or {}).get("requestId") or "unknown")
-
-
-def _as_json(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The event with its body declared as JSON: what `curl -d` sends is labelled as a form.
-
-    Raises:
-        MalformedBody: it is no JSON object (the resolver would take a list's last element).
-    """
-    body = event.get("body")
-    if not body:
-        return event
-    if not body.lstrip().startswith("{"):
-        raise MalformedBody("body: must be a JSON object")
-    headers = {**(event.get("headers") or {}), "content-type": JSON}
-    headers.pop("Content-Type", None)
-    return {**event, "headers": headers}

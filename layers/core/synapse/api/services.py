@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from synapse.api.gate import Identify
@@ -35,6 +35,7 @@ class Services:
     is to be read that the front door could not answer with. `health` looks at the fleet; without
     it what the pinger saw is all that is told. `fleet` is what operators are shown of it.
     `identify` tells who calls; `login` gives tokens for passwords, where there are any.
+    `cors_origins` are those whose pages may call from a browser.
     """
 
     identify: Identify
@@ -59,3 +60,4 @@ class Services:
     retries: Retries = field(default_factory=Retries)
     health: Callable[[], Awaitable[Health]] | None = None
     login: Login | None = None
+    cors_origins: Sequence[str] = ()

@@ -7,6 +7,7 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
     SynapseError
     ├── RequestError           the caller's fault; nothing was enqueued
     │   ├── InvalidRequest, MalformedBody, MalformedForm, BodyStalled, PayloadTooLarge
+    │   ├── UnsupportedEncoding
     │   ├── UnknownModel, JobNotFound, FileUnknown, UploadUnknown, UploadNotPending
     │   ├── FileBatchNotFound, FileBatchNotCancellable, WebhookUnknown
     │   ├── JobNotCancellable, IdempotencyConflict
@@ -55,6 +56,12 @@ class MalformedBody(RequestError):
     """The body is no JSON object."""
 
     code = "invalid_json"
+
+
+class UnsupportedEncoding(RequestError):
+    """The body is compressed."""
+
+    code = "unsupported_content_encoding"
 
 
 class PayloadTooLarge(RequestError):
