@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -41,7 +41,16 @@ class Used:
     warm: int = 0
 
     def __add__(self, other: Used) -> Used:
-        return Used(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        # Written out: this is done for every request.
+        return Used(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.active + other.active,
+            self.warm + other.warm,
+        )
 
     @property
     def cost(self) -> Cost:
