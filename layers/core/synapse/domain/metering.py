@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -147,24 +147,27 @@ class Counts:
 
     def reserved(self, reservation: Reservation) -> Counts:
         """With one more, made now."""
-        return replace(
-            self,
-            requests=self.requests + 1,
-            tokens=self.tokens + reservation.tokens,
-            nano_usd=self.nano_usd + reservation.nano_usd,
-            open=self.open + 1,
+        # Each field by hand, here and below: `replace` takes three times as long.
+        return Counts(
+            self.minute,
+            self.requests + 1,
+            self.tokens + reservation.tokens,
+            self.month,
+            self.nano_usd + reservation.nano_usd,
+            self.open + 1,
         )
 
     def settled(self, reservation: Reservation, used: Used) -> Counts:
         """With one that has ended; a window that has passed since is not touched."""
         same_minute = minute_of(reservation.at) == self.minute
         same_month = month_of(reservation.at) == self.month
-        return replace(
-            self,
-            requests=self.requests + (used.requests - 1 if same_minute else 0),
-            tokens=self.tokens + (used.tokens - reservation.tokens if same_minute else 0),
-            nano_usd=self.nano_usd + (used.nano_usd - reservation.nano_usd if same_month else 0),
-            open=self.open - 1,
+        return Counts(
+            self.minute,
+            self.requests + (used.requests - 1 if same_minute else 0),
+            self.tokens + (used.tokens - reservation.tokens if same_minute else 0),
+            self.month,
+            self.nano_usd + (used.nano_usd - reservation.nano_usd if same_month else 0),
+            self.open - 1,
         )
 
 
