@@ -13,6 +13,7 @@ from tests.e2e.emulator import Emulator, emulator
 from tests.e2e.hooks import Hooks, receiving
 from tests.e2e.stack import FLEET, FUNCTIONS, STACK, Stack, logical_id
 from tests.e2e.worker import Worker, worker
+from tests.user_pool import UserPool, new_pool
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +42,15 @@ def hooks() -> Iterator[Hooks]:
 
 
 @pytest.fixture(scope="session")
-def stack(aws: Emulator, triton: Worker, built: Path, hooks: Hooks) -> Iterator[Stack]:
+def people(aws: Emulator) -> UserPool:
+    """Who may log in to the deployed application."""
+    return new_pool(aws.session.client("cognito-idp", endpoint_url=aws.url))
+
+
+@pytest.fixture(scope="session")
+def stack(
+    aws: Emulator, triton: Worker, built: Path, hooks: Hooks, people: UserPool
+) -> Iterator[Stack]:
     """The application, built and deployed as a user would, in front of the worker."""
     parameters = {
         "Stage": "local",
@@ -49,6 +58,9 @@ def stack(aws: Emulator, triton: Worker, built: Path, hooks: Hooks) -> Iterator[
         "EngineUrl": triton.grpc_address,
         "EngineAccelerator": "cpu",
         "WebhookAllow": hooks.place,
+        "UserPool": people.issuer,
+        "UserPoolClientId": people.client_id,
+        "OidcJwksUrl": f"{aws.url}/{people.id}/.well-known/jwks.json",
     }
     sam.deploy(built, aws.url, STACK, parameters)
     deployed = Stack(aws)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -21,68 +21,23 @@ from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import Forbidden, LimitReached, Unauthenticated, Unavailable
 from synapse.domain.token_claims import TokenRules
 from synapse.domain.user import WRONG
-from tests.aws import REGION
-from tests.infra.translation import ROOT, read
-
-if TYPE_CHECKING:
-    from mypy_boto3_cognito_idp.client import CognitoIdentityProviderClient
-
-PASSWORD = "Correct-horse-1"
-PROPERTIES = ("Schema", "UsernameConfiguration", "AdminCreateUserConfig", "Policies")
+from tests.user_pool import PASSWORD, REGION, UserPool, new_pool
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A user pool, its client for signing in, and what administers it."""
+class Door:
+    """A pool, and what signs people in to it."""
 
-    admin: CognitoIdentityProviderClient
+    pool: UserPool
     accounts: CognitoAccounts
-    id: str
-    client_id: str
-
-    @property
-    def issuer(self) -> str:
-        return f"https://cognito-idp.{REGION}.amazonaws.com/{self.id}"
-
-    def add(self, name: str, *groups: str, permanent: bool = True) -> None:
-        attributes = [
-            {"Name": "email", "Value": f"{name}@example.com"},
-            {"Name": "custom:tenant", "Value": "acme"},
-        ]
-        self.admin.admin_create_user(
-            UserPoolId=self.id,
-            Username=name,
-            TemporaryPassword=PASSWORD,
-            UserAttributes=attributes,  # type: ignore[arg-type]
-        )
-        if permanent:
-            self.admin.admin_set_user_password(
-                UserPoolId=self.id, Username=name, Password=PASSWORD, Permanent=True
-            )
-        for group in groups:
-            self.admin.create_group(UserPoolId=self.id, GroupName=group)
-            self.admin.admin_add_user_to_group(UserPoolId=self.id, Username=name, GroupName=group)
 
 
 @pytest.fixture
-def pool() -> Iterator[Pool]:
-    resources = read(ROOT / "infra" / "users.yaml")["Resources"]
-    properties = resources["Pool"]["Properties"]
-    client = {
-        name: value
-        for name, value in resources["Client"]["Properties"].items()
-        if name not in ("UserPoolId", "ClientName")
-    }
+def door() -> Iterator[Door]:
     with mock_aws():
-        admin = boto3.client("cognito-idp", REGION)
-        made: Any = admin.create_user_pool(
-            PoolName="users", **{name: properties[name] for name in PROPERTIES}
-        )
-        pool_id = made["UserPool"]["Id"]
-        app = admin.create_user_pool_client(UserPoolId=pool_id, ClientName="login", **client)
-        client_id = app["UserPoolClient"]["ClientId"]
+        pool = new_pool(boto3.client("cognito-idp", REGION))
         anybody = boto3.client("cognito-idp", REGION, config=ANYBODYS)
-        yield Pool(admin, CognitoAccounts(anybody, client_id), pool_id, client_id)
+        yield Door(pool, CognitoAccounts(anybody, pool.client_id))
 
 
 def published_keys(url: str) -> dict[str, Any]:
@@ -91,33 +46,33 @@ def published_keys(url: str) -> dict[str, Any]:
     return document
 
 
-def a_verifier(pool: Pool) -> JwtVerifier:
+def a_verifier(pool: UserPool) -> JwtVerifier:
     rules = TokenRules(pool.issuer, frozenset({pool.client_id}))
     keys = IssuerKeys(pool.issuer, f"{pool.issuer}/keys", time.time, published_keys)
     return JwtVerifier(rules, keys, time.time)
 
 
-async def test_who_signs_in_gets_a_token_that_says_tenant_and_scopes(pool: Pool) -> None:
-    pool.add("ada", "synapse/inference", "admin")
+async def test_who_signs_in_gets_a_token_that_says_tenant_and_scopes(door: Door) -> None:
+    door.pool.add("ada", "acme", "synapse/inference", "admin")
 
-    grant = await pool.accounts.sign_in("ada", PASSWORD)
-    principal = await a_verifier(pool).verify(grant.access_token)
+    grant = await door.accounts.sign_in("ada", PASSWORD)
+    principal = await a_verifier(door.pool).verify(grant.access_token)
 
     assert principal == Principal("acme", principal.account, frozenset({Scope.INFERENCE}))
     assert principal.account not in ("", "ada")
     assert grant.expires_in_s == 3600
 
 
-async def test_an_access_token_without_a_tenant_is_refused(pool: Pool) -> None:
-    pool.add("ada")
-    answer = pool.admin.initiate_auth(
+async def test_an_access_token_without_a_tenant_is_refused(door: Door) -> None:
+    door.pool.add("ada", "acme")
+    answer = door.pool.cognito.initiate_auth(
         AuthFlow="USER_PASSWORD_AUTH",
-        ClientId=pool.client_id,
+        ClientId=door.pool.client_id,
         AuthParameters={"USERNAME": "ada", "PASSWORD": PASSWORD},
     )
 
     with pytest.raises(Unauthenticated):
-        await a_verifier(pool).verify(answer["AuthenticationResult"]["AccessToken"])
+        await a_verifier(door.pool).verify(answer["AuthenticationResult"]["AccessToken"])
 
 
 @pytest.mark.parametrize(
@@ -125,29 +80,29 @@ async def test_an_access_token_without_a_tenant_is_refused(pool: Pool) -> None:
     [("ada", "Wrong-horse-1"), ("nobody", PASSWORD), ("no body", PASSWORD), ("ada", ""), ("", "")],
 )
 async def test_nothing_tells_a_wrong_name_from_a_wrong_password(
-    pool: Pool, name: str, password: str
+    door: Door, name: str, password: str
 ) -> None:
-    pool.add("ada")
+    door.pool.add("ada", "acme")
 
     with pytest.raises(Unauthenticated) as caught:
-        await pool.accounts.sign_in(name, password)
+        await door.accounts.sign_in(name, password)
 
     assert caught.value.message == WRONG
 
 
-async def test_a_disabled_user_is_refused(pool: Pool) -> None:
-    pool.add("ada")
-    pool.admin.admin_disable_user(UserPoolId=pool.id, Username="ada")
+async def test_a_disabled_user_is_refused(door: Door) -> None:
+    door.pool.add("ada", "acme")
+    door.pool.cognito.admin_disable_user(UserPoolId=door.pool.id, Username="ada")
 
     with pytest.raises(Unauthenticated):
-        await pool.accounts.sign_in("ada", PASSWORD)
+        await door.accounts.sign_in("ada", PASSWORD)
 
 
-async def test_a_temporary_password_has_to_be_changed_first(pool: Pool) -> None:
-    pool.add("ada", permanent=False)
+async def test_a_temporary_password_has_to_be_changed_first(door: Door) -> None:
+    door.pool.add("ada", "acme", permanent=False)
 
     with pytest.raises(Forbidden, match="temporary") as caught:
-        await pool.accounts.sign_in("ada", PASSWORD)
+        await door.accounts.sign_in("ada", PASSWORD)
 
     assert caught.value.code == "login_challenge"
 
