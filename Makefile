@@ -2,7 +2,7 @@
 # Options go in ARGS: make run ARGS="--port 9000", make test ARGS="tests/unit -k batching".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e check format bench bench-compare bench-peers simulate profile build deploy image lock audit clean distclean
+.PHONY: help setup run test chaos e2e check format bench bench-compare bench-peers simulate profile build deploy image lock audit clean distclean
 
 ARGS ?=
 # An environment of samconfig.toml, and the template's Stage that goes with it.
@@ -41,6 +41,10 @@ run: ## Run Synapse on this machine until Ctrl-C
 test: ## Run all the tests, the quick ones first
 	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest $(ARGS)
+
+chaos: ## Harm a real server at random, and see whether it keeps its promises (ARGS="--seed 7")
+	@scripts/setup dev worker
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 e2e: ## Deploy to the emulator and test what was deployed
 	@scripts/setup dev worker sam ministack clients node
