@@ -15,6 +15,7 @@ from typing import Any
 
 from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch, JobMessage
+from synapse.domain.delivery import Delivery
 from synapse.domain.errors import EngineError, IdempotencyConflict
 from synapse.domain.estimate import ServiceRate
 from synapse.domain.file_batch import FileBatch
@@ -339,6 +340,9 @@ class RecordingTelemetry:
 
     def answered(self, answered: Answered) -> None:
         self.events.append(("answered", (answered,)))
+
+    def webhook_tried(self, delivery: Delivery) -> None:
+        self.events.append(("webhook_tried", (delivery,)))
 
     def file_batch_ended(self, batch: FileBatch) -> None:
         self.events.append(("file_batch_ended", (batch,)))

@@ -10,6 +10,7 @@ from synapse.adapters.local.registry import RATE_MINUTES
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
+from synapse.domain.delivery import Delivery
 from synapse.domain.errors import EngineError
 from synapse.domain.estimate import ServiceRate
 from synapse.domain.file_batch import FileBatch
@@ -186,6 +187,9 @@ class Silence:
         """See the port."""
 
     def file_batch_ended(self, batch: FileBatch) -> None:
+        """See the port."""
+
+    def webhook_tried(self, delivery: Delivery) -> None:
         """See the port."""
 
     def pinged(self, health: WorkerHealth) -> None:

@@ -23,7 +23,10 @@ tracer = Tracer()
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Make the attempts; a message that is reported comes again when its time has come."""
-    again = run(_all(event["Records"]))
+    try:
+        again = run(_all(event["Records"]))
+    finally:
+        webhook_target().telemetry.flush()
     logger.info("delivered", extra={"tried": len(event["Records"]), "again": len(again)})
     return {"batchItemFailures": [{"itemIdentifier": each} for each in again]}
 

@@ -73,7 +73,7 @@ class Node:
         telemetry = PrometheusTelemetry()
         parts = FleetParts(config, self.specs, records, queue, slots, telemetry)
         await parts.open(stack)
-        hooks = WebhookParts(records, config.webhook_allow)
+        hooks = WebhookParts(records, telemetry, config.webhook_allow)
         uses = UseCases(records, queue, slots, parts, telemetry, hooks)
         await records.jobs.recover(clock(), SweepPolicy())
         await uses.metering.recover(records.meter.left_open(), records.jobs.get)

@@ -15,6 +15,7 @@ from synapse.adapters.web.sender import HttpSender
 from synapse.application.webhooks import Announcer, Audience, Deliverer, Webhooks
 from synapse.domain.webhook_url import Allowed
 from synapse.ids import new_id
+from synapse.ports import Telemetry
 from synapse_server.records import Records
 from synapse_server.webhook_loop import LocalDeliveryQueue, WebhookLoop
 
@@ -22,7 +23,7 @@ from synapse_server.webhook_loop import LocalDeliveryQueue, WebhookLoop
 class WebhookParts:
     """The use cases of webhooks over their records; nothing runs by itself."""
 
-    def __init__(self, records: Records, allowed: Allowed) -> None:
+    def __init__(self, records: Records, telemetry: Telemetry, allowed: Allowed) -> None:
         clock = time.time
         endpoints = SqliteEndpointStore(records.access)
         self._deliveries = SqliteDeliveryStore(records.database, clock)
@@ -35,7 +36,7 @@ class WebhookParts:
             SqliteOutbox(records.database),
             self._deliveries,
             Announcer(endpoints, self._deliveries, queue, clock, allowed),
-            Deliverer(self.webhooks, HttpSender(clock), random.random),
+            Deliverer(self.webhooks, HttpSender(clock), random.random, telemetry),
             queue,
         )
 

@@ -132,6 +132,8 @@ EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("authorize", "unknown"): is_unauthorized,
     ("chat", ""): is_http(200),
     ("chat", "invalid"): is_http(400),
+    ("announce", ""): reports(0),
+    ("deliver", ""): reports(0),
     ("dispatch", ""): reports(0),
     ("dispatch", "poison"): reports(1),
     ("run_batch", ""): names_the_batch,

@@ -9,6 +9,7 @@ import time
 from functools import cache, cached_property
 
 from synapse.adapters.aws.webhooks import event_of_record
+from synapse.adapters.telemetry.emf import EmfTelemetry
 from synapse.application.webhooks import Announcer, Audience, Deliverer, Webhooks
 from synapse.aws_parts import Parts
 from synapse.domain.webhook import Event
@@ -31,6 +32,7 @@ class WebhookTarget:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        self.telemetry = EmfTelemetry(parts.settings.service)
 
     @cached_property
     def webhooks(self) -> Webhooks:
@@ -64,7 +66,7 @@ class WebhookTarget:
         # Nobody else needs an HTTP client.
         from synapse.adapters.web.sender import HttpSender
 
-        return Deliverer(self.webhooks, HttpSender(time.time), random.random)
+        return Deliverer(self.webhooks, HttpSender(time.time), random.random, self.telemetry)
 
     async def event_of(self, record: dict[str, object]) -> Event | None:
         """What a record of the tables' streams is to be told of."""

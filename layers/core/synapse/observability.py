@@ -39,6 +39,7 @@ class Metric(StrEnum):
     SWEPT_JOBS = "SweptJobs"
     FILE_BATCHES_ENDED = "FileBatchesEnded"
     FILE_BATCH_TIME = "FileBatchMs"
+    WEBHOOK_ATTEMPTS = "WebhookAttempts"
     WORKERS_DESIRED = "WorkersDesired"
     WORKERS_READY = "WorkersReady"
     WORKERS_STARTING = "WorkersStarting"

@@ -35,7 +35,7 @@ from synapse.domain.webhook_url import Allowed
 from synapse.ids import new_id
 from synapse_server.webhook_loop import LocalDeliveryQueue, WebhookLoop
 from tests.factories import a_file_batch, a_job, a_lease
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, RecordingTelemetry
 from tests.integration.webhooks.receiver import receiver, status
 
 
@@ -64,7 +64,9 @@ class Machine:
             self.outbox,
             self.deliveries,
             Announcer(self.endpoints, self.deliveries, queue, self.clock, allowed),
-            Deliverer(hooks, HttpSender(self.clock, timeout_s=2.0), lambda: 0.5),
+            Deliverer(
+                hooks, HttpSender(self.clock, timeout_s=2.0), lambda: 0.5, RecordingTelemetry()
+            ),
             queue,
         )
 

@@ -13,9 +13,11 @@ from synapse.adapters.telemetry.exposition import exposition, fleet_exposition
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.domain.admission import Load
 from synapse.domain.answer import Answered, Timings
-from synapse.domain.job import Usage
+from synapse.domain.delivery import Answer, delivery_of
+from synapse.domain.job import JobState, Usage
+from synapse.domain.webhook import event_of_job
 from synapse.domain.worker import WorkerState
-from tests.factories import NOW, a_file_batch, a_health, a_pool, a_worker
+from tests.factories import NOW, a_file_batch, a_health, a_job, a_pool, a_worker
 
 STREAMED = Answered("m", "cpu", "length", True, Timings(0.1, 0.25, 2.25), Usage(7, 5))
 WHOLE = Answered("m", "cpu", "stop", True, Timings(0.0, None, 1.0), Usage(2, 3))
@@ -105,6 +107,22 @@ def test_the_gauges_of_the_fleet_count_workers_by_pool_and_state_and_name_open_b
     assert sum(value for name, value in read.items() if name.startswith("synapse_workers")) == 3
     breaker = "synapse_breaker_open[('model', 'echo'), ('pool', 'cpu'), ('worker', 'w-2')]"
     assert {name: value for name, value in read.items() if "breaker" in name} == {breaker: 1}
+
+
+def test_attempts_at_webhooks_are_counted_by_how_the_delivery_stands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = a_job().closed(JobState.FAILED, None, NOW)
+    delivery = delivery_of(event_of_job(job), "we_1", "https://x.example/", "x.example", NOW)
+    prometheus, emf = PrometheusTelemetry(), EmfTelemetry("deliver")
+    for telemetry in (prometheus, emf):
+        telemetry.webhook_tried(delivery.after(Answer(410), NOW, 0.5))
+    emf.flush()
+
+    read = samples(prometheus.render())
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert read["synapse_webhook_attempts_total[('outcome', 'given_up')]"] == 1
+    assert (line["outcome"], line["WebhookAttempts"]) == ("given_up", [1])
 
 
 def test_file_batches_are_counted_by_how_they_ended(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from functions.announce import handler as announce
 from functions.deliver import handler as deliver
 from synapse.adapters.aws.items import attributes
 from synapse.adapters.aws.webhooks import event_of_record
+from synapse.adapters.telemetry.emf import EmfTelemetry
 from synapse.application.webhooks import Announcer, Deliverer, Webhooks
 from synapse.domain.delivery import Answer, Delivery, DeliveryState, delivery_of
 from synapse.domain.errors import Unavailable
@@ -61,6 +62,7 @@ class Target:
         self.clock = FakeClock()
         self.endpoints = MemoryEndpointStore()
         self.sender = ScriptedSender()
+        self.telemetry = EmfTelemetry("deliver")
         self.parts: Any = SimpleNamespace(
             deliveries=MemoryDeliveryStore(),
             delivery_queue=PutOffs(),
@@ -69,7 +71,7 @@ class Target:
         hooks = Webhooks(
             self.endpoints, self.parts.deliveries, self.clock, lambda: "1", lambda n: bytes(n)
         )
-        self.deliverer = Deliverer(hooks, self.sender, lambda: 0.5)
+        self.deliverer = Deliverer(hooks, self.sender, lambda: 0.5, self.telemetry)
 
     @property
     def announcer(self) -> Announcer:
@@ -109,7 +111,7 @@ async def test_a_record_of_the_stream_is_the_end_of_a_job() -> None:
 
     assert event is not None
     assert (event.type, event.tenant) == (EventType.JOB_COMPLETED, "default")
-    assert event.callback_url == "https://hooks.example.com/jobs"
+    assert event.callback_url == "https://hooks.invalid/jobs"
     assert event.created_at == 1700000001.5
 
 
@@ -188,13 +190,18 @@ def due(target: Target) -> Delivery:
     return asyncio.run(owed(target, "j1"))
 
 
-def test_what_is_taken_is_done_with_and_not_sent_again(target: Target, due: Delivery) -> None:
+def test_what_is_taken_is_done_with_and_not_sent_again(
+    target: Target, due: Delivery, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = deliver.handler({"Records": [message(due)]}, CONTEXT)
     again = deliver.handler({"Records": [message(due)]}, CONTEXT)
 
     assert first == again == {"batchItemFailures": []}
     assert state(target, due) == (DeliveryState.DELIVERED, 1)
     assert len(target.sender.posted) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    counted = [(each["outcome"], each["WebhookAttempts"]) for each in lines if "outcome" in each]
+    assert counted == [("delivered", [1])]
 
 
 def test_what_is_refused_is_hidden_until_its_next_attempt(target: Target, due: Delivery) -> None:

@@ -21,7 +21,7 @@ from tests.fake_webhooks import (
     MemoryEndpointStore,
     ScriptedSender,
 )
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, RecordingTelemetry
 from tests.faults import failing_before
 
 JOBS = frozenset({EventType.JOB_COMPLETED, EventType.JOB_FAILED})
@@ -48,7 +48,7 @@ class World:
             lambda size: bytes([next(seeds)]) * size,
         )
         self.announcer = Announcer(self.endpoints, self.deliveries, self.queue, self.clock)
-        self.deliverer = Deliverer(self.hooks, self.sender, lambda: 0.5)
+        self.deliverer = Deliverer(self.hooks, self.sender, lambda: 0.5, RecordingTelemetry())
 
     async def announced(self, job: Job) -> list[Delivery]:
         """What is queued when the job is announced."""
@@ -191,7 +191,7 @@ async def test_a_delivery_is_posted_and_openais_client_accepts_it(world: World) 
 
 async def test_a_failed_attempt_is_due_again_and_what_is_delivered_never(world: World) -> None:
     world.sender = ScriptedSender(Answer(500), Answer(200))
-    world.deliverer = Deliverer(world.hooks, world.sender, lambda: 0.5)
+    world.deliverer = Deliverer(world.hooks, world.sender, lambda: 0.5, RecordingTelemetry())
     await world.hooks.register("t", "https://a.example/x", JOBS)
     (delivery,) = await world.announced(a_completed_job())
 
@@ -218,7 +218,9 @@ async def test_what_was_for_a_deleted_webhook_is_given_up_unsent(world: World) -
 async def test_giving_up_is_logged_without_the_url_and_the_secret(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.deliverer = Deliverer(world.hooks, ScriptedSender(Answer(410)), lambda: 0.5)
+    world.deliverer = Deliverer(
+        world.hooks, ScriptedSender(Answer(410)), lambda: 0.5, RecordingTelemetry()
+    )
     made = await world.hooks.register("t", "https://a.example/x?token=hush", JOBS)
     (delivery,) = await world.announced(a_completed_job())
 

@@ -23,7 +23,7 @@ from synapse.domain.webhook import (
     secret_of,
 )
 from synapse.domain.webhook_url import NONE_ALLOWED, Allowed, WebhookUrl, url_of
-from synapse.ports import Clock
+from synapse.ports import Clock, Telemetry
 from synapse.ports.webhooks import DeliveryQueue, DeliveryStore, EndpointStore, Sender
 
 logger = logging.getLogger(__name__)
@@ -198,6 +198,7 @@ class Deliverer:
     webhooks: Webhooks
     sender: Sender
     uniform: Callable[[], float]
+    telemetry: Telemetry
 
     async def attempt(self, delivery: Delivery) -> Delivery:
         """The delivery as it stands after an attempt; one that has ended is left alone.
@@ -209,6 +210,7 @@ class Deliverer:
             return delivery
         after = await self._tried(delivery)
         await self.webhooks.deliveries.save(after)
+        self.telemetry.webhook_tried(after)
         if after.state is DeliveryState.GIVEN_UP:
             told = {
                 "delivery": after.id,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
+from synapse.domain.delivery import Delivery
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, Priority
 from synapse.domain.model import WorkerHealth
@@ -35,6 +36,10 @@ class Telemetry(Protocol):
 
     def file_batch_ended(self, batch: FileBatch) -> None:
         """A file batch reached a final status."""
+        ...
+
+    def webhook_tried(self, delivery: Delivery) -> None:
+        """An attempt at a delivery was made, which stands so since."""
         ...
 
     def pinged(self, health: WorkerHealth) -> None:

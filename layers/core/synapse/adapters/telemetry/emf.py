@@ -8,6 +8,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
+from synapse.domain.delivery import Delivery
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, JobState, Priority
 from synapse.domain.model import WorkerHealth
@@ -79,6 +80,10 @@ class EmfTelemetry:
         self._count(Metric.FILE_BATCHES_ENDED, 1, status=status)
         elapsed_s = batch.entered[status] - batch.created_at
         self._time(Metric.FILE_BATCH_TIME, elapsed_s, status=status)
+
+    def webhook_tried(self, delivery: Delivery) -> None:
+        """See `Telemetry`."""
+        self._count(Metric.WEBHOOK_ATTEMPTS, 1, outcome=delivery.state)
 
     def pinged(self, health: WorkerHealth) -> None:
         """See `Telemetry`."""

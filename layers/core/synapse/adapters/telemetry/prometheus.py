@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from synapse.domain.answer import Answered
 from synapse.domain.batching import Batch
+from synapse.domain.delivery import Delivery
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Job, Priority
 from synapse.domain.model import WorkerHealth
@@ -68,6 +69,12 @@ class PrometheusTelemetry:
             "synapse_engine_errors",
             "Items an engine refused or lost.",
             ["model", "pool"],
+            registry=registry,
+        )
+        self._webhooks = Counter(
+            "synapse_webhook_attempts",
+            "Attempts at deliveries of webhooks, by how these stand since.",
+            ["outcome"],
             registry=registry,
         )
         self._swept = Counter(
@@ -140,6 +147,10 @@ class PrometheusTelemetry:
     def file_batch_ended(self, batch: FileBatch) -> None:
         """See `Telemetry`."""
         self._file_batches.labels(batch.status).inc()
+
+    def webhook_tried(self, delivery: Delivery) -> None:
+        """See `Telemetry`."""
+        self._webhooks.labels(delivery.state).inc()
 
     def pinged(self, health: WorkerHealth) -> None:
         """See `Telemetry`; the registry's health is exposed instead (`exposition`)."""
