@@ -12,7 +12,7 @@ from synapse.api.app import create_api
 from synapse.api.gate import from_authorizer
 from synapse.api.resolver import Api
 from synapse.api.services import Services
-from tests.infra.translation import gateway_responses, of_type, translated
+from tests.infra.translation import TEMPLATE, gateway_responses, of_type, read, translated
 
 # They tell nothing of jobs and cost no inference.
 OPEN = {
@@ -86,6 +86,28 @@ async def test_a_route_without_an_authorizer_is_one_on_which_the_application_ask
         event = {"httpMethod": method, "path": path.translate(BRACES), "headers": {}}
         answer = await api.answer(event, None)
         assert (answer["statusCode"] == 401) == asks(operation), (path, answer)
+
+
+def test_a_browser_is_told_that_no_page_may_call_unless_origins_are_named() -> None:
+    preflights = [each["options"] for each in api_body()["paths"].values()]
+
+    for preflight in preflights:
+        assert "Bearer" not in str(preflight.get("security"))
+        integration = preflight["x-amazon-apigateway-integration"]
+        assert integration["type"] == "mock", "nobody pays for the question"
+        headers = integration["responses"]["default"]["responseParameters"]
+        assert headers["method.response.header.Access-Control-Allow-Origin"] == {
+            "Fn::If": ["HasCors", "'*'", {"Ref": "AWS::NoValue"}]
+        }
+        assert "method.response.header.Access-Control-Allow-Credentials" not in headers
+    assert read(TEMPLATE)["Parameters"]["CorsOrigins"]["Default"] == ""
+
+
+def test_api_gateway_decompresses_no_body() -> None:
+    """With a minimum size it would, and hand on what came of it."""
+    (api,) = of_type(translated(), "AWS::ApiGateway::RestApi").values()
+
+    assert "MinimumCompressionSize" not in api["Properties"]
 
 
 def test_whoever_calls_is_looked_at_anew_after_a_minute() -> None:

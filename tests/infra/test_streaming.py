@@ -26,7 +26,7 @@ def integrations() -> dict[str, dict[str, Any]]:
         for path, operations in api["Properties"]["Body"]["paths"].items()
         for operation in operations.values()
     }
-    return {path: each for path, each in found.items() if "ChatFunction" in str(each["uri"])}
+    return {path: each for path, each in found.items() if "ChatFunction" in str(each.get("uri"))}
 
 
 def test_every_route_of_the_function_streams_because_the_adapter_knows_nothing_else() -> None:
@@ -82,7 +82,8 @@ def test_it_may_count_measure_and_cache(resource: str, actions: set[str]) -> Non
 
 def test_it_may_touch_no_job_no_queue_and_no_file() -> None:
     scaler = "ScaleFunctionAliaslive"
-    assert set(rights()) == {"RegistryTable", "${BlobBucket.Arn}/cache/*", "BlobBucket", scaler}
+    cache = {"${BlobBucket.Arn}/cache/*", "BlobBucket"}
+    assert set(rights()) == {"RegistryTable", "AccessTable", *cache, scaler}
     assert rights()[scaler] == {"lambda:InvokeFunction"}
 
 
