@@ -192,6 +192,16 @@ async def test_a_timeout_at_the_deadline_is_an_expiry_and_before_it_a_failure() 
     assert (await world.job(long.id)).state is JobState.FAILED
 
 
+async def test_a_timeout_is_an_expiry_also_where_the_engines_clock_is_ahead() -> None:
+    world = World(engine=ScriptedEngine(lambda _: EngineTimeout("too slow")))
+    job = await world.submit(timeout_s=10.0)
+    world.clock.advance(9.999)
+
+    await world.runner.run(a_batch(job.id), a_pool())
+
+    assert (await world.job(job.id)).state is JobState.EXPIRED
+
+
 class _Slow:
     """Lets six seconds pass, then times every request out."""
 

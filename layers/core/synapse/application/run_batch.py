@@ -66,6 +66,11 @@ class _Run:
     workers: dict[JobId, str] = field(default_factory=dict)
     items: dict[JobId, int] = field(default_factory=dict)
 
+    @property
+    def engine_until(self) -> float:
+        """When the engine must be done, so that its answer is written before the lease is over."""
+        return self.lease.expires_at - SETTLE_MARGIN_S
+
 
 def _ignore(batch: Batch) -> None:
     """Nobody counts the free slots."""
@@ -150,7 +155,7 @@ class BatchRunner:
         run.items[job.id] = value.samples
         return InferenceRequest(
             id=job.id,
-            timeout_s=min(job.deadline_at, run.lease.expires_at - SETTLE_MARGIN_S) - now,
+            timeout_s=min(job.deadline_at, run.engine_until) - now,
             input=value,
             priority=urgency(job.sla, job.priority),
             tier=job.sla,
@@ -213,10 +218,13 @@ class BatchRunner:
         elif isinstance(outcome, EngineUnavailable):
             run.retry = outcome
         else:
-            await self._end(run, self._refused(run.jobs[job_id], outcome))
+            await self._end(run, self._refused(run, run.jobs[job_id], outcome))
 
-    def _refused(self, job: Job, error: EngineError) -> Outcome:
-        if isinstance(error, EngineTimeout) and job.deadline_at <= self.clock():
+    def _refused(self, run: _Run, job: Job, error: EngineError) -> Outcome:
+        # The engine's clock may be some milliseconds ahead of ours: what it was told counts too.
+        was_told_deadline = job.deadline_at <= run.engine_until
+        is_over = was_told_deadline or job.deadline_at <= self.clock()
+        if isinstance(error, EngineTimeout) and is_over:
             return Outcome(job.id, JobState.EXPIRED, failure=EXPIRED)
         return Outcome(job.id, JobState.FAILED, failure=Failure(error.code, error.message))
 
