@@ -33,4 +33,4 @@ class LoginParts:
             verifiers[config.issuer.rules.issuer] = config.issuer.verifier(time.time)
         self.tokens = VerifierByIssuer(verifiers)
         self.passwords = Argon2Passwords()
-        self.login = Login(LocalAccounts(users, self.passwords, own), time.time)
+        self.login = Login(LocalAccounts(users, self.passwords, own), time.monotonic)

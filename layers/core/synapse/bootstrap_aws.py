@@ -83,7 +83,7 @@ class Target(FleetTarget):
                 identify=from_authorizer,
                 usage=UsageReports(parts.usage, time.time),
                 keys=Keys(parts.keys, parts.registry.models, time.time),
-                login=Login(parts.accounts, time.time) if parts.accounts else None,
+                login=Login(parts.accounts, time.monotonic) if parts.accounts else None,
                 submitter=submitter,
                 webhooks=hooks.webhooks,
                 direct=self._direct,

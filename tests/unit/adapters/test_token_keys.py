@@ -168,6 +168,17 @@ async def test_unknown_keys_make_us_ask_once_a_minute() -> None:
     assert len(provider.asked) == 2
 
 
+async def test_a_clock_that_is_put_back_holds_up_no_question() -> None:
+    provider, clock = Provider(signing_key()), FakeClock()
+    keys = the_keys(provider, clock)
+    await found(keys)
+    provider.keys = (signing_key(key_id="two"),)
+
+    clock.advance(-86_400)
+
+    assert await found(keys, "two") == "two"
+
+
 async def test_many_who_need_the_keys_at_once_ask_once() -> None:
     provider = Provider(signing_key())
     keys = the_keys(provider, FakeClock())

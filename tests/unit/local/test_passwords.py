@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher
@@ -35,6 +36,25 @@ async def test_nobody_has_a_password_not_even_the_one_it_is_compared_with(
     passwords: Argon2Passwords,
 ) -> None:
     assert not await passwords.matches(None, "what nobody has")
+
+
+async def test_for_nobody_the_same_work_is_done() -> None:
+    verified: list[str] = []
+
+    class Noting(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
+            verified.append(str(hash).rpartition("$")[0].rpartition("$")[0])
+            return super().verify(hash, password)
+
+    passwords = Argon2Passwords(Noting(time_cost=1, memory_cost=8, parallelism=1))
+    kept = await passwords.hash("correct horse")
+
+    await passwords.matches(kept, "battery staple")
+    await passwords.matches(None, "battery staple")
+    await passwords.close()
+
+    assert len(verified) == 2
+    assert verified[0] == verified[1]
 
 
 async def test_however_a_keyboard_composes_a_letter_it_is_the_same(

@@ -18,6 +18,7 @@ class Login:
     """What the route asks: it counts failures, whoever looks the password up.
 
     The counts are this process's. On AWS that is one of several; there Cognito counts too.
+    `clock` is one that is never put back, so that no pause is longer than it was to be.
     """
 
     def __init__(self, accounts: SignIn, clock: Clock) -> None:

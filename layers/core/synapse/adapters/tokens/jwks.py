@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,9 +51,9 @@ class IssuerKeys:
         Raises:
             Unavailable: the keys cannot be had.
         """
-        if self._age_s() > FRESH_S:
+        if self._since_s(self._fetched_at) > FRESH_S:
             await self._ask()
-        if self._age_s() > KEPT_S:
+        if self._since_s(self._fetched_at) > KEPT_S:
             raise Unavailable(
                 "the identity provider's keys cannot be had at present",
                 retry_after_s=int(ASK_FIRST_S),
@@ -64,14 +65,16 @@ class IssuerKeys:
             key = chosen(self._keys, key_id, algorithm)
         return key
 
-    def _age_s(self) -> float:
-        return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
+    def _since_s(self, moment: float | None) -> float:
+        """How long ago that was: for ever if never, or if the clock was put back since."""
+        passed_s = -1.0 if moment is None else self._clock() - moment
+        return passed_s if passed_s >= 0 else math.inf
 
     async def _ask(self) -> None:
         """Ask the issuer, unless that was done just now; who comes meanwhile shares the answer."""
         if self._asking is None:
             pause_s = ASK_FIRST_S if self._fetched_at is None else ASK_AGAIN_S
-            if self._asked_at is not None and self._clock() - self._asked_at < pause_s:
+            if self._since_s(self._asked_at) < pause_s:
                 return
             self._asked_at = self._clock()
             self._asking = asyncio.create_task(self._refresh())
