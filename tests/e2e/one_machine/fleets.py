@@ -60,14 +60,16 @@ faults_file = "{faults}"
 class FleetServer(Server):
     """A server with pools, which knows their Tritons."""
 
-    def __init__(self, folder: Path, *pools: EchoPool, times: dict[str, float]) -> None:
+    def __init__(
+        self, folder: Path, *pools: EchoPool, times: dict[str, float], auth: str = "off"
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "pools.toml"
         self._folder = folder
         text = "".join(pool.toml(self._faults(pool.name)) for pool in pools)
         clocks = "".join(f"{key} = {value}\n" for key, value in times.items())
         file.write_text(f"{text}\n[times]\n{clocks}", encoding="utf-8")
-        super().__init__(folder / "data", "echo", "--pools", str(file))
+        super().__init__(folder / "data", "echo", "--pools", str(file), auth=auth)
 
     def tritons(self, pool: str = "") -> list[int]:
         """The Triton processes of a pool's workers, or of all."""
