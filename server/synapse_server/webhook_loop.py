@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 ANNOUNCED_AT_ONCE = 200
 IN_FLIGHT = 32
 PER_HOST = 4
+FAILING_HOSTS = 1000
+"""That are remembered: those that are forgotten show themselves again."""
+
 LOOK_EVERY_S = 0.5
 """At what has ended and what is due; what is in flight wakes the loop when it is done."""
 
@@ -100,6 +103,8 @@ class WebhookLoop:
             if after.state is DeliveryState.DELIVERED:
                 self._failing.discard(delivery.host)
             else:
+                if len(self._failing) >= FAILING_HOSTS:
+                    self._failing.clear()
                 self._failing.add(delivery.host)
         finally:
             del self._under_way[delivery.id]

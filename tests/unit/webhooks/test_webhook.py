@@ -156,6 +156,15 @@ def test_replacing_a_secret_again_does_not_lengthen_the_life_of_the_first() -> N
     assert twice.revision == 2
 
 
+def test_no_more_than_a_few_secrets_sign_however_often_they_are_replaced() -> None:
+    endpoint = Endpoint("we_1", "t", "", frozenset(), (Secret(SECRET),), NOW)
+
+    for number in range(10):
+        endpoint = endpoint.rotated(f"whsec_{number}", NOW)
+
+    assert [s.text for s in endpoint.signing(NOW)] == [f"whsec_{n}" for n in (9, 8, 7, 6)]
+
+
 def test_secrets_are_never_in_what_is_printed_or_logged() -> None:
     url = "https://x.example/?token=t"
     endpoint = Endpoint("we_1", "t", url, frozenset(), (Secret(SECRET),), NOW)

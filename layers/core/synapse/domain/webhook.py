@@ -23,6 +23,9 @@ SECRET_BYTES = 32
 ROTATED_SECRET_S = 86_400.0
 """How long the secret before the last one still signs."""
 
+MAX_SECRETS = 4
+"""That sign side by side, however often a secret is replaced within a day."""
+
 MAX_ENDPOINTS = 16
 CALLBACKS = "callbacks"
 """The id of a tenant's endpoint that has no URL: its secret signs what goes to `callback_url`s."""
@@ -159,7 +162,8 @@ class Endpoint:
             Secret(s.text, until if s.expires_at is None else s.expires_at)
             for s in self.signing(now)
         )
-        return replace(self, secrets=(Secret(text), *before), revision=self.revision + 1)
+        secrets = (Secret(text), *before)[:MAX_SECRETS]
+        return replace(self, secrets=secrets, revision=self.revision + 1)
 
 
 def signature(key: bytes, message_id: str, timestamp: int, body: str) -> str:

@@ -44,8 +44,9 @@ class HttpSender:
                 return await self._post(url, headers, body.encode(), tls)
         except TimeoutError:
             return Answer(error=f"no answer within {self._timeout_s:g} s")
-        except NotPublic as error:
-            return Answer(error=str(error))
+        except NotPublic:
+            # Which address it was would tell strangers what names stand for in our network.
+            return Answer(error="the host has an address that is not public, or none")
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             return Answer(error=f"no connection: {_plain(error)}")
         except (
