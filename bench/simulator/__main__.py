@@ -28,12 +28,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="renew docs/images")
     arguments = parser.parse_args()
     only, seed = arguments.only, arguments.seed
-    results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    results: dict[str, Any] = {}
     if "zero" in only:
         results["from_zero"] = _from_zero(seed, write=arguments.write)
     if "day" in only:
-        found = _mixed_day(arguments.loads, seed)
-        results["mixed_day"] = {**results.get("mixed_day", {}), **found}
+        results["mixed_day"] = _mixed_day(arguments.loads, seed)
     if "sweep" in only:
         results["sweep"] = {model: _sweep(model, arguments.rates, seed) for model in MODELS}
     if "full" in only:
@@ -44,7 +43,11 @@ def main() -> None:
         _write(results)
 
 
-def _write(results: dict[str, Any]) -> None:
+def _write(found: dict[str, Any]) -> None:
+    """Renew what was found anew; the rest stays as it was."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    days = {**results.get("mixed_day", {}), **found.get("mixed_day", {})}
+    results |= {**found, "mixed_day": days}
     if len(results.get("mixed_day", {})) == len(LOADS):
         plots.mixed_day({load: results["mixed_day"][load] for load in LOADS}, IMAGES)
     if "sweep" in results:

@@ -73,5 +73,5 @@ class Full:
         return run(Design(name, ("gpu",), Setting.ours, warm="gpu"), load, seed)
 
 
-FULL = (Full(9.0, 21.0), Full(12.0, 24.0), Full(30.0, 30.0))
-"""On the average 75 % and 90 % of one GPU, and one and a half."""
+FULL = (Full(9.0, 21.0), Full(12.0, 24.0))
+"""On the average 75 % and 90 % of one GPU."""

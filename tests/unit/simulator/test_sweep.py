@@ -70,7 +70,8 @@ def test_where_there_is_work_all_the_time_one_machine_is_kept_for_it() -> None:
     assert report.name == "0.1 silver and 0.2 bronze a second"
     assert report.requests == pytest.approx(0.3 * DAY_S, rel=0.1)
     assert all(tier.delivered == tier.requests for tier in report.tiers.values())
-    assert (report.pools["gpu"].most, report.kept) == (1, pytest.approx(1.0, abs=0.02))
+    assert report.pools["gpu"].most == 1
+    assert report.kept > 0.98
 
 
 @pytest.mark.parametrize("name", TRACES)
