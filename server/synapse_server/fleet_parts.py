@@ -19,12 +19,14 @@ from synapse.application.fleet import Fleet
 from synapse.application.health import FleetHealth
 from synapse.application.on_demand import OnDemand
 from synapse.application.ping import Pinger
+from synapse.application.vitals import Vitals
 from synapse.domain.model import ModelSpec
 from synapse.domain.scaling import ScalingPolicy
 from synapse.ports import Registry
 from synapse_server.config import ServerConfig
 from synapse_server.housekeeping import every
 from synapse_server.local_fleet import LocalFleet
+from synapse_server.loop_delay import LoopDelay
 from synapse_server.model_loader import LocalModelLoader
 from synapse_server.mourner import Mourner
 from synapse_server.records import Records
@@ -53,8 +55,15 @@ class FleetParts:
         self.workers = LocalWorkerRegistry()
         self.local = LocalFleet(config, specs, self.workers, clock)
         self._triton = TritonEngine()
+        self._delay = LoopDelay()
         self.fleet = Fleet.over(
-            self._triton, registry, self.workers, records.profiles, slots, clock
+            self._triton,
+            registry,
+            self.workers,
+            records.profiles,
+            slots,
+            clock,
+            vitals=Vitals(time.monotonic, self._delay),
         )
         demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
         self._loader = LocalModelLoader(
@@ -111,6 +120,7 @@ class FleetParts:
         """What runs until it is cancelled, by name."""
         times = self._times
         return {
+            "delay": self._delay.watch(),
             "ping": every(times.ping_every_s, "ping", self._pinger.ping),
             "expire": every(times.beat_every_s / 2, "expire", self._mourner.bury),
             "scale": keep_scaled(self.autoscaler, self._waker, times.scale_every_s),

@@ -190,11 +190,11 @@ async def test_a_stream_is_slow_by_its_first_token() -> None:
     assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.OPEN
 
 
-async def test_a_worker_is_not_slow_because_this_process_was_busy() -> None:
+async def test_a_worker_is_not_slow_because_this_process_did_not_listen() -> None:
     world = ToyFleetWorld()
     await used_to(world, "w-1")
 
-    world.engine.delay_s["w-1"], world.engine.busy_s = 0.2, 0.15
+    world.engine.delay_s["w-1"], world.engine.deaf_s = 0.2, 0.15
     for _ in range(3):
         await world.ask("w-1")
         await world.read("w-1")

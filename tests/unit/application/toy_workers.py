@@ -39,8 +39,8 @@ LLM = a_chat_model("llm")
 class ToyWorkers(StreamingEngine):
     """An engine for many workers, by id: each answers after its `delay_s`, or as `mode` says.
 
-    Time passes on `tick` alone: nothing sleeps. Of each answer's time this process computes for
-    `busy_s`, as `busy` tells. Modes: `refusing` (this very input), `doubtful`
+    Time passes on `tick` alone: nothing sleeps. Of each answer's time this process does not
+    listen for `deaf_s`, as `deaf` tells. Modes: `refusing` (this very input), `doubtful`
     (likewise, but names nothing of it), `late` (the time was up), `away` (cannot be reached),
     `lost` (goes down with the call), `broken` (answers what cannot be read), `hung` (never
     answers), `stuck` (hangs after the first part).
@@ -48,9 +48,9 @@ class ToyWorkers(StreamingEngine):
 
     mode: dict[str, str] = field(default_factory=dict)
     delay_s: dict[str, float] = field(default_factory=dict)
-    busy_s: float = 0.0
+    deaf_s: float = 0.0
     tick: FakeClock = field(default_factory=lambda: FakeClock(0.0))
-    busy: FakeClock = field(default_factory=lambda: FakeClock(0.0))
+    deaf: FakeClock = field(default_factory=lambda: FakeClock(0.0))
     called: list[str] = field(default_factory=list)
     running: Counter[str] = field(default_factory=Counter)
 
@@ -87,7 +87,7 @@ class ToyWorkers(StreamingEngine):
                 await asyncio.Event().wait()
             await asyncio.sleep(0)
             self.tick.advance(self.delay_s.get(pool.worker, 0.0))
-            self.busy.advance(self.busy_s)
+            self.deaf.advance(self.deaf_s)
             # It may have gone down meanwhile.
             mode = self.mode.get(pool.worker, "")
             if mode == "refusing":
@@ -130,7 +130,7 @@ class ToyFleetWorld:
             self.slots,
             self.clock,
             fresh_s=0.0,
-            vitals=Vitals(self.tick, self.engine.busy),
+            vitals=Vitals(self.tick, self.engine.deaf),
             patience=self.patience,
         )
 

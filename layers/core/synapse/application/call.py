@@ -100,14 +100,14 @@ class Call:
         self.place = (pool.name, pool.worker)
         self.breaker = vitals.breaker_of(model.name, pool)
         self.times_late = 0
-        self._calls, self._clock, self._busy = calls, vitals.clock, vitals.busy
+        self._calls, self._clock, self._deaf = calls, vitals.clock, vitals.deaf
         self._pool, self._slots, self._size = pool, pool.slots_of(model), size
         self._profile, self._streams = profile, streams
         self._vitals = vitals.pool(model.name, pool.name)
         self._vitals.measure_by(profile)
         self._in_flight = vitals.outstanding[self.place]
         now = self._began_at = vitals.clock()
-        self._busy_before_s = vitals.busy()
+        self._deaf_before_s = vitals.deaf()
         self._ticket = self.breaker.began(now)
         self._pool_ticket = self._vitals.breaker.began(now)
         self._first_at: float | None = None
@@ -227,8 +227,8 @@ class Call:
             self._went_well(now)
 
     def _own_s(self, now: float) -> float:
-        """How much of the time until now may be the worker's: while we compute, we hear nothing."""
-        return now - self._began_at - (self._busy() - self._busy_before_s)
+        """How much of the time until now may be the worker's: when we are deaf, we are late."""
+        return now - self._began_at - (self._deaf() - self._deaf_before_s)
 
     def _is_slow(self, took_s: float, written: int) -> bool:
         """Whether an answer of that length should have come sooner, or its first part."""

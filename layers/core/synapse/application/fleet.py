@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Self
 
@@ -50,7 +49,7 @@ class Fleet:
         patience: Patience | None = None,
     ) -> Self:
         """The fleet over these ports; `fresh_s` is how old what is known of workers may be."""
-        vitals = vitals or Vitals(time.monotonic, time.thread_time)
+        vitals = vitals or Vitals()
         roster = Roster(workers, clock, fresh_s)
         roster.on_change = vitals.renew
         windows = BronzeWindows(registry, roster, profiles, in_flight, vitals, clock)

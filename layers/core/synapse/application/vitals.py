@@ -57,20 +57,20 @@ class PoolVitals:
         return Live(self.whole.quantiles(now), self.first.quantiles(now))
 
 
-def _never_busy() -> float:
+def _never() -> float:
     return 0.0
 
 
 class Vitals:
     """Breakers of workers and pools, the times of their calls, and the items under way.
 
-    `clock` only has to go forward, and `busy` has the seconds of it in which this process computed
-    and could not listen. A pool's only worker has no id and the pool's name.
+    `clock` only has to go forward, and `deaf` has the seconds of it in which this process could not
+    listen. A pool's only worker has no id and the pool's name.
     """
 
-    def __init__(self, clock: Clock = time.monotonic, busy: Clock = _never_busy) -> None:
+    def __init__(self, clock: Clock = time.monotonic, deaf: Clock = _never) -> None:
         self.clock = clock
-        self.busy = busy
+        self.deaf = deaf
         self.outstanding: Counter[tuple[str, str]] = Counter()
         """Items that this process has under way, by pool and worker."""
         self._pools: dict[tuple[str, str], PoolVitals] = {}
