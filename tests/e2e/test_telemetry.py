@@ -1,8 +1,10 @@
-"""What the deployed functions write to their logs: metrics and ids, and never a prompt."""
+"""What the deployed functions log: metrics and ids, and never a prompt, a key or a token."""
 
 from __future__ import annotations
 
 import json
+import re
+import time
 
 import pytest
 
@@ -10,15 +12,32 @@ from synapse.observability import NAMESPACE
 from tests.e2e.stack import FUNCTIONS, Stack
 
 SECRET = "xylophone-in-the-prompt"
+KEY = re.compile(r"sk-syn-[0-9A-Za-z]{13}")
+"""More of a key than its id."""
+
+TOKEN = f"eyJhbGciOiJSUzI1NiJ9.{SECRET}.c2lnbmF0dXJl"
 
 
 @pytest.fixture(scope="module")
-def job_id(stack: Stack) -> str:
+def refused_key(stack: Stack) -> str:
+    """One that was good once."""
+    return stack.new_key(expires_at=time.time() - 1)
+
+
+@pytest.fixture(scope="module")
+def job_id(stack: Stack, refused_key: str) -> str:
     """A job that has gone all the way, with words that must not appear in any log."""
     job_id = stack.submit(model="echo", prompt=SECRET, metadata={"note": SECRET})
     assert stack.result(job_id)["result"]["text"] == SECRET
     stack.call("POST", "/async-infer", {"model": "echo", "prompt": SECRET, "priority": SECRET})
     stack.call("POST", "/async-infer", f"{{{SECRET}".encode())
+    stack.call("POST", "/v1/chat/completions", {"model": SECRET, "messages": [{"role": SECRET}]})
+    stack.call("POST", "/v1/embeddings", {"model": "all-minilm-l6-v2", "input": SECRET})
+    stack.call("GET", f"/results/{SECRET}")
+    stack.call("POST", "/api/auth/login", {"username": SECRET, "password": SECRET})
+    stack.call("POST", "/api/webhooks", {"url": f"https://{SECRET}.example.com/{SECRET}"})
+    for credential in (refused_key, TOKEN, SECRET):
+        assert stack.call("GET", "/v1/models", api_key=credential).status == 401
     stack.emulator.sqs.send_message(
         QueueUrl=stack.outputs["HighQueueUrl"], MessageBody=f"no job message: {SECRET}"
     )
@@ -31,6 +50,29 @@ def test_no_prompt_and_no_result_is_logged(stack: Stack, function: str) -> None:
     lines = stack.log(function)
 
     assert [line for line in lines if SECRET in line] == []
+
+
+@pytest.mark.usefixtures("job_id")
+def test_no_log_of_any_kind_has_a_prompt_a_key_or_a_token(stack: Stack, refused_key: str) -> None:
+    """Also those of the state machines. Of a key there is its id, which opens nothing."""
+    client = stack.emulator.session.client("logs", endpoint_url=stack.emulator.url)
+    groups = [
+        group["logGroupName"]
+        for page in client.get_paginator("describe_log_groups").paginate()
+        for group in page["logGroups"]
+        if stack.name in group["logGroupName"]
+    ]
+    lines = [
+        event["message"]
+        for group in groups
+        for page in client.get_paginator("filter_log_events").paginate(logGroupName=group)
+        for event in page["events"]
+    ]
+
+    assert len(groups) > len(FUNCTIONS) - 1
+    assert [line for line in lines if SECRET in line or TOKEN in line] == []
+    assert [line for line in lines if KEY.search(line)] == []
+    assert any(refused_key[7:19] in line for line in lines), "a refusal is to be found by its key"
 
 
 @pytest.mark.usefixtures("job_id")
