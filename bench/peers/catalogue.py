@@ -113,7 +113,7 @@ def _ask_triton(workload: str, text: str) -> Ask:
 def _synapse(workload: str, port: int, folder: Path) -> list[str]:
     program = str(OWN.parent / "synapse")
     data = ["--data-dir", str(folder), "--models", MODELS[workload]]
-    return [program, "serve", "--port", str(port), *data]
+    return [program, "serve", "--port", str(port), "--auth", "off", *data]
 
 
 def _ask_synapse(workload: str, text: str) -> Ask:

@@ -120,7 +120,7 @@ def add_tenant_routes(api: Api, services: Services) -> None:
         scope=Scope.ADMIN,
         summary="Set what the keys of a tenant may use together",
         tags=["keys"],
-        responses={200: json_response("The tenant", TenantBody), **errors(400, 403, 503)},
+        responses={200: json_response("The tenant", TenantBody), **errors(400, 403, 404, 503)},
     )
     async def describe(
         caller: Principal, name: TenantName, body: Annotated[TenantRequest, Body()]
