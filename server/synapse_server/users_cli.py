@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from synapse.application.users import Rights, Users
+from synapse.application.users import UserRights, Users
 from synapse.domain.access import DEFAULT_TENANT, ORDINARY_SCOPES, Scope
 from synapse.domain.errors import SynapseError
 from synapse.domain.job import SlaTier
@@ -97,7 +97,7 @@ async def _opened(data_dir: Path, *, may_be_first: bool) -> AsyncIterator[Users]
 
 
 async def _add(users: Users, arguments: argparse.Namespace) -> None:
-    rights = Rights(arguments.tenant, arguments.scopes, arguments.models, arguments.tiers)
+    rights = UserRights(arguments.tenant, arguments.scopes, arguments.models, arguments.tiers)
     user = await users.add(arguments.name, _new_password(), rights)
     tell(f"user {user.name} of tenant {user.tenant}: {_may(user)}")
 

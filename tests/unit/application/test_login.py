@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from synapse.application.login import LocalAccounts, Login
-from synapse.application.users import Rights, Users
+from synapse.application.users import UserRights, Users
 from synapse.domain.access import ORDINARY_SCOPES, Scope
 from synapse.domain.errors import (
     Forbidden,
@@ -137,7 +137,7 @@ def the_users(*users: User) -> tuple[Users, MemoryUserStore]:
 async def test_a_new_user_may_do_the_ordinary_things() -> None:
     users, store = the_users()
 
-    user = await users.add("ada", PASSWORD, Rights())
+    user = await users.add("ada", PASSWORD, UserRights())
 
     assert user == ADA == await store.get("ada")
     assert user.scopes == ORDINARY_SCOPES
@@ -145,11 +145,11 @@ async def test_a_new_user_may_do_the_ordinary_things() -> None:
 
 async def test_a_new_user_may_do_what_is_said() -> None:
     users, _ = the_users()
-    rights = Rights("acme", frozenset({Scope.ADMIN}), frozenset({"echo"}), frozenset())
+    rights = UserRights("acme", frozenset({Scope.ADMIN}), frozenset({"echo"}), frozenset())
 
     user = await users.add("ada", PASSWORD, rights)
 
-    assert Rights(user.tenant, user.scopes, user.models, user.tiers) == rights
+    assert UserRights(user.tenant, user.scopes, user.models, user.tiers) == rights
 
 
 @pytest.mark.parametrize("name", ["", ".ada", "a da", "a" * 65, "ada\n", "ädä", "ada/x"])
@@ -157,7 +157,7 @@ async def test_a_name_that_will_not_do_is_refused(name: str) -> None:
     users, _ = the_users()
 
     with pytest.raises(InvalidRequest, match="username"):
-        await users.add(name, PASSWORD, Rights())
+        await users.add(name, PASSWORD, UserRights())
 
 
 @pytest.mark.parametrize("password", ["", "short", "e" * 11, "l" * 1025])
@@ -165,7 +165,7 @@ async def test_a_password_that_will_not_do_is_refused(password: str) -> None:
     users, store = the_users(ADA)
 
     with pytest.raises(InvalidRequest, match="password"):
-        await users.add("bob", password, Rights())
+        await users.add("bob", password, UserRights())
     with pytest.raises(InvalidRequest, match="password"):
         await users.set_password("ada", password)
 
@@ -176,7 +176,7 @@ async def test_a_name_is_given_once() -> None:
     users, store = the_users(ADA)
 
     with pytest.raises(InvalidRequest, match="already"):
-        await users.add("ada", "another password", Rights())
+        await users.add("ada", "another password", UserRights())
     assert await store.get("ada") == ADA
 
 

@@ -17,7 +17,7 @@ WRITES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Rights:
+class UserRights:
     """What a user may do; None is all there are."""
 
     tenant: str = DEFAULT_TENANT
@@ -34,7 +34,7 @@ class Users:
         self._hasher = hasher
         self._clock = clock
 
-    async def add(self, name: str, password: str, rights: Rights) -> User:
+    async def add(self, name: str, password: str, rights: UserRights) -> User:
         """Make a user.
 
         Raises:
