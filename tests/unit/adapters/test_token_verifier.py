@@ -143,6 +143,7 @@ async def test_a_key_that_is_unknown_is_refused() -> None:
         "a.b",
         "a.b.c.d.e",
         "é.é.é",
+        "\ud800.a.b",
         f"{segment(['RS256'])}.{segment({})}.x",
         f"{segment(b'not json')}.{segment({})}.x",
         f"{segment(b'[' * 3000)}.{segment({})}.x",
@@ -152,7 +153,7 @@ async def test_a_key_that_is_unknown_is_refused() -> None:
         f"{segment({'alg': 'RS256', 'b64': False, 'crit': ['b64']})}.{segment({})}.x",
         "x" * MAX_TOKEN_CHARS + ".y.z",
     ],
-    ids=range(12),
+    ids=range(13),
 )
 async def test_what_has_not_the_form_of_a_token_is_refused(token: str) -> None:
     await refusal(token)

@@ -72,7 +72,7 @@ class JwtVerifier:
             Unauthenticated: it is none.
             Unavailable: the issuer's keys cannot be had.
         """
-        name = hashlib.sha256(token.encode()).digest()
+        name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         now = self._clock()
         known = self._trusted.get(name)
         if known is not None and now < known.good_until:
