@@ -84,6 +84,15 @@ async def test_anothers_webhook_is_answered_like_one_that_never_was(api: Api) ->
     assert len((await ask(api, "GET", "")).json["data"]) == 1
 
 
+@pytest.mark.parametrize("webhook_id", ["a" * 5000, "ä", "we_%00", "we_ "])
+async def test_what_is_no_id_names_no_webhook(api: Api, webhook_id: str) -> None:
+    deleted = await ask(api, "DELETE", f"/{webhook_id}")
+    rotated = await ask(api, "POST", f"/{webhook_id}/rotate")
+
+    assert deleted.status == rotated.status == 404
+    assert len(deleted.text) < 500
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [

@@ -29,6 +29,7 @@ from synapse.ports.webhooks import DeliveryQueue, DeliveryStore, EndpointStore, 
 logger = logging.getLogger(__name__)
 
 TRIES = 5
+MAX_ID_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Webhooks:
         Raises:
             WebhookUnknown: there is none.
         """
+        _require_id(endpoint_id)
         if endpoint_id == CALLBACKS or not await self.endpoints.delete(tenant, endpoint_id):
             raise _unknown(endpoint_id)
 
@@ -79,6 +81,7 @@ class Webhooks:
         Raises:
             WebhookUnknown: there is no such endpoint.
         """
+        _require_id(endpoint_id)
         if endpoint_id == CALLBACKS:
             await self.callbacks(tenant)
         for _ in range(TRIES):
@@ -251,6 +254,12 @@ def checked_url(text: str, allowed: Allowed, param: str) -> WebhookUrl:
         return url_of(text, allowed)
     except ValueError as error:
         raise InvalidRequest(f"{param}: {error}", param=param) from error
+
+
+def _require_id(text: str) -> None:
+    """Refuse what is no id of ours: stores have limits to what they can be asked for."""
+    if len(text) > MAX_ID_LENGTH or not text.isascii():
+        raise _unknown(text[:MAX_ID_LENGTH])
 
 
 def _unknown(endpoint_id: str) -> WebhookUnknown:
