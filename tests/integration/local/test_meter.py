@@ -8,6 +8,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,32 @@ async def test_writes_are_shared_and_never_waited_for(tmp_path: Path) -> None:
     assert writes < 900
     await meter.aclose()
     assert len((await SqliteMeter.open(database)).left_open()) == 1000
+    await database.close()
+
+
+async def test_a_writer_that_is_done_at_once_is_given_the_next_rows_too(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "jobs.db")
+    meter = await SqliteMeter.open(database)
+    hand_over = database.hand_over
+
+    def done_at_once(work: Any) -> Any:
+        done = threading.Event()
+
+        def noted(connection: sqlite3.Connection) -> None:
+            work(connection)
+            done.set()
+
+        write = hand_over(noted)
+        assert done.wait(5)
+        return write
+
+    database.hand_over = done_at_once  # type: ignore[method-assign]
+    first, second = asked(), asked()
+    await meter.reserve(first, BOTH)
+    await meter.reserve(second, BOTH)
+    await meter.aclose()
+    again = await SqliteMeter.open(database)
+    assert {each.id for each in again.left_open()} == {first.id, second.id}
     await database.close()
 
 

@@ -87,12 +87,15 @@ class SqliteMeter:
         """Queue one write of all that is unwritten when its turn comes, unless one is queued."""
         if self._is_queued:
             return
+        # Before it is handed over: the writer may have done it before we are back.
+        self._is_queued = True
         try:
             write = self._database.hand_over(self._write)
         except Unavailable:
+            self._is_queued = False
             logger.warning("meters not written: the server is stopping")
             return
-        self._is_queued, self._last_write = True, write
+        self._last_write = write
         write.add_done_callback(self._written)
 
     def _write(self, connection: sqlite3.Connection) -> None:
