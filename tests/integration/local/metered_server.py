@@ -38,7 +38,7 @@ async def counted(metering: Metering, jobs: MeteredJobs, job: Job) -> None:
     """Record a job as `Submitter` does."""
     value = ModelInput("hello", parameters={"max_tokens": 5})
     ask = Ask(CALLER, a_model(), value, Need(SlaTier.BRONZE), 3600.0)
-    ticket = await metering.admit_job(ask, job)
+    ticket = await metering.admit_job(ask, job.id, job.deadline_at)
     try:
         await jobs.create(replace(job, metered=True))
     except BaseException:

@@ -164,12 +164,14 @@ async def _unavailable(*arguments: object) -> Any:
     raise Unavailable("the meter cannot be reached")
 
 
-async def test_jobs_beyond_the_limit_leave_no_record() -> None:
+async def test_jobs_beyond_the_limit_leave_nothing_behind() -> None:
     world = MeteredWorld()
+    long = ModelInput("x" * 100_000, parameters={"max_tokens": 20})
     for _ in range(5):
         await world.submitted()
     with pytest.raises(LimitReached):
-        await world.submitted()
+        await world.submitted(input=long)
+    assert world.blobs.blobs == {}
     assert len(world.store.store.jobs) == 5
 
 

@@ -71,7 +71,7 @@ class LineTools:
         need = job_need(command, spec)
         ask = Ask(command.caller, spec, command.input, need, job.deadline_at - job.created_at)
         try:
-            ticket = await self.metering.admit_job(ask, job)
+            ticket = await self.metering.admit_job(ask, job.id, job.deadline_at)
         except LimitReached as error:
             if await self.store.get(job.id) is not None:
                 # An earlier step, which was not recorded, has submitted it.

@@ -86,7 +86,7 @@ class Metering:
         bounds = bounds_of(ask.caller)
         return await self._admit(ask, bounds, name, expires_at, is_job=False) if bounds else None
 
-    async def admit_job(self, ask: Ask, job: Job) -> Ticket | None:
+    async def admit_job(self, ask: Ask, job_id: JobId, deadline_at: float) -> Ticket | None:
         """Count a job that is about to be recorded, as `metered`; raises as `admit` does.
 
         One that is counted already, and has not ended, is let in and not counted again.
@@ -94,7 +94,7 @@ class Metering:
         bounds = bounds_of(ask.caller)
         if not bounds:
             return None
-        return await self._admit(ask, bounds, job.id, job.deadline_at, is_job=True)
+        return await self._admit(ask, bounds, job_id, deadline_at, is_job=True)
 
     async def forget(self, ticket: Ticket | None) -> None:
         """Take back what was counted for something that was not begun. Raises nothing."""

@@ -101,8 +101,7 @@ class Submitter:
             Unavailable: the job could not be recorded or queued; nothing will run.
         """
         spec = await self._model(command)
-        job = await self._new_job(command, spec)
-        created, standing = await self._create(command, spec, job)
+        created, standing = await self._create(command, spec)
         if created.is_new:
             self.telemetry.submitted(created.job)
         if created.job.state is JobState.QUEUED:
@@ -133,11 +132,11 @@ class Submitter:
             )
         return spec
 
-    async def _new_job(self, command: SubmitJob, spec: ModelSpec) -> Job:
-        job_id, now = JobId(self.new_id()), self.clock()
-        timeout_s = command.timeout_s or self.limits.default_timeout_s
+    async def _new_job(
+        self, command: SubmitJob, spec: ModelSpec, job_id: JobId, now: float, deadline_at: float
+    ) -> Job:
         announce = await self._announces(command)
-        job = await new_job(self.blobs, command, spec, job_id, now, now + timeout_s)
+        job = await new_job(self.blobs, command, spec, job_id, now, deadline_at)
         return replace(job, announce=announce, callback_url=command.callback_url)
 
     async def _announces(self, command: SubmitJob) -> bool:
@@ -147,22 +146,25 @@ class Submitter:
             raise InvalidRequest("callback_url: no webhooks are sent here", param="callback_url")
         return False
 
-    async def _create(
-        self, command: SubmitJob, spec: ModelSpec, job: Job
-    ) -> tuple[Created, Standing | None]:
-        """Record the job, counted against its caller's limits; or find the one made before."""
-        idempotency = _idempotency(command)
-        if self.metering is None or not is_limited(command.caller):
+    async def _create(self, command: SubmitJob, spec: ModelSpec) -> tuple[Created, Standing | None]:
+        """Record a job, counted against its caller's limits; or find the one made before."""
+        idempotency, caller = _idempotency(command), command.caller
+        job_id, now = JobId(self.new_id()), self.clock()
+        timeout_s = command.timeout_s or self.limits.default_timeout_s
+        place = (job_id, now, now + timeout_s)
+        if self.metering is None or not is_limited(caller):
+            job = await self._new_job(command, spec, *place)
             return await self.store.create(job, idempotency), None
         if idempotency is not None:
-            earlier = await self.store.made_with(job.tenant, idempotency)
+            earlier = await self.store.made_with(caller.tenant, idempotency)
             if earlier is not None:
                 return Created(earlier, is_new=False), None
-        need, at_most_s = job_need(command, spec), job.deadline_at - job.created_at
-        ask = Ask(command.caller, spec, command.input, need, at_most_s, "parameters.")
-        ticket = await self.metering.admit_job(ask, job)
+        need = job_need(command, spec)
+        ask = Ask(caller, spec, command.input, need, timeout_s, "parameters.")
+        ticket = await self.metering.admit_job(ask, job_id, now + timeout_s)
         try:
-            created = await self.store.create(replace(job, metered=True), idempotency)
+            job = replace(await self._new_job(command, spec, *place), metered=True)
+            created = await self.store.create(job, idempotency)
         except Exception:
             await self.metering.forget(ticket)
             raise
