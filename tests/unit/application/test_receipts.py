@@ -12,7 +12,7 @@ import pytest
 from synapse.domain.access import Principal
 from synapse.domain.errors import EngineError, InvalidInput, Overloaded
 from synapse.domain.inference import Completion, ModelInput
-from synapse.domain.job import JobId, JobState, Usage
+from synapse.domain.job import JobId, JobState, Lease, Usage
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.domain.receipt import Cost, receipt_of
@@ -112,6 +112,64 @@ async def test_a_refused_job_pays_for_its_time_and_one_that_expired_unseen_for_n
     assert (refused.state, expired.state) == (JobState.FAILED, JobState.EXPIRED)
     assert refused.served is not None and refused.served.active_usd == pytest.approx(0.0005)
     assert expired.served is not None and expired.served.active_usd == 0.0
+
+
+async def test_a_job_that_is_cancelled_while_it_runs_is_paid_for_and_counted_once() -> None:
+    world = slow_world()
+    job = await world.submit("to the end", caller=CALLER)
+    infer = world.engine.infer
+
+    async def cancelled_meanwhile(*args: Any) -> AsyncGenerator[Any, None]:
+        await world.results.cancel(job.id, "acme", lambda _: None)
+        async for outcome in infer(*args):
+            yield outcome
+
+    world.engine.infer = cancelled_meanwhile
+    await world.runner.run(a_batch(job.id), DEAR)
+
+    assert (await world.job(job.id)).state is JobState.CANCELLED
+    [used] = world.usage.sums.values()
+    assert (used.requests, used.errors, used.completion_tokens) == (1, 0, 3)
+    assert used.cost.active_usd == pytest.approx(0.0005)
+
+
+async def test_a_job_that_is_stopped_at_the_engine_is_paid_for_until_then() -> None:
+    world = slow_world()
+    job = await world.submit("never ends", caller=CALLER)
+
+    async def endless(*_: Any) -> AsyncGenerator[Any, None]:
+        world.clock.advance(2.0)
+        asyncio.get_running_loop().call_soon(world.runner.abort, job.id)
+        await asyncio.Event().wait()
+        yield None
+
+    world.engine.infer = endless
+    running = asyncio.create_task(world.runner.run(a_batch(job.id), DEAR))
+    await asyncio.sleep(0)
+    await world.results.cancel(job.id, "acme", lambda _: None)
+    await running
+
+    [used] = world.usage.sums.values()
+    assert (used.requests, used.completion_tokens) == (1, 0)
+    assert used.cost.active_usd == pytest.approx(0.0005)
+
+
+async def test_a_result_that_is_late_for_our_own_faults_costs_nothing() -> None:
+    world = slow_world()
+    job = await world.submit("slow", caller=CALLER)
+    infer = world.engine.infer
+
+    async def taken_over(*args: Any) -> AsyncGenerator[Any, None]:
+        world.clock.advance(world.runner.lease_s + 1)
+        await world.store.claim([job.id], Lease("other", world.clock() + 60), world.clock())
+        async for outcome in infer(*args):
+            yield outcome
+
+    world.engine.infer = taken_over
+    await world.runner.run(a_batch(job.id), DEAR)
+
+    assert (await world.job(job.id)).state is JobState.RUNNING
+    assert world.usage.sums == {}
 
 
 async def test_a_pool_that_is_paid_by_the_call_keeps_nothing_warm() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synapse.application.roster import Roster
 from synapse.domain.access import Principal
 from synapse.domain.errors import Unavailable
+from synapse.domain.job import Job, Usage
 from synapse.domain.pool import Pool
 from synapse.domain.receipt import NO_COST, Cost, Receipt, usd, work_s
 from synapse.domain.usage import UsageKey, day_of, one_request
@@ -45,6 +46,14 @@ class Accounting:
         """Count a request on the line that has ended. Raises nothing."""
         key = UsageKey(caller.tenant, caller.account, model, day_of(self.clock()))
         await self.usage.add(key, one_request(receipt.usage, receipt.cost, failed=failed))
+
+    async def charge(self, job: Job, cost: Cost, usage: Usage | None = None) -> None:
+        """Count what a job used that was cancelled meanwhile: it is counted itself already.
+
+        Raises nothing.
+        """
+        key = UsageKey(job.tenant, job.account, job.model, day_of(self.clock()))
+        await self.usage.add(key, replace(one_request(usage, cost), requests=0))
 
     async def _up(self, pool: Pool) -> Sequence[float]:
         """Since when each worker of the pool is paid for; those of elsewhere are there always."""

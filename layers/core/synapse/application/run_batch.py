@@ -32,7 +32,7 @@ from synapse.domain.job import (
 )
 from synapse.domain.model import ModelSpec, ServiceSample, Task
 from synapse.domain.pool import Pool
-from synapse.domain.receipt import NO_COST
+from synapse.domain.receipt import NO_COST, Cost
 from synapse.domain.sweep import EXPIRED
 from synapse.ports import (
     BlobStore,
@@ -106,10 +106,18 @@ class BatchRunner:
         a batch delivered twice does no harm.
 
         Raises:
-            EngineUnavailable: some jobs never got to work; run the same batch again, here or on
-                another pool. Those jobs stay RUNNING under this batch's lease.
+            EngineUnavailable: some jobs never got to work, or their records could not be reached;
+                run the same batch again, here or on another pool. Those jobs stay RUNNING under
+                this batch's lease.
             EngineLost: the worker went down with some jobs; they stay RUNNING likewise.
         """
+        try:
+            await self._run(batch, pool)
+        except Unavailable as error:
+            # A disk that is full, a table that is throttled: no worker was lost.
+            raise EngineUnavailable(error.message) from error
+
+    async def _run(self, batch: Batch, pool: Pool) -> None:
         run = await self._claim(batch, pool)
         if run is None:
             return
@@ -176,9 +184,13 @@ class BatchRunner:
             if len(part) == 1:
                 self._streams[part[0].id] = task
         try:
-            # An aborted stream is no error of the batch; whatever else escapes is.
-            for result in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(result, Exception):
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            for part, result in zip(parts, results, strict=True):
+                # An aborted stream is no error of the batch; whatever else escapes is.
+                if isinstance(result, asyncio.CancelledError) and self.accounting is not None:
+                    job_id = part[0].id
+                    await self.accounting.charge(run.jobs[job_id], await self._cost(run, job_id))
+                elif isinstance(result, Exception):
                     raise result
         finally:
             for task in tasks:
@@ -238,21 +250,28 @@ class BatchRunner:
     async def _end(self, run: _Run, outcome: Outcome) -> None:
         outcome = replace(outcome, served=await self._served(run, outcome.job_id))
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
-        if job is not None:
-            self.telemetry.ended(job)
-            if self.cold_starts is not None:
-                await self.cold_starts.job_ended(job)
+        if job is None:
+            await self._charge_if_cancelled(outcome)
+            return
+        self.telemetry.ended(job)
+        if self.cold_starts is not None:
+            await self.cold_starts.job_ended(job)
+
+    async def _charge_if_cancelled(self, outcome: Outcome) -> None:
+        """Count a result that comes too late because its job was cancelled while it was computed.
+
+        One that is late for our own faults costs its caller nothing.
+        """
+        job = await self.store.get(outcome.job_id)
+        if self.accounting and outcome.served and job and job.state is JobState.CANCELLED:
+            cost = Cost(outcome.served.active_usd, outcome.served.warm_usd)
+            await self.accounting.charge(job, cost, outcome.usage)
 
     async def _served(self, run: _Run, job_id: JobId) -> Served:
         """Where the job ran, and what that cost; nothing where no worker had it."""
-        job, cold, cost = run.jobs[job_id], 0.0, NO_COST
-        if self.cold_starts is not None:
-            cold = await self.cold_starts.cold_ms(job, run.spec)
-        if self.accounting is not None and job_id in run.workers:
-            # Jobs beyond the slots take turns, so that each has less of the worker.
-            slots = max(run.pool.slots_of(run.spec), len(run.jobs))
-            ran_s = self.clock() - run.started_at
-            cost = await self.accounting.cost(run.pool, ran_s, run.items[job_id], slots)
+        starts = self.cold_starts
+        cold = 0.0 if starts is None else await starts.cold_ms(run.jobs[job_id], run.spec)
+        cost = await self._cost(run, job_id) if job_id in run.workers else NO_COST
         return Served(
             run.pool.name,
             run.pool.accelerator,
@@ -263,6 +282,14 @@ class BatchRunner:
             cost.active_usd,
             cost.warm_usd,
         )
+
+    async def _cost(self, run: _Run, job_id: JobId) -> Cost:
+        """What the job has cost so far: those beyond the slots take turns, and have less each."""
+        if self.accounting is None:
+            return NO_COST
+        slots, ran_s = run.pool.slots_of(run.spec), self.clock() - run.started_at
+        items = run.items[job_id]
+        return await self.accounting.cost(run.pool, ran_s, items, max(slots, len(run.jobs)))
 
     async def _report(self, run: _Run) -> None:
         now = self.clock()
