@@ -36,7 +36,7 @@ def main() -> int:
             for error in _violations(broken):
                 print(f"BROKEN with seed {given.seed}: {error}", file=sys.stderr)
             log = Path(folder, "server.log").read_text("utf-8", errors="replace")
-            print(f"the server's log ends:\n{log[-4000:]}", file=sys.stderr)
+            print(f"the server's log ends:\n{log[-20_000:]}", file=sys.stderr)
             return 1
     faults = ", ".join(f"{name} {count}" for name, count in sorted(soaked.faults.items()))
     print(

@@ -136,7 +136,7 @@ ALWAYS = (
     Fault("hang-triton", _hang_triton),
     Fault("slow-worker", _disturb(slow_factor=10.0)),
     Fault("hanging-worker", _disturb(hang=True)),
-    Fault("erring-worker", _disturb(error="model unavailable: disturbed")),
+    Fault("erring-worker", _disturb(error="engine failed: out of order")),
     Fault("locked-database", _lock_database),
 )
 ON_SMALL_DISK = Fault("full-disk", _fill_disk)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from synapse.domain.errors import EngineLost, EngineUnavailable
+from synapse.domain.errors import EngineLost, EngineUnavailable, Unavailable
 from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Usage
 from synapse.ports import BatchOrder, InferenceRequest
 from tests.factories import a_batch, a_pool
 from tests.fakes import Answer, ScriptedEngine
+from tests.faults import failing_before
 from tests.unit.application.world import World
 
 OK = Completion("ok", "stop", Usage(1, 1))
@@ -121,3 +122,40 @@ async def test_an_unforeseen_error_counts_as_a_loss_and_never_escapes() -> None:
 
     assert (await world.job(job.id)).state is JobState.QUEUED
     assert [message.job_id for message in world.queue.messages] == [job.id]
+
+
+async def test_an_end_that_cannot_be_written_down_costs_no_worker_and_is_tried_again() -> None:
+    world = World(engine=ScriptedEngine(lambda _: OK))
+    job = await world.submit()
+    full = Unavailable("the disk is full")
+    world.runner.store = failing_before(world.store, settle=[full, full])
+
+    await world.work()
+
+    done = await world.job(job.id)
+    assert (done.state, done.losses) == (JobState.COMPLETED, 0)
+
+
+async def test_a_spent_job_whose_end_cannot_be_written_down_is_queued_once_more() -> None:
+    world = World(engine=ScriptedEngine(lambda _: EngineLost("it died")))
+    job, other = await world.submit(), await world.submit()
+    for _ in range(2):
+        await world.work()
+    world.store = failing_before(world.store, settle=[Unavailable("the disk is full")])
+
+    await world.work()
+
+    states = [(await world.job(each.id)).state for each in (job, other)]
+    assert sorted(states) == [JobState.FAILED, JobState.QUEUED]
+    await world.work()
+    assert {(await world.job(each.id)).state for each in (job, other)} == {JobState.FAILED}
+
+
+async def test_what_cannot_be_given_back_is_left_to_the_sweeper() -> None:
+    world = World(engine=ScriptedEngine(lambda _: REFUSED))
+    job = await world.submit()
+    world.queue = failing_before(world.queue, send=[Unavailable("the queue is full")])
+
+    await world.work()
+
+    assert (await world.job(job.id)).state is JobState.QUEUED

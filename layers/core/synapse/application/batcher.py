@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from synapse.application.give_back import GiveBack
 from synapse.application.run_batch import BatchRunner
 from synapse.domain.batching import Batch
-from synapse.domain.errors import EngineLost, EngineUnavailable, SynapseError
+from synapse.domain.errors import EngineLost, EngineUnavailable, SynapseError, Unavailable
 from synapse.domain.job import Failure
 from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
@@ -61,4 +61,8 @@ class Batcher:
         cause = error or SynapseError("the batch broke off for a reason of ours; see the log")
         lost_work = not isinstance(cause, EngineUnavailable)
         failure = Failure(cause.code, cause.message)
-        await self.give_back(order.batch.id, order.batch.job_ids, failure, lost=lost_work)
+        try:
+            await self.give_back(order.batch.id, order.batch.job_ids, failure, lost=lost_work)
+        except Unavailable as unavailable:
+            # The sweeper finds what was not given back, or not queued.
+            logger.warning("batch not given back: %s", unavailable.message)

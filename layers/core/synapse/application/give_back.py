@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from synapse.application.submit import message_of
+from synapse.domain.errors import Unavailable
 from synapse.domain.job import Failure, Job, JobId, JobState, Outcome
 from synapse.domain.sweep import SweepPolicy
 from synapse.ports import Clock, JobQueue, JobStore, Telemetry
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +38,22 @@ class GiveBack:
             job = await self.store.get(job_id)
             if job is None or not (job.is_held_by(owner) or job.state is JobState.QUEUED):
                 continue
-            if job.state is JobState.RUNNING and self.policy.is_spent(job, lost=lost):
-                await self._fail(job, owner, failure)
-            else:
-                again = await self.store.requeue(job, self.clock(), lost=lost)
-                requeued.extend([again] if again else [])
+            is_spent = job.state is JobState.RUNNING and self.policy.is_spent(job, lost=lost)
+            if is_spent and await self._fail(job, owner, failure):
+                continue
+            again = await self.store.requeue(job, self.clock(), lost=lost)
+            requeued.extend([again] if again else [])
         if requeued:
             await self.queue.send([message_of(job) for job in requeued])
 
-    async def _fail(self, job: Job, owner: str, failure: Failure) -> None:
+    async def _fail(self, job: Job, owner: str, failure: Failure) -> bool:
+        """End the job; False if that could not be written down: then it is tried once more."""
         outcome = Outcome(job.id, JobState.FAILED, failure=failure)
-        ended = await self.store.settle(outcome, owner, self.clock())
+        try:
+            ended = await self.store.settle(outcome, owner, self.clock())
+        except Unavailable as error:
+            logger.warning("end of job not written: %s", error.message, extra={"job": job.id})
+            return False
         if ended is not None:
             self.telemetry.ended(ended)
+        return True
