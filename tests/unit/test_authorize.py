@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -32,11 +34,6 @@ CONTEXT = SimpleNamespace(
 SECRET = "S" * 43
 TEXT = f"sk-syn-key000000001{SECRET}"
 KEY = ApiKey("key000000001", "acme", "a laptop", digest(TEXT), NOW)
-
-
-@pytest.fixture(autouse=True)
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authorize.tracer, "disabled", True)
 
 
 def asked(monkeypatch: pytest.MonkeyPatch, key: ApiKey, header: str, route: str = "GET/x") -> Any:
@@ -135,3 +132,14 @@ def test_neither_the_answer_nor_the_log_has_the_secret(
     assert SECRET not in told
     assert SECRET not in logged
     assert (KEY.id in logged) == (key is not KEY), "a refusal is to be found in the log"
+
+
+def test_its_start_loads_nothing_that_a_key_needs_not() -> None:
+    heavy = ("aws_xray_sdk", "pydantic", "jwt", "cryptography", "grpc", "httpcore", "jinja2")
+    code = "import sys, functions.authorize.handler; print('\\n'.join(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    loaded = {module.split(".")[0] for module in run.stdout.split()}
+
+    assert "boto3" in loaded
+    assert loaded.isdisjoint(heavy)
