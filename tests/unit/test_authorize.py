@@ -25,7 +25,7 @@ from tests.fake_keys import MemoryKeyStore
 from tests.fakes import FakeClock
 
 ARN = "arn:aws:execute-api:us-east-1:123456789012:abcdef1234/dev"
-CONTEXT = SimpleNamespace(
+CONTEXT: Any = SimpleNamespace(
     function_name="authorize",
     memory_limit_in_mb=128,
     invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:authorize",
