@@ -59,7 +59,7 @@ _NOT_PUBLIC_V6 = tuple(
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-_ASCII_GRAPHIC = re.compile(r"[!-~]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,9 @@ def url_of(text: str, allowed: Allowed = NONE_ALLOWED) -> WebhookUrl:
     """
     if len(text) > MAX_URL_LENGTH:
         raise ValueError(f"must be at most {MAX_URL_LENGTH} characters")
+    # Parsers drop some of these, each others.
+    if _UNPRINTABLE.search(text):
+        raise ValueError("must have no spaces, control characters or backslashes")
     try:
         parts = urlsplit(text)
         given_port = parts.port
@@ -138,8 +141,8 @@ def url_of(text: str, allowed: Allowed = NONE_ALLOWED) -> WebhookUrl:
     if scheme not in DEFAULT_PORTS:
         raise ValueError("must begin with https://")
     host = _host(parts)
-    rest = text.partition("://")[2].partition("/")[2]
-    if (rest and not _ASCII_GRAPHIC.fullmatch(rest)) or "\\" in text:
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not target.isascii():
         raise ValueError("must be percent-encoded ASCII after the host")
     if "@" in parts.netloc:
         raise ValueError("must not carry a user name or a password")
@@ -149,7 +152,6 @@ def url_of(text: str, allowed: Allowed = NONE_ALLOWED) -> WebhookUrl:
     is_allowed = (host, port) in allowed.places
     if not is_allowed:
         _require_public(scheme, host, port)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     shown = f"[{host}]" if ":" in host else host
     place = shown if given_port is None else f"{shown}:{port}"
     return WebhookUrl(f"{scheme}://{place}{target}", scheme, host, port, is_allowed)
@@ -185,7 +187,7 @@ def _host(parts: SplitResult) -> str:
     host = (parts.hostname or "").removesuffix(".")
     if not host:
         raise ValueError("has no host")
-    if "%" in host:
+    if "%" in host or ("[" in parts.netloc and ":" not in host):
         raise ValueError("has a malformed host name")
     if host.isascii():
         return host
