@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 
 from synapse.adapters.local.keys import SqliteKeyStore
-from synapse.api.gate import Identify, anyone, by_credential
+from synapse.api.gate import Identify, by_credential
 from synapse.application.authentication import Authenticator
 from synapse.application.keys import Keys, KeyWish
 from synapse.domain.access import ALL_SCOPES, ANYONE
 from synapse.domain.rights import Rights
 from synapse_server.config import ServerConfig
 from synapse_server.login_parts import LoginParts
+from synapse_server.loopback import whoever_is_here
 from synapse_server.records import Records
 
 FIRST_KEY = KeyWish("made at the first start", Rights(ALL_SCOPES))
@@ -28,6 +29,7 @@ class AccessParts:
         """
         self._store: SqliteKeyStore = records.keys
         self._auth = config.auth
+        self._origins = config.cors_origins
         self._logins = LoginParts(records, config)
         self.keys = Keys(records.keys, records.registry.models, time.time)
         self.login = self._logins.login
@@ -36,7 +38,7 @@ class AccessParts:
     def identify(self) -> Identify:
         """Tells who calls."""
         if not self._auth:
-            return anyone
+            return whoever_is_here(self._origins)
         return by_credential(Authenticator(self._store, time.time, self._logins.tokens))
 
     async def first_key(self) -> str | None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import gc
-import ipaddress
 import signal
 import socket
 import sys
@@ -16,8 +15,10 @@ from typing import Any
 import uvicorn
 
 from synapse.api.asgi import AsgiApp
+from synapse.domain.errors import Unavailable
 from synapse_server.banner import ready_text
 from synapse_server.config import ServerConfig, StartError
+from synapse_server.loopback import is_loopback
 from synapse_server.node import Node
 
 BACKLOG = 4096
@@ -60,7 +61,8 @@ async def serve(config: ServerConfig) -> None:
             )
             stop.server = server
             spare_pauses()
-            text = ready_text(config, node.specs, sys.argv[0], await node.access.first_key())
+            first_key = await _first_key(node)
+            text = ready_text(config, node.specs, sys.argv[0], first_key)
             print(text, flush=True)  # noqa: T201 - for the user
             await server.serve(sockets=[listener])
 
@@ -73,6 +75,13 @@ def spare_pauses() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_EVERY)
+
+
+async def _first_key(node: Node) -> str | None:
+    try:
+        return await node.access.first_key()
+    except Unavailable as error:
+        raise StartError(error.message) from error
 
 
 class _Server(uvicorn.Server):
@@ -107,14 +116,6 @@ def _stopped_by_signals() -> _Stop:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     return stop
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it; of names only the one that always means that."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listen(config: ServerConfig) -> socket.socket:
