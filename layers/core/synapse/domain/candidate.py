@@ -74,7 +74,8 @@ def by_fallback(
     return (
         cannot,
         not candidate.meets_deadline,
-        not candidate.is_cold and _or_most(candidate.p99_ms) > start_ms,
+        # Of whom nothing was measured yet it is not said that it answers later.
+        not candidate.is_cold and (candidate.p99_ms or 0.0) > start_ms,
         candidate.is_cold,
         candidate.is_late,
         # Of those at zero the one that is up first.
