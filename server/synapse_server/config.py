@@ -89,4 +89,5 @@ class ServerConfig:
     @property
     def url(self) -> str:
         """Where the API answers."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"

@@ -63,6 +63,10 @@ def test_later_starts_tell_how_to_make_a_key_of_their_folder() -> None:
     assert "sk-syn-" not in plain
 
 
+def test_an_address_of_ipv6_stands_in_brackets() -> None:
+    assert "  API    http://[::1]:8080\n" in ready_text(a_config(host="::1"), [a_model()], PROGRAM)
+
+
 def test_where_nobody_is_asked_nothing_is_sent() -> None:
     text = ready_text(a_config(auth=False), [a_model("echo")], PROGRAM)
 
