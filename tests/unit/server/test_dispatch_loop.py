@@ -225,24 +225,37 @@ async def test_jobs_wait_in_the_queue_until_a_worker_is_up() -> None:
         await line.ended(1)
 
 
-@pytest.mark.parametrize(("mild", "ended"), [(True, 5), (False, 0)])
-async def test_jobs_go_on_where_the_only_worker_is_late_and_wait_where_it_fails(
-    mild: bool, ended: int
-) -> None:
+def fails(world: World, *, mild: bool) -> None:
+    """Open the breaker of the only worker, for good."""
+    vitals = world.fleet.vitals
+    vitals.clock = lambda: 0.0
+    breaker = vitals.breaker("echo", "slow", "slow-1")
+    ticket = breaker.began(0.0)
+    for _ in range(3):
+        breaker.failed(ticket, 0.0, mild=mild)
+
+
+async def test_jobs_go_on_where_the_only_worker_is_late() -> None:
     line = Line(a_fleet(a_pool("slow", endpoint="")))
     await comes_up(line.world, "slow")
-    vitals = line.world.fleet.vitals
-    breaker = vitals.breaker("echo", "slow", "slow-1")
-    ticket = breaker.began(vitals.clock())
-    for _ in range(3):
-        breaker.failed(ticket, vitals.clock(), mild=mild)
+    fails(line.world, mild=True)
 
     async with line.running():
         for _ in range(5):
             await line.world.submit()
-        await asyncio.sleep(0.05)
+        await line.ended(5)
 
-    assert len(served_by(line.world)) == ended
+
+async def test_jobs_wait_where_the_only_worker_fails() -> None:
+    line = Line(a_fleet(a_pool("slow", endpoint="")))
+    await comes_up(line.world, "slow")
+    fails(line.world, mild=False)
+
+    async with line.running():
+        await line.world.submit()
+        await asyncio.sleep(0.01)
+
+    assert line.world.queue.waiting("echo", SlaTier.BRONZE) == 1
 
 
 async def test_a_suspect_waits_for_a_worker_of_its_own_model() -> None:
