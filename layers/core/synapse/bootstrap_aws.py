@@ -15,6 +15,7 @@ from synapse.api.app import create_api
 from synapse.api.gate import from_authorizer
 from synapse.api.openai.lines import OpenAiLines
 from synapse.api.resolver import Api
+from synapse.api.retries import NoRetries
 from synapse.api.services import Services
 from synapse.application.advance import Advancer
 from synapse.application.direct import DirectLane
@@ -102,6 +103,7 @@ class Target(FleetTarget):
                 abort=_no_abort,
                 metrics=self._metrics,
                 max_direct_s=MAX_DIRECT_S,
+                retries=NoRetries(),
                 fleet=FleetView(self.fleet, parts.registry),
             )
         )

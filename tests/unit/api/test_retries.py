@@ -10,7 +10,7 @@ import pytest
 
 from synapse.api import retries as module
 from synapse.api.replies import Answered, Reply, StreamReply
-from synapse.api.retries import KEYED_S, UNKEYED_S, Attempt, Retries
+from synapse.api.retries import KEYED_S, UNKEYED_S, Attempt, NoRetries, Retries
 from synapse.domain.access import Principal
 from synapse.domain.errors import IdempotencyConflict, Overloaded
 from tests.fakes import FakeClock
@@ -336,6 +336,18 @@ async def test_a_stream_that_nobody_comes_for_is_closed() -> None:
     assert (len(retries), closed) == (0, [1])
     await retries.answer(attempt(1), work)
     assert work.begun == 2
+
+
+async def test_where_nobody_remembers_every_attempt_is_a_request_that_ends_with_its_client() -> (
+    None
+):
+    retries, work = NoRetries(), Work()
+    await gone(asyncio.create_task(retries.answer(attempt(0, "k"), work)))
+    work.done.set()
+
+    await retries.answer(attempt(1, "k", body="[]"), work)
+
+    assert (work.begun, work.cancelled, len(retries)) == (2, 1, 0)
 
 
 async def test_closing_ends_what_is_under_way() -> None:

@@ -262,6 +262,14 @@ class Retries:
             closing.add_done_callback(self._closing.discard)
 
 
+class NoRetries(Retries):
+    """Where the next attempt may come to another process: each is a request of its own."""
+
+    async def answer(self, attempt: Attempt, make: Callable[[], Awaitable[Answered]]) -> Answered:
+        """What `make` answers."""
+        return await make()
+
+
 def _no_longer_ending(run: _Run) -> None:
     if run.ending is not None:
         run.ending.cancel()
