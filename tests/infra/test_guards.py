@@ -89,6 +89,13 @@ def test_the_key_is_used_through_the_services_that_keep_things_and_by_logs() -> 
     assert "kms:CreateGrant" not in by_sid["ThroughTheServices"]["Action"]
 
 
+def test_the_issuer_is_as_its_tokens_name_it() -> None:
+    """`iss` of Cognito's tokens, to the letter."""
+    issuer = read(USERS)["Outputs"]["Issuer"]["Value"]
+
+    assert issuer == {"Fn::Sub": "https://cognito-idp.${AWS::Region}.${AWS::URLSuffix}/${Pool}"}
+
+
 def rules() -> dict[str, Resource]:
     (firewall,) = of_type(read(FIREWALL), "AWS::WAFv2::WebACL").values()
     return {rule["Name"]: rule for rule in firewall["Properties"]["Rules"]}
