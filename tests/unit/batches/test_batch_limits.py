@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
+from synapse.application.submit import message_of
 from synapse.domain.access import Limits, Principal
 from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import FileBatchStatus
@@ -18,6 +20,7 @@ from synapse.domain.routing import PoolView
 from synapse.ports import Idempotency
 from tests.factories import a_pool
 from tests.fake_meter import MemoryMeter
+from tests.faults import failing_after, failing_before
 from tests.unit.batches.batch_world import BatchWorld, a_line
 
 KEY = MeterId("default", "key1")
@@ -182,3 +185,39 @@ async def test_a_batch_of_a_caller_without_limits_is_not_counted() -> None:
     await world.run()
     assert world.meter.entries == []
     assert await world.jobs.made_with("default", Idempotency("k", "f")) is None
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_fails_on_the_way_each_line_counts_once_and_nothing_stays_open(
+    seed: int,
+) -> None:
+    chance = random.Random(seed)
+    world = LimitedWorld(concurrent_jobs=7, monthly_usd=1.0)
+    lines = 60
+    await world.created((a_line(n) for n in range(1, lines + 1)), caller=world.caller)
+
+    def faults() -> list[BaseException | None]:
+        return [Unavailable("for now") if chance.random() < 0.1 else None for _ in range(10)]
+
+    for _ in range(1000):
+        fails = failing_after if chance.random() < 0.5 else failing_before
+        parts: dict[str, Any] = {
+            "store": fails(world.jobs, create=faults()),
+            "queue": fails(world.queue, send=faults()),
+            "batches": failing_before(world.batches, save=faults()),
+        }
+        try:
+            if (await world.step(**parts)).is_done:
+                break
+        except Unavailable:
+            pass
+        # The sweeper sends again what no message tells of.
+        world.queue.messages.clear()
+        for job in await world.jobs.due(world.clock() + 3600, 100):
+            await world.queue.send([message_of(job)])
+        await world.work(chance.randrange(8))
+
+    assert world.batch.counts.completed == lines
+    counts = world.meter.counts(KEY, world.clock())
+    assert (counts.requests, counts.open) == (lines, 0)
+    assert counts.nano_usd == lines * LINE_NANO

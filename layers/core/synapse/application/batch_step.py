@@ -13,7 +13,7 @@ from synapse.application.batch_lines import BadLine, Envelope, RawLine, envelope
 from synapse.application.batch_lines import read_lines as lines_of
 from synapse.application.batch_parts import Parts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
-from synapse.application.line_tools import CANCELLED, EXPIRED, CountedJob, LineTools, NoRoom
+from synapse.application.line_tools import CANCELLED, EXPIRED, LineTools, NoRoom
 from synapse.application.payloads import decode_result, fetch
 from synapse.application.submit import SubmitJob, message_of, new_job
 from synapse.domain.errors import SynapseError, Unavailable
@@ -143,7 +143,7 @@ class BatchStep:
 
     async def _run(self, lines: Sequence[RawLine]) -> Sequence[RawLine]:
         """Submit lines, as far as there is room; returns those that are dealt with."""
-        counted: list[CountedJob] = []
+        jobs: list[Job] = []
         for at, line in enumerate(lines):
             try:
                 job = await self._prepare(line)
@@ -152,9 +152,9 @@ class BatchStep:
                 lines = lines[:at]
                 break
             if job is not None:
-                counted.append(job)
+                jobs.append(job)
                 self.opened.append(line.place)
-        await self._submit(counted)
+        await self._submit(jobs)
         return lines
 
     async def _pass_over(self, lines: Sequence[RawLine]) -> None:
@@ -171,7 +171,7 @@ class BatchStep:
             else:
                 await self._record(line, envelope, job)
 
-    async def _prepare(self, line: RawLine) -> CountedJob | None:
+    async def _prepare(self, line: RawLine) -> Job | None:
         """The job of a line; None if the line is an error already.
 
         Raises:
@@ -198,7 +198,7 @@ class BatchStep:
             await self.parts.not_run(number, custom_id, "internal_error", reason)
         return None
 
-    async def _job_for(self, number: int, envelope: Envelope) -> CountedJob:
+    async def _job_for(self, number: int, envelope: Envelope) -> Job:
         batch, tools = self.batch, self.tools
         request = await tools.codec.parse(batch.endpoint, envelope.body)
         spec = await served_model(tools.registry, request.model, batch.caller)
@@ -215,7 +215,7 @@ class BatchStep:
         has_open = bool(self.opened) or len(batch.open_lines) > len(self.ended)
         return await tools.counted(command, spec, job, has_open=has_open)
 
-    async def _submit(self, jobs: Sequence[CountedJob]) -> None:
+    async def _submit(self, jobs: Sequence[Job]) -> None:
         standing = await asyncio.gather(*(self._create(job) for job in jobs))
         waiting = [message_of(job) for job in standing if job.state is JobState.QUEUED]
         try:
@@ -225,13 +225,11 @@ class BatchStep:
             logger.warning("lines not queued yet: %s", error.message, extra={"n": len(waiting)})
             self.queue_is_full = True
 
-    async def _create(self, counted: CountedJob) -> Job:
+    async def _create(self, job: Job) -> Job:
         """Record a line's job, unless an earlier step did; the job as it stands."""
-        job = counted.job
         try:
             await self.tools.store.create(job)
         except ValueError:
-            await self.tools.uncount(counted)
             return await self.tools.store.get(job.id) or job
         self.tools.telemetry.submitted(job)
         return job

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-from synapse.application.metering import Ask, Metering, Ticket
+from synapse.application.metering import Ask, Metering
 from synapse.application.submit import SubmitJob, job_need
 from synapse.domain.errors import LimitReached
 from synapse.domain.file_batch import FileBatch
@@ -27,13 +26,6 @@ class NoRoom(Exception):
     def __init__(self, wait_s: float) -> None:
         super().__init__(wait_s)
         self.wait_s = wait_s
-
-
-class CountedJob(NamedTuple):
-    """A line's job, and what it has reserved of its account's limits."""
-
-    job: Job
-    ticket: Ticket | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +50,10 @@ class LineTools:
 
     async def counted(
         self, command: SubmitJob, spec: ModelSpec, job: Job, *, has_open: bool
-    ) -> CountedJob:
-        """A line's job, counted against the limits of its account.
+    ) -> Job:
+        """A line's job, counted against the limits of its account, unless it was submitted before.
+
+        What is counted of a job that is then not recorded stays so for the next step to find.
 
         Raises:
             NoRoom: it may fit later. So it may where money is short and other lines of the batch
@@ -67,26 +61,21 @@ class LineTools:
             LimitReached: it will not.
         """
         if self.metering is None or not is_limited(command.caller):
-            return CountedJob(job)
+            return job
+        if await self.store.get(job.id) is not None:
+            # By an earlier step, which was not recorded.
+            return job
         need = job_need(command, spec)
         ask = Ask(command.caller, spec, command.input, need, job.deadline_at - job.created_at)
         try:
-            ticket = await self.metering.admit_job(ask, job.id, job.deadline_at)
+            await self.metering.admit_job(ask, job.id, job.deadline_at)
         except LimitReached as error:
-            if await self.store.get(job.id) is not None:
-                # An earlier step, which was not recorded, has submitted it.
-                return CountedJob(job)
             if error.retry_after_s is not None:
                 raise NoRoom(error.retry_after_s) from error
             if has_open and error.code == OUT_OF_BUDGET:
                 raise NoRoom(0.0) from error
             raise
-        return CountedJob(replace(job, metered=True), ticket)
-
-    async def uncount(self, counted: CountedJob) -> None:
-        """Take back what was counted for a job that was there already."""
-        if self.metering is not None:
-            await self.metering.forget(counted.ticket)
+        return replace(job, metered=True)
 
     async def end(self, batch: FileBatch, line: int) -> Job | None:
         """End a line's job if it is open; the job as it stands then, None if there is none."""
