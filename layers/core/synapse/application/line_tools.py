@@ -10,7 +10,7 @@ from synapse.application.submit import SubmitJob, job_need
 from synapse.domain.errors import LimitReached
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Failure, Job, JobId, JobState
-from synapse.domain.limiting import OUT_OF_BUDGET
+from synapse.domain.limiting import CONCURRENCY_RETRY_S, OUT_OF_BUDGET
 from synapse.domain.metering import is_limited
 from synapse.domain.model import ModelSpec
 from synapse.ports import BlobStore, Clock, JobQueue, JobStore, Registry, Telemetry
@@ -70,11 +70,12 @@ class LineTools:
         try:
             await self.metering.admit_job(ask, job.id, job.deadline_at)
         except LimitReached as error:
-            if error.retry_after_s is not None:
-                raise NoRoom(error.retry_after_s) from error
-            if has_open and error.code == OUT_OF_BUDGET:
-                raise NoRoom(0.0) from error
-            raise
+            wait_s = error.retry_after_s
+            if has_open and (wait_s == CONCURRENCY_RETRY_S or error.code == OUT_OF_BUDGET):
+                wait_s = 0  # the batch's own lines make room, and its pace is that of those
+            if wait_s is None:
+                raise
+            raise NoRoom(wait_s) from error
         return replace(job, metered=True)
 
     async def end(self, batch: FileBatch, line: int) -> Job | None:
