@@ -71,13 +71,19 @@ def stack(
 
 @pytest.fixture(scope="session")
 def fleet(aws: Emulator, built: Path) -> Iterator[Stack]:
-    """The same application with every pool switched on, and no engine elsewhere."""
+    """The same application with every pool, no engine elsewhere, and its guards.
+
+    But for the firewall: the emulator cannot put one before an API.
+    """
     image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/synapse-worker@sha256:" + "0" * 64
     parameters = {
         "Stage": "local",
         "Architecture": "arm64" if platform.machine() == "aarch64" else "x86_64",
         **{f"{pool}ImageUri": image for pool in ("Cpu", "Gpu", "GpuEcs", "Neuron")},
         "GpuEcsModels": "echo",
+        "KmsKey": "create",
+        "UserPool": "create",
+        "CorsOrigins": "https://app.example.com",
         "PoolIdleSeconds": "3",
         "ManageApiGatewayLogRole": "false",
     }
