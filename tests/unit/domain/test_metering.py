@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -193,3 +193,15 @@ def test_nothing_is_for_free_by_rounding() -> None:
 
 def test_what_was_never_begun_counts_as_no_request() -> None:
     assert Used(0, 0, 0) == NOTHING_USED
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**12))
+def test_keep_warm_shares_never_overdraw_what_was_reserved(
+    reserved: int, active: int, warm: int
+) -> None:
+    reservation = Reservation(ReservationId("acme", "r", 0), (), 0.0, 0, reserved)
+
+    spent = Used(1, 0, active, warm).spent(reservation)
+
+    assert spent <= max(reserved, active)
+    assert spent == active + warm or spent == max(reserved, active)

@@ -108,7 +108,8 @@ class Metering:
         """
         used = None
         if receipt is not None:
-            used = Used(1, receipt.usage.total_tokens, nano_usd(receipt.cost.total_usd))
+            active, warm = receipt.cost.active_usd, receipt.cost.warm_usd
+            used = Used(1, receipt.usage.total_tokens, nano_usd(active), nano_usd(warm))
         await self._settle(ticket.id, used)
 
     async def job_ended(self, job: Job) -> None:

@@ -88,11 +88,24 @@ def _month_of_day(day: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a request has used. One that was never begun has used nothing, not even a request."""
+    """What a request has used. One that was never begun has used nothing, not even a request.
+
+    `nano_usd` is what its slots cost, `warm_nano_usd` its share of keeping workers up.
+    """
 
     requests: int = 1
     tokens: int = 0
     nano_usd: int = 0
+    warm_nano_usd: int = 0
+
+    def spent(self, reservation: Reservation) -> int:
+        """What counts against the month's budget, in billionths of a dollar.
+
+        Keep-warm shares are not foreseen, so they count as far as the reservation reaches: the
+        first caller after a quiet hour cannot be made to overdraw by what stood idle before.
+        """
+        left = max(0, reservation.nano_usd - self.nano_usd)
+        return self.nano_usd + min(self.warm_nano_usd, left)
 
 
 NOTHING_USED = Used(requests=0)
@@ -166,7 +179,7 @@ class Counts:
             self.requests + (used.requests - 1 if same_minute else 0),
             self.tokens + (used.tokens - reservation.tokens if same_minute else 0),
             self.month,
-            self.nano_usd + (used.nano_usd - reservation.nano_usd if same_month else 0),
+            self.nano_usd + (used.spent(reservation) - reservation.nano_usd if same_month else 0),
             self.open - 1,
         )
 
@@ -194,5 +207,6 @@ def used_by_job(job: Job) -> Used | None:
     if job.served is None and job.started_at is not None and job.state is not JobState.FAILED:
         return None
     tokens = job.usage.total_tokens if job.usage else 0
-    cost_usd = job.served.active_usd + job.served.warm_usd if job.served else 0.0
-    return Used(1, tokens, nano_usd(cost_usd))
+    if job.served is None:
+        return Used(1, tokens)
+    return Used(1, tokens, nano_usd(job.served.active_usd), nano_usd(job.served.warm_usd))

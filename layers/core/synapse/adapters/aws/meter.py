@@ -234,7 +234,7 @@ def _settling(meter: MeterId, reservation: Reservation, used: Used, now: float) 
     """Correct what was counted, in the windows that have not passed."""
     names, current = _names(reservation.at), _names(now)
     changes = {
-        Measure.SPEND: used.nano_usd - reservation.nano_usd,
+        Measure.SPEND: used.spent(reservation) - reservation.nano_usd,
         Measure.REQUESTS: used.requests - 1,
         Measure.TOKENS: used.tokens - reservation.tokens,
         Measure.CONCURRENT: -1,
