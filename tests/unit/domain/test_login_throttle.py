@@ -51,6 +51,23 @@ def test_an_attempt_during_a_pause_does_not_make_it_longer() -> None:
     throttle.begin("ada", HERE, NOW + 10)
 
 
+def test_who_has_a_network_of_ipv6_has_no_attempts_for_each_of_its_addresses() -> None:
+    throttle = LoginThrottle()
+    for n in range(FREE_ATTEMPTS):
+        throttle.begin("ada", f"2001:db8:7::{n + 1:x}", NOW)
+
+    assert pause_s(throttle, NOW, address="2001:db8:7::ffff:1") == FIRST_PAUSE_S
+    throttle.begin("ada", "2001:db8:8::1", NOW)
+
+
+def test_an_address_of_ipv4_is_the_same_however_it_is_written() -> None:
+    throttle = LoginThrottle()
+    for n in range(FREE_ATTEMPTS):
+        throttle.begin("ada", HERE if n % 2 else f"::ffff:{HERE}", NOW)
+
+    assert pause_s(throttle, NOW, address=f"::FFFF:{HERE}") == FIRST_PAUSE_S
+
+
 def test_another_user_and_another_address_have_attempts_of_their_own() -> None:
     throttle = LoginThrottle()
     for _ in range(FREE_ATTEMPTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ ALL_FORGIVEN_S = 3600.0
 """In that time as many failures are forgiven as are free."""
 
 MAX_ENTRIES = 20_000
+
+SUBSCRIBER_BITS = 64
+"""Of an address of IPv6: whoever has one has all that begin alike (RFC 6177), 2^64 of them."""
 
 Key = tuple[str, str]
 
@@ -93,8 +97,22 @@ class LoginThrottle:
 
 def _keys(username: str, address: str) -> tuple[tuple[Key, int], tuple[Key, int]]:
     """What an attempt counts for, and how many of each are free."""
-    own = (username.casefold(), address)
-    return (own, FREE_ATTEMPTS), (("", address), FREE_ATTEMPTS_OF_ADDRESS)
+    subscriber = _subscriber(address)
+    own = (username.casefold(), subscriber)
+    return (own, FREE_ATTEMPTS), (("", subscriber), FREE_ATTEMPTS_OF_ADDRESS)
+
+
+def _subscriber(address: str) -> str:
+    """Who has an address, as far as that can be told by it."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4:
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((found, SUBSCRIBER_BITS), strict=False))
 
 
 def _pause_s(excess: float) -> float:
