@@ -17,6 +17,7 @@ from synapse.domain.access import ALL_SCOPES, Limits, Principal, Scope
 from synapse.domain.errors import Unauthenticated
 from synapse.domain.job import SlaTier
 from tests.unit.api.calls import api_of, call
+from tests.unit.api.forms import upload
 from tests.unit.application.world import World
 
 CALLER = Principal("team", "key-1", frozenset({Scope.INFERENCE}), frozenset({"echo"}))
@@ -81,6 +82,28 @@ async def test_a_tier_that_is_not_allowed_is_refused() -> None:
     refused = await call(api, "POST", "/async-infer", body)
     assert (refused.status, refused.error["code"]) == (403, "tier_not_allowed")
     assert (await call(api, "POST", "/async-infer", body | {"sla": "bronze"})).status == 202
+
+
+async def test_a_batch_is_for_those_who_may_ask_for_the_tier_of_its_lines() -> None:
+    callers = [
+        Principal("acme", "key1", tiers=frozenset({tier}))
+        for tier in (SlaTier.GOLD, SlaTier.BRONZE)
+    ]
+
+    async def identify(event: Mapping[str, Any]) -> Principal:
+        return callers[0]
+
+    api = api_of(World(), identify)
+    body = {
+        "input_file_id": (await upload(api)).json["id"],
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    }
+    refused = await call(api, "POST", "/v1/batches", body)
+    assert (refused.status, refused.error["code"]) == (403, "tier_not_allowed")
+    callers.pop(0)
+    allowed = await call(api, "POST", "/v1/batches", body)
+    assert allowed.status == 200, allowed.text
 
 
 async def test_a_job_is_there_for_its_own_tenant_only() -> None:

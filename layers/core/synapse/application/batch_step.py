@@ -18,6 +18,7 @@ from synapse.application.payloads import decode_result, fetch
 from synapse.application.submit import SubmitJob, message_of, new_job
 from synapse.domain.errors import SynapseError, Unavailable
 from synapse.domain.file_batch import (
+    LINE_TIER,
     NO_USAGE,
     Cursor,
     FileBatch,
@@ -207,6 +208,7 @@ class BatchStep:
             model=request.model,
             input=request.input,
             priority=Priority.LOW,
+            sla=LINE_TIER,
             metadata={"batch_id": batch.id, "line": str(number)},
             caller=batch.caller,
         )

@@ -16,7 +16,13 @@ from synapse.domain.errors import (
     Unavailable,
 )
 from synapse.domain.file import FileId, Purpose
-from synapse.domain.file_batch import FileBatch, FileBatchId, FileBatchStatus, window_s
+from synapse.domain.file_batch import (
+    LINE_TIER,
+    FileBatch,
+    FileBatchId,
+    FileBatchStatus,
+    window_s,
+)
 from synapse.ports import Clock
 from synapse.ports.file_batches import FileBatchStarter, FileBatchStore
 
@@ -64,9 +70,11 @@ class FileBatches:
         """Accept a batch; its file is looked through afterwards.
 
         Raises:
+            Forbidden: the caller may not ask for the tier that lines have.
             InvalidRequest: the endpoint, the window or the file's purpose is not served.
             FileUnknown: there is no such file.
         """
+        command.caller.require_tier(LINE_TIER)
         if command.endpoint not in self.endpoints:
             served = ", ".join(self.endpoints)
             raise InvalidRequest(f"endpoint: must be one of {served}", param="endpoint")

@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import NamedTuple, NewType
 
 from synapse.domain.access import ANYONE, Principal
-from synapse.domain.job import JobId, Usage
+from synapse.domain.job import JobId, SlaTier, Usage
 
 FileBatchId = NewType("FileBatchId", str)
 
@@ -29,6 +29,9 @@ MAX_LINES = 50_000
 MAX_INPUT_BYTES = 200 * 1024 * 1024
 MIN_WINDOW_S = 60.0
 MAX_WINDOW_S = 86_400.0
+LINE_TIER = SlaTier.BRONZE
+"""What lines are promised."""
+
 RETENTION_S = 30 * 86_400.0
 """How long an ended batch is remembered after its window."""
 
