@@ -179,6 +179,21 @@ async def test_lines_that_a_lost_step_has_submitted_are_answered_though_the_budg
     assert (batch.counts.completed, batch.counts.failed) == (5, 0)
 
 
+async def test_what_a_lost_step_has_counted_and_not_submitted_comes_back_with_a_cancel() -> None:
+    world = LimitedWorld(concurrent_jobs=20, monthly_usd=1.0)
+    await world.created((a_line(n) for n in range(1, 11)), caller=world.caller)
+    await world.step()
+    with pytest.raises(Unavailable):
+        await world.step(store=failing_before(world.jobs, create=[Unavailable("down")] * 10))
+    assert world.meter.counts(KEY, world.clock()).open == 10
+
+    await world.use_cases.cancel("default", world.batch_id)
+    assert (await world.run()).status is FileBatchStatus.CANCELLED
+
+    counts = world.meter.counts(KEY, world.clock())
+    assert (counts.requests, counts.open, counts.nano_usd) == (0, 0, 0)
+
+
 async def test_a_batch_of_a_caller_without_limits_is_not_counted() -> None:
     world = LimitedWorld()
     await world.created((a_line(n) for n in range(1, 6)), caller=world.caller)

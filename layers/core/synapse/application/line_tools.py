@@ -82,6 +82,9 @@ class LineTools:
         """End a line's job if it is open; the job as it stands then, None if there is none."""
         job_id = batch.job_id(line)
         job = await self.store.get(job_id)
+        if job is None and self.metering is not None and is_limited(batch.caller):
+            # A step that was lost may have counted it.
+            await self.metering.forget_job(batch.tenant, job_id, batch.expires_at)
         if job is None or job.state.is_final:
             return job
         expired = batch.has_expired_at(self.clock())

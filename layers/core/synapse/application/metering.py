@@ -101,6 +101,10 @@ class Metering:
         if ticket is not None and ticket.is_new:
             await self._settle(ticket.id, NOTHING_USED)
 
+    async def forget_job(self, tenant: str, job_id: JobId, deadline_at: float) -> None:
+        """The same for a job that was counted by somebody else, if it was. Raises nothing."""
+        await self._settle(_id(tenant, job_id, deadline_at), NOTHING_USED)
+
     async def settle(self, ticket: Ticket, receipt: Receipt | None) -> None:
         """Correct what a request on the line has used; without a receipt it is what was reserved.
 
