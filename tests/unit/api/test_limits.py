@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import httpx2
@@ -159,6 +159,27 @@ async def test_a_stream_tells_what_is_left_and_is_settled_at_its_end() -> None:
     assert answer.headers["x-ratelimit-remaining-tokens"] == "77"
     assert "data: [DONE]" in answer.text
     assert (limited.counts().tokens, limited.counts().open) == (4, 0)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])
+async def test_to_hang_up_before_the_answer_saves_no_tokens(path: str) -> None:
+    """Nobody knows how far the worker had come, and it goes round no limit to let it work."""
+    limited = LimitedWorld(Limits(tokens_per_minute=100))
+    begun = asyncio.Event()
+
+    async def for_ever(*arguments: object) -> AsyncGenerator[Any, None]:
+        begun.set()
+        await asyncio.Event().wait()
+        yield
+
+    limited.world.engine.infer = for_ever
+    request = asyncio.create_task(limited.post(path))
+    await begun.wait()
+    reserved = limited.counts().tokens
+    request.cancel()
+    await asyncio.wait([request])
+    assert limited.counts().tokens == reserved > 0
+    assert limited.counts().open == 0
 
 
 async def test_a_request_that_no_worker_takes_has_used_no_tokens() -> None:

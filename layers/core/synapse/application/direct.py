@@ -162,7 +162,8 @@ class DirectLane:
                 await self._leave(request, seat, generation, cold)
             finally:
                 if self.metering is not None and ticket is not None:
-                    await self.metering.settle(ticket, generation.receipt)
+                    receipt, was_cut = generation.receipt, generation.was_cut
+                    await self.metering.settle(ticket, receipt, was_cut=was_cut)
 
         return Generation(admitted, self.fleet.engine, leave)
 

@@ -100,6 +100,11 @@ class Generation:
         """Whether a worker has it, or had it."""
         return self._held_s is not None
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether its caller went while a worker had it."""
+        return self.is_taken and not self.is_success and self.outcome == CANCELLED
+
     def receipt_so_far(self) -> Receipt:
         """What is known of its receipt while it is being written."""
         if not self.is_taken:

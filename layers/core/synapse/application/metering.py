@@ -60,9 +60,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A request that was counted: it is settled by `id`. `is_new` says that it was just now."""
+    """A request that was counted: it is settled by `id`. `is_new` says that it was just now.
+
+    `tokens` are those that it was reserved.
+    """
 
     id: ReservationId
+    tokens: int
     standing: Standing
     is_new: bool
 
@@ -105,15 +109,21 @@ class Metering:
         """The same for a job that was counted by somebody else, if it was. Raises nothing."""
         await self._settle(_id(tenant, job_id, deadline_at), NOTHING_USED)
 
-    async def settle(self, ticket: Ticket, receipt: Receipt | None) -> None:
+    async def settle(
+        self, ticket: Ticket, receipt: Receipt | None, *, was_cut: bool = False
+    ) -> None:
         """Correct what a request on the line has used; without a receipt it is what was reserved.
 
-        Raises nothing: what cannot be settled expires.
+        So are the tokens of one that `was_cut` by its caller before its worker told of any: nobody
+        knows how far that had come. Raises nothing: what cannot be settled expires.
         """
         used = None
         if receipt is not None:
+            tokens = receipt.usage.total_tokens
+            if was_cut and tokens == 0:
+                tokens = ticket.tokens
             active, warm = receipt.cost.active_usd, receipt.cost.warm_usd
-            used = Used(1, receipt.usage.total_tokens, nano_usd(active), nano_usd(warm))
+            used = Used(1, tokens, nano_usd(active), nano_usd(warm))
         await self._settle(ticket.id, used)
 
     async def job_ended(self, job: Job) -> None:
@@ -151,7 +161,7 @@ class Metering:
         verdict = await self.meter.reserve(asked, bounds)
         if verdict.refusal is not None:
             raise error_of(verdict.refusal, verdict.standing)
-        return Ticket(reservation_id, verdict.standing, verdict.is_new)
+        return Ticket(reservation_id, tokens, verdict.standing, verdict.is_new)
 
     async def _settle(self, reservation_id: ReservationId, used: Used | None) -> None:
         try:
