@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from synapse.domain.access import Scope
-from tests.infra.translation import ROOT, TEMPLATE, Resource, of_type, read, translated
+from tests.infra.translation import (
+    MONITORING,
+    ROOT,
+    TEMPLATE,
+    Resource,
+    gateway_responses,
+    of_type,
+    read,
+    translated,
+)
 
 ENCRYPTION, USERS, FIREWALL = (
     ROOT / "infra" / f"{name}.yaml" for name in ("encryption", "users", "firewall")
@@ -163,3 +172,16 @@ def test_tokens_are_from_one_issuer_and_for_us() -> None:
 
     assert "OidcIssuer" in json.dumps(rules_of_deploys["TokensAreFromOneIssuer"])
     assert "OidcAudience" in json.dumps(rules_of_deploys["TokensAreForUs"])
+
+
+def test_a_bad_key_raises_no_alarm_and_an_authorizer_that_fails_does() -> None:
+    """It refuses by an exception, which Lambda counts among its errors."""
+    alarms = of_type(read(MONITORING), "AWS::CloudWatch::Alarm").values()
+    watched = [(alarm["Properties"]["MetricName"], str(alarm["Properties"])) for alarm in alarms]
+
+    of_authorizer = [metric for metric, text in watched if "AuthorizeFunction" in text]
+
+    assert of_authorizer == ["Throttles"]
+    assert "5XXError" in [metric for metric, _ in watched]
+    failure = gateway_responses(translated())["AUTHORIZER_FAILURE"]
+    assert failure["statusCode"] == "503"
