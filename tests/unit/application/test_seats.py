@@ -152,3 +152,23 @@ async def test_who_is_held_moves_only_where_it_is_answered_before() -> None:
 
     # Two at once, 10 s each: six are answered there within 30 s, and a seventh is not.
     assert moved == 6
+
+
+async def test_a_pool_that_has_come_up_just_now_takes_whom_its_profile_says_it_answers() -> None:
+    world, ledger = a_world()
+    seats, until = replace(world.seats, in_flight=ledger), world.clock() + 60
+    profile = Profile(CHAT, "1", "gpu", "gpu", 1000.0)
+
+    async def taken(in_flight: int) -> bool:
+        """One who has 20 s, where two at once take a second and nothing was measured."""
+        view = PoolView(STARTING, 2, 1, in_flight=in_flight, profile=profile)
+        decision = route(Need(SlaTier.SILVER), [view])
+        try:
+            await seats.take(CHATS, Demand(1, 20.0), decision, until)
+        except Overloaded:
+            return False
+        return True
+
+    # More than four a slot, the guess where there is no profile.
+    assert all([await taken(10) for _ in range(20)])
+    assert not await taken(100)

@@ -75,11 +75,14 @@ class Seats:
         for pool in in_turn(decision):
             candidate = decision.of(pool.name)
             is_held = any_up and candidate.is_cold
-            due_s = _due_s(candidate, demand) if is_held else 0.0
-            if is_held and (due_s > demand.timeout_s or demand.tier is SlaTier.BRONZE):
+            due_s = _due_s(candidate, demand)
+            is_in_time = due_s <= demand.timeout_s and demand.tier is not SlaTier.BRONZE
+            if is_held and not is_in_time:
                 continue
             speed = await self._speed(spec, pool, candidate.slots)
-            is_free = not any_up or (is_held and candidate.prediction is not None)
+            # Where nothing was measured lately its profile tells, if it has one.
+            is_told = candidate.prediction is not None and (is_held or speed.rate.items == 0)
+            is_free = not any_up or (is_told and is_in_time)
             limit = NO_LIMIT if is_free else await self._limit(spec, pool, demand, speed)
             entry = await self.in_flight.enter(
                 spec.name, pool.name, demand.items, limit, expires_at, demand.tier
