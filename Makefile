@@ -2,7 +2,7 @@
 # Options go in ARGS: make run ARGS="--port 9000", make test ARGS="tests/unit -k batching".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos e2e check format bench bench-compare bench-peers simulate profile build deploy image lock audit clean distclean
+.PHONY: help setup run test chaos fuzz e2e check format bench bench-compare bench-peers simulate profile build deploy image lock audit clean distclean
 
 ARGS ?=
 # An environment of samconfig.toml, and the template's Stage that goes with it.
@@ -26,6 +26,8 @@ PARAMETERS ?=
 unexport PYTHONDONTWRITEBYTECODE
 export SAM_CLI_TELEMETRY = 0
 BIN = .venv/bin
+# Two processes share the tests by files; PARALLEL= runs them one after the other.
+PARALLEL ?= --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 SAM = PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam
 
 help: ## Show this
@@ -40,11 +42,15 @@ run: ## Run Synapse on this machine until Ctrl-C
 
 test: ## Run all the tests, the quick ones first
 	@scripts/setup dev worker sam ministack clients node
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 chaos: ## Harm a real server at random, and see whether it keeps its promises (ARGS="--seed 7")
 	@scripts/setup dev worker
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: ## Send a real server 20,000 things that nobody should send (ARGS="--inputs 5000 --seed 7")
+	@scripts/setup dev worker clients
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 e2e: ## Deploy to the emulator and test what was deployed
 	@scripts/setup dev worker sam ministack clients node

@@ -9,6 +9,9 @@ import pytest
 
 # In the order they run: the quickest first.
 TIERS = ("unit", "contract", "infra", "integration", "e2e")
+DEPLOYED = "deployed"
+# With several processes the longest comes early: nothing can be run beside it at the end.
+IN_PARALLEL = ("unit", DEPLOYED, "contract", "infra", "integration", "e2e")
 TESTS = Path(__file__).parent
 
 FAKE_AWS = {
@@ -50,7 +53,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(tier)
         if tier == "unit":
             item.add_marker("disable_socket")
-    items.sort(key=lambda item: TIERS.index(_tier(item)))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    in_order = IN_PARALLEL if "PYTEST_XDIST_WORKER" in os.environ else TIERS
+    items.sort(key=lambda item: in_order.index(_place(item, in_order)))
+
+
+def _group(item: pytest.Item) -> str:
+    """What runs in one process, one after the other: a file, or all that share the deployed stack.
+
+    Deploying it takes longer than most files do.
+    """
+    path = item.path.relative_to(TESTS)
+    is_deployed = path.parts[0] == "e2e" and path.parts[1] != "one_machine"
+    return DEPLOYED if is_deployed else str(path)
+
+
+def _place(item: pytest.Item, in_order: tuple[str, ...]) -> str:
+    return DEPLOYED if DEPLOYED in in_order and _group(item) == DEPLOYED else _tier(item)
 
 
 def _tier(item: pytest.Item) -> str:
