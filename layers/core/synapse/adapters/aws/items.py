@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CONDITION_FAILED = "ConditionalCheckFailedException"
 
+MAX_KEY_BYTES = {"pk": 2048, "sk": 1024}
+"""DynamoDB refuses longer ones. Callers' ids may be longer: they come in a request's path."""
+
 
 def attribute(value: object) -> AttributeValueTypeDef:
     """The typed attribute of a text or a number.
@@ -47,6 +50,8 @@ async def read_item(
     Raises:
         Unavailable: DynamoDB cannot be reached.
     """
+    if any(len(str(value).encode()) > MAX_KEY_BYTES[name] for name, value in key.items()):
+        return None
     answer = await call(client.get_item, TableName=table, Key=attributes(key), ConsistentRead=True)
     item = answer.get("Item")
     return plain(item) if item else None
