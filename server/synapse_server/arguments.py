@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from synapse.api.key_schemas import MAX_NAME_LENGTH, TENANT_NAME
+from synapse.api.key_schemas import MAX_NAME_LENGTH
+from synapse.domain.access import is_tenant_name
 from synapse.domain.origin import is_origin
 from synapse.domain.webhook_url import Allowed
 
@@ -50,7 +51,7 @@ def name(text: str) -> str:
 
 def tenant(text: str) -> str:
     """A tenant's name."""
-    if not re.fullmatch(TENANT_NAME, text):
+    if not is_tenant_name(text):
         raise argparse.ArgumentTypeError(
             f"{text!r}: must be letters, digits, '.', '_' and '-', at most 64, no sign first"
         )

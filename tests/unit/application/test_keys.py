@@ -250,6 +250,14 @@ async def test_a_tenant_is_there_once_it_is_described_or_has_a_key(office: Offic
         await office.keys.tenant(ANYONE, "nobody")
 
 
+async def test_a_tenant_that_cannot_be_called_so_is_not_looked_for(office: Office) -> None:
+    await office.store.describe(Tenant("no name"))  # stores have limits of their own to names
+
+    for name in ("no name", "x" * 5000):
+        with pytest.raises(TenantUnknown):
+            await office.keys.tenant(ANYONE, name)
+
+
 class Interrupted(MemoryKeyStore):
     """Somebody else changes a key `times` times before our change."""
 

@@ -58,5 +58,10 @@ def test_an_address_that_is_not_https_is_refused_by_name(option: str) -> None:
         issuer_of(arguments(**given))
 
 
+def test_a_default_tenant_that_no_tenant_can_be_called_is_refused() -> None:
+    with pytest.raises(StartError, match="SYNAPSE_OIDC_DEFAULT_TENANT: 'no one'"):
+        issuer_of(arguments(issuer=ISSUER, audience="one", default_tenant="no one"))
+
+
 def test_every_option_says_what_it_is_for() -> None:
     assert all(OPTIONS.values())

@@ -7,13 +7,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from synapse.api.schemas import Request, TierName
-
-TENANT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+from synapse.domain.access import TENANT_NAME
 
 MAX_NAME_LENGTH = 100
 
 ScopeName = Literal["inference", "batches", "usage", "admin"]
-TenantName = Annotated[str, StringConstraints(pattern=TENANT_NAME)]
+TenantName = Annotated[str, StringConstraints(pattern=f"^{TENANT_NAME}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
 MAX_LIFE_S = 10 * 365 * 86_400
 MAX_GRACE_S = 30 * 86_400

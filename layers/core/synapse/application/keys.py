@@ -13,7 +13,7 @@ import string
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from synapse.domain.access import DEFAULT_TENANT, Principal, Tenant
+from synapse.domain.access import DEFAULT_TENANT, Principal, Tenant, is_tenant_name
 from synapse.domain.api_key import ID_LENGTH, PREFIX, SECRET_LENGTH, ApiKey, digest
 from synapse.domain.errors import (
     Forbidden,
@@ -162,7 +162,7 @@ class Keys:
         Raises:
             TenantUnknown: nobody has described it and it has no keys, or it is not the maker's.
         """
-        if not _is_operator(maker) and name != maker.tenant:
+        if not is_tenant_name(name) or (not _is_operator(maker) and name != maker.tenant):
             raise _no_tenant(name)
         tenant = await self._store.tenant(name)
         is_known = name == maker.tenant or tenant in await self._store.tenants()

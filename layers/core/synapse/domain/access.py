@@ -6,6 +6,7 @@ served for a `Principal`, which belongs to a tenant. Nobody reads another tenant
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -13,6 +14,9 @@ from synapse.domain.errors import Forbidden
 from synapse.domain.job import SlaTier
 
 DEFAULT_TENANT = "default"
+
+TENANT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""As a tenant may be called: it becomes a part of keys in databases."""
 
 REFUSED = "the API key or token is not valid, or not any more"
 """The same whatever is wrong with a credential; the audit log tells which."""
@@ -53,6 +57,11 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+
+
+def is_tenant_name(text: str) -> bool:
+    """Whether a tenant may be called that."""
+    return re.fullmatch(TENANT_NAME, text) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synapse.domain.access import Principal, Scope
+from synapse.domain.access import Principal, Scope, is_tenant_name
 from synapse.domain.job import SlaTier
 
 LEEWAY_S = 30.0
 """How far an issuer's clock may be off."""
 
 MAX_SUBJECT_CHARS = 128
-
-_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""As operators may call one: it becomes a part of keys in databases."""
 
 SCOPE_PREFIX = "synapse/"
 GROUPS = "cognito:groups"
@@ -115,7 +111,7 @@ def _time(claims: Claims, name: str) -> float | None:
 def _tenant(claims: Claims, rules: TokenRules) -> str:
     named = _first(claims, rules.tenant_claim)
     if named is not None:
-        if not isinstance(named, str) or not _TENANT.fullmatch(named):
+        if not isinstance(named, str) or not is_tenant_name(named):
             raise ClaimsRefused(f"{rules.tenant_claim} is no tenant's name")
         return named
     if rules.default_tenant is None:

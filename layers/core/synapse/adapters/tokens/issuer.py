@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synapse.adapters.tokens.fetch import checked_url
-from synapse.domain.access import Principal
+from synapse.domain.access import Principal, is_tenant_name
 from synapse.domain.token_claims import TokenRules
 
 if TYPE_CHECKING:
@@ -74,10 +74,13 @@ def oidc_issuer(environ: Mapping[str, str]) -> OidcIssuer | None:
     if not audiences:
         # Else a token that somebody else's application was given would do.
         raise ValueError(f"{AUDIENCE}: say whom the tokens of {ISSUER} must be for")
+    default_tenant = environ.get(DEFAULT_TENANT, "").strip() or None
+    if default_tenant is not None and not is_tenant_name(default_tenant):
+        raise ValueError(f"{DEFAULT_TENANT}: {default_tenant!r} is no tenant's name")
     rules = TokenRules(
         issuer,
         audiences,
         environ.get(TENANT_CLAIM, "").strip() or "tenant",
-        environ.get(DEFAULT_TENANT, "").strip() or None,
+        default_tenant,
     )
     return OidcIssuer(rules, jwks_url)
