@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.items import attribute
 from synapse.adapters.aws.job_items import ENDED, pk
-from synapse.adapters.aws.usage import addition, transact
+from synapse.adapters.aws.usage import addition, transact_in_turn
 from synapse.domain.errors import Unavailable
 from synapse.domain.job import Job
 from synapse.domain.usage import used_by
@@ -58,6 +58,6 @@ class Counting:
             }
         }
         try:
-            await transact(self.client, lambda: [mark, addition(table, key, used)])
+            await transact_in_turn(self.client, lambda: [mark, addition(table, key, used)])
         except (Unavailable, ClientError):
             logger.exception("a job's usage is not counted yet", extra={"job": job.id})

@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from synapse.adapters.aws.calls import call, error_code, unavailable
-from synapse.adapters.aws.items import CONDITION_FAILED, attributes, read_item
+from synapse.adapters.aws.calls import call, error_code
+from synapse.adapters.aws.items import (
+    CONDITION_FAILED,
+    REFUSED,
+    attributes,
+    read_item,
+    transact,
+)
 from synapse.adapters.records import Record
+from synapse.domain.errors import Unavailable
 from synapse.domain.job import JobId
 from synapse.domain.retry import RetryPolicy
 from synapse.ports import Clock, Idempotency
@@ -67,23 +74,21 @@ class Creation:
         """
         key = _key_pk(item["tenant"], idempotency.key)
         for failures in range(1, CONFLICTS.max_attempts + 1):
-            try:
-                await self._transact(item, key, idempotency.fingerprint, gone)
-            except ClientError as error:
-                reasons = _reasons(error)
-                if reasons[0] == "ConditionalCheckFailed":
-                    raise _taken(item) from error
-                holder = await self._holder(key) if reasons[1] == _REFUSED else None
-                if holder is not None:
-                    return holder
-                if failures == CONFLICTS.max_attempts:
-                    raise unavailable(error) from error
+            reasons = await self._transact(item, key, idempotency.fingerprint, gone)
+            if not reasons:
+                return None
+            if reasons[0] == REFUSED:
+                raise _taken(item)
+            holder = await self._holder(key) if reasons[1] == REFUSED else None
+            if holder is not None:
+                return holder
+            if failures < CONFLICTS.max_attempts:
                 await asyncio.sleep(CONFLICTS.delay_s(failures, random.random()))
-            else:
-                break
-        return None
+        raise Unavailable("the idempotency key is in use by many requests at once")
 
-    async def _transact(self, item: Record, key: str, fingerprint: str, gone: JobId | None) -> None:
+    async def _transact(
+        self, item: Record, key: str, fingerprint: str, gone: JobId | None
+    ) -> Sequence[str]:
         holder = {
             "pk": key,
             "job_id": item["id"],
@@ -91,11 +96,9 @@ class Creation:
             "ttl": item["ttl"],
         }
         values = {":now": self.clock(), ":gone": gone or ""}
-        await call(
-            self.client.transact_write_items,
-            # boto3 adds a request token, so that its repetition of a call whose answer was lost
-            # does not conflict with itself.
-            TransactItems=[
+        return await transact(
+            self.client,
+            [
                 {
                     "Put": {
                         "TableName": self.table,
@@ -129,20 +132,9 @@ class Creation:
         return await read_item(self.client, self.table, {"pk": key})
 
 
-_REFUSED = "ConditionalCheckFailed"
-
-
 def _key_pk(tenant: str, key: str) -> str:
     # Hashed: a caller's key may be longer than DynamoDB's, and may hold any separator.
     return f"idem#{sha256(json.dumps([tenant, key]).encode()).hexdigest()}"
-
-
-def _reasons(error: ClientError) -> Sequence[str]:
-    """Why each of the two writes was refused; re-raises what is no refusal."""
-    if error_code(error) != "TransactionCanceledException":
-        raise error
-    response: Any = error.response
-    return [reason.get("Code", "None") for reason in response["CancellationReasons"]]
 
 
 def _taken(item: Record) -> ValueError:

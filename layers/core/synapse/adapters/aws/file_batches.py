@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from synapse.adapters.aws.calls import call, error_code, unavailable
+from synapse.adapters.aws.calls import call, error_code
 from synapse.adapters.aws.items import (
     CONDITION_FAILED,
+    REFUSED,
     Update,
     attributes,
     plain,
     query_items,
     read_item,
+    transact,
 )
 from synapse.adapters.file_batch_records import file_batch_from_json, file_batch_to_json
+from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import RETENTION_S, FileBatch, FileBatchId
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 OPEN = "open-batches"
-REFUSED = frozenset({CONDITION_FAILED, "ConditionalCheckFailed"})
 
 
 class DynamoFileBatchStore:
@@ -75,7 +77,9 @@ class DynamoFileBatchStore:
         try:
             await call(self._client.update_item, **arguments)
         except ClientError as error:
-            return await self._was_ours(batch, error_code(error), error)
+            if error_code(error) != CONDITION_FAILED:
+                raise
+            return await self._is_written(batch)
         return True
 
     async def page(self, tenant: str, after: FileBatchId | None, limit: int) -> Sequence[FileBatch]:
@@ -114,27 +118,15 @@ class DynamoFileBatchStore:
 
     async def _both(self, batch: FileBatch, write: Any, marker: Any) -> bool:
         """Write the batch and its marker, both or none; False if the batch's part was refused."""
-        try:
-            await call(self._client.transact_write_items, TransactItems=[write, marker])
-        except ClientError as error:
-            if error_code(error) != "TransactionCanceledException":
-                raise
-            response: Any = error.response
-            return await self._was_ours(
-                batch, response["CancellationReasons"][0].get("Code", "None"), error
-            )
-        return True
+        reasons = await transact(self._client, [write, marker])
+        if not reasons:
+            return True
+        if reasons[0] != REFUSED:
+            raise Unavailable("the batch is being changed by others at this moment")
+        return await self._is_written(batch)
 
-    async def _was_ours(self, batch: FileBatch, reason: str, error: ClientError) -> bool:
-        """Whether a refused write had taken place before: boto3 repeats one whose answer is lost.
-
-        Raises:
-            Unavailable: it was no refusal but a conflict with another write.
-        """
-        if reason not in REFUSED:
-            if error_code(error) == "TransactionCanceledException":
-                raise unavailable(error) from error
-            raise error
+    async def _is_written(self, batch: FileBatch) -> bool:
+        """Whether a refused write had been done before: boto3 repeats one whose answer is lost."""
         return await self.get(batch.tenant, batch.id) == batch
 
 

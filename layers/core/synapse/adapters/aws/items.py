@@ -1,8 +1,8 @@
-"""DynamoDB's typed attributes, reading and putting items, and the expressions of one UpdateItem."""
+"""DynamoDB's typed attributes, reading and putting items, transactions, expressions of updates."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 
 CONDITION_FAILED = "ConditionalCheckFailedException"
+
+REFUSED = "ConditionalCheckFailed"
+"""What comes of a write of a transaction whose condition does not hold."""
 
 MAX_KEY_BYTES = {"pk": 2048, "sk": 1024}
 """DynamoDB refuses longer ones. Callers' ids may be longer: they come in a request's path."""
@@ -91,6 +94,25 @@ async def put_latest(
     except ClientError as error:
         if error_code(error) != CONDITION_FAILED:
             raise
+
+
+async def transact(client: DynamoDBClient, writes: Sequence[Any]) -> Sequence[str]:
+    """Do all of the writes or none; if none, what came of each, "None" where it was not at fault.
+
+    boto3 gives each transaction a token: its own repetition of one whose answer was lost is no
+    second one.
+
+    Raises:
+        Unavailable: DynamoDB cannot be reached.
+    """
+    try:
+        await call(client.transact_write_items, TransactItems=writes)
+    except ClientError as error:
+        if error_code(error) != "TransactionCanceledException":
+            raise
+        response: Any = error.response
+        return [reason.get("Code", "None") for reason in response["CancellationReasons"]]
+    return ()
 
 
 def _plain(value: Mapping[str, str]) -> str | int | float:

@@ -11,10 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from synapse.adapters.aws.calls import call, error_code, unavailable
-from synapse.adapters.aws.items import attributes, plain, query_items, read_item
+from synapse.adapters.aws.calls import call
+from synapse.adapters.aws.items import (
+    REFUSED,
+    attributes,
+    plain,
+    query_items,
+    read_item,
+    transact,
+)
 from synapse.adapters.key_records import (
     key_from_json,
     key_to_json,
@@ -23,6 +28,7 @@ from synapse.adapters.key_records import (
 )
 from synapse.domain.access import Tenant
 from synapse.domain.api_key import ApiKey
+from synapse.domain.errors import Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -85,16 +91,10 @@ class DynamoKeyStore:
             }
             for place in places
         ]
-        try:
-            # boto3 gives each transaction a token: its own repetition is no second one.
-            await call(self._client.transact_write_items, TransactItems=puts)
-        except ClientError as error:
-            if error_code(error) != "TransactionCanceledException":
-                raise
-            if not _is_condition(error):
-                raise unavailable(error) from error
-            return False
-        return True
+        reasons = await transact(self._client, puts)
+        if reasons and REFUSED not in reasons:
+            raise Unavailable("the key is being changed by others at this moment", retry_after_s=1)
+        return not reasons
 
     async def _docs(self, partition: str) -> list[str]:
         items = query_items(
@@ -104,9 +104,3 @@ class DynamoKeyStore:
             ExpressionAttributeValues=attributes({":pk": partition}),
         )
         return [plain(item)["doc"] async for item in items]
-
-
-def _is_condition(error: ClientError) -> bool:
-    """Whether a condition failed; otherwise another transaction was at the same items."""
-    reasons: list[dict[str, str]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
-    return any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons)

@@ -17,10 +17,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from synapse.adapters.aws.calls import call, error_code
-from synapse.adapters.aws.items import attributes, plain, query_items, read_item
+from synapse.adapters.aws.items import (
+    REFUSED,
+    attributes,
+    plain,
+    query_items,
+    read_item,
+    transact,
+)
 from synapse.adapters.reservation_records import reservation_from_json, reservation_to_json
 from synapse.domain.access import Limits
 from synapse.domain.errors import Unavailable
@@ -47,8 +51,6 @@ CONFLICTS = RetryPolicy(max_attempts=10, base_s=0.01, max_s=0.3)
 
 KEPT_MINUTES = 2
 """The last minute's counts stay a little: not everybody's clock is there yet."""
-
-_CONDITION = "ConditionalCheckFailed"
 
 
 class DynamoMeter:
@@ -77,9 +79,9 @@ class DynamoMeter:
             )
             if not reasons:
                 return verdict
-            if reasons[0] == _CONDITION:
+            if reasons[0] == REFUSED:
                 return Verdict(None, standing_of(bounds, counts, asked.at), is_new=False)
-            if _CONDITION not in reasons:
+            if REFUSED not in reasons:
                 await asyncio.sleep(CONFLICTS.delay_s(failures, random.random()))
         raise _crowded()
 
@@ -95,7 +97,7 @@ class DynamoMeter:
         changes = [_settling(meter, reservation, used, now) for meter in reservation.meters]
         for failures in range(1, CONFLICTS.max_attempts + 1):
             reasons = await self._transact(_delete(reservation.id), *changes)
-            if not reasons or reasons[0] == _CONDITION:
+            if not reasons or reasons[0] == REFUSED:
                 return
             await asyncio.sleep(CONFLICTS.delay_s(failures, random.random()))
         raise _crowded()
@@ -131,24 +133,14 @@ class DynamoMeter:
         )
         return {meter: item or {} for meter, item in zip(meters, items, strict=True)}
 
-    async def _transact(self, *writes: Mapping[str, Any]) -> list[str]:
-        """Do all of the writes or none; if none, what came of each ("None": it was not at fault).
-
-        boto3 gives each transaction a token: its own repetition is no second one.
-        """
-        named: Any = [
+    async def _transact(self, *writes: Mapping[str, Any]) -> Sequence[str]:
+        """Do all of the writes or none; if none, what came of each."""
+        named = [
             {verb: {"TableName": self._table, **write}}
             for each in writes
             for verb, write in each.items()
         ]
-        try:
-            await call(self._client.transact_write_items, TransactItems=named)
-        except ClientError as error:
-            if error_code(error) != "TransactionCanceledException":
-                raise
-            response: Any = error.response
-            return [reason.get("Code", "None") for reason in response["CancellationReasons"]]
-        return []
+        return await transact(self._client, named)
 
 
 def _crowded() -> Unavailable:

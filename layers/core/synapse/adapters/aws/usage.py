@@ -11,15 +11,14 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from synapse.adapters.aws.calls import call, error_code
-from synapse.adapters.aws.items import attributes, plain, query_items
+from synapse.adapters.aws.items import attributes, plain, query_items, transact
 from synapse.domain.errors import Unavailable
 from synapse.domain.retry import RetryPolicy
 from synapse.domain.usage import UsageKey, Used, summed
@@ -44,7 +43,7 @@ class DynamoUsageStore:
     async def add(self, key: UsageKey, used: Used) -> None:
         """See the port."""
         try:
-            await transact(self._client, lambda: [addition(self._table, key, used)])
+            await transact_in_turn(self._client, lambda: [addition(self._table, key, used)])
         except (Unavailable, ClientError):
             logger.exception("usage not written", extra={"tenant": key.tenant, "day": key.day})
 
@@ -95,27 +94,20 @@ def addition(table: str, key: UsageKey, used: Used) -> dict[str, Any]:
     }
 
 
-async def transact(client: DynamoDBClient, items: Any) -> Sequence[str]:
-    """Write `items()`, all or none; those that another transaction stands in the way of again.
+async def transact_in_turn(
+    client: DynamoDBClient, writes: Callable[[], Sequence[Any]]
+) -> Sequence[str]:
+    """Do all of `writes()` or none, anew while another transaction stands in the way.
 
-    boto3 gives each transaction a token: its own repetition of one whose answer was lost is no
-    second one. Returns why each item was refused, if a condition was; nothing if all were written.
+    Returns what came of each, if a condition was refused; nothing if all were done.
 
     Raises:
         Unavailable: DynamoDB cannot be reached, or others stand in the way for too long.
     """
     for failures in range(1, CONFLICTS.max_attempts + 1):
-        try:
-            await call(client.transact_write_items, TransactItems=items())
-        except ClientError as error:
-            if error_code(error) != "TransactionCanceledException":
-                raise
-            response: Any = error.response
-            reasons = [reason.get("Code", "None") for reason in response["CancellationReasons"]]
-            if CONFLICT not in reasons:
-                return reasons
-        else:
-            return ()
+        reasons = await transact(client, writes())
+        if CONFLICT not in reasons:
+            return reasons
         await asyncio.sleep(CONFLICTS.delay_s(failures, random.random()))
     raise Unavailable("an item is being written by many at once")
 
