@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from synapse.domain.access import Principal
 from synapse.domain.errors import InvalidRequest, SynapseError
 from synapse.domain.file_batch import FileBatch, FileBatchId
 from synapse.domain.inference import ModelInput, Result
@@ -58,7 +59,7 @@ class PlainCodec:
 
     endpoints = ("/v1/completions", "/v1/embeddings")
 
-    async def parse(self, endpoint: str, body: Mapping[str, Any]) -> LineRequest:
+    async def parse(self, endpoint: str, body: Mapping[str, Any], caller: Principal) -> LineRequest:
         if not isinstance(body.get("prompt"), str):
             raise InvalidRequest("prompt: is required", param="prompt")
         return LineRequest(body.get("model", "echo"), ModelInput(body["prompt"]))

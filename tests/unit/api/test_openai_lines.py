@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from synapse.api.openai.lines import CHAT, COMPLETIONS, EMBEDDINGS, OpenAiLines
+from synapse.domain.access import ANYONE, Principal
 from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import ChatMessage, Completion, Embeddings, Result
 from synapse.domain.job import Failure, Usage
@@ -25,9 +26,11 @@ def lines() -> OpenAiLines:
     return OpenAiLines(MemoryRegistry([a_chat_model("chat"), embedder]))
 
 
-async def refused(lines: OpenAiLines, endpoint: str, body: Mapping[str, Any]) -> dict[str, Any]:
+async def refused(
+    lines: OpenAiLines, endpoint: str, body: Mapping[str, Any], caller: Principal = ANYONE
+) -> dict[str, Any]:
     with pytest.raises(SynapseError) as caught:
-        await lines.parse(endpoint, body)
+        await lines.parse(endpoint, body, caller)
     status, answer = lines.refusal(caught.value)
     return {"status": int(status), **answer["error"]}
 
@@ -35,11 +38,25 @@ async def refused(lines: OpenAiLines, endpoint: str, body: Mapping[str, Any]) ->
 async def test_a_chat_line_asks_for_what_the_route_would(lines: OpenAiLines) -> None:
     body = {"model": "chat", "messages": MESSAGES, "max_tokens": 3, "temperature": 0}
 
-    request = await lines.parse(CHAT, body)
+    request = await lines.parse(CHAT, body, ANYONE)
 
     assert request.model == "chat"
     assert request.input.messages == (ChatMessage("user", "Hi"),)
     assert request.input.parameters["max_tokens"] == 3
+
+
+async def test_a_line_tells_nothing_of_models_that_its_caller_may_not_use(
+    lines: OpenAiLines,
+) -> None:
+    caller = Principal("acme", "key1", models=frozenset({"chat"}))
+    body = {"input": "Hi", "dimensions": 99}  # as this model cannot
+
+    hidden = await refused(lines, EMBEDDINGS, {"model": "minilm", **body}, caller)
+    unknown = await refused(lines, EMBEDDINGS, {"model": "nobody", **body}, caller)
+
+    assert (hidden["status"], hidden["code"]) == (404, "model_not_found")
+    assert "minilm" not in unknown["message"]
+    assert hidden == {**unknown, "message": unknown["message"].replace("nobody", "minilm")}
 
 
 async def test_a_chat_line_is_answered_with_the_routes_body(lines: OpenAiLines) -> None:
@@ -62,7 +79,7 @@ async def test_a_chat_line_is_answered_with_the_routes_body(lines: OpenAiLines) 
 async def test_a_completion_line_is_answered_with_the_routes_body(lines: OpenAiLines) -> None:
     body = {"model": "chat", "prompt": "Once", "echo": True}
 
-    request = await lines.parse(COMPLETIONS, body)
+    request = await lines.parse(COMPLETIONS, body, ANYONE)
     answer = await lines.render(
         COMPLETIONS, body, "batch_ab-000001", 5, Completion(" upon", "length", Usage(1, 1))
     )
@@ -76,7 +93,7 @@ async def test_an_embedding_line_is_answered_with_the_routes_body(lines: OpenAiL
     body = {"model": "minilm", "input": ["a", "b"]}
     one = b"\x00\x00\x80\x3f\x00\x00\x00\x00"
 
-    request = await lines.parse(EMBEDDINGS, body)
+    request = await lines.parse(EMBEDDINGS, body, ANYONE)
     answer = await lines.render(EMBEDDINGS, body, "x", 5, Embeddings((one, one), Usage(4)))
 
     assert request.input.inputs == ("a", "b")

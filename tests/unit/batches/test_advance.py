@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from synapse.application.submit import message_of
+from synapse.domain.access import Principal
 from synapse.domain.errors import SynapseError, Unavailable
 from synapse.domain.file import FileId
 from synapse.domain.file_batch import FileBatchStatus
@@ -286,10 +287,12 @@ async def test_a_full_queue_holds_up_reading_but_loses_no_line(world: BatchWorld
 
 async def test_a_line_that_we_stumble_over_fails_alone(world: BatchWorld) -> None:
     class Stumbling(PlainCodec):
-        async def parse(self, endpoint: str, body: Mapping[str, Any]) -> LineRequest:
+        async def parse(
+            self, endpoint: str, body: Mapping[str, Any], caller: Principal
+        ) -> LineRequest:
             if body["prompt"] == "p1":
                 raise TypeError("oops")
-            return await super().parse(endpoint, body)
+            return await super().parse(endpoint, body, caller)
 
         async def render(self, endpoint: str, body: Mapping[str, Any], *rest: Any) -> Any:
             if body["prompt"] == "p2":
@@ -326,11 +329,13 @@ async def test_a_codec_that_needs_a_service_that_is_away_is_asked_again(world: B
     class Away(PlainCodec):
         calls = 0
 
-        async def parse(self, endpoint: str, body: Mapping[str, Any]) -> LineRequest:
+        async def parse(
+            self, endpoint: str, body: Mapping[str, Any], caller: Principal
+        ) -> LineRequest:
             self.calls += 1
             if self.calls == 3:
                 raise Unavailable("the registry is away")
-            return await super().parse(endpoint, body)
+            return await super().parse(endpoint, body, caller)
 
     world.codec = Away()
     await world.created(a_line(number) for number in range(5))

@@ -201,7 +201,7 @@ class BatchStep:
 
     async def _job_for(self, number: int, envelope: Envelope) -> Job:
         batch, tools = self.batch, self.tools
-        request = await tools.codec.parse(batch.endpoint, envelope.body)
+        request = await tools.codec.parse(batch.endpoint, envelope.body, batch.caller)
         spec = await served_model(tools.registry, request.model, batch.caller)
         check_input(request.input, spec, MAX_INPUT_BYTES)
         command = SubmitJob(

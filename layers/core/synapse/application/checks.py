@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synapse.domain.access import ANYONE, Principal
+from synapse.domain.access import Principal
 from synapse.domain.errors import InvalidRequest, PayloadTooLarge, UnknownModel
 from synapse.domain.inference import ModelInput
 from synapse.domain.model import ModelSpec, Task
@@ -11,7 +11,7 @@ from synapse.ports import Registry
 MAX_INPUT_BYTES = 1024 * 1024
 
 
-async def served_model(registry: Registry, name: str, caller: Principal = ANYONE) -> ModelSpec:
+async def served_model(registry: Registry, name: str, caller: Principal) -> ModelSpec:
     """The model of that name, as the caller may see it.
 
     Raises:

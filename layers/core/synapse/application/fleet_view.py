@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from synapse.application.autoscale import PoolStanding
 from synapse.application.checks import served_model
 from synapse.application.fleet import Fleet
+from synapse.domain.access import ANYONE
 from synapse.domain.breaker import BreakerState
 from synapse.domain.errors import Unavailable
 from synapse.domain.latency import Quantiles
@@ -70,7 +71,7 @@ class FleetView:
             UnknownModel: it is not served here.
             Unavailable: what is to be known of the pools could not be read.
         """
-        spec = await served_model(self.registry, model)
+        spec = await served_model(self.registry, model, ANYONE)
         if spec.task is Task.GENERATE:
             need = replace(need, first_token_only=True)
         return spec, need, await self.fleet.routing.decide(spec, need)

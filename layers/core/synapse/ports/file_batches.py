@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from synapse.domain.access import Principal
 from synapse.domain.errors import SynapseError
 from synapse.domain.file_batch import FileBatch, FileBatchId
 from synapse.domain.inference import ModelInput, Result
@@ -71,11 +72,11 @@ class LineCodec(Protocol):
         """The routes whose bodies are understood."""
         ...
 
-    async def parse(self, endpoint: str, body: Mapping[str, Any]) -> LineRequest:
+    async def parse(self, endpoint: str, body: Mapping[str, Any], caller: Principal) -> LineRequest:
         """What the body asks for.
 
         Raises:
-            SynapseError: the route would refuse it.
+            SynapseError: the route would refuse it, from that caller.
         """
         ...
 

@@ -21,6 +21,7 @@ from synapse.api.openai.requests import Ask, check_model, read_chat, read_comple
 from synapse.api.openai.schemas import ChatRequest, CompletionRequest
 from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.application.checks import served_model
+from synapse.domain.access import Principal
 from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import Completion, Result
 from synapse.domain.job import Failure
@@ -52,10 +53,10 @@ class OpenAiLines:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def parse(self, endpoint: str, body: Mapping[str, Any]) -> LineRequest:
+    async def parse(self, endpoint: str, body: Mapping[str, Any], caller: Principal) -> LineRequest:
         """See the port."""
         ask = _read(endpoint, body)
-        spec = await served_model(self._registry, ask.model)
+        spec = await served_model(self._registry, ask.model, caller)
         if isinstance(ask, EmbeddingsAsk):
             check_embedder(ask, spec)
             return LineRequest(spec.name, ask.input)
