@@ -45,6 +45,7 @@ CASES: list[tuple[object, int, str | None, str]] = [
     ({**GOOD, "metadata": {"a": 1}}, 400, "metadata.a", "invalid_type"),
     ({**GOOD, "callback_url": "http://x"}, 400, "callback_url", "invalid_value"),
     ("{not json", 400, None, "invalid_json"),
+    ('{"model":"echo","prompt":%s}' % ("9" * 5_000), 400, None, "invalid_json"),
     ('{"model":' * 100_000, 400, None, "invalid_json"),
     ('{"model":"echo","prompt":"\\ud800"}', 400, "prompt", "invalid_value"),
     ([GOOD], 400, None, "invalid_json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -48,6 +49,21 @@ def as_json(event: Mapping[str, Any]) -> Mapping[str, Any]:
     headers = {**(event.get("headers") or {}), "content-type": JSON}
     headers.pop("Content-Type", None)
     return {**event, "headers": headers}
+
+
+def parsed(text: str) -> Any:
+    """The value of JSON text.
+
+    Raises:
+        JSONDecodeError: it is none.
+        MalformedBody: it has a number of thousands of digits, which Python refuses to read.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise MalformedBody("body: holds a number with too many digits") from error
 
 
 def _check_nesting(text: str) -> None:

@@ -26,7 +26,7 @@ from aws_lambda_powertools.event_handler import Response as RouteResponse
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 
-from synapse.api.bodies import as_json, refuse_encoded
+from synapse.api.bodies import as_json, parsed, refuse_encoded
 from synapse.api.cors import Cors
 from synapse.api.errors import INTERNAL_MESSAGE, error_body, validation_error
 from synapse.api.gate import ASK, Identify, anyone
@@ -81,7 +81,7 @@ class Api(APIGatewayRestResolver):
     """Routes with `async def` handlers that return a `Reply` or a `StreamReply`."""
 
     def __init__(self, identify: Identify = anyone, cors_origins: Iterable[str] = ()) -> None:
-        super().__init__(enable_validation=True)
+        super().__init__(enable_validation=True, json_body_deserializer=parsed)
         self._pages = Cors(cors_origins)
         self._identify = identify
         self._pending: _Pending | None = None
