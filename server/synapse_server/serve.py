@@ -18,6 +18,7 @@ from synapse.api.asgi import AsgiApp
 from synapse.domain.errors import Unavailable
 from synapse_server.banner import ready_text
 from synapse_server.config import ServerConfig, StartError
+from synapse_server.http_protocol import HttpProtocol
 from synapse_server.loopback import is_loopback
 from synapse_server.node import Node
 
@@ -51,6 +52,8 @@ async def serve(config: ServerConfig) -> None:
             server = _Server(
                 uvicorn.Config(
                     AsgiApp(node.api),
+                    http=HttpProtocol,
+                    ws="none",
                     lifespan="off",
                     log_level="warning",
                     access_log=False,

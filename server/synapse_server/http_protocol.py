@@ -1,0 +1,144 @@
+"""HTTP/1.1 over a connection: uvicorn's, with bounds on what it would wait for or keep for ever.
+
+It also refuses in the shape of all our errors, and never writes into another request's answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from synapse.api.asgi import new_request_id
+from synapse.api.errors import error_body
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of a request's target and headers, of its trailers, and of what else is no body."""
+
+HEAD_TIMEOUT_S = 30.0
+"""How long a client may take for a request's head."""
+
+
+class _Refused(Exception):
+    """The request is not read any further."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._refusal = (400, "the request is no HTTP/1.1", "invalid_http")
+        self._is_head_open = False
+        self._has_moved = False
+        self._idle_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; whatever is wrong with it ends the connection."""
+        self._unset_keepalive_if_required()
+        self._has_moved = False
+        try:
+            self.parser.feed_data(data)
+            self._bound_idle(len(data))
+        except (httptools.HttpParserError, _Refused):
+            self._refuse()
+        except httptools.HttpParserUpgrade:
+            # Nothing is upgraded to here. What would follow is in no protocol that is known.
+            self.cycle.keep_alive = False
+        if self._head_timer is None and (self._is_head_open or self._idle_bytes):
+            self._expect_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_head_open = self._has_moved = True
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            self._too_large()
+        super().on_headers_complete()
+        self._is_head_open = False
+        self._has_moved = True
+        self._stop_waiting()
+
+    def on_body(self, body: bytes) -> None:
+        self._has_moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._has_moved = True
+        super().on_message_complete()
+
+    def _bound_idle(self, size: int) -> None:
+        """Bound what the parser gathers before it calls: it keeps each header until its end."""
+        self._idle_bytes = 0 if self._has_moved else self._idle_bytes + size
+        if self._idle_bytes > MAX_HEAD_BYTES:
+            self._too_large()
+
+    def _too_large(self) -> None:
+        message = f"headers: at most {MAX_HEAD_BYTES} bytes are accepted"
+        self._refusal = (431, message, "headers_too_large")
+        raise _Refused
+
+    def _expect_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._waited)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _waited(self) -> None:
+        """The head did not come; while another request is being answered, that is no matter."""
+        self._head_timer = None
+        if self.transport.is_closing() or self.timeout_keep_alive_task is not None:
+            return
+        if self._is_answering():
+            self._expect_head()
+        elif self._is_head_open:
+            message = f"the request's head did not come within {HEAD_TIMEOUT_S:g} s"
+            self._refusal = (408, message, "request_timeout")
+            self._refuse()
+        else:
+            self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # none until there was a request
+        return cycle is not None and not cycle.response_complete
+
+    def _refuse(self) -> None:
+        """Answer with an error, unless that would be read as another request's answer."""
+        is_heads = self._is_head_open and self._is_answering()
+        is_begun = self._is_answering() and self.cycle.response_started
+        if not (self.transport.is_closing() or is_heads or is_begun or self.pipeline):
+            self.transport.write(self._refusal_text())
+        self.transport.close()
+
+    def _refusal_text(self) -> bytes:
+        status, message, code = self._refusal
+        body = json.dumps(error_body(status, message, code=code)).encode()
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            (b"x-request-id", new_request_id().encode()),
+        ]
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        return STATUS_LINE[status] + lines + b"\r\n" + body

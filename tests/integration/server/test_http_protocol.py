@@ -1,0 +1,196 @@
+"""Connections that send no HTTP, too much of it, or half of it, under a real uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+
+from synapse.api.asgi import AsgiApp
+from synapse.api.resolver import Api, Reply
+from synapse_server import http_protocol
+from synapse_server.http_protocol import MAX_HEAD_BYTES, HttpProtocol
+
+GET = b"GET /slow HTTP/1.1\r\nHost: x\r\n"
+CLOSE = b"Connection: close\r\n"
+PATIENCE_S = 10.0
+
+
+class Served:
+    """A server with one route, which answers once it is told to."""
+
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.release.set()
+        self.port = 0
+
+    def api(self) -> Api:
+        api = Api()
+
+        @api.handles("GET", "/slow", scope=None)
+        async def slow() -> Reply:
+            await self.release.wait()
+            return Reply({"served": True})
+
+        return api
+
+    async def told(self, *pieces: bytes, pause_s: float = 0.0) -> bytes:
+        """All that comes back until the connection is closed."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+            return await asyncio.wait_for(reader.read(), PATIENCE_S)
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Served]:
+    served = Served()
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    served.port = listener.getsockname()[1]
+    config = uvicorn.Config(
+        AsgiApp(served.api()),
+        http=HttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    serve = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield served
+    finally:
+        served.release.set()
+        server.should_exit = True
+        await asyncio.wait_for(serve, PATIENCE_S)
+        listener.close()
+
+
+def refusal(told: bytes) -> tuple[int, dict[str, str]]:
+    """Status and error of the one answer, which says that the connection ends."""
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert head.count(b"HTTP/1.1 ") == 1, told
+    assert b"content-type: application/json" in head
+    assert b"connection: close" in head
+    assert b"x-request-id: req-" in head
+    error: dict[str, str] = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return int(head.split()[1]), error
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nothing of the kind\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+        GET + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        GET + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET http://x.invalid HTTP/1.1\r\n\r\n",
+        b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(sent: bytes) -> None:
+    async with serving() as served:
+        status, error = refusal(await served.told(sent))
+
+    assert (status, error["code"]) == (400, "invalid_http")
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        GET + b"X: ",
+        GET + b"X: a\r\n",
+        b"GET /slow?",
+        GET + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+        b"\r\n",
+    ],
+    ids=["a header", "headers", "a target", "trailers", "empty lines"],
+)
+async def test_endless_heads_and_trailers_are_cut_off(endless: bytes) -> None:
+    async with serving() as served:
+        served.release.clear()
+        more = b"\r\n" * 4_000 if endless == b"\r\n" else endless[-3:] + b"a" * 8_000
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(endless)
+        sent = 0
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not reader.at_eof():
+                    writer.write(more)
+                    sent += len(more)
+                    await writer.drain()
+                    await asyncio.sleep(0.001)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    assert sent < 50 * MAX_HEAD_BYTES
+
+
+async def test_a_head_that_comes_whole_is_measured_too() -> None:
+    async with serving() as served:
+        fits = GET + CLOSE + b"X: " + b"a" * (MAX_HEAD_BYTES - 100) + b"\r\n\r\n"
+        too_large = GET + b"X: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n"
+
+        assert b'{"served":true}' in await served.told(fits)
+        status, error = refusal(await served.told(too_large))
+
+    assert (status, error["code"]) == (431, "headers_too_large")
+
+
+async def test_a_head_that_does_not_come_is_not_awaited_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT_S", 0.3)
+    async with serving() as served:
+        assert refusal(await served.told(GET))[0] == 408
+        assert await served.told() == b""
+        again = await served.told(GET + b"\r\n", b"\r", pause_s=0.1)
+        assert again.count(b"HTTP/1.1 200") == 1
+        slow = await served.told(GET + CLOSE, b"\r\n", pause_s=0.1)
+        assert b"HTTP/1.1 200" in slow
+
+
+async def test_an_answer_that_takes_long_is_not_cut_off_by_the_wait_for_heads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT_S", 0.1)
+    async with serving() as served:
+        served.release.clear()
+        asking = asyncio.create_task(served.told(GET + CLOSE + b"\r\n"))
+        await asyncio.sleep(0.4)
+        served.release.set()
+
+        assert b'{"served":true}' in await asking
+
+
+async def test_a_refusal_is_never_read_as_the_answer_to_the_request_before_it() -> None:
+    async with serving() as served:
+        served.release.clear()
+
+        told = await served.told(GET + b"\r\n", b"no HTTP at all\r\n\r\n", pause_s=0.1)
+
+    assert told == b""
+
+
+async def test_an_upgrade_is_not_made_and_ends_the_connection_after_its_answer() -> None:
+    async with serving() as served:
+        told = await served.told(GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+
+    assert told.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in told
