@@ -36,7 +36,9 @@ class _Jumping(selectors.BaseSelector):
         self._real.close()
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop for `asyncio.Runner`, for work in several pieces."""
+
     def __init__(self) -> None:
         self._jumping = _Jumping()
         super().__init__(self._jumping)
@@ -47,5 +49,5 @@ class _Loop(asyncio.SelectorEventLoop):
 
 def in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
     """What a coroutine gives that only sleeps and computes."""
-    with asyncio.Runner(loop_factory=_Loop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work)

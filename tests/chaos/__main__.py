@@ -2,20 +2,30 @@
 
 Every accepted job must end, once, with its own answer; records, answers and the usage report must
 agree. The seed is printed; the same seed does the same faults in the same order.
+
+With `--lives`, no server is started: random lives of jobs are lived with the adapters of both
+targets, AWS emulated, and with faults beneath them. Of one that breaks a promise the shortest form
+that still does is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.oracle import Violation
 from tests.chaos.soak import KINDS, soak
+from tests.conftest import FAKE_AWS
+from tests.lives.deployments import DEPLOYMENTS
+from tests.lives.living import live
 
 
 def main() -> int:
@@ -23,18 +33,39 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--only", default="", help=f"some of: {', '.join(KINDS)}")
+    parser.add_argument("--lives", type=int, metavar="N", help="N lives in each of both targets")
     given = parser.parse_args()
     names = [name for name in given.only.split(",") if name]
     if unknown := set(names) - set(KINDS):
         parser.error(f"--only: {min(unknown)!r} is no fault; choose from: {', '.join(KINDS)}")
     print(f"seed {given.seed}", flush=True)
+    if given.lives is not None:
+        return _live(given.lives, given.seed)
+    return _soak(given.seed, 60.0 * given.minutes, names)
+
+
+def _live(lives: int, seed: int) -> int:
+    os.environ |= FAKE_AWS
+    for name in DEPLOYMENTS:
+        started = time.monotonic()
+        try:
+            live(name, lives, seed)
+        except Exception:  # noqa: BLE001 - whatever a life ends with is what was looked for
+            traceback.print_exc()
+            print(f"BROKEN on {name} with seed {seed}", file=sys.stderr)
+            return 1
+        _say(f"{name}: {lives} lives in {time.monotonic() - started:.0f} s, every promise kept")
+    return 0
+
+
+def _soak(seed: int, seconds: float, names: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
-        running = soak(Path(folder), given.seed, 60.0 * given.minutes, names, _say)
+        running = soak(Path(folder), seed, seconds, names, _say)
         try:
             soaked = asyncio.run(running)
         except (Violation, ExceptionGroup) as broken:
             for error in _violations(broken):
-                print(f"BROKEN with seed {given.seed}: {error}", file=sys.stderr)
+                print(f"BROKEN with seed {seed}: {error}", file=sys.stderr)
             log = Path(folder, "server.log").read_text("utf-8", errors="replace")
             print(f"the server's log ends:\n{log[-20_000:]}", file=sys.stderr)
             return 1

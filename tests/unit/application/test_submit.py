@@ -128,8 +128,9 @@ async def test_a_job_that_cannot_be_queued_is_refused_and_its_record_closed() ->
     with pytest.raises(Unavailable):
         await world.submit()
 
-    [(_, state)] = world.states().items()
+    [(job_id, state)] = world.states().items()
     assert state is JobState.FAILED
+    assert [job.id for (job,) in world.telemetry.of("ended")] == [job_id]
 
 
 async def test_a_keyed_job_that_could_not_be_queued_is_queued_by_the_repeat() -> None:

@@ -180,7 +180,9 @@ class Submitter:
             # without a key nobody would, so the record is closed.
             if not keyed:
                 failure = Failure("not_queued", "the job could not be queued; it never ran")
-                await self.store.close(job.id, JobState.FAILED, failure, self.clock())
+                ended = await self.store.close(job.id, JobState.FAILED, failure, self.clock())
+                if ended is not None:
+                    self.telemetry.ended(ended)
             raise
 
     async def _arrived(
