@@ -58,6 +58,8 @@ async def serve(config: ServerConfig) -> None:
                     log_level="warning",
                     access_log=False,
                     server_header=False,
+                    # Behind a proxy that hands on what a client sends, anybody could be anywhere.
+                    proxy_headers=False,
                     timeout_graceful_shutdown=GRACE_S,
                     timeout_keep_alive=KEEP_ALIVE_S,
                 )

@@ -105,6 +105,20 @@ def test_guessing_is_slowed_down(server: Server) -> None:
     assert int(log_in(server, "eve").headers["retry-after"]) in range(1, 11)
 
 
+def test_who_guesses_does_not_say_from_where(server: Server) -> None:
+    a_user(server, "hedy")
+    body = {"username": "hedy", "password": "wrong password"}
+    statuses = [
+        httpx.post(
+            f"{server.url}/api/auth/login",
+            json=body,
+            headers={"X-Forwarded-For": f"203.0.113.{n}"},
+        ).status_code
+        for n in range(7)
+    ]
+    assert statuses == [401] * 5 + [429] * 2
+
+
 def test_the_command_takes_no_password_that_will_not_do(server: Server) -> None:
     short = users(server, "add", "fred", typed="short\n")
     none = users(server, "add", "fred")
