@@ -137,6 +137,15 @@ async def test_to_revoke_a_key_twice_changes_nothing(office: Office) -> None:
     assert await office.keys.revoke(ANYONE, made.key.id) == revoked
 
 
+async def test_no_secret_is_shown_by_what_shows_keys(office: Office) -> None:
+    made = await office.made()
+    rotated = await office.keys.rotate(ANYONE, made.key.id)
+
+    shown = repr([made, rotated])
+    for secret in (made.text, rotated.text, made.key.digest, rotated.key.digest):
+        assert secret not in shown
+
+
 async def test_a_rotated_key_opens_with_both_secrets_for_a_day_and_keeps_its_account(
     office: Office,
 ) -> None:

@@ -36,7 +36,11 @@ def a_login(*users: User, hasher: PlainPasswords | None = None) -> Login:
 
 
 async def test_the_right_password_gets_a_token() -> None:
-    assert await a_login().grant("ada", PASSWORD, HERE) == Grant("token-of-ada-0", 60)
+    grant = await a_login().grant("ada", PASSWORD, HERE)
+
+    assert grant == Grant("token-of-ada-0", 60)
+    assert "token-of-ada" not in repr(grant)
+    assert ADA.password_hash not in repr(ADA)
 
 
 @pytest.mark.parametrize(

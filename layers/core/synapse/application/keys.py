@@ -51,7 +51,7 @@ class NewKey:
     """A key with its secret, which is nowhere else: `text` is shown once."""
 
     key: ApiKey
-    text: str
+    text: str = field(repr=False)
 
 
 class Keys:

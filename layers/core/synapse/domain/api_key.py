@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from synapse.domain.access import NO_LIMITS, ORDINARY_SCOPES, Limits, Principal, Scope, Tenant
 from synapse.domain.job import SlaTier
@@ -45,7 +45,7 @@ class ApiKey:
     id: str
     tenant: str
     name: str
-    digest: str
+    digest: str = field(repr=False)
     created_at: float
     scopes: frozenset[Scope] = ORDINARY_SCOPES
     models: frozenset[str] | None = None
@@ -54,7 +54,7 @@ class ApiKey:
     expires_at: float | None = None
     revoked_at: float | None = None
     rotated_at: float | None = None
-    previous_digest: str = ""
+    previous_digest: str = field(default="", repr=False)
     previous_until: float = 0.0
     revision: int = 0
 

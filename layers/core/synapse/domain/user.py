@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from synapse.domain.access import DEFAULT_TENANT, ORDINARY_SCOPES, Scope
 from synapse.domain.errors import InvalidRequest
@@ -27,7 +27,7 @@ class User:
     """
 
     name: str
-    password_hash: str
+    password_hash: str = field(repr=False)
     created_at: float
     tenant: str = DEFAULT_TENANT
     scopes: frozenset[Scope] = ORDINARY_SCOPES
@@ -42,7 +42,7 @@ class User:
 class Grant:
     """What a login gives: a bearer token, and for how many seconds it holds."""
 
-    access_token: str
+    access_token: str = field(repr=False)
     expires_in_s: int
 
 
