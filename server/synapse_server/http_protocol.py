@@ -37,6 +37,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._refusal = (400, "the request is no HTTP/1.1", "invalid_http")
         self._is_head_open = False
+        self._is_deaf = False
         self._has_moved = False
         self._idle_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -52,6 +53,8 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came; whatever is wrong with it ends the connection."""
         self._unset_keepalive_if_required()
+        if self._is_deaf:
+            return
         self._has_moved = False
         try:
             self.parser.feed_data(data)
@@ -61,7 +64,8 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             # Nothing is upgraded to here. What would follow is in no protocol that is known.
             self.cycle.keep_alive = False
-        if self._head_timer is None and (self._is_head_open or self._idle_bytes):
+        is_awaited = self._is_head_open or self._idle_bytes > 0
+        if self._head_timer is None and is_awaited and not self._is_deaf:
             self._expect_head()
 
     def on_message_begin(self) -> None:
@@ -124,9 +128,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         """Answer with an error, unless that would be read as another request's answer."""
-        is_heads = self._is_head_open and self._is_answering()
+        if self._is_head_open and self._is_answering():
+            # Those before it are answered, then the connection ends.
+            self._is_deaf = True
+            self.cycle.keep_alive = False
+            return
         is_begun = self._is_answering() and self.cycle.response_started
-        if not (self.transport.is_closing() or is_heads or is_begun or self.pipeline):
+        if not (self.transport.is_closing() or is_begun or self.pipeline):
             self.transport.write(self._refusal_text())
         self.transport.close()
 

@@ -182,10 +182,16 @@ async def test_an_answer_that_takes_long_is_not_cut_off_by_the_wait_for_heads(
 async def test_a_refusal_is_never_read_as_the_answer_to_the_request_before_it() -> None:
     async with serving() as served:
         served.release.clear()
+        sent = [GET + b"\r\n", b"no HTTP at all\r\n\r\n", GET + b"\r\n"]
+        asking = asyncio.create_task(served.told(*sent, pause_s=0.05))
+        await asyncio.sleep(0.4)
+        assert not asking.done()
+        served.release.set()
 
-        told = await served.told(GET + b"\r\n", b"no HTTP at all\r\n\r\n", pause_s=0.1)
+        told = await asking
 
-    assert told == b""
+    assert told.endswith(b'{"served":true}')
+    assert told.count(b"HTTP/1.1") == 1
 
 
 async def test_an_upgrade_is_not_made_and_ends_the_connection_after_its_answer() -> None:
