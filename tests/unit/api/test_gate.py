@@ -133,6 +133,18 @@ async def test_a_route_whose_path_the_gate_does_not_know_is_closed() -> None:
     assert (await call(api, "GET", "/secret/1")).status == 401
 
 
+async def test_a_route_that_the_gate_takes_for_another_asks_for_its_own_scope() -> None:
+    api = Api(known_as(replace(CALLER, scopes=frozenset({Scope.INFERENCE}))))
+
+    @api.handles("GET", "/secret/<name>", scope=Scope.ADMIN)
+    async def secret(name: str) -> Reply:
+        return Reply({"secret": name})
+
+    api.scopes._fixed["GET", "/secret/1"] = Scope.INFERENCE
+    refused = await call(api, "GET", "/secret/1")
+    assert (refused.status, refused.error["code"]) == (403, "insufficient_scope")
+
+
 @pytest.mark.parametrize(
     "header",
     [{}, {"authorization": "Basic abc"}, {"authorization": "Bearer "}, {"authorization": "x"}],

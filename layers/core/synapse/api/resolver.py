@@ -154,8 +154,11 @@ class Api(APIGatewayRestResolver):
 
         @functools.wraps(handler)
         def leave(**arguments: Any) -> RouteResponse[None]:
-            if scope is not None and self._caller is None:
-                raise Unauthenticated(ASK)  # the two ways of matching a path differ: nobody passes
+            if scope is not None:
+                # Should the two ways of matching a path ever differ, nobody passes by that.
+                if self._caller is None:
+                    raise Unauthenticated(ASK)
+                self._caller.require(scope)
             if wants_caller:
                 arguments["caller"] = self._caller
             self._pending = pending(**arguments)
