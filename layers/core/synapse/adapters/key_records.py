@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from synapse.adapters.principal_records import limits_from
-from synapse.domain.access import Limits, Scope, Tenant
+from synapse.adapters.principal_records import limits_from, limits_record
+from synapse.domain.access import Scope, Tenant
 from synapse.domain.api_key import ApiKey
 from synapse.domain.job import SlaTier
 
@@ -19,7 +19,7 @@ def key_to_json(key: ApiKey) -> str:
         "scopes": sorted(key.scopes),
         "models": None if key.models is None else sorted(key.models),
         "tiers": None if key.tiers is None else sorted(key.tiers),
-        "limits": _limits(key.limits) or None,
+        "limits": limits_record(key.limits) or None,
     }
     return _json({name: value for name, value in record.items() if value is not None})
 
@@ -41,17 +41,13 @@ def key_from_json(text: str) -> ApiKey:
 
 def tenant_to_json(tenant: Tenant) -> str:
     """All that is kept of a tenant."""
-    return _json({"name": tenant.name, "limits": _limits(tenant.limits)})
+    return _json({"name": tenant.name, "limits": limits_record(tenant.limits)})
 
 
 def tenant_from_json(text: str) -> Tenant:
     """The tenant that `tenant_to_json` wrote."""
     record: dict[str, Any] = json.loads(text)
     return Tenant(record["name"], limits_from(record["limits"]))
-
-
-def _limits(limits: Limits) -> dict[str, Any]:
-    return {name: value for name, value in asdict(limits).items() if value is not None}
 
 
 def _json(record: dict[str, Any]) -> str:

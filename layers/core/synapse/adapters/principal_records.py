@@ -16,8 +16,8 @@ def principal_to_json(principal: Principal) -> str:
         "tenant": principal.tenant,
         "account": principal.account,
         "scopes": sorted(principal.scopes),
-        "limits": _limits_record(principal.limits),
-        "tenant_limits": _limits_record(principal.tenant_limits),
+        "limits": limits_record(principal.limits),
+        "tenant_limits": limits_record(principal.tenant_limits),
     }
     if principal.models is not None:
         record["models"] = sorted(principal.models)
@@ -46,5 +46,6 @@ def limits_from(record: dict[str, Any] | None) -> Limits:
     return Limits(**record) if record else NO_LIMITS
 
 
-def _limits_record(limits: Limits) -> dict[str, Any]:
+def limits_record(limits: Limits) -> dict[str, Any]:
+    """The limits by their names; what does not limit is left out."""
     return {name: value for name, value in asdict(limits).items() if value is not None}
