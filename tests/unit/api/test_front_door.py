@@ -22,7 +22,7 @@ def an_api() -> Api:
     return api
 
 
-async def request_id(app: AsgiApp, context: dict[str, Any]) -> str:
+async def request_id(app: AsgiApp, context: dict[str, Any], name: str = HEADER) -> str:
     """The id under which a request with that context is answered."""
     sent: list[Message] = []
 
@@ -32,7 +32,7 @@ async def request_id(app: AsgiApp, context: dict[str, Any]) -> str:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    header = (HEADER.encode(), json.dumps(context).encode())
+    header = (name.encode(), json.dumps(context).encode())
     scope = {"type": "http", "method": "GET", "path": "/hello", "query_string": b""}
     await app({**scope, "headers": [header]}, receive, send)
     assert sent[0]["status"] == 200
@@ -47,7 +47,8 @@ async def test_a_request_has_the_id_that_the_front_door_gave_it() -> None:
 
 
 async def test_where_there_is_no_front_door_nobody_is_believed() -> None:
-    assert await request_id(AsgiApp(an_api()), CONTEXT) != "the-gateway's-id"
+    for name in (HEADER, ""):
+        assert await request_id(AsgiApp(an_api()), CONTEXT, name) != "the-gateway's-id"
 
 
 async def test_a_front_door_that_gives_no_id_leaves_it_to_us() -> None:

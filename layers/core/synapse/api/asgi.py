@@ -81,11 +81,9 @@ class AsgiApp:
         except asyncio.CancelledError:
             await refuse(send, 503, STOPPING_MESSAGE, "server_stopping", retry_after_s=1)
             return
-        if body.is_over:
-            await _send_whole(send, response)
-        else:
+        if not body.is_over:
             response.headers["connection"] = ["close"]
-            await _send_whole(send, response, receive)
+        await _send_whole(send, response, None if body.is_over else receive)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -245,6 +243,7 @@ def _proxy_event(scope: Scope, body: str, context_header: str) -> dict[str, Any]
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    handed_over = headers.get(context_header) if context_header else None
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     return {
         "httpMethod": scope["method"],
@@ -258,7 +257,7 @@ def _proxy_event(scope: Scope, body: str, context_header: str) -> dict[str, Any]
             "path": scope["path"],
             "requestId": new_request_id(),
             "identity": {"sourceIp": (scope.get("client") or ("",))[0]},
-            **json.loads(headers.get(context_header, ["{}"])[-1]),
+            **(json.loads(handed_over[-1]) if handed_over else {}),
         },
         "body": body,
         "isBase64Encoded": False,
