@@ -102,7 +102,7 @@ async def _compare(
     url: str, bare: subprocess.Popen[str], concurrency: int, rounds: int
 ) -> Comparison:
     pairs: list[tuple[Round, Round]] = []
-    async with _session() as session:
+    async with session_of_many() as session:
         for number in range(rounds + 1):
             prompts = [_prompt(number, each) for each in range(concurrency)]
             through = await _system(session, url, prompts)
@@ -126,9 +126,9 @@ async def _compare(
 
 async def _hold(url: str) -> Held:
     started = time.perf_counter()
-    async with _session() as session:
+    async with session_of_many() as session:
         ends = await asyncio.gather(
-            *(_stream(session, url, _prompt(0, n), MANY_TOKENS) for n in range(MANY_STREAMS)),
+            *(one_stream(session, url, _prompt(0, n), MANY_TOKENS) for n in range(MANY_STREAMS)),
             return_exceptions=True,
         )
     errors = [str(end) for end in ends if isinstance(end, BaseException)]
@@ -136,7 +136,7 @@ async def _hold(url: str) -> Held:
     return Held(MANY_STREAMS, MANY_STREAMS - len(errors), seconds, errors[0] if errors else "")
 
 
-def _session() -> aiohttp.ClientSession:
+def session_of_many() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=300)
     )
@@ -149,11 +149,11 @@ def _prompt(salt: int, number: int) -> str:
 
 async def _system(session: aiohttp.ClientSession, url: str, prompts: Sequence[str]) -> Round:
     started = time.perf_counter()
-    streams = await asyncio.gather(*(_stream(session, url, each, TOKENS) for each in prompts))
+    streams = await asyncio.gather(*(one_stream(session, url, each, TOKENS) for each in prompts))
     return Round(streams, time.perf_counter() - started)
 
 
-async def _stream(session: aiohttp.ClientSession, url: str, prompt: str, tokens: int) -> Stream:
+async def one_stream(session: aiohttp.ClientSession, url: str, prompt: str, tokens: int) -> Stream:
     """One streamed completion, read to its end.
 
     Raises:
