@@ -107,3 +107,40 @@ def depth_of(value: Any) -> int:
         inner = value.values() if isinstance(value, dict) else value
         return 1 + max(map(depth_of, inner), default=0)
     return 0
+
+
+@pytest.mark.parametrize("body", ["", None])
+@pytest.mark.parametrize("name", ["content-type", "Content-Type"])
+async def test_an_empty_body_is_no_form_whatever_is_said_of_it(name: str, body: str | None) -> None:
+    for kind in ("multipart/form-data", "application/x-www-form-urlencoded", "x"):
+        answer = await call(api_of(World()), "POST", "/async-infer", body, {name: kind})
+
+        assert answer.status == 400
+        assert answer.error["code"] == "missing_required_parameter"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/completions", r'{"model": "echo", "prompt": "\uD800"}', "prompt"),
+        ("/v1/completions", r'{"model": "echo", "prompt": ["a", "\udfff\ud800"]}', "prompt.1"),
+        ("/v1/chat/completions", r'{"messages": [{"content": "\udc00 a"}]}', "messages.0.content"),
+        ("/async-infer", r'{"metadata": {"a\ud800": "b"}}', "metadata"),
+        ("/async-infer", r'{"\ud800": "b"}', None),
+    ],
+)
+async def test_half_a_surrogate_pair_is_refused_wherever_it_is(
+    path: str, body: str, param: str | None
+) -> None:
+    answer = await call(api_of(World()), "POST", path, body)
+
+    assert answer.status == 400
+    assert (answer.error["code"], answer.error["param"]) == ("invalid_value", param)
+
+
+async def test_a_whole_pair_is_a_text_like_any_other() -> None:
+    body = r'{"model": "echo", "prompt": "\ud83d\ude00 \\ud800"}'
+
+    answer = await call(api_of(World()), "POST", "/async-infer", body)
+
+    assert answer.status == 202

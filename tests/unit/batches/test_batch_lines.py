@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from synapse.application.batch_lines import (
     SKIP_BYTES,
+    BadLine,
     RawLine,
+    envelope_of,
     look_through,
     read_at,
     read_lines,
@@ -54,6 +56,13 @@ async def test_reading_on_from_any_line_gives_the_rest(texts: Sequence[bytes], s
     for index, line in enumerate(lines):
         assert await read(data, size, Cursor(*line.place)) == lines[index:]
         assert await read(data, size, line.next) == lines[index + 1 :]
+
+
+async def test_a_line_with_half_a_surrogate_pair_is_no_line() -> None:
+    [line] = await read(rb'{"custom_id": "\ud800", "method": "POST", "url": "/x", "body": {}}')
+
+    with pytest.raises(BadLine, match="surrogate"):
+        envelope_of(line, "/x")
 
 
 async def test_a_line_that_is_too_long_is_not_kept_but_its_place_is() -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from synapse.api.replies import JSON
-from synapse.domain.errors import MalformedBody, UnsupportedEncoding
+from synapse.domain.errors import InvalidRequest, MalformedBody, UnsupportedEncoding
+from synapse.domain.json_text import lone_surrogate_at
 
 MAX_DEPTH = 64
 """Objects and arrays within each other; OpenAI's tools with their schemas have some twenty."""
@@ -42,13 +43,18 @@ def as_json(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     body = event.get("body")
     if not body:
-        return event
+        return _without_type(event)
     if not body.lstrip().startswith("{"):
         raise MalformedBody("body: must be a JSON object")
     _check_nesting(body)
-    headers = {**(event.get("headers") or {}), "content-type": JSON}
-    headers.pop("Content-Type", None)
-    return {**event, "headers": headers}
+    bare = _without_type(event)
+    return {**bare, "headers": {**bare["headers"], "content-type": JSON}}
+
+
+def _without_type(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The event with nothing said of what its body is: the resolver would look for a form in it."""
+    said = (event.get("headers") or {}).items()
+    return {**event, "headers": {k: v for k, v in said if k.lower() != "content-type"}}
 
 
 def parsed(text: str) -> Any:
@@ -57,13 +63,19 @@ def parsed(text: str) -> Any:
     Raises:
         JSONDecodeError: it is none.
         MalformedBody: it has a number of thousands of digits, which Python refuses to read.
+        InvalidRequest: a text in it cannot be written as UTF-8, so that nothing could keep it.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
         raise
     except ValueError as error:
         raise MalformedBody("body: holds a number with too many digits") from error
+    place = lone_surrogate_at(text, value)
+    if place is not None:
+        reason = "holds half of a surrogate pair, which is no text"
+        raise InvalidRequest(f"{place or 'body'}: {reason}", param=place or None)
+    return value
 
 
 def _check_nesting(text: str) -> None:

@@ -18,6 +18,7 @@ from synapse.domain.file_batch import (
     LineFault,
     OpenLine,
 )
+from synapse.domain.json_text import lone_surrogate_at
 
 MAX_LINE_BYTES = 6 * 1024 * 1024
 """As much as the synchronous routes take in a body."""
@@ -156,11 +157,14 @@ def _object(line: RawLine) -> dict[str, Any]:
     if line.text is None:
         raise BadLine("line_too_large", f"a line may have at most {MAX_LINE_BYTES} bytes")
     try:
-        value = json.loads(line.text.decode(), parse_constant=_refuse_constant)
+        text = line.text.decode()
+        value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BadLine("invalid_json_line", "the line is not valid JSON") from error
     if not isinstance(value, dict):
         raise BadLine("invalid_json_line", "the line is not a JSON object")
+    if lone_surrogate_at(text, value) is not None:
+        raise BadLine("invalid_json_line", "the line holds half of a surrogate pair")
     return value
 
 
