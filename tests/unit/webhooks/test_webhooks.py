@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from openai import OpenAI
 
+from synapse.application import webhooks
 from synapse.application.webhooks import Announcer, Audience, Deliverer, Webhooks
 from synapse.domain.delivery import Answer, Delivery, DeliveryState
 from synapse.domain.errors import InvalidRequest, Unavailable, WebhookUnknown
@@ -264,6 +265,16 @@ async def test_what_is_known_of_a_tenant_may_be_seconds_old_and_no_older(world: 
     assert not await audience.wants("t", None)
     world.clock.advance(0.2)
     assert await audience.wants("t", None)
+
+
+async def test_of_many_tenants_not_all_are_remembered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MAX_KNOWN", 3)
+    audience = Audience(world.endpoints, world.clock, fresh_s=10.0)
+    for number in range(10):
+        assert not await audience.wants(f"t{number}", None)
+        assert len(audience._known) <= 3
 
 
 async def test_if_it_cannot_be_told_who_listens_the_end_is_told(world: World) -> None:

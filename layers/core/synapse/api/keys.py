@@ -20,6 +20,7 @@ from synapse.api.key_schemas import (
     TenantName,
     TenantRequest,
 )
+from synapse.api.replies import NOT_KEPT
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import errors, json_response
 from synapse.api.services import Services
@@ -28,8 +29,6 @@ from synapse.domain.access import Limits, Principal, Scope, Tenant
 from synapse.domain.api_key import ApiKey
 from synapse.domain.job import SlaTier
 from synapse.domain.rights import Rights
-
-NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 def add_key_routes(api: Api, services: Services) -> None:

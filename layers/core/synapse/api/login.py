@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from synapse.api.errors import InvalidBody
+from synapse.api.replies import NOT_KEPT
 from synapse.api.resolver import Api, Incoming, Reply
 from synapse.api.responses import errors, json_response
 from synapse.api.schemas import Request
@@ -22,9 +23,6 @@ MAX_BODY_BYTES = 16 * 1024
 """A password of the longest kind, each character written as an escape."""
 
 MAX_USERNAME_CHARS = 256
-
-NOT_KEPT = {"Cache-Control": "no-store"}
-"""RFC 6749 §5.1: what carries a token is kept by no cache."""
 
 
 class LoginRequest(Request):

@@ -23,6 +23,9 @@ from synapse.domain.errors import (
 
 JSON = "application/json"
 
+NOT_KEPT = {"Cache-Control": "no-store"}
+"""Of an answer with a secret in it, which is kept by no cache (RFC 6749 §5.1)."""
+
 WORKER_BACK_S = 5
 """When a worker that went down is likely to be up again."""
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 
+from synapse.api.replies import NOT_KEPT
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import errors, json_response
 from synapse.api.services import Services
@@ -23,8 +24,6 @@ from synapse.domain.access import Principal, Scope
 from synapse.domain.delivery import Delivery
 from synapse.domain.errors import InvalidRequest
 from synapse.domain.webhook import Endpoint, EventType
-
-NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 def add_webhook_routes(api: Api, services: Services) -> None:

@@ -29,6 +29,9 @@ from synapse.ports.webhooks import DeliveryQueue, DeliveryStore, EndpointStore, 
 logger = logging.getLogger(__name__)
 
 TRIES = 5
+MAX_KNOWN = 10_000
+"""Tenants of whom it is remembered whether they listen."""
+
 MAX_ID_LENGTH = 64
 
 
@@ -146,6 +149,8 @@ class Audience:
             return True
         wanted = any(kind.is_of_job for each in endpoints for kind in each.events)
         if self.fresh_s:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
             self._known[tenant] = (self.clock() + self.fresh_s, wanted)
         return wanted
 
