@@ -208,13 +208,12 @@ class BatchRunner:
             run.retry = EngineUnavailable(error.message)
             return
         writes: list[asyncio.Task[None]] = []
-        async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
-            run.workers[job_id] = pool.worker
-            if len(requests) == 1:
-                await self._record(run, job_id, outcome)
-            else:
+        try:
+            async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
+                run.workers[job_id] = pool.worker
                 writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
-        await asyncio.gather(*writes)
+        finally:  # what is known is written, also if the rest breaks off
+            await asyncio.gather(*writes)
 
     async def _record(self, run: _Run, job_id: JobId, outcome: Result | EngineError) -> None:
         if not isinstance(outcome, EngineUnavailable):
