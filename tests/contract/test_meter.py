@@ -255,6 +255,22 @@ async def test_what_a_crashed_holder_has_left_comes_back_when_it_expires(
     assert await refused_for(meter, clock, within, nano=100) is Measure.SPEND
 
 
+async def test_a_clock_that_was_set_back_keeps_nothing_from_expiring(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within, start = bounds(Limits(concurrent_jobs=1)), clock()
+    assert await refused_for(meter, clock, within) is None
+    clock.now = start + 24 * HOUR_S
+    verdict, reservation_id = await reserved(meter, clock, within)
+    assert verdict.refusal is None
+    await meter.settle(reservation_id, NOTHING_USED)
+
+    clock.now = start
+    assert await refused_for(meter, clock, within) is None
+    clock.advance(HOUR_S + 1)
+    assert await refused_for(meter, clock, within) is None
+
+
 async def test_what_is_left_is_that_of_the_scarcer_meter(meter: Meter, clock: FakeClock) -> None:
     own = Limits(requests_per_minute=100, tokens_per_minute=1000)
     within = bounds(own, Limits(requests_per_minute=5))

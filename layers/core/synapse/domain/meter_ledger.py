@@ -72,7 +72,7 @@ class MeterLedger:
 
     def expire(self, now: float) -> list[Reservation]:
         """Settle as it was reserved what nobody has settled in its time, and return it."""
-        if now - self._expired_at < EXPIRY_EVERY_S:
+        if 0 <= now - self._expired_at < EXPIRY_EVERY_S:
             return []
         self._expired_at = now
         expired = [each for each in self._open.values() if each.id.expires_at <= now]

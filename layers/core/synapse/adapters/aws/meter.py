@@ -105,7 +105,7 @@ class DynamoMeter:
     async def _expire(self, asked: Reservation) -> bool:
         """Settle what crashed holders of the tenant have left; whether there was any."""
         tenant, now = asked.id.tenant, asked.at
-        if now - self._expired_at.get(tenant, 0.0) < EXPIRY_EVERY_S:
+        if 0 <= now - self._expired_at.get(tenant, 0.0) < EXPIRY_EVERY_S:
             return False
         self._expired_at[tenant] = now
         query = query_items(
