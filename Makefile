@@ -44,7 +44,7 @@ test: ## Run all the tests, the quick ones first
 	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-chaos: ## Harm a real server at random, and see whether it keeps its promises (ARGS="--seed 7")
+chaos: ## Harm a real server at random, and see whether it keeps its promises (ARGS="--seed 7"; "--lives 500": jobs, on both targets)
 	@scripts/setup dev worker
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
