@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -38,6 +39,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refusal = (400, "the request is no HTTP/1.1", "invalid_http")
         self._is_head_open = False
         self._is_deaf = False
+        self._first: RequestResponseCycle | None = None  # the one that is being answered
         self._has_moved = False
         self._idle_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -89,6 +91,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_moved = True
         super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._first = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _bound_idle(self, size: int) -> None:
         """Bound what the parser gathers before it calls: it keeps each header until its end."""
         self._idle_bytes = 0 if self._has_moved else self._idle_bytes + size
@@ -136,7 +142,15 @@ class HttpProtocol(HttpToolsProtocol):
         is_begun = self._is_answering() and self.cycle.response_started
         if not (self.transport.is_closing() or is_begun or self.pipeline):
             self.transport.write(self._refusal_text())
+        for cycle in self._open_cycles():
+            # Else it would write to what is closed.
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.transport.close()
+
+    def _open_cycles(self) -> list[RequestResponseCycle]:
+        first = [] if self._first is None else [self._first]
+        return [*first, *(cycle for cycle, _ in self.pipeline)]
 
     def _refusal_text(self) -> bytes:
         status, message, code = self._refusal

@@ -13,9 +13,12 @@ import warnings
 from pathlib import Path
 
 from tests.fuzz.campaign import NAMES, PARTS, Outcome, run
+from tests.fuzz.ends import BROKEN
 
 MIB = 1024 * 1024
 INPUTS = 20_000
+LOG_CHARS = 8_000
+"""How much of the server's log is shown of a run that has found something."""
 
 
 def main() -> int:
@@ -36,7 +39,9 @@ def main() -> int:
         outcome = run(Path(folder), given.seed, given.inputs, names, _say)
         if not outcome.is_good:
             log = Path(folder, "server.log").read_text("utf-8", errors="replace")
-            print(f"the server's log ends:\n{log[-20_000:]}", file=sys.stderr)
+            broken = [log.index(mark) for mark in BROKEN if mark in log]
+            start = max(0, min(broken, default=len(log) - LOG_CHARS) - 500)
+            print(f"from the server's log:\n{log[start : start + LOG_CHARS]}", file=sys.stderr)
     _tell(outcome)
     if not outcome.is_good:
         print(f"BROKEN with seed {given.seed}", file=sys.stderr)

@@ -200,3 +200,14 @@ async def test_an_upgrade_is_not_made_and_ends_the_connection_after_its_answer()
 
     assert told.startswith(b"HTTP/1.1 200")
     assert b"connection: close" in told
+
+
+async def test_a_body_that_breaks_leaves_no_error_of_ours_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n"
+    async with serving() as served:
+        for body in (b"zz\r\n", b"1\r\nab"):
+            assert refusal(await served.told(GET + chunked + body))[0] == 400
+
+    assert "Exception in ASGI" not in caplog.text
