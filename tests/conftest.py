@@ -47,6 +47,8 @@ def pytest_configure() -> None:
     os.environ.update(FAKE_AWS)
 
 
+# First, since the plugin that runs several processes reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = _tier(item)
