@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export SAM_CLI_TELEMETRY = 0
 BIN = .venv/bin
 # Two processes share the tests by files; PARALLEL= runs them one after the other.
-PARALLEL ?= --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL ?= --numprocesses 2 --no-loadscope-reorder
 SAM = PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam
 
 help: ## Show this

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # In the order they run: the quickest first.
 TIERS = ("unit", "contract", "infra", "integration", "e2e")
@@ -47,31 +49,43 @@ def pytest_configure() -> None:
     os.environ.update(FAKE_AWS)
 
 
-# First, since the plugin that runs several processes reads the groups in the same hook.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = _tier(item)
         item.add_marker(tier)
         if tier == "unit":
             item.add_marker("disable_socket")
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     in_order = IN_PARALLEL if "PYTEST_XDIST_WORKER" in os.environ else TIERS
     items.sort(key=lambda item: in_order.index(_place(item, in_order)))
 
 
-def _group(item: pytest.Item) -> str:
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
+    """Gives each process whole groups of tests.
+
+    The plugin's own grouping by marks writes them into the tests' ids, which pytest 9 ignores.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(Path(nodeid.partition("::")[0]))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup:
+    return ByGroup(config, log)
+
+
+def _group(path: Path) -> str:
     """What runs in one process, one after the other: a file, or all that share the deployed stack.
 
     Deploying it takes longer than most files do.
     """
-    path = item.path.relative_to(TESTS)
-    is_deployed = path.parts[0] == "e2e" and path.parts[1] != "one_machine"
-    return DEPLOYED if is_deployed else str(path)
+    parts = path.parts[path.parts.index("tests") + 1 :]
+    is_deployed = parts[0] == "e2e" and parts[1] != "one_machine"
+    return DEPLOYED if is_deployed else "/".join(parts)
 
 
 def _place(item: pytest.Item, in_order: tuple[str, ...]) -> str:
-    return DEPLOYED if DEPLOYED in in_order and _group(item) == DEPLOYED else _tier(item)
+    path = Path("tests", item.path.relative_to(TESTS))
+    return DEPLOYED if DEPLOYED in in_order and _group(path) == DEPLOYED else _tier(item)
 
 
 def _tier(item: pytest.Item) -> str:
