@@ -24,3 +24,28 @@ def test_a_backend_that_starts_when_triton_is_gone_ends_at_once() -> None:
 
 def test_a_backend_lives_as_long_as_triton() -> None:
     assert ended_with(triton_pid=os.getpid()) == 0
+
+
+HOLDS_THE_INTERPRETER = """
+import ctypes, os, time
+from synapse_worker.backends import lifeline
+
+os.environ["SYNAPSE_TRITON_PID"] = str(os.getppid())
+lifeline.STUCK_S = 1.0
+lifeline.die_with_parent()
+time.sleep(0.2)
+ctypes.PyDLL(None).sleep(60)
+"""
+
+
+def test_a_process_whose_interpreter_is_held_for_ever_ends_all_the_same() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HOLDS_THE_INTERPRETER],
+        env={**os.environ, "PYTHONPATH": "workers"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr
