@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="whole runs; the median is told")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of them")
     parser.add_argument("--peers", default="", help="some of them, by a part of their names")
+    parser.add_argument("--rate", type=float, help="requests/s of the equal load, if not by itself")
     parser.add_argument("--save", type=Path, help="write all figures to this file as JSON")
     parser.add_argument("--no-crash", action="store_true", help="leave kill -9 out")
     given = parser.parse_args()
@@ -53,7 +54,7 @@ def main() -> None:
     print(f"Machine: {platform.machine()}, {_cores()} cores, Python {platform.python_version()}\n")
     for workload in given.workloads.split(","):
         peers = [peer for peer in chosen if workload in peer.workloads]
-        found[workload] = _loads(peers, workload, given.seconds, given.rounds)
+        found[workload] = _loads(peers, workload, given.seconds, given.rounds, given.rate)
         if not given.no_crash and workload != "embed":
             crashes[workload] = _crashes(peers, workload)
         print(report.tables(workload, found[workload], crashes.get(workload, [])), flush=True)
@@ -63,7 +64,9 @@ def main() -> None:
         plots.draw(found, IMAGES)
 
 
-def _loads(peers: Sequence[Peer], workload: str, seconds: float, rounds: int) -> list[Measured]:
+def _loads(
+    peers: Sequence[Peer], workload: str, seconds: float, rounds: int, rate: float | None
+) -> list[Measured]:
     """Each peer in each round, in turns; then all of them at the same load."""
     runs: dict[str, list[Measured]] = {peer.name: [] for peer in peers}
     for _ in range(rounds):
@@ -78,7 +81,7 @@ def _loads(peers: Sequence[Peer], workload: str, seconds: float, rounds: int) ->
     medians = [_median(each) for each in runs.values() if each]
     if not medians:
         return []
-    rate = EQUAL_SHARE * min(one.closed[8].per_s for one in medians)
+    rate = rate or EQUAL_SHARE * min(one.closed[8].per_s for one in medians)
     by_name = {peer.name: peer for peer in peers}
     for one in medians:
         _say(f"{workload}: {one.peer} at {rate:.1f}/s")

@@ -113,6 +113,7 @@ def _ask_triton(workload: str, text: str) -> Ask:
 def _synapse(workload: str, port: int, folder: Path) -> list[str]:
     program = str(OWN.parent / "synapse")
     data = ["--data-dir", str(folder), "--models", MODELS[workload]]
+    data += ["--worker-venv", str(WORKER_VENV)]
     return [program, "serve", "--port", str(port), "--auth", "off", *data]
 
 
