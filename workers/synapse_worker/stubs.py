@@ -30,7 +30,11 @@ def live_stubs(triton_pid: int, proc: Path = PROC) -> dict[int, str]:
 def children(pid: int, proc: Path = PROC) -> list[int]:
     """The processes that a process has started, through any of its threads."""
     found: list[int] = []
-    for listing in (proc / str(pid) / "task").glob("*/children"):
+    try:
+        listings = list((proc / str(pid) / "task").glob("*/children"))
+    except OSError:  # the process ended meanwhile
+        return found
+    for listing in listings:
         try:
             found += map(int, listing.read_text().split())
         except OSError:  # the thread ended meanwhile

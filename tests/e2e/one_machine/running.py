@@ -108,7 +108,10 @@ class Server:
 
 def descendants(pid: int) -> list[int]:
     """Those that are there at the moment: some may end while they are looked for."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:
+        return []
     children = [child for task in tasks for child in _children(task)]
     return children + [below for child in children for below in descendants(child)]
 

@@ -1,5 +1,6 @@
 """The pure parts of keeping Triton alive."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,16 @@ def test_only_living_stubs_of_triton_are_counted(tmp_path: Path) -> None:
 def test_a_reloaded_model_is_not_lost_but_a_missing_one_is() -> None:
     assert lost_models({1: "a", 2: "b"}, {3: "a", 2: "b"}) == set()
     assert lost_models({1: "a", 2: "b"}, {2: "b"}) == {"a"}
+
+
+def test_a_triton_that_ends_while_it_is_looked_at_has_no_stubs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "7" / "task").mkdir(parents=True)
+
+    def gone(path: object = ".") -> object:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "scandir", gone)
+
+    assert live_stubs(7, tmp_path) == {}
