@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from synapse.adapters.local.failures import StorageError, explain, unavailable
+from synapse.adapters.local.sqlite_file import migrate, transact
 
 T = TypeVar("T")
 
@@ -98,7 +99,8 @@ class AccessDatabase:
                 # What is in it is nobody else's business: SQLite's other files take its mode.
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
                 with closing(_connect(path, WRITE_TIMEOUT_S)) as connection:
-                    _prepare(connection, path)
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    migrate(connection, path, APPLICATION_ID, MIGRATIONS)
             return cls(path, _connect(path, READ_TIMEOUT_S), _connect(path, WRITE_TIMEOUT_S))
         except (OSError, sqlite3.Error) as error:
             raise StorageError(explain(error, path)) from error
@@ -123,7 +125,7 @@ class AccessDatabase:
         """
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, partial(self._transact, work))
+            return await loop.run_in_executor(self._thread, partial(transact, self._writer, work))
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as error:
@@ -134,18 +136,6 @@ class AccessDatabase:
         await asyncio.to_thread(self._thread.shutdown)
         self._reader.close()
         self._writer.close()
-
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._writer.execute("BEGIN IMMEDIATE")
-        try:
-            result = work(self._writer)
-            self._writer.execute("COMMIT")
-        except BaseException:
-            # SQLite may have rolled back by itself, as it does when the disk is full.
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-            raise
-        return result
 
 
 @contextmanager
@@ -162,29 +152,3 @@ def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA synchronous = FULL")
     return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema up to date.
-
-    Raises:
-        StorageError: the file is another program's, or a newer Synapse's.
-    """
-    connection.execute("PRAGMA journal_mode = WAL")
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    is_empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if owner != APPLICATION_ID and not is_empty:
-        raise StorageError(f"{path}: another program's database: choose another folder")
-    if version > len(MIGRATIONS):
-        raise StorageError(
-            f"{path}: written by a newer Synapse (schema {version}, this one knows "
-            f"{len(MIGRATIONS)}): upgrade Synapse, or choose another folder"
-        )
-    connection.execute("BEGIN IMMEDIATE")
-    for step in MIGRATIONS[version:]:
-        for statement in step:
-            connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-    connection.execute("COMMIT")

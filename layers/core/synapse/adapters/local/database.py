@@ -22,7 +22,8 @@ from typing import Any, Generic, TypeVar
 
 from synapse.adapters.local.failures import StorageError, explain, unavailable
 from synapse.adapters.local.folder_lock import FolderLock
-from synapse.adapters.local.schema import migrate
+from synapse.adapters.local.schema import APPLICATION_ID, MIGRATIONS
+from synapse.adapters.local.sqlite_file import migrate, transact
 from synapse.domain.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
-            migrate(connection, path)
+            migrate(connection, path, APPLICATION_ID, MIGRATIONS)
         except (sqlite3.Error, StorageError) as error:
             if connection is not None:
                 connection.close()
@@ -200,16 +201,7 @@ class Database:
             self._checkpoint()
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            result = work(self._connection)
-            self._connection.execute("COMMIT")
-        except BaseException:
-            # SQLite may have rolled back by itself, as it does when the disk is full.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        return result
+        return transact(self._connection, work)
 
     def _checkpoint(self) -> None:
         """Move a long log into the database, after the callers have their answers."""

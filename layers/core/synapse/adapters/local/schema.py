@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
-
-from synapse.adapters.local.failures import StorageError
-
 APPLICATION_ID = 0x53594E41
 """Marks the file as ours ("SYNA")."""
 
@@ -208,30 +203,3 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _WEBHOOKS,
 )
 """Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
-
-
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema up to date.
-
-    Raises:
-        StorageError: the file is another program's, or a newer Synapse's.
-    """
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    is_empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if owner != APPLICATION_ID and not is_empty:
-        raise StorageError(f"{path}: another program's database: choose another folder")
-    if version > len(MIGRATIONS):
-        raise StorageError(
-            f"{path}: written by a newer Synapse (schema {version}, this one knows "
-            f"{len(MIGRATIONS)}): upgrade Synapse, or choose another folder"
-        )
-    if version == len(MIGRATIONS):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    for step in MIGRATIONS[version:]:
-        for statement in step:
-            connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-    connection.execute("COMMIT")
