@@ -6,19 +6,21 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from synapse.adapters.principal_records import limits_from, limits_record
-from synapse.domain.access import Scope, Tenant
+from synapse.adapters.principal_records import (
+    limits_from,
+    limits_record,
+    rights_from,
+    rights_record,
+)
+from synapse.domain.access import Tenant
 from synapse.domain.api_key import ApiKey
-from synapse.domain.job import SlaTier
 
 
 def key_to_json(key: ApiKey) -> str:
     """All that is kept of a key; what is not set is left out."""
     record = {
         **asdict(key),
-        "scopes": sorted(key.scopes),
-        "models": None if key.models is None else sorted(key.models),
-        "tiers": None if key.tiers is None else sorted(key.tiers),
+        **rights_record(key),
         "limits": limits_record(key.limits) or None,
     }
     return _json({name: value for name, value in record.items() if value is not None})
@@ -27,16 +29,8 @@ def key_to_json(key: ApiKey) -> str:
 def key_from_json(text: str) -> ApiKey:
     """The key that `key_to_json` wrote."""
     record: dict[str, Any] = json.loads(text)
-    models, tiers = record.get("models"), record.get("tiers")
-    return ApiKey(
-        **{
-            **record,
-            "scopes": frozenset(Scope(each) for each in record["scopes"]),
-            "models": None if models is None else frozenset(models),
-            "tiers": None if tiers is None else frozenset(SlaTier(each) for each in tiers),
-            "limits": limits_from(record.get("limits")),
-        }
-    )
+    limits = limits_from(record.get("limits"))
+    return ApiKey(**{**record, **rights_from(record), "limits": limits})
 
 
 def tenant_to_json(tenant: Tenant) -> str:

@@ -9,8 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from synapse.adapters.local.access_database import AccessDatabase
-from synapse.domain.access import Scope
-from synapse.domain.job import SlaTier
+from synapse.adapters.principal_records import rights_from, rights_record
 from synapse.domain.user import User
 
 
@@ -52,23 +51,10 @@ class SqliteUserStore:
 
 
 def _to_json(user: User) -> str:
-    record = {
-        **asdict(user),
-        "scopes": sorted(user.scopes),
-        "models": None if user.models is None else sorted(user.models),
-        "tiers": None if user.tiers is None else sorted(user.tiers),
-    }
+    record = {**asdict(user), **rights_record(user)}
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
 def _from_json(text: str) -> User:
     record: dict[str, Any] = json.loads(text)
-    models, tiers = record["models"], record["tiers"]
-    return User(
-        **{
-            **record,
-            "scopes": frozenset(Scope(each) for each in record["scopes"]),
-            "models": None if models is None else frozenset(models),
-            "tiers": None if tiers is None else frozenset(SlaTier(each) for each in tiers),
-        }
-    )
+    return User(**{**record, **rights_from(record)})
