@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
+
+from synapse_worker.stubs import children
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 USER, SYSTEM = 11, 12
@@ -13,17 +14,15 @@ USER, SYSTEM = 11, 12
 
 def processor_s(pid: int) -> float:
     """Seconds that a process and all its descendants have spent so far; those alive count."""
-    return sum(_own_s(each) for each in _family(pid))
+    return sum(_own_s(each) for each in family(pid))
 
 
-def _family(pid: int) -> list[int]:
-    family = [pid]
-    for member in family:  # grows while it is read
-        for listing in Path(f"/proc/{member}/task").glob("*/children"):
-            # A thread may end between being listed and being read.
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                family += map(int, listing.read_text(encoding="utf-8").split())
-    return family
+def family(pid: int) -> list[int]:
+    """A process and all its descendants that are there at the moment."""
+    members = [pid]
+    for member in members:  # grows while it is read
+        members += children(member)
+    return members
 
 
 def _own_s(pid: int) -> float:

@@ -16,6 +16,7 @@ import uvloop
 
 from bench.client import MAX_CONNECTIONS, Client, percentile
 from bench.server import server
+from synapse_worker.stubs import children
 
 REQUESTS = 1000
 IDLE_AFTER_S = 5.0
@@ -186,9 +187,8 @@ async def _until_zero(pid: int, since: float) -> float:
 
 def _tritons(pid: int) -> int:
     """Triton processes that the server has as children."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [child for task in tasks for child in _text(task).split()]
-    return sum(_text(Path(f"/proc/{child}/comm")).strip() == "tritonserver" for child in children)
+    names = [_text(Path(f"/proc/{child}/comm")) for child in children(pid)]
+    return sum(name.strip() == "tritonserver" for name in names)
 
 
 def _text(file: Path) -> str:

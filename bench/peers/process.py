@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.peers.catalogue import Peer, environ_of
+from bench.processor import family
 
 STOP_S = 20.0
 
@@ -49,7 +50,7 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL to every process of it at once, as a machine that loses its power would."""
-        for pid in family(self._pid()):
+        for pid in with_session(self._pid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert self._process is not None
@@ -59,7 +60,7 @@ class Running:
         """End it as its user would, and what is left after that as nobody would."""
         if self._process is None:
             return
-        members = family(self._process.pid) if not self.has_ended else []
+        members = with_session(self._process.pid) if not self.has_ended else []
         if not self.has_ended:
             self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -71,7 +72,7 @@ class Running:
 
     def memory_mib(self) -> float:
         """Proportional set size of all its processes: what is shared is counted once."""
-        return sum(_pss_mib(pid) for pid in family(self._pid()))
+        return sum(_pss_mib(pid) for pid in with_session(self._pid()))
 
     def _pid(self) -> int:
         assert self._process is not None
@@ -92,15 +93,10 @@ def running(peer: Peer, workload: str) -> Iterator[Running]:
             process.stop()
 
 
-def family(pid: int) -> list[int]:
+def with_session(pid: int) -> list[int]:
     """A process and all its descendants, and those that share its session (daemons of it)."""
-    found = [pid]
-    for member in found:  # grows while it is read
-        for listing in Path(f"/proc/{member}/task").glob("*/children"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                found += map(int, listing.read_text(encoding="utf-8").split())
-    known = set(found)
-    return found + [each for each in _of_session(pid) if each not in known]
+    found = family(pid)
+    return found + [each for each in _of_session(pid) if each not in found]
 
 
 def _of_session(leader: int) -> list[int]:

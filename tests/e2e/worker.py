@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from synapse_worker.stubs import children
 from tests.e2e.daemon import ROOT, Daemon, free_port, running
 
 MODELS = "smollm2-135m-instruct,all-minilm-l6-v2,echo"
@@ -30,10 +31,9 @@ class Worker:
         os.kill(self._triton_pid(), signal.SIGKILL)
 
     def _triton_pid(self) -> int:
-        children = Path(f"/proc/{self.daemon.process.pid}/task").glob("*/children")
-        for pid in " ".join(path.read_text() for path in children).split():
+        for pid in children(self.daemon.process.pid):
             if "tritonserver" in Path(f"/proc/{pid}/cmdline").read_text():
-                return int(pid)
+                return pid
         raise RuntimeError("there is no Triton to kill")
 
     def times_ready(self) -> int:

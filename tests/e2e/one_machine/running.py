@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from synapse_worker.stubs import children
+
 ROOT = Path(__file__).resolve().parents[3]
 SYNAPSE = Path(sys.executable).parent / "synapse"
 WORKER_VENV = Path(os.environ.get("SYNAPSE_WORKER_VENV", str(ROOT / ".venv-worker")))
@@ -108,19 +110,8 @@ class Server:
 
 def descendants(pid: int) -> list[int]:
     """Those that are there at the moment: some may end while they are looked for."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").glob("*/children"))
-    except OSError:
-        return []
-    children = [child for task in tasks for child in _children(task)]
-    return children + [below for child in children for below in descendants(child)]
-
-
-def _children(task: Path) -> list[int]:
-    try:
-        return [int(child) for child in task.read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+    own = children(pid)
+    return own + [below for child in own for below in descendants(child)]
 
 
 def alive(pids: Sequence[int]) -> list[int]:
