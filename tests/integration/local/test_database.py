@@ -31,6 +31,10 @@ def tables(connection: sqlite3.Connection) -> set[str]:
     return {name for (name,) in names}
 
 
+def schema_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def insert(connection: sqlite3.Connection, model: str = "echo") -> None:
     connection.execute(
         "INSERT INTO service_rates (model, items, busy_s) VALUES (?, 1, 1.0)", (model,)
@@ -109,6 +113,7 @@ async def test_a_database_of_an_older_version_keeps_its_rows_and_gains_tables(
         with monkeypatch.context() as patch:
             patch.setattr(schema, "MIGRATIONS", MIGRATIONS[:version])
             older = Database.open(path)
+        assert await older.read(schema_version) == version
         await older.write(insert)
         await older.close()
 

@@ -96,6 +96,29 @@ async def test_the_least_busy_worker_is_taken() -> None:
     assert {await placed(world) for _ in range(9)} == {"w-2"}
 
 
+async def test_what_was_lost_before_goes_where_nothing_has_just_failed() -> None:
+    world = ToyFleetWorld()
+    await world.up("w-1", "w-2")
+    breaker = world.fleet.vitals.breaker("echo", "cpu", "w-1")
+    breaker.failed(breaker.began(0.0), 0.0)
+    world.fleet.vitals.outstanding["cpu", "w-2"] = 5
+
+    place = world.fleet.placement.place
+    wary = {(await place(ECHO, world.pools[0], wary=True)).worker for _ in range(9)}
+
+    assert wary == {"w-2"}
+    assert {await placed(world) for _ in range(9)} == {"w-1"}
+
+
+async def test_where_all_have_just_failed_what_was_lost_before_is_tried_all_the_same() -> None:
+    world = ToyFleetWorld()
+    await world.up("w-1")
+    breaker = world.fleet.vitals.breaker("echo", "cpu", "w-1")
+    breaker.failed(breaker.began(0.0), 0.0)
+
+    assert (await world.fleet.placement.place(ECHO, world.pools[0], wary=True)).worker == "w-1"
+
+
 async def test_an_affinity_leads_to_the_same_worker_until_that_is_too_busy() -> None:
     world = ToyFleetWorld()
     await world.up("w-1", "w-2", "w-3", "w-4")

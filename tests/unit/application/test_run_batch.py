@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -49,7 +50,9 @@ async def test_each_job_gets_its_own_result_usage_and_place() -> None:
 
 
 async def test_where_nobody_can_tell_who_is_up_the_jobs_are_tried_again_and_lose_nothing() -> None:
-    async def unknown(spec: ModelSpec, pool: Pool, affinity: str) -> Pool:
+    async def unknown(
+        spec: ModelSpec, pool: Pool, affinity: str = "", *, wary: bool = False
+    ) -> Pool:
         raise Unavailable("no table")
 
     world = World()
@@ -58,6 +61,24 @@ async def test_where_nobody_can_tell_who_is_up_the_jobs_are_tried_again_and_lose
 
     with pytest.raises(EngineUnavailable, match="no table"):
         await world.runner.run(a_batch(job.id), a_pool("gpu"))
+
+
+@pytest.mark.parametrize("losses", [0, 1])
+async def test_a_worker_is_chosen_with_care_for_what_was_lost_with_one(losses: int) -> None:
+    asked = []
+
+    async def place(spec: ModelSpec, pool: Pool, affinity: str = "", *, wary: bool = False) -> Pool:
+        asked.append(wary)
+        return pool
+
+    world = World()
+    (job,) = await _submitted(world, "a")
+    world.store.jobs[job.id] = replace(job, losses=losses)
+    world.runner.place = place
+
+    await world.runner.run(a_batch(job.id), a_pool())
+
+    assert asked == [losses > 0]
 
 
 async def test_a_poisoned_item_fails_alone() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from synapse.application.roster import Roster
 from synapse.application.vitals import Vitals
@@ -15,19 +16,29 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.worker import Worker
 
-WELL, ON_TRIAL, DOUBTFUL = range(3)
-"""Ranks of workers: one on trial or in doubt is asked only where nobody who is well is left."""
+WELL, SHAKEN, ON_TRIAL, DOUBTFUL = range(4)
+"""Ranks of workers: one on trial or in doubt is asked only where nobody who is well is left.
+
+One that is shaken failed when it was last asked, which may have been no fault of its own.
+"""
 
 NEVER_BUSY_SHARE = 4
 """A worker with a quarter of its slots taken is not too busy for those who know it."""
 
 MAX_PLACED = 1024
 
-Place = Callable[[ModelSpec, Pool, str], Awaitable[Pool]]
-"""Which worker of a pool is asked for the sake of an affinity. Raises EngineUnavailable."""
+
+class Place(Protocol):
+    """Which worker of a pool is asked for the sake of an affinity. Raises EngineUnavailable."""
+
+    async def __call__(
+        self, spec: ModelSpec, pool: Pool, affinity: str = "", *, wary: bool = False
+    ) -> Pool: ...
 
 
-async def only_worker(spec: ModelSpec, pool: Pool, affinity: str) -> Pool:
+async def only_worker(
+    spec: ModelSpec, pool: Pool, affinity: str = "", *, wary: bool = False
+) -> Pool:
     """That of a pool that has but one."""
     return pool
 
@@ -43,11 +54,19 @@ class Placement:
         self._turn = random.randrange(1 << 16)
 
     async def place(
-        self, spec: ModelSpec, pool: Pool, affinity: str = "", avoid: Collection[str] = ()
+        self,
+        spec: ModelSpec,
+        pool: Pool,
+        affinity: str = "",
+        avoid: Collection[str] = (),
+        *,
+        wary: bool = False,
     ) -> Pool:
         """The pool with the endpoint and the id of the worker that is to be asked.
 
-        Workers in `avoid` are left out: they have just failed with this very request.
+        Workers in `avoid` are left out: they have just failed with this very request. `wary` is
+        for what was lost with a worker before: another loss would be held against it, so those
+        that failed when they were last asked come after those that did not.
 
         Raises:
             EngineUnavailable: there is no such worker at present.
@@ -57,7 +76,7 @@ class Placement:
         crew = await self._roster.crew(spec.name, pool.name)
         if not crew.ready:
             raise EngineUnavailable(_nobody(pool, crew.starting))
-        options = self._options(spec, pool, crew.ready, avoid)
+        options = self._options(spec, pool, crew.ready, avoid, wary)
         if not options:
             raise EngineUnavailable(f"every worker of pool {pool.name!r} is failing")
         if len(options) == 1:
@@ -70,7 +89,12 @@ class Placement:
         return self._at(pool, next(worker for option, worker in turned if option is choice))
 
     def _options(
-        self, spec: ModelSpec, pool: Pool, workers: Sequence[Worker], avoid: Collection[str]
+        self,
+        spec: ModelSpec,
+        pool: Pool,
+        workers: Sequence[Worker],
+        avoid: Collection[str],
+        wary: bool,
     ) -> list[tuple[Option, Worker]]:
         now, vitals = self._vitals.clock(), self._vitals
         options = []
@@ -79,6 +103,8 @@ class Placement:
                 continue
             breaker = vitals.breaker(spec.name, pool.name, worker.id)
             rank = rank_of(breaker, now)
+            if rank == WELL and wary and breaker.failures_in_a_row:
+                rank = SHAKEN
             if rank is not None:
                 # Who fails fast is never busy: its failures count as work, or all would go there.
                 busy = vitals.outstanding[pool.name, worker.id] + breaker.failures_in_a_row

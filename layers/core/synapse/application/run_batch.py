@@ -200,8 +200,9 @@ class BatchRunner:
 
     async def _stream(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
         affinity = affinity_of(run.spec, requests[0].input)
+        was_lost = any(run.jobs[request.id].losses for request in requests)
         try:
-            pool = await self.place(run.spec, run.pool, affinity)
+            pool = await self.place(run.spec, run.pool, affinity, wary=was_lost)
         except (EngineUnavailable, Unavailable) as error:
             # That nobody knows who is up is no fault of the jobs: they are tried again.
             run.errors += len(requests)

@@ -20,9 +20,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from synapse.adapters.local import schema
 from synapse.adapters.local.failures import StorageError, explain, unavailable
 from synapse.adapters.local.folder_lock import FolderLock
-from synapse.adapters.local.schema import APPLICATION_ID, MIGRATIONS
 from synapse.adapters.local.sqlite_file import migrate, transact
 from synapse.domain.errors import Unavailable
 
@@ -95,7 +95,7 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
-            migrate(connection, path, APPLICATION_ID, MIGRATIONS)
+            migrate(connection, path, schema.APPLICATION_ID, schema.MIGRATIONS)
         except (sqlite3.Error, StorageError) as error:
             if connection is not None:
                 connection.close()
