@@ -14,7 +14,6 @@ from synapse.domain.admission import (
     AdmissionPolicy,
     Demand,
     Speed,
-    predicted_s,
     slot_time_s,
 )
 from synapse.domain.estimate import ServiceRate, estimated_wait_s
@@ -32,6 +31,13 @@ DEMANDS = st.builds(Demand, ITEMS, TIMEOUTS, WAITING_TIERS)
 PACES = st.builds(Pace, st.floats(0.0, 100.0), st.floats(0.001, 10.0))
 ALMOST = 1 + 1e-9
 """Sums of floats differ in their last digit."""
+
+
+def predicted_s(ahead: int, items: int, rate: ServiceRate, slots: int) -> float | None:
+    """Seconds until the last of `items` that join behind `ahead` ends; None if nothing is known."""
+    per_item_s = rate.seconds_per_item
+    wait_s = estimated_wait_s(max(1, ahead + items - slots + 1), rate, slots)
+    return None if per_item_s is None or wait_s is None else wait_s + per_item_s
 
 
 @given(DEMANDS, RATES, SLOTS, st.integers(0, 1000))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from synapse.domain.estimate import ServiceRate, estimated_wait_s
+from synapse.domain.estimate import ServiceRate
 from synapse.domain.job import SlaTier
 from synapse.domain.pace import Pace
 
@@ -102,17 +102,10 @@ class AdmissionPolicy:
         return max(at_once, slots + math.floor(spare_s * slots / per_item_s))
 
 
-def predicted_s(ahead: int, items: int, rate: ServiceRate, slots: int) -> float | None:
-    """Seconds until the last of `items` that join behind `ahead` ends; None if nothing is known."""
-    per_item_s = rate.seconds_per_item
-    wait_s = estimated_wait_s(max(1, ahead + items - slots + 1), rate, slots)
-    return None if per_item_s is None or wait_s is None else wait_s + per_item_s
-
-
 def slot_time_s(elapsed_s: float, ahead: int, items: int, slots: int) -> float:
     """The slot time of each item that took `elapsed_s` in all, some of it waiting at the engine.
 
-    The inverse of `predicted_s`: what a busy model is measured by must not contain the wait, or
-    each busy minute would make the next one look slower.
+    The inverse of the wait that Little's law foretells (`domain.estimate`): what a busy model is
+    measured by must not contain the wait, or each busy minute would make the next one look slower.
     """
     return elapsed_s * slots / max(slots, ahead + items)
