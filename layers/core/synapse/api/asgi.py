@@ -31,9 +31,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-MAX_BODY_BYTES = 6 * 1024 * 1024
-"""What a Lambda proxy event can carry, so that both targets refuse alike."""
-
 LINGER_BYTES = 64 * 1024 * 1024
 LINGER_S = 5.0
 """How much of a refused body is still read, and for how long: a connection that is closed on a
@@ -43,10 +40,6 @@ STALLED_S = 60.0
 """How long a client may send nothing of a body that it has begun."""
 
 STOPPING_MESSAGE = "the server is stopping; send the request again"
-
-
-class _TooLarge(Exception):
-    """The body is larger than `MAX_BODY_BYTES`."""
 
 
 class AsgiApp:
@@ -64,41 +57,12 @@ class AsgiApp:
         """Serve one request."""
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served here, not {scope['type']}")
-        try:
-            if self._api.receives_body(scope["method"], scope["path"]):
-                await self._serve_incoming(scope, receive, send)
-            else:
-                await self._serve(scope, receive, send)
-        except ClientGone:
-            return
-
-    async def _serve_incoming(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request whose handler takes the body itself, past `MAX_BODY_BYTES`."""
-        body = _Body(receive)
-        event = _proxy_event(scope, "", self._context_header) | {EVENT_KEY: body.chunks()}
-        try:
-            response = await self._api.respond(event, None)
-        except asyncio.CancelledError:
-            await refuse(send, 503, STOPPING_MESSAGE, "server_stopping", retry_after_s=1)
-            return
-        if not body.is_over:
-            response.headers["connection"] = ["close"]
-        await _send_whole(send, response, None if body.is_over else receive)
+        with contextlib.suppress(ClientGone):
+            await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            body = await _read(receive)
-            event = _proxy_event(scope, body.decode(), self._context_header)
-        except _TooLarge:
-            message = f"body: at most {MAX_BODY_BYTES} bytes are accepted"
-            await refuse(send, 413, message, "payload_too_large", receive=receive)
-            return
-        except BodyStalled as error:
-            await refuse(send, 408, error.message, error.code)
-            return
-        except UnicodeDecodeError:
-            await refuse(send, 400, "body: not UTF-8 text", "invalid_encoding")
-            return
+        body = _Body(receive, is_over=not _has_body(scope))
+        event = _proxy_event(scope, self._context_header) | {EVENT_KEY: body.chunks()}
 
         async def hold(call: Awaitable[Answered]) -> Answered:
             async with ended_by_client(receive):
@@ -108,13 +72,15 @@ class AsgiApp:
             response = await self._api.respond(event, None, hold)
         except asyncio.CancelledError:
             # Only a server that stops cancels a request. Its task ends with this answer.
-            await refuse(send, 503, STOPPING_MESSAGE, "server_stopping", retry_after_s=1)
+            await _ask_to_come_again(send)
             return
-        if response.chunks is None:
-            await _send_whole(send, response)
+        if response.chunks is not None:
+            async with ended_by_client(receive):
+                await _send_chunks(send, response, response.chunks)
             return
-        async with ended_by_client(receive):
-            await _send_chunks(send, response, response.chunks)
+        if not body.is_over:
+            response.headers["connection"] = ["close"]
+        await _send_whole(send, response, None if body.is_over else receive)
 
 
 @contextlib.asynccontextmanager
@@ -148,25 +114,11 @@ async def ended_by_client(receive: Receive) -> AsyncIterator[None]:
         watcher.cancel()
 
 
-async def refuse(
-    send: Send,
-    status: int,
-    message: str,
-    code: str,
-    *,
-    retry_after_s: int | None = None,
-    receive: Receive | None = None,
-) -> None:
-    """Answer with an error and close the connection.
-
-    Give `receive` if the body was not read to its end: of the rest, some is read and dropped.
-    """
-    headers = {"content-type": ["application/json"], "connection": ["close"]}
+async def _ask_to_come_again(send: Send) -> None:
+    headers = {"content-type": ["application/json"], "connection": ["close"], "retry-after": ["1"]}
     headers["x-request-id"] = [new_request_id()]
-    if retry_after_s is not None:
-        headers["retry-after"] = [str(retry_after_s)]
-    body = json.dumps(error_body(status, message, code=code))
-    await _send_whole(send, Response(status, headers, body), receive)
+    body = json.dumps(error_body(503, STOPPING_MESSAGE, code="server_stopping"))
+    await _send_whole(send, Response(503, headers, body))
 
 
 async def _drop_rest(receive: Receive) -> None:
@@ -186,11 +138,11 @@ def new_request_id() -> str:
 
 
 class _Body:
-    """A body that is handed on while it comes in."""
+    """A body that is handed on while it comes in; nobody who does not ask for it waits for it."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, *, is_over: bool) -> None:
         self._receive = receive
-        self.is_over = False
+        self.is_over = is_over
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Its pieces.
@@ -217,29 +169,16 @@ async def _next(receive: Receive) -> Message:
     return message
 
 
-async def _read(receive: Receive) -> bytes:
-    """The whole body.
-
-    Raises:
-        _TooLarge: it is larger than allowed; the rest is not read.
-        ClientGone: it breaks off.
-        BodyStalled: it does not go on.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await _next(receive)
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise _TooLarge
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+def _has_body(scope: Scope) -> bool:
+    """Whether a request says that something follows its head (RFC 9112 §6.3)."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
+    )
 
 
-def _proxy_event(scope: Scope, body: str, context_header: str) -> dict[str, Any]:
-    """The request as API Gateway's Lambda proxy integration would send it."""
+def _proxy_event(scope: Scope, context_header: str) -> dict[str, Any]:
+    """The request as API Gateway's Lambda proxy integration would send it, less its body."""
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -259,7 +198,7 @@ def _proxy_event(scope: Scope, body: str, context_header: str) -> dict[str, Any]
             "identity": {"sourceIp": (scope.get("client") or ("",))[0]},
             **(json.loads(handed_over[-1]) if handed_over else {}),
         },
-        "body": body,
+        "body": None,
         "isBase64Encoded": False,
     }
 

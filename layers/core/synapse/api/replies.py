@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from aws_lambda_powertools.event_handler import Response as RouteResponse
 from pydantic import BaseModel
 
-from synapse.api.errors import body_of, status_of
+from synapse.api.errors import body_of, error_body, status_of
 from synapse.domain.errors import (
     EngineLost,
     EngineUnavailable,
@@ -95,6 +96,20 @@ def error_reply(error: SynapseError) -> Reply:
     if isinstance(error, EngineUnavailable | EngineLost):
         headers["Retry-After"] = str(WORKER_BACK_S)
     return Reply(body_of(error), status_of(error), headers=headers)
+
+
+def refusal(
+    status: HTTPStatus,
+    message: str,
+    *,
+    code: str,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> RouteResponse[str]:
+    """An error as the resolver's own response."""
+    body = json.dumps(error_body(status, message, code=code, param=param))
+    sent = dict(headers or {})
+    return RouteResponse(status_code=status, content_type=JSON, body=body, headers=sent)
 
 
 def routed(response: Mapping[str, Any]) -> Response:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import logging
 import re
 import time
@@ -30,7 +29,7 @@ from synapse.api.bodies import as_json, parsed, refuse_encoded
 from synapse.api.cors import Cors
 from synapse.api.errors import INTERNAL_MESSAGE, error_body, validation_error
 from synapse.api.gate import ASK, Identify, anyone
-from synapse.api.incoming import Incoming, incoming_of
+from synapse.api.incoming import Incoming, incoming_of, with_body, without_body
 from synapse.api.replies import (
     JSON,
     Answered,
@@ -38,6 +37,7 @@ from synapse.api.replies import (
     Response,
     StreamReply,
     error_reply,
+    refusal,
     response_of,
     routed,
     text_of,
@@ -190,8 +190,10 @@ class Api(APIGatewayRestResolver):
             method, path = str(event.get("httpMethod")), str(event.get("path"))
             caller = await self._let_in(method, path, event)
             refuse_encoded(event)
-            checked = event if self.receives_body(method, path) else as_json(event)
-            refused, pending = self._validated(checked, context, caller)
+            if not self.receives_body(method, path):
+                event = as_json(await with_body(event) if caller else without_body(event))
+                started_s = time.perf_counter()  # how fast it was sent is its sender's business
+            refused, pending = self._validated(event, context, caller)
             if pending is None:
                 response = routed(refused)
             else:
@@ -258,13 +260,13 @@ class Api(APIGatewayRestResolver):
         allowed = sorted({route.method for route in routes if route.rule.match(path)})
         if allowed:
             methods = ", ".join(allowed)
-            return _refusal(
+            return refusal(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 f"{self.current_event.http_method} is not for this route; it takes {methods}",
                 code="method_not_allowed",
                 headers={"Allow": methods},
             )
-        return _refusal(
+        return refusal(
             HTTPStatus.NOT_FOUND, "no such route; /api/docs lists them", code="route_not_found"
         )
 
@@ -279,20 +281,7 @@ def _arguments_of(handler: Callable[..., Any]) -> inspect.Signature:
 
 def _invalid(error: RequestValidationError) -> RouteResponse[str]:
     message, param, code = validation_error(error.errors())
-    return _refusal(HTTPStatus.BAD_REQUEST, message, code=code, param=param)
-
-
-def _refusal(
-    status: HTTPStatus,
-    message: str,
-    *,
-    code: str,
-    param: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> RouteResponse[str]:
-    body = json.dumps(error_body(status, message, code=code, param=param))
-    sent = dict(headers or {})
-    return RouteResponse(status_code=status, content_type=JSON, body=body, headers=sent)
+    return refusal(HTTPStatus.BAD_REQUEST, message, code=code, param=param)
 
 
 def _request_id(event: Mapping[str, Any]) -> str:
