@@ -1,13 +1,17 @@
 """Calls of the worker contract, written out with the official client."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import numpy as np
 from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
+
+from synapse_worker.supervisor import Supervisor
 
 LLM = "smollm2-135m-instruct"
 FLAGS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
@@ -80,3 +84,15 @@ async def echo(client: InferenceServerClient, items: list[bytes], **parameters: 
     made.set_data_from_numpy(np.array(items, dtype=object).reshape(-1, 1))
     result = await client.infer("echo", [made], parameters=parameters or None)
     return [bytes(item) for item in result.as_numpy("text_output").reshape(-1)]
+
+
+async def load_is(triton: Supervisor, model: str, **expected: int) -> None:
+    """Return when Triton's metrics page shows so many requests of the model in these states."""
+    page = f"http://{triton.metrics_address}/metrics"
+    wanted = {
+        f'vllm:num_requests_{state}{{model="{model}",version="1"}} {count}'
+        for state, count in expected.items()
+    }
+    async with asyncio.timeout(30), httpx.AsyncClient() as client:
+        while not wanted <= set((await client.get(page)).text.splitlines()):
+            await asyncio.sleep(0.02)

@@ -35,16 +35,20 @@ async def test_two_engines_side_by_side_show_who_runs_and_who_waits(
         await asyncio.gather(*asked)
         await until(agent, lambda s: s.state is AgentState.READY)
 
-        written = [
-            asyncio.create_task(generate(client, PROMPT, max_tokens=60, ignore_eos=True))
-            for _ in range(3)
-        ]
+        async def write(tokens: int) -> None:
+            await generate(client, PROMPT, max_tokens=tokens, ignore_eos=True)
+
+        writing = [asyncio.create_task(write(300)) for _ in range(2)]
+        await until(agent, lambda s: (s.running, s.queue_length) == (2, 0))
+        waiting = asyncio.create_task(write(5))
         snapshot = await until(
             agent, lambda s: (s.running, s.queue_length) == (2, 1) and bool(s.kv_cache_use)
         )
         assert snapshot.kv_cache_use is not None
         assert 0.05 < snapshot.kv_cache_use <= 1
-        await asyncio.gather(*written)
+        for task in writing:
+            task.cancel()
+        await waiting
         snapshot = await until(agent, lambda s: s.state is AgentState.READY and not s.kv_cache_use)
         first = await wait_for_rate(agent, above=0.0)
         # Each slot has read it once, and every further time it is there.

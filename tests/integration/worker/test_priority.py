@@ -13,13 +13,14 @@ from tritonclient.utils import InferenceServerException
 
 from synapse_worker.config import WorkerConfig
 from synapse_worker.supervisor import Supervisor
-from tests.integration.worker.calls import echo, llm_inputs
+from tests.integration.worker.calls import echo, llm_inputs, load_is
 from tests.integration.worker.conftest import LLM, VENV
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DELAY_MS = 100
 SLOTS = 2
+CONTEXT = 2048
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def client(worker_state: Path, faults: Path) -> AsyncIterator[InferenceServerClient]:
+async def triton(worker_state: Path, faults: Path) -> AsyncIterator[Supervisor]:
     config = WorkerConfig(
         models=(LLM, "echo"),
         venv=VENV,
@@ -40,13 +41,16 @@ async def client(worker_state: Path, faults: Path) -> AsyncIterator[InferenceSer
                 "slots": str(SLOTS),
                 "faults_file": str(faults),
             },
-            LLM: {"slots": "1", "context_per_slot": "512"},
+            LLM: {"slots": "1", "context_per_slot": str(CONTEXT)},
         },
     )
-    async with (
-        Supervisor(config) as supervisor,
-        InferenceServerClient(supervisor.grpc_address) as connected,
-    ):
+    async with Supervisor(config) as supervisor:
+        yield supervisor
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def client(triton: Supervisor) -> AsyncIterator[InferenceServerClient]:
+    async with InferenceServerClient(triton.grpc_address) as connected:
         yield connected
 
 
@@ -62,26 +66,30 @@ async def took_s(client: InferenceServerClient, items: int = 1, **parameters: in
 
 
 async def test_items_take_their_time_in_slots_of_their_own(client: InferenceServerClient) -> None:
-    await took_s(client)
+    took = [await took_s(client, SLOTS) for _ in range(5)]
 
-    assert DELAY_MS / 1000 <= await took_s(client, SLOTS) < 1.9 * DELAY_MS / 1000
+    assert min(took) >= DELAY_MS / 1000
+    assert min(took) < SLOTS * DELAY_MS / 1000, "never side by side, however busy the machine was"
     assert await took_s(client, 2 * SLOTS) >= 2 * DELAY_MS / 1000
 
 
 async def test_an_urgent_text_passes_those_that_wait(client: InferenceServerClient) -> None:
-    bronze = asyncio.create_task(took_s(client, 10 * SLOTS, request_priority=1))
+    bronze = asyncio.create_task(took_s(client, 20 * SLOTS, request_priority=1))
     await asyncio.sleep(DELAY_MS / 2000)
 
-    assert await took_s(client, request_priority=-1) < 3 * DELAY_MS / 1000
+    await took_s(client, request_priority=-1)
     assert not bronze.done()
     await bronze
 
 
-async def test_an_urgent_generation_passes_those_that_wait(client: InferenceServerClient) -> None:
+async def test_an_urgent_generation_passes_those_that_wait(
+    client: InferenceServerClient, triton: Supervisor
+) -> None:
     ends: list[str] = []
 
     async def run(name: str, priority: int, tokens: int) -> None:
-        inputs = llm_inputs("Once", {"max_tokens": tokens, "ignore_eos": True}, {})
+        sampling = {"max_tokens": tokens, "ignore_eos": True}
+        inputs = llm_inputs("Once", sampling, {"stream": True})
 
         async def requests() -> AsyncIterator[dict[str, object]]:
             parameters = {"request_priority": priority}
@@ -92,13 +100,14 @@ async def test_an_urgent_generation_passes_those_that_wait(client: InferenceServ
         ends.append(name)
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(run("first", 0, 64))
-        await asyncio.sleep(0.2)
-        for name, priority in [("bronze", 1), ("silver", 0), ("gold", -1)]:
+        first = group.create_task(run("first", 0, CONTEXT - 10))
+        await load_is(triton, LLM, running=1, waiting=0)
+        for number, (name, priority) in enumerate([("bronze", 1), ("silver", 0), ("gold", -1)]):
             group.create_task(run(name, priority, 4))
-            await asyncio.sleep(0.02)
+            await load_is(triton, LLM, running=1, waiting=number + 1)
+        first.cancel()
 
-    assert ends == ["first", "gold", "silver", "bronze"]
+    assert ends == ["gold", "silver", "bronze"]
 
 
 async def test_faults_are_switched_on_and_off_while_it_runs(
