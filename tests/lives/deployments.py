@@ -120,13 +120,14 @@ async def on_aws(clock: FakeClock, trouble: Trouble) -> AsyncIterator[Deployment
                 return _under_way(cloud, meter)
 
         db, access = cloud.dynamodb, cloud.access_table
+        meter = DynamoMeter(db, access, clock=clock)
         yield Deployment(
-            jobs=DynamoJobStore(db, cloud.jobs_table, clock=clock, usage_table=access),
+            jobs=DynamoJobStore(db, cloud.jobs_table, clock=clock, usage_table=access, meter=meter),
             queue=SqsJobQueue(cloud.sqs, urls, clock=clock),
             blobs=S3BlobStore(cloud.s3, cloud.bucket),
             registry=DynamoRegistry(db, cloud.registry_table, [MODEL], POOLS, clock=clock),
             usage=DynamoUsageStore(db, access),
-            meter=DynamoMeter(db, access, clock=clock),
+            meter=meter,
             starter=StepFunctionsBatchStarter(cloud.stepfunctions, arn),
             receive=receive,
             started=started,

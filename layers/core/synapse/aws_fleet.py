@@ -17,13 +17,13 @@ from synapse.application.cold_start import ColdStarts
 from synapse.application.counted import CountedEngine
 from synapse.application.fleet import Fleet
 from synapse.application.lease_watch import lease_watch
-from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
 from synapse.application.ping import Pinger
 from synapse.application.run_batch import BatchRunner
 from synapse.aws_parts import Parts
 from synapse.domain.batching import Batch
 from synapse.domain.pool import Pool
+from synapse.ports import JobStore
 from synapse.settings import Settings
 
 WORKERS_FRESH_S = 2.0
@@ -85,10 +85,10 @@ class FleetTarget:
         """Counts what callers with limits use."""
         return Metering(self.parts.meter, self.fleet.routing.views, time.time)
 
-    @cached_property
-    def jobs(self) -> MeteredJobs:
-        """The records of jobs; what a job has reserved is settled when it ends."""
-        return MeteredJobs(self.parts.jobs, self.metering)
+    @property
+    def jobs(self) -> JobStore:
+        """The records of jobs; they settle themselves what a job has reserved when it ends."""
+        return self.parts.jobs
 
     def runner(self, lease_s: float) -> BatchRunner:
         """A runner whose leases last `lease_s` seconds."""

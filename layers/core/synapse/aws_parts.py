@@ -71,7 +71,10 @@ class Parts:
     def jobs(self) -> DynamoJobStore:
         settings = self.settings
         return DynamoJobStore(
-            self._dynamodb, settings.jobs_table, usage_table=settings.access_table
+            self._dynamodb,
+            settings.jobs_table,
+            usage_table=settings.access_table,
+            meter=self.meter,
         )
 
     @cached_property

@@ -102,6 +102,17 @@ async def test_an_end_that_was_not_counted_is_found_by_the_sweeper_and_counted_o
     assert await jobs.get(job.id) == ended
 
 
+async def test_what_could_not_be_counted_for_want_of_capacity_is_tried_again(
+    cloud: Aws, jobs: DynamoJobStore
+) -> None:
+    usage = DynamoUsageStore(cloud.dynamodb, cloud.access_table)
+
+    with intercepted(cloud.dynamodb, refusing(3, lambda: conflict("ThrottlingError"))):
+        await usage.add(KEY, Used(1, 0, 1, 2))
+
+    assert await counted(cloud) == {KEY: Used(1, 0, 1, 2)}
+
+
 async def test_two_sweepers_count_it_once(cloud: Aws, jobs: DynamoJobStore) -> None:
     job = await a_claimed_job(jobs)
     with intercepted(cloud.dynamodb, refusing(100, conflict)):

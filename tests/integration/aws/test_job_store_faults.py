@@ -20,6 +20,7 @@ PASSING = [
     client_error("ThrottlingException"),
     client_error("ProvisionedThroughputExceededException"),
     client_error("RequestLimitExceeded"),
+    client_error("TransactionConflictException"),
     client_error("InternalServerError", status=500),
     client_error("Whatever", status=503),
     EndpointConnectionError(endpoint_url="https://dynamodb"),

@@ -6,7 +6,6 @@ Whoever has no limits is not counted: that costs a comparison, and no call of an
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +22,8 @@ from synapse.domain.metering import (
     Used,
     bounds_of,
     nano_usd,
+    reservation_id,
+    reservation_of,
     tokens_of,
     used_by_job,
 )
@@ -33,9 +34,6 @@ from synapse.ports import Clock
 from synapse.ports.meter import Meter
 
 logger = logging.getLogger(__name__)
-
-GRACE_S = 60
-"""How long after its time is up a request counts as under way that nobody has settled."""
 
 MOST_RUN_S = 600.0
 """A job runs no longer at a time: it is not reserved more, however long it may wait."""
@@ -107,7 +105,7 @@ class Metering:
 
     async def forget_job(self, tenant: str, job_id: JobId, deadline_at: float) -> None:
         """The same for a job that was counted by somebody else, if it was. Raises nothing."""
-        await self._settle(_id(tenant, job_id, deadline_at), NOTHING_USED)
+        await self._settle(reservation_id(tenant, job_id, deadline_at), NOTHING_USED)
 
     async def settle(
         self, ticket: Ticket, receipt: Receipt | None, *, was_cut: bool = False
@@ -129,7 +127,7 @@ class Metering:
     async def job_ended(self, job: Job) -> None:
         """Correct what a job has used that has ended. Raises nothing, as `settle`."""
         if job.metered:
-            await self._settle(_id(job.tenant, job.id, job.deadline_at), used_by_job(job))
+            await self._settle(reservation_of(job), used_by_job(job))
 
     async def recover(
         self, left_open: Sequence[Reservation], get: Callable[[JobId], Awaitable[Job | None]]
@@ -154,24 +152,20 @@ class Metering:
         if any(limits.monthly_usd is not None for limits in bounds.values()):
             views = await self.views(ask.spec, ask.need.tier)
             spend = estimated_usd(ask.need, views, min(ask.at_most_s, MOST_RUN_S))
-        reservation_id = _id(ask.caller.tenant, name, expires_at)
+        counted_as = reservation_id(ask.caller.tenant, name, expires_at)
         asked = Reservation(
-            reservation_id, tuple(bounds), self.clock(), tokens, nano_usd(spend), is_job
+            counted_as, tuple(bounds), self.clock(), tokens, nano_usd(spend), is_job
         )
         verdict = await self.meter.reserve(asked, bounds)
         if verdict.refusal is not None:
             raise error_of(verdict.refusal, verdict.standing)
-        return Ticket(reservation_id, tokens, verdict.standing, verdict.is_new)
+        return Ticket(counted_as, tokens, verdict.standing, verdict.is_new)
 
-    async def _settle(self, reservation_id: ReservationId, used: Used | None) -> None:
+    async def _settle(self, counted_as: ReservationId, used: Used | None) -> None:
         try:
-            await self.meter.settle(reservation_id, used)
+            await self.meter.settle(counted_as, used)
         except Unavailable as error:
-            logger.warning("not settled: %s", error.message, extra={"request": reservation_id.name})
-
-
-def _id(tenant: str, name: str, expires_at: float) -> ReservationId:
-    return ReservationId(tenant, name, math.ceil(expires_at) + GRACE_S)
+            logger.warning("not settled: %s", error.message, extra={"request": counted_as.name})
 
 
 def _check_size(ask: Ask, bounds: Bounds, tokens: int) -> None:

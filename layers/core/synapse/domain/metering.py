@@ -26,6 +26,9 @@ from synapse.domain.model import ModelSpec
 
 MINUTE_S = 60
 NANO = 1_000_000_000
+GRACE_S = 60
+"""How long after its time is up a request counts as under way that nobody has settled."""
+
 BYTES_PER_TOKEN = 4
 
 
@@ -196,6 +199,16 @@ def tokens_of(spec: ModelSpec, value: ModelInput) -> int:
     asked = value.parameters.get("max_tokens")
     output = asked if isinstance(asked, int) else spec.max_output_tokens
     return prompt + value.samples * max(0, min(output, spec.context_tokens - prompt))
+
+
+def reservation_id(tenant: str, name: str, expires_at: float) -> ReservationId:
+    """Whose reservation it is that is made for a request whose time is up at `expires_at`."""
+    return ReservationId(tenant, name, math.ceil(expires_at) + GRACE_S)
+
+
+def reservation_of(job: Job) -> ReservationId:
+    """The reservation of a job that is metered."""
+    return reservation_id(job.tenant, job.id, job.deadline_at)
 
 
 def used_by_job(job: Job) -> Used | None:

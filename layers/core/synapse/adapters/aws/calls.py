@@ -30,6 +30,7 @@ TRANSIENT_CODES = frozenset(
         "RequestTimeout",
         "RequestTimeoutException",
         "SlowDown",
+        "TransactionConflictException",
         "TransactionInProgressException",
     }
 )

@@ -1,7 +1,9 @@
 """Jobs' ends are counted exactly once: by a transaction that takes the job's mark away.
 
 A job ends with the mark `uncounted` and stays in the index of open jobs, due again a little later.
-Whoever ended it counts it at once; if that is not done, the sweeper comes across it.
+Whoever ended it counts it at once; if that is not done, the sweeper comes across it. What the job
+has reserved is settled before the mark goes, so that this too is done in the end; a second time
+does nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from synapse.adapters.aws.job_items import ENDED, pk
 from synapse.adapters.aws.usage import addition, transact_in_turn
 from synapse.domain.errors import Unavailable
 from synapse.domain.job import Job
+from synapse.domain.metering import reservation_of, used_by_job
 from synapse.domain.usage import used_by
+from synapse.ports.meter import Meter
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -30,11 +34,15 @@ COUNT_AGAIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """Counts in `usage_table` what jobs used; where there is none nothing is counted."""
+    """Counts in `usage_table` what jobs used, and settles at the `meter` what they reserved.
+
+    Without a table nothing is counted, and nothing settled.
+    """
 
     client: DynamoDBClient
     jobs_table: str
     usage_table: str | None
+    meter: Meter | None = None
 
     def ending(self, now: float) -> Mapping[str, Any]:
         """What the item of a job that ends is to have besides, and to have no more (None)."""
@@ -44,7 +52,10 @@ class Counting:
         return {**lease_gone, "due_at": now + COUNT_AGAIN_S, "uncounted": 1}
 
     async def count(self, job: Job) -> None:
-        """Count an ended job, unless it has been. Raises nothing: the sweeper tries again."""
+        """Count and settle an ended job, unless it has been.
+
+        Raises nothing: the sweeper tries again.
+        """
         table = self.usage_table
         if table is None or not job.state.is_final:
             return
@@ -58,6 +69,8 @@ class Counting:
             }
         }
         try:
+            if self.meter is not None and job.metered:
+                await self.meter.settle(reservation_of(job), used_by_job(job))
             await transact_in_turn(self.client, lambda: [mark, addition(table, key, used)])
         except (Unavailable, ClientError):
             logger.exception("a job's usage is not counted yet", extra={"job": job.id})

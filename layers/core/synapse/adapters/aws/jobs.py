@@ -44,6 +44,7 @@ from synapse.domain.job import (
     sources,
 )
 from synapse.ports import Clock, Created, Idempotency
+from synapse.ports.meter import Meter
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -76,13 +77,14 @@ class DynamoJobStore:
         clock: Clock = time.time,
         retention_s: float = RETENTION_S,
         usage_table: str | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._client = client
         self._table = table
         self._clock = clock
         self._retention_s = retention_s
         self._creation = Creation(client, table, clock)
-        self._counting = Counting(client, table, usage_table)
+        self._counting = Counting(client, table, usage_table, meter)
         self._expects_short_deadlines = False
         self._watch_s: dict[JobId, float] = {}
 

@@ -17,6 +17,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
+from synapse.adapters.aws.calls import unavailable
 from synapse.adapters.aws.items import (
     REFUSED,
     attributes,
@@ -86,11 +89,14 @@ class DynamoMeter:
         raise _crowded()
 
     async def settle(self, reservation_id: ReservationId, used: Used | None) -> None:
-        """See the port."""
-        item = await read_item(self._client, self._table, _place(reservation_id))
-        if item is not None:
-            reservation = reservation_from_json(reservation_id, item["doc"])
-            await self._settle(reservation, used or reservation.all_used)
+        """See the port. Whatever AWS says, its caller has an answer to give: he is told no more."""
+        try:
+            item = await read_item(self._client, self._table, _place(reservation_id))
+            if item is not None:
+                reservation = reservation_from_json(reservation_id, item["doc"])
+                await self._settle(reservation, used or reservation.all_used)
+        except ClientError as error:
+            raise unavailable(error) from error
 
     async def _settle(self, reservation: Reservation, used: Used) -> None:
         now = self._clock()

@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 SHARDS = 8
 CONFLICTS = RetryPolicy(max_attempts=5, base_s=0.05, max_s=0.5)
-CONFLICT = "TransactionConflict"
+PASSING = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+"""What keeps a transaction from being done only now: boto3 does not repeat a cancelled one."""
 
 
 class DynamoUsageStore:
@@ -97,16 +98,16 @@ def addition(table: str, key: UsageKey, used: Used) -> dict[str, Any]:
 async def transact_in_turn(
     client: DynamoDBClient, writes: Callable[[], Sequence[Any]]
 ) -> Sequence[str]:
-    """Do all of `writes()` or none, anew while another transaction stands in the way.
+    """Do all of `writes()` or none, anew while others stand in the way, or there is no capacity.
 
     Returns what came of each, if a condition was refused; nothing if all were done.
 
     Raises:
-        Unavailable: DynamoDB cannot be reached, or others stand in the way for too long.
+        Unavailable: DynamoDB cannot be reached, or that lasts for too long.
     """
     for failures in range(1, CONFLICTS.max_attempts + 1):
         reasons = await transact(client, writes())
-        if CONFLICT not in reasons:
+        if PASSING.isdisjoint(reasons):
             return reasons
         await asyncio.sleep(CONFLICTS.delay_s(failures, random.random()))
     raise Unavailable("an item is being written by many at once")
