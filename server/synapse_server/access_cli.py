@@ -12,21 +12,22 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from synapse.api.key_schemas import MAX_GRACE_S, MAX_LIFE_S
-from synapse.application.keys import GRACE_S, Keys, KeyWish, NewKey
 from synapse.domain.access import ANYONE, ORDINARY_SCOPES, Limits, Scope, Tenant
-from synapse.domain.api_key import ApiKey
+from synapse.domain.api_key import GRACE_S, MAX_GRACE_S, MAX_LIFE_S, ApiKey
 from synapse.domain.errors import SynapseError
 from synapse.domain.job import SlaTier
 from synapse.domain.rights import Rights
 from synapse_server.arguments import duration, name, positive, several, tenant
 from synapse_server.config import StartError
-from synapse_server.key_places import opened_keys
 from synapse_server.terminal import moment, print_table, tell
 
-Run = Callable[[Keys, argparse.Namespace], Awaitable[None]]
+if TYPE_CHECKING:
+    # Loaded by those commands that need it: all the others, and the help, are there sooner.
+    from synapse.application.keys import Keys, NewKey
+
+Run = Callable[["Keys", argparse.Namespace], Awaitable[None]]
 
 SCOPES = f"what it is for: {', '.join(Scope)} (default: all but admin)"
 
@@ -77,6 +78,8 @@ def _action(actions: Any, name: str, text: str, run: Run, data_dir: str) -> argp
 
 
 def _run(run: Run, arguments: argparse.Namespace) -> int:
+    from synapse_server.key_places import opened_keys
+
     async def work() -> None:
         async with opened_keys(arguments) as keys:
             await run(keys, arguments)
@@ -89,6 +92,8 @@ def _run(run: Run, arguments: argparse.Namespace) -> int:
 
 
 async def _create(keys: Keys, arguments: argparse.Namespace) -> None:
+    from synapse.application.keys import KeyWish
+
     rights = Rights(arguments.scopes, arguments.models, arguments.tiers, _limits_of(arguments))
     wish = KeyWish(arguments.name, rights, arguments.tenant, arguments.expires_in)
     made = await keys.create(ANYONE, wish)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from synapse.api.key_schemas import MAX_NAME_LENGTH
 from synapse.domain.access import is_tenant_name
+from synapse.domain.api_key import MAX_NAME_LENGTH
 from synapse.domain.origin import is_origin
 from synapse.domain.webhook_url import Allowed
 

@@ -17,7 +17,7 @@ from synapse.domain.webhook_url import NONE_ALLOWED
 from synapse_server.access_cli import add_access_commands
 from synapse_server.arguments import on_or_off, origins, places
 from synapse_server.config import DATA_DIR, FleetConfig, ServerConfig, StartError
-from synapse_server.cost_table import add_cost_command
+from synapse_server.cost_cli import add_cost_command
 from synapse_server.oidc_options import add_oidc_options, issuer_of
 from synapse_server.pools_file import one_pool, read_pools
 from synapse_server.users_cli import add_users_command

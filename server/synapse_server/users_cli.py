@@ -14,9 +14,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from synapse.application.users import UserRights, Users
 from synapse.domain.access import DEFAULT_TENANT, ORDINARY_SCOPES, Scope
 from synapse.domain.errors import SynapseError
 from synapse.domain.job import SlaTier
@@ -25,7 +24,10 @@ from synapse_server.arguments import several, tenant
 from synapse_server.config import StartError
 from synapse_server.terminal import moment, print_table, tell
 
-Run = Callable[[Users, argparse.Namespace], Awaitable[None]]
+if TYPE_CHECKING:
+    from synapse.application.users import Users
+
+Run = Callable[["Users", argparse.Namespace], Awaitable[None]]
 
 SCOPES = f"what it is for: {', '.join(Scope)} (default: all but admin)"
 
@@ -80,6 +82,7 @@ async def _opened(data_dir: Path, *, may_be_first: bool) -> AsyncIterator[Users]
     from synapse.adapters.local.failures import StorageError
     from synapse.adapters.local.passwords import Argon2Passwords
     from synapse.adapters.local.users import SqliteUserStore
+    from synapse.application.users import Users
     from synapse_server.records import ACCESS
 
     path = data_dir / ACCESS
@@ -97,6 +100,8 @@ async def _opened(data_dir: Path, *, may_be_first: bool) -> AsyncIterator[Users]
 
 
 async def _add(users: Users, arguments: argparse.Namespace) -> None:
+    from synapse.application.users import UserRights
+
     rights = UserRights(arguments.tenant, arguments.scopes, arguments.models, arguments.tiers)
     user = await users.add(arguments.name, _new_password(), rights)
     tell(f"user {user.name} of tenant {user.tenant}: {_may(user)}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from synapse.api.wire import WireModel
 
 BreakerName = Literal["closed", "open", "half_open"]
 
 
-class CandidateBody(BaseModel):
+class CandidateBody(WireModel):
     """A pool as the router judged it. Null where nothing was measured; times in milliseconds."""
 
     pool: str
@@ -28,7 +30,7 @@ class CandidateBody(BaseModel):
     must_yield: bool = Field(description="Bronze would be in the way of better tiers.")
 
 
-class RouteBody(BaseModel):
+class RouteBody(WireModel):
     """Where a request would go now: `pools` in the order in which they are tried."""
 
     model: str
@@ -45,7 +47,7 @@ class RouteBody(BaseModel):
     candidates: list[CandidateBody]
 
 
-class WorkerModelBody(BaseModel):
+class WorkerModelBody(WireModel):
     """A model that a worker knows, how near it is, and its circuit breaker there."""
 
     name: str
@@ -54,7 +56,7 @@ class WorkerModelBody(BaseModel):
     breaker: BreakerName
 
 
-class WorkerDetail(BaseModel):
+class WorkerDetail(WireModel):
     """A worker as its last heartbeat showed it; shares are from 0 to 1, null if not measured."""
 
     id: str
@@ -75,14 +77,14 @@ class WorkerDetail(BaseModel):
     outstanding: int = Field(description="Items that the answering process has under way there.")
 
 
-class WorkerList(BaseModel):
+class WorkerList(WireModel):
     """All workers whose lease runs."""
 
     object: Literal["list"] = "list"
     data: list[WorkerDetail]
 
 
-class LatencyBody(BaseModel):
+class LatencyBody(WireModel):
     """What calls took in the last minute, in milliseconds."""
 
     count: int
@@ -91,7 +93,7 @@ class LatencyBody(BaseModel):
     p99: float
 
 
-class ProfileBody(BaseModel):
+class ProfileBody(WireModel):
     """What the profiler measured of a model in a pool."""
 
     base_ms: float
@@ -106,7 +108,7 @@ class ProfileBody(BaseModel):
     measured_at: float
 
 
-class PoolModelBody(BaseModel):
+class PoolModelBody(WireModel):
     """A model in a pool."""
 
     model: str
@@ -124,7 +126,7 @@ class PoolModelBody(BaseModel):
     profile: ProfileBody | None
 
 
-class ScalingBody(BaseModel):
+class ScalingBody(WireModel):
     """What the autoscaler decided at its last round, and why."""
 
     desired: int
@@ -134,7 +136,7 @@ class ScalingBody(BaseModel):
     decided_at: float
 
 
-class PoolBody(BaseModel):
+class PoolBody(WireModel):
     """A pool; sizes are null where nobody here decides them."""
 
     name: str
@@ -152,7 +154,7 @@ class PoolBody(BaseModel):
     models: list[PoolModelBody]
 
 
-class PoolList(BaseModel):
+class PoolList(WireModel):
     """All pools."""
 
     object: Literal["list"] = "list"

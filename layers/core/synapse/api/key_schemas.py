@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from synapse.api.schemas import Request, TierName
+from synapse.api.wire import WireModel
 from synapse.domain.access import TENANT_NAME
-
-MAX_NAME_LENGTH = 100
+from synapse.domain.api_key import GRACE_S, MAX_GRACE_S, MAX_LIFE_S, MAX_NAME_LENGTH
 
 ScopeName = Literal["inference", "batches", "usage", "admin"]
 TenantName = Annotated[str, StringConstraints(pattern=f"^{TENANT_NAME}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
-MAX_LIFE_S = 10 * 365 * 86_400
-MAX_GRACE_S = 30 * 86_400
 MAX_COUNT = 10**12
 
 
@@ -55,7 +53,7 @@ class RotationRequest(Request):
     """How a key's secret is to be changed."""
 
     grace_s: float = Field(
-        default=86_400,
+        default=GRACE_S,
         ge=0,
         le=MAX_GRACE_S,
         allow_inf_nan=False,
@@ -69,7 +67,7 @@ class TenantRequest(Request):
     limits: LimitsBody
 
 
-class KeyBody(BaseModel):
+class KeyBody(WireModel):
     """A key without its secret. Times are Unix seconds."""
 
     id: str
@@ -94,14 +92,14 @@ class NewKeyBody(KeyBody):
     key: str = Field(description="Keep it: it is not shown again.")
 
 
-class KeyList(BaseModel):
+class KeyList(WireModel):
     """The keys of a tenant, the oldest first."""
 
     object: Literal["list"] = "list"
     data: list[KeyBody]
 
 
-class TenantBody(BaseModel):
+class TenantBody(WireModel):
     """A tenant."""
 
     name: str
@@ -109,7 +107,7 @@ class TenantBody(BaseModel):
     limits: LimitsBody
 
 
-class TenantList(BaseModel):
+class TenantList(WireModel):
     """The tenants that were described, by name."""
 
     object: Literal["list"] = "list"

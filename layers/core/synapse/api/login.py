@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 from synapse.api.errors import InvalidBody
 from synapse.api.replies import NOT_KEPT
@@ -16,6 +16,7 @@ from synapse.api.resolver import Api, Incoming, Reply
 from synapse.api.responses import errors, json_response
 from synapse.api.schemas import Request
 from synapse.api.services import Services
+from synapse.api.wire import WireModel
 from synapse.domain.errors import LoginNotOffered, PayloadTooLarge
 from synapse.domain.user import MAX_PASSWORD_CHARS
 
@@ -32,7 +33,7 @@ class LoginRequest(Request):
     password: SecretStr = Field(min_length=1, max_length=MAX_PASSWORD_CHARS)
 
 
-class LoginBody(BaseModel):
+class LoginBody(WireModel):
     """A token to send as `Authorization: Bearer …`."""
 
     access_token: str

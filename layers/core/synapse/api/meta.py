@@ -8,8 +8,6 @@ from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
 
-from aws_lambda_powertools.event_handler.openapi.models import Server
-
 from synapse import __version__
 from synapse.api.pages import ASSETS, REDOC_PAGE, SWAGGER_PAGE, asset_text
 from synapse.api.resolver import Api, Reply
@@ -23,9 +21,6 @@ from synapse.domain.errors import FileUnknown
 from synapse.domain.model import ModelSpec
 
 DESCRIPTION = "Model inference on your own AWS account or one machine, asynchronous and durable."
-HERE = Server(url=".")
-"""Relative to the document, so that API Gateway's /<stage> prefix is kept."""
-
 SECURITY_SCHEMES = {
     "bearer": {
         "type": "http",
@@ -74,14 +69,16 @@ def add_meta_routes(api: Api, services: Services) -> None:
         "GET",
         "/health",
         scope=None,
-        summary="Whether the service and its workers are up",
+        summary="Whether the service is up; with a credential, also each of its workers",
         tags=["service"],
         responses={200: json_response("Up; see `status`", HealthBody)},
     )
-    async def health() -> Reply:
+    async def health(caller: Principal | None) -> Reply:
         look = services.health or partial(pinged_health, services.registry)
         health = await look()
-        workers = [WorkerBody(**asdict(worker)) for worker in health.workers]
+        if caller is None:
+            return Reply({"status": health.status})
+        workers = [WorkerBody(**asdict(each)) for each in health.workers if caller.sees(each.model)]
         return Reply(
             HealthBody.model_validate(
                 {
@@ -114,8 +111,13 @@ def add_documentation_routes(api: Api) -> None:
 
     @cache
     def document() -> str:
+        # Loading this takes longer than anything else that is imported; few ask for the document.
+        from aws_lambda_powertools.event_handler.openapi.models import Server
+
+        # Relative to the document, so that API Gateway's /<stage> prefix is kept.
+        here = Server(url=".")
         text = api.get_openapi_json_schema(
-            title="Synapse", version=__version__, description=DESCRIPTION, servers=[HERE]
+            title="Synapse", version=__version__, description=DESCRIPTION, servers=[here]
         )
         described = _without_foreign_errors(json.loads(text))
         return json.dumps(_with_security(described, api.scopes.by_route), ensure_ascii=False)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel
-
+from synapse.api.wire import WireModel
 from synapse.domain.receipt import Cost, Receipt, combined
 
 PREFIX = "x-synapse-"
 
 
-class CostBody(BaseModel):
+class CostBody(WireModel):
     """US dollars: for the slots it held, for keeping workers up, and both."""
 
     active_usd: float
@@ -19,7 +18,7 @@ class CostBody(BaseModel):
     total_usd: float
 
 
-class ReceiptBody(BaseModel):
+class ReceiptBody(WireModel):
     """Where the time went, in milliseconds, who served it, and what it cost.
 
     For `cold_ms` of `queue_ms` no worker was up. `batch_size` requests were given to the worker

@@ -6,8 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from synapse.api.wire import WireModel
 
-class ErrorDetail(BaseModel):
+
+class ErrorDetail(WireModel):
     """What went wrong, where, and how to fix it."""
 
     message: str
@@ -16,7 +18,7 @@ class ErrorDetail(BaseModel):
     code: str
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(WireModel):
     """The body of every error."""
 
     error: ErrorDetail

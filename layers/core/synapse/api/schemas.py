@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from synapse.api.inputs import Inputs, Text
 from synapse.api.receipts import CostBody, ReceiptBody
+from synapse.api.wire import WireModel
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
@@ -28,7 +29,7 @@ CallbackUrl = Annotated[
 ]
 
 
-class Request(BaseModel):
+class Request(WireModel):
     """Base of all request bodies: JSON types as they are, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -115,7 +116,7 @@ class TaskBatchRequest(Request):
     )
 
 
-class JobAccepted(BaseModel):
+class JobAccepted(WireModel):
     """An accepted job. `estimated_wait_time` is in seconds, null until speed was measured.
 
     `cold_start` says that no worker is up for it: one is being started, which the wait includes.
@@ -128,7 +129,7 @@ class JobAccepted(BaseModel):
     cold_start: bool
 
 
-class UsageBody(BaseModel):
+class UsageBody(WireModel):
     """Tokens read and written; `cached_tokens` were in the engine's prefix cache, if it tells."""
 
     prompt_tokens: int
@@ -137,7 +138,7 @@ class UsageBody(BaseModel):
     cached_tokens: int | None = None
 
 
-class Timings(BaseModel):
+class Timings(WireModel):
     """Where the time went, in milliseconds; null while it has not happened yet."""
 
     queued_ms: float | None
@@ -145,7 +146,7 @@ class Timings(BaseModel):
     total_ms: float | None
 
 
-class JobResult(BaseModel):
+class JobResult(WireModel):
     """A job as it stands.
 
     `cold_start` says that it waits for a worker to start, and `estimated_wait_time` how many
@@ -175,7 +176,7 @@ class JobResult(BaseModel):
     metadata: dict[str, str]
 
 
-class TaskAccepted(BaseModel):
+class TaskAccepted(WireModel):
     """An accepted job in the second shape."""
 
     task_id: str
@@ -185,7 +186,7 @@ class TaskAccepted(BaseModel):
     cold_start: bool
 
 
-class TaskResult(BaseModel):
+class TaskResult(WireModel):
     """A job in the second shape; `processing_time` is in seconds.
 
     `receipt` and `cost` are null until it has ended, and if it ended before it ran.
@@ -202,7 +203,7 @@ class TaskResult(BaseModel):
     cost: CostBody | None
 
 
-class TaskBatchAccepted(BaseModel):
+class TaskBatchAccepted(WireModel):
     """What became of each request of a batch, in its order: a task or an error."""
 
     accepted: int
@@ -210,7 +211,7 @@ class TaskBatchAccepted(BaseModel):
     results: list[dict[str, Any]]
 
 
-class ModelBody(BaseModel):
+class ModelBody(WireModel):
     """A model as OpenAI lists it."""
 
     id: str
@@ -219,14 +220,14 @@ class ModelBody(BaseModel):
     owned_by: str
 
 
-class ModelList(BaseModel):
+class ModelList(WireModel):
     """All models."""
 
     object: Literal["list"] = "list"
     data: list[ModelBody]
 
 
-class WorkerBody(BaseModel):
+class WorkerBody(WireModel):
     """What the pinger last saw of a worker."""
 
     model: str
@@ -237,9 +238,12 @@ class WorkerBody(BaseModel):
     detail: str
 
 
-class HealthBody(BaseModel):
-    """`ok` when every worker tried answers; `starting` before any was tried."""
+class HealthBody(WireModel):
+    """`ok` when every worker tried answers; `starting` before any was tried.
+
+    Without a credential the status is all; with one, the workers of models that it may use.
+    """
 
     status: Literal["ok", "degraded", "starting"]
-    version: str
-    workers: list[WorkerBody]
+    version: str = Field(default="", description="Only with a credential.")
+    workers: list[WorkerBody] = Field(default=[], description="Only with a credential.")

@@ -9,12 +9,12 @@ from itertools import islice
 from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler.openapi.params import Header, Query
-from pydantic import BaseModel
 
 from synapse.api.key_schemas import TenantName
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import errors
 from synapse.api.services import Services
+from synapse.api.wire import WireModel
 from synapse.application.usage_reports import UsageQuery, UsageReport
 from synapse.domain.access import Principal, Scope
 from synapse.domain.usage import PICODOLLARS, Grouping, Used
@@ -34,7 +34,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a cell begins with that spreadsheets compute (OWASP, CSV injection)."""
 
 
-class UsageSums(BaseModel):
+class UsageSums(WireModel):
     """Requests that have ended, their tokens, and what they cost in US dollars.
 
     `active_usd` for the slots they held, `warm_usd` for keeping workers up; `cost_usd` is both.
@@ -56,7 +56,7 @@ class UsageRow(UsageSums):
     name: str
 
 
-class UsageList(BaseModel):
+class UsageList(WireModel):
     """Some of the sums; `total` is of all, also of those on other pages."""
 
     object: Literal["list"] = "list"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from synapse.api.schemas import Request
+from synapse.api.wire import WireModel
 
 EventName = Literal[
     "job.completed",
@@ -29,7 +30,7 @@ class WebhookRequest(Request):
     )
 
 
-class WebhookBody(BaseModel):
+class WebhookBody(WireModel):
     """A webhook; `url` is null for `callbacks`, whose secret signs what goes to a callback_url."""
 
     id: str
@@ -45,14 +46,14 @@ class NewWebhookBody(WebhookBody):
     secret: str
 
 
-class WebhookList(BaseModel):
+class WebhookList(WireModel):
     """The tenant's webhooks."""
 
     object: Literal["list"] = "list"
     data: list[WebhookBody]
 
 
-class WebhookDeleted(BaseModel):
+class WebhookDeleted(WireModel):
     """A webhook that is no more."""
 
     id: str
@@ -60,7 +61,7 @@ class WebhookDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-class DeliveryBody(BaseModel):
+class DeliveryBody(WireModel):
     """An event on its way to one URL: pending, delivered or given_up.
 
     `last_status_code` is what the receiver answered last, null if it did not; then `last_error`
@@ -81,7 +82,7 @@ class DeliveryBody(BaseModel):
     created_at: float
 
 
-class DeliveryList(BaseModel):
+class DeliveryList(WireModel):
     """Deliveries of the events of a job or a batch."""
 
     object: Literal["list"] = "list"

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from synapse.domain.access import DEFAULT_TENANT, Principal, Tenant, is_tenant_name
-from synapse.domain.api_key import ID_LENGTH, PREFIX, SECRET_LENGTH, ApiKey, digest
+from synapse.domain.api_key import GRACE_S, ID_LENGTH, PREFIX, SECRET_LENGTH, ApiKey, digest
 from synapse.domain.errors import (
     Forbidden,
     InvalidRequest,
@@ -28,9 +28,6 @@ from synapse.domain.rights import Rights, granted
 from synapse.ports import Clock, KeyStore
 
 audit = logging.getLogger("synapse.audit")
-
-GRACE_S = 86_400.0
-"""How long the secret before the last is good after a rotation, unless told otherwise."""
 
 ATTEMPTS = 5
 BASE62 = string.digits + string.ascii_letters

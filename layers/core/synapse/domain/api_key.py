@@ -19,6 +19,13 @@ ID_LENGTH = 12
 SECRET_LENGTH = 43
 """256 bits in base 62."""
 
+MAX_NAME_LENGTH = 100
+MAX_LIFE_S = 10 * 365 * 86_400
+GRACE_S = 86_400
+"""How long the secret before the last is good after a rotation, unless told otherwise."""
+
+MAX_GRACE_S = 30 * 86_400
+
 _FORM = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{ID_LENGTH}}})[0-9A-Za-z]{{{SECRET_LENGTH}}}")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synapse.adapters.tokens.fetch import checked_url
 from synapse.domain.access import Principal, is_tenant_name
 from synapse.domain.token_claims import TokenRules
 
@@ -63,6 +62,9 @@ def oidc_issuer(environ: Mapping[str, str]) -> OidcIssuer | None:
     issuer = environ.get(ISSUER, "").strip()
     if not issuer:
         return None
+    # Loading this takes longer than the rest of a command that has no issuer.
+    from synapse.adapters.tokens.fetch import checked_url
+
     jwks_url = environ.get(JWKS_URL, "").strip()
     for name, url in ((ISSUER, issuer), (JWKS_URL, jwks_url or issuer)):
         try:

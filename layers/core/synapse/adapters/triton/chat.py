@@ -100,7 +100,7 @@ def render(model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[To
     try:
         return _render(model.chat_template, _tokens(model), messages, tools, manner)
     except RefusedByTemplate as refusal:
-        raise InvalidInput(f"messages: {refusal.message}", param="messages") from refusal
+        raise InvalidInput(f"messages: {refusal}", param="messages") from refusal
     except Exception as error:
         # Whatever it is, the template did it; its text may hold parts of the conversation.
         raise EngineError(f"the chat template of model {model.name!r} failed") from error

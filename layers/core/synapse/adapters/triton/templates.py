@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from jinja2 import Template
-from jinja2.exceptions import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
-class RefusedByTemplate(TemplateError):
+class RefusedByTemplate(Exception):
     """The template itself objects to the conversation."""
 
 
@@ -27,6 +26,9 @@ def compiled(template: str) -> Template:
     Raises:
         TemplateError: it is not valid Jinja.
     """
+    # Not before there is a conversation: who serves without one starts sooner.
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from synapse.api.inputs import Text
 from synapse.api.openai.file_schemas import ExpiresAfter
@@ -13,6 +13,7 @@ from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import MetadataKey, MetadataValue, Request
 from synapse.api.services import Services
+from synapse.api.wire import WireModel
 from synapse.application.file_batches import CreateFileBatch
 from synapse.domain.access import Principal, Scope
 from synapse.domain.file_batch import FileBatch, FileBatchId, FileBatchStatus
@@ -36,7 +37,7 @@ class BatchRequest(Request):
     output_expires_after: ExpiresAfter | None = None
 
 
-class RequestCounts(BaseModel):
+class RequestCounts(WireModel):
     """How many requests there are, and how many have ended either way."""
 
     total: int
@@ -44,7 +45,7 @@ class RequestCounts(BaseModel):
     failed: int
 
 
-class BatchFault(BaseModel):
+class BatchFault(WireModel):
     """What was wrong with the file, and in which line."""
 
     code: str
@@ -53,26 +54,26 @@ class BatchFault(BaseModel):
     line: int | None
 
 
-class BatchErrors(BaseModel):
+class BatchErrors(WireModel):
     """Why a batch failed."""
 
     object: Literal["list"] = "list"
     data: list[BatchFault]
 
 
-class InputTokens(BaseModel):
+class InputTokens(WireModel):
     """Of the tokens read, those that were in the engine's prefix cache."""
 
     cached_tokens: int
 
 
-class OutputTokens(BaseModel):
+class OutputTokens(WireModel):
     """Of the tokens written, those of reasoning: none is told apart here."""
 
     reasoning_tokens: int = 0
 
 
-class BatchUsage(BaseModel):
+class BatchUsage(WireModel):
     """Tokens of all answers so far."""
 
     input_tokens: int
@@ -82,7 +83,7 @@ class BatchUsage(BaseModel):
     total_tokens: int
 
 
-class BatchObject(BaseModel):
+class BatchObject(WireModel):
     """A batch as it stands."""
 
     id: str
@@ -109,7 +110,7 @@ class BatchObject(BaseModel):
     metadata: dict[str, str] | None
 
 
-class BatchList(BaseModel):
+class BatchList(WireModel):
     """Some of the batches, newest first; the next page begins `after` the last id."""
 
     object: Literal["list"] = "list"

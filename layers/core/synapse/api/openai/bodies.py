@@ -7,11 +7,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from synapse.api.responses import ERRORS, ErrorBody, json_response
+from synapse.api.wire import WireModel
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-class _Answer(BaseModel):
+class _Answer(WireModel):
     """Base of what is sent: nothing that is not described."""
 
     model_config = ConfigDict(extra="forbid", strict=True)

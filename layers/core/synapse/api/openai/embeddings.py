@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from aws_lambda_powertools.event_handler.openapi.params import Body
-from pydantic import BaseModel, Field
+from pydantic import Field
 from pydantic_core import to_json
 
 from synapse.api.inputs import MAX_INPUTS, Inputs, Text, is_single, texts_or_tokens
@@ -30,6 +30,7 @@ from synapse.api.resolver import Answered, Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import Request
 from synapse.api.services import Services
+from synapse.api.wire import WireModel
 from synapse.application.checks import served_model
 from synapse.application.direct import DirectRequest
 from synapse.domain.access import Principal, Scope
@@ -55,7 +56,7 @@ class EmbeddingsRequest(Request):
     user: str | None = None
 
 
-class EmbeddingBody(BaseModel):
+class EmbeddingBody(WireModel):
     """The vector of one input."""
 
     object: Literal["embedding"]
@@ -63,14 +64,14 @@ class EmbeddingBody(BaseModel):
     embedding: list[float] | str
 
 
-class EmbeddingsUsage(BaseModel):
+class EmbeddingsUsage(WireModel):
     """Tokens read."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class EmbeddingsBody(BaseModel):
+class EmbeddingsBody(WireModel):
     """The vectors in the order of the inputs."""
 
     object: Literal["list"]

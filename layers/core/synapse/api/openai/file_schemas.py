@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from synapse.api.wire import WireModel
 from synapse.application.uploads import UploadView
 from synapse.domain.file import MAX_EXPIRY_S, MAX_FILE_BYTES, MIN_EXPIRY_S, StoredFile
 from synapse.domain.upload import MAX_PART_BYTES, UploadPart
 
 
-class FileObject(BaseModel):
+class FileObject(WireModel):
     """A file; its bytes are under `/v1/files/{id}/content`."""
 
     id: str
@@ -25,7 +26,7 @@ class FileObject(BaseModel):
     status_details: None = None
 
 
-class FileList(BaseModel):
+class FileList(WireModel):
     """Some of the files; the next page begins `after` the last id."""
 
     object: Literal["list"] = "list"
@@ -35,7 +36,7 @@ class FileList(BaseModel):
     has_more: bool
 
 
-class FileDeleted(BaseModel):
+class FileDeleted(WireModel):
     """That a file is gone."""
 
     id: str
@@ -43,7 +44,7 @@ class FileDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-class ExpiresAfter(BaseModel):
+class ExpiresAfter(WireModel):
     """When the file is deleted."""
 
     model_config = ConfigDict(extra="forbid")
@@ -52,7 +53,7 @@ class ExpiresAfter(BaseModel):
     seconds: int = Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S)
 
 
-class UploadRequest(BaseModel):
+class UploadRequest(WireModel):
     """A file that is to come in parts."""
 
     model_config = ConfigDict(extra="forbid")
@@ -64,7 +65,7 @@ class UploadRequest(BaseModel):
     expires_after: ExpiresAfter | None = None
 
 
-class CompleteRequest(BaseModel):
+class CompleteRequest(WireModel):
     """The parts in the order in which they make the file."""
 
     model_config = ConfigDict(extra="forbid")
@@ -73,7 +74,7 @@ class CompleteRequest(BaseModel):
     md5: str | None = Field(default=None, pattern="^[0-9a-fA-F]{32}$")
 
 
-class UploadObject(BaseModel):
+class UploadObject(WireModel):
     """An upload, and its file once it is completed."""
 
     id: str
@@ -87,7 +88,7 @@ class UploadObject(BaseModel):
     file: FileObject | None
 
 
-class PartObject(BaseModel):
+class PartObject(WireModel):
     """A part of an upload."""
 
     id: str
