@@ -159,7 +159,7 @@ def measure(scenario: Scenario, seconds: float, rounds: int) -> Tiers:
 async def _measure(url: str, scenario: Scenario, seconds: float, rounds: int) -> Tiers:
     connector = aiohttp.TCPConnector(limit=1000)
     async with aiohttp.ClientSession(url, connector=connector) as session:
-        load = _Load(session, scenario)
+        load = Load(session, scenario)
         # Bronze first: it goes everywhere, so that something is known of every pool.
         async with load.backlog(math.ceil(scenario.bronze_per_s * (SETTLE_S + seconds))):
             await asyncio.sleep(SETTLE_S)
@@ -176,11 +176,11 @@ async def _measure(url: str, scenario: Scenario, seconds: float, rounds: int) ->
     return Tiers(scenario, phases, alone_per_s)
 
 
-class _Load:
+class Load:
     """Callers of each tier, and the backlog behind them."""
 
     def __init__(self, session: aiohttp.ClientSession, scenario: Scenario) -> None:
-        self._session = session
+        self.session = session
         self._scenario = scenario
 
     async def phase(self, seconds: float, *, seed: int, bronze_on: bool) -> Phase:
@@ -208,7 +208,7 @@ class _Load:
     async def _ask(self, phase: Phase, tier: str, due: float) -> None:
         """One request; its time counts from when it was due, so that no delay of ours is lost."""
         body = {**self._scenario.request, "service_tier": SERVICE_TIERS[tier]}
-        async with self._session.post("/v1/completions", json=body) as response:
+        async with self.session.post("/v1/completions", json=body) as response:
             if self._scenario.streams:
                 await response.content.readuntil(b"\n\n")
             else:
@@ -233,14 +233,14 @@ class _Load:
 
     async def _submit(self, left: Iterator[int], sent: list[str]) -> None:
         for _ in left:
-            async with self._session.post("/async-infer", json=dict(self._scenario.job)) as answer:
+            async with self.session.post("/async-infer", json=dict(self._scenario.job)) as answer:
                 answer.raise_for_status()
                 sent.append((await answer.json())["jobId"])
 
     async def _cancel(self, sent: list[str]) -> None:
         """Cancel jobs from the end of the list until one has ended."""
         while sent:
-            async with self._session.delete(f"/results/{sent.pop()}") as answer:
+            async with self.session.delete(f"/results/{sent.pop()}") as answer:
                 if answer.status == HTTPStatus.CONFLICT:
                     return
                 answer.raise_for_status()
@@ -253,7 +253,7 @@ class _Load:
         return await self._sum("synapse_queue_depth{")
 
     async def _sum(self, begin: str, part: str = "") -> int:
-        async with self._session.get("/metrics") as response:
+        async with self.session.get("/metrics") as response:
             lines = (await response.text()).splitlines()
         values = [
             line.rpartition(" ")[2] for line in lines if line.startswith(begin) and part in line

@@ -1,4 +1,7 @@
-"""`python -m bench.simulator`: the scenarios at the scale of AWS, as tables, JSON and pictures."""
+"""`python -m bench.simulator`: the scenarios at the scale of AWS, as tables, JSON and pictures.
+
+`--only one` measures this machine as well, and compares: it needs the workers' environment.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.simulator import from_zero, mixed_day, plots, tables
+from bench.simulator import from_zero, mixed_day, plots, tables, validation
 from bench.simulator.mixed_day import DESIGNS, LOADS
 from bench.simulator.report import Report
 from bench.simulator.sweep import FULL, MODELS, RATES, sweep
@@ -21,14 +24,18 @@ RESULTS = IMAGES / "simulation.json"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.simulator", description=__doc__)
     scenarios = ["zero", "day", "sweep", "full", "traces"]
-    parser.add_argument("--only", nargs="+", choices=scenarios, default=scenarios)
+    parser.add_argument("--only", nargs="+", choices=[*scenarios, "one"], default=scenarios)
     parser.add_argument("--loads", nargs="+", choices=list(LOADS), default=list(LOADS))
     parser.add_argument("--rates", nargs="+", type=float, default=RATES, help="of the sweep")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=2, help="of `one`: how often it is measured")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of `one`: length of a phase")
     parser.add_argument("--write", action="store_true", help="renew docs/images")
     arguments = parser.parse_args()
     only, seed = arguments.only, arguments.seed
     results: dict[str, Any] = {}
+    if "one" in only:
+        validation.show(validation.measure(arguments.seconds, arguments.rounds, seed))
     if "zero" in only:
         results["from_zero"] = _from_zero(seed, write=arguments.write)
     if "day" in only:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from bench.simulator.events import Events, at_once
-from bench.simulator.facts import Delay
+from bench.simulator.facts import Draws
 from bench.simulator.pools import Unit
 from bench.simulator.ports import Profiles
 from bench.simulator.requests import Request
@@ -25,7 +25,7 @@ class Calls:
         chance: random.Random,
         vitals: Vitals,
         profiles: Profiles,
-        hop: Delay,
+        hop: Draws,
     ) -> None:
         self._events = events
         self._chance = chance

@@ -9,13 +9,42 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Protocol
 
 from synapse.domain import reference
 from synapse.domain.reference import Published
 
 Z99 = 2.3263478740408408
 """The 99th percentile of the standard normal distribution."""
+
+
+class Draws(Protocol):
+    """A time that is not always the same."""
+
+    def draw(self, chance: random.Random) -> float:
+        """One such time, in seconds."""
+        ...
+
+
+class Timed(Draws, Protocol):
+    """The same with its median and 99th percentile, and what it is for a given luck."""
+
+    @property
+    def p50_s(self) -> float:
+        """The median, in seconds."""
+        ...
+
+    @property
+    def p99_s(self) -> float:
+        """The 99th percentile, in seconds."""
+        ...
+
+    def at(self, score: float) -> float:
+        """That of a standard normal score: 0 is the median, `Z99` the 99th percentile."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +67,40 @@ class Delay:
     def at(self, score: float) -> float:
         """That of a standard normal score: 0 is the median, `Z99` the 99th percentile."""
         return self.p50_s * math.exp(score * math.log(self.p99_s / self.p50_s) / Z99)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A time as it was measured: its values in their order, in seconds; between them a line."""
+
+    ordered: tuple[float, ...]
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Sampled:
+        """These."""
+        return Sampled(tuple(sorted(values)))
+
+    @property
+    def p50_s(self) -> float:
+        """The median."""
+        return self.at(0.0)
+
+    @property
+    def p99_s(self) -> float:
+        """The 99th percentile."""
+        return self.at(Z99)
+
+    def draw(self, chance: random.Random) -> float:
+        """One such time, in seconds."""
+        return self.at(chance.gauss(0.0, 1.0))
+
+    def at(self, score: float) -> float:
+        """See `Timed`."""
+        place = NormalDist().cdf(score) * (len(self.ordered) - 1)
+        below = int(place)
+        above = min(below + 1, len(self.ordered) - 1)
+        part = place - below
+        return self.ordered[below] * (1 - part) + self.ordered[above] * part
 
 
 SQS_TO_LAMBDA = Delay(0.0162, 0.105, "bitesizedserverless.com, eu-west-1, 2022: 1,024 runs, warm")
@@ -75,7 +138,7 @@ class Around:
     write: Delay
     deliver: Delay
     batch: Delay
-    hop: Delay
+    hop: Draws
     wake: Delay
     fresh_s: float
     round_s: float
@@ -97,11 +160,12 @@ AWS = Around(
 """EventBridge calls the autoscaler once a minute; a message that found no room comes again."""
 
 MEASURED = "E, within what docs/benchmarks.md has for a no-op job: p50 3.3 ms, p99 8 ms in all"
+AROUND_CALL = Delay(0.0015, 0.004, MEASURED)
 ONE_MACHINE = Around(
     Delay(0.0012, 0.004, MEASURED),
     Delay(0.0002, 0.001, MEASURED),
     Delay(0.0005, 0.002, MEASURED),
-    Delay(0.0015, 0.004, MEASURED),
+    AROUND_CALL,
     Delay(0.0010, 0.005, MEASURED),
     fresh_s=0.2,
     round_s=1.0,

@@ -13,7 +13,7 @@ from bench.simulator import facts
 from bench.simulator.bill import Meter
 from bench.simulator.containers import on_gpus, on_lambda
 from bench.simulator.events import Events
-from bench.simulator.facts import Delay
+from bench.simulator.facts import Timed
 from bench.simulator.fleet import MODELS, kind
 from bench.simulator.peers import (
     BetterOfTwo,
@@ -238,7 +238,7 @@ def traffics(load: Load) -> list[Traffic]:
     ]
 
 
-def peak_of(load: Load, work: Mapping[str, Delay]) -> float:
+def peak_of(load: Load, work: Mapping[str, Timed]) -> float:
     """The most machines with these times that the load keeps busy at any time of the day."""
     return max(
         sum(each.per_s * each.rate(float(at)) * work[each.model].p50_s for each in traffics(load))

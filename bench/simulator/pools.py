@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.simulator.events import Events
-from bench.simulator.facts import Delay
+from bench.simulator.facts import Draws, Timed
 from bench.simulator.machine import Machine, Pace
 from synapse.domain.cost import MachineHours
 from synapse.domain.pool import Pool
@@ -23,8 +23,8 @@ class Kind:
 
     pool: Pool
     pace: Pace
-    start: Delay
-    work: Mapping[str, Delay]
+    start: Draws
+    work: Mapping[str, Timed]
 
 
 @dataclass(slots=True)

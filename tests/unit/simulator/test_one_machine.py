@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from bench.simulator.one_machine import POOLS, predict
+from bench.lateness import watch
+from bench.simulator.calibration import Calibration
+from bench.simulator.facts import Sampled
+from bench.simulator.one_machine import E_FIGURES, POOLS, Figures, predict
 from bench.tiers import TWO_POOLS, two_pools
 from synapse.domain.job import SlaTier
 
@@ -18,9 +23,54 @@ def test_it_predicts_the_benchmark_as_it_is() -> None:
 def test_bronze_takes_what_is_left_over_and_gold_keeps_its_promise() -> None:
     found = predict(seconds=2.0, rounds=1)
 
-    _, _, without = found.alone[SlaTier.GOLD]
-    p50_ms, _, beside = found.beside[SlaTier.GOLD]
+    without = found.kept(SlaTier.GOLD, bronze_on=False)
+    beside = found.kept(SlaTier.GOLD, bronze_on=True)
     left_over = found.bronze_alone_per_s - sum(TWO_POOLS.rates_per_s.values())
-    assert p50_ms == pytest.approx(22, abs=4)
+    assert found.ms(SlaTier.GOLD, 0.5, bronze_on=True) == pytest.approx(22, abs=4)
     assert beside >= without - 0.05
     assert found.bronze_beside_per_s >= 0.8 * left_over
+
+
+def test_what_was_measured_alone_is_what_who_is_alone_is_predicted() -> None:
+    chance = random.Random(1)
+    engine_s = [0.020 + chance.expovariate(1000) for _ in range(400)]
+    caller_s = [each + 0.004 + chance.expovariate(300) for each in engine_s]
+    calibration = Calibration({"fast": engine_s, "slow": [0.060] * 400}, caller_s, [0.0])
+
+    found = predict(seconds=5.0, rounds=2, figures=calibration.figures())
+
+    for share in (0.5, 0.9):
+        alone_ms = sorted(caller_s)[int(share * len(caller_s))] * 1000
+        assert found.ms(SlaTier.GOLD, share, bronze_on=False) == pytest.approx(alone_ms, rel=0.05)
+
+
+def test_the_servers_thread_lets_no_more_through_than_it_has_time_for() -> None:
+    slow = Figures(E_FIGURES.work, E_FIGURES.around, thread_s=0.006)
+
+    free, full = (predict(seconds=2.0, rounds=1, figures=each) for each in (E_FIGURES, slow))
+
+    assert full.bronze_alone_per_s == pytest.approx(1 / 0.006, rel=0.05)
+    assert free.bronze_alone_per_s > 1.3 * full.bronze_alone_per_s
+    p50_ms = [each.ms(SlaTier.GOLD, 0.5, bronze_on=True) for each in (free, full)]
+    assert p50_ms[1] > p50_ms[0]
+
+
+def test_a_measured_time_has_the_quantiles_that_were_measured() -> None:
+    sampled = Sampled.of([float(n) for n in range(101)])
+
+    assert sampled.p50_s == 50
+    assert sampled.p99_s == pytest.approx(99)
+    drawn = sorted(sampled.draw(random.Random(seed)) for seed in range(500))
+    assert drawn[250] == pytest.approx(50, abs=6)
+    assert 0 <= drawn[0] < 3
+    assert 97 < drawn[-1] <= 100
+
+
+def test_the_machines_own_lateness_is_seen() -> None:
+    with watch() as since:
+        first, second = since(), since()
+
+    for seen in (first, second):
+        assert 0 <= seen.p50_ms <= seen.p99_ms
+        assert seen.others >= 0
+        assert seen.stolen >= 0
