@@ -12,8 +12,9 @@ from xdist.scheduler import LoadScopeScheduling
 # In the order they run: the quickest first.
 TIERS = ("unit", "contract", "infra", "integration", "e2e")
 DEPLOYED = "deployed"
-# With several processes the longest comes early: nothing can be run beside it at the end.
-IN_PARALLEL = ("unit", DEPLOYED, "contract", "infra", "integration", "e2e")
+ON_ONE_MACHINE = "e2e/openai_sdk on one machine"
+# With several processes the longest groups come early: at the end nothing can be run beside them.
+IN_PARALLEL = ("unit", DEPLOYED, "e2e", "integration", "infra", "contract")
 TESTS = Path(__file__).parent
 
 FAKE_AWS = {
@@ -66,26 +67,30 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return _group(Path(nodeid.partition("::")[0]))
+        return _group(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup:
     return ByGroup(config, log)
 
 
-def _group(path: Path) -> str:
-    """What runs in one process, one after the other: a file, or all that share the deployed stack.
+def _group(nodeid: str) -> str:
+    """What runs in one process, one after the other: a file, or all that share a deployed stack.
 
-    Deploying it takes longer than most files do.
+    Deploying it takes longer than most files do. OpenAI's SDK talks to it too, and to a server of
+    one machine, which may be in the other process.
     """
+    name, _, test = nodeid.partition("::")
+    path = Path(name)
     parts = path.parts[path.parts.index("tests") + 1 :]
-    is_deployed = parts[0] == "e2e" and parts[1] != "one_machine"
-    return DEPLOYED if is_deployed else "/".join(parts)
+    if parts[0] != "e2e" or parts[1] == "one_machine":
+        return "/".join(parts)
+    return ON_ONE_MACHINE if parts[1] == "openai_sdk" and "[deployed" not in test else DEPLOYED
 
 
 def _place(item: pytest.Item, in_order: tuple[str, ...]) -> str:
-    path = Path("tests", item.path.relative_to(TESTS))
-    return DEPLOYED if DEPLOYED in in_order and _group(path) == DEPLOYED else _tier(item)
+    nodeid = f"tests/{item.path.relative_to(TESTS)}::{item.name}"
+    return DEPLOYED if DEPLOYED in in_order and _group(nodeid) == DEPLOYED else _tier(item)
 
 
 def _tier(item: pytest.Item) -> str:

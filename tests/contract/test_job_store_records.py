@@ -13,6 +13,7 @@ from synapse.ports import Created, Idempotency, JobStore
 from tests.contract.arranging import created
 from tests.factories import NOW, a_job, a_lease, an_outcome
 from tests.fakes import FakeClock
+from tests.patience import PATIENCE_S
 
 DAY_S = 86_400.0
 KEY = Idempotency("key-1", "fingerprint-1")
@@ -271,7 +272,7 @@ async def test_a_watch_ends_when_the_job_does(store: JobStore) -> None:
     assert not waiting.done()
     await store.settle(an_outcome(job.id), "batch-1", NOW + 1)
 
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, PATIENCE_S)
 
 
 async def test_a_watch_gives_up_after_its_timeout(store: JobStore) -> None:

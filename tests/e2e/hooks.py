@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from openai import OpenAI
 
+from tests.patience import PATIENCE_S
+
 
 @dataclass(frozen=True)
 class Hook:
@@ -45,7 +47,7 @@ class Hooks:
         self.answers[path] = deque(answers)
         return f"http://{self.place}{path}"
 
-    def at(self, path: str, count: int = 1, timeout_s: float = 60.0) -> list[Hook]:
+    def at(self, path: str, count: int = 1, timeout_s: float = PATIENCE_S) -> list[Hook]:
         """What came in for a path, once there are so many."""
         found: list[Hook] = []
 

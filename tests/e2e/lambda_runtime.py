@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.daemon import ROOT, free_port, running
+from tests.patience import PATIENCE_S
 
 # What the managed Python runtime has beside the standard library.
 RUNTIME_PACKAGES = (
     *("awslambdaric", "runtime_client*", "simplejson", "snapshot_restore_py"),
     *("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six.py", "urllib3"),
 )
-START_TIMEOUT_S = 10.0
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
 
 
@@ -101,7 +101,7 @@ def lambda_container(
     }
     with running(command, environment, log) as daemon:
         runtime = Runtime(port)
-        daemon.wait_until(lambda: _listens(port), START_TIMEOUT_S)
+        daemon.wait_until(lambda: _listens(port), PATIENCE_S)
         yield runtime
 
 

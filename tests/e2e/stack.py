@@ -21,6 +21,7 @@ from synapse.domain.api_key import ID_LENGTH, PREFIX, SECRET_LENGTH, ApiKey, dig
 from tests.e2e.daemon import ROOT
 from tests.e2e.emulator import Emulator
 from tests.infra.translation import gateway_responses, translated
+from tests.patience import PATIENCE_S
 
 STACK = "synapse-local"
 FLEET = "synapse-fleet"
@@ -110,7 +111,7 @@ class Stack:
             headers={**sent, "Content-Type": "application/json", **(headers or {})},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
                 return Answer(response.status, dict(response.headers), response.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -123,7 +124,7 @@ class Stack:
         job_id: str = answer.json()["jobId"]
         return job_id
 
-    def result(self, job_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    def result(self, job_id: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Poll until the job has ended; its result."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -25,12 +25,12 @@ from tests.e2e.emulator import CREDENTIALS, REGION
 from tests.e2e.lambda_runtime import runtime_packages
 from tests.e2e.stack import Stack
 from tests.infra.translation import TEMPLATE, read
+from tests.patience import PATIENCE_S
 
 MODEL = "smollm2-135m-instruct"
 REQUEST_ID = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
 CALLER = {"principalId": "a-key", "principal": principal_to_json(Principal(account="a-key"))}
 CONTEXT = {"requestId": REQUEST_ID, "stage": "dev", "authorizer": CALLER}
-START_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def server(
     with running(command, environment, folder / "chat.log") as daemon:
         headers = {"x-amzn-request-context": json.dumps(CONTEXT)}
         base_url = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=base_url, headers=headers, timeout=60) as client:
-            daemon.wait_until(lambda: listens(client), START_TIMEOUT_S)
+        with httpx.Client(base_url=base_url, headers=headers, timeout=PATIENCE_S) as client:
+            daemon.wait_until(lambda: listens(client), PATIENCE_S)
             yield ChatServer(client, daemon)
 
 
@@ -154,7 +154,7 @@ def test_when_the_last_byte_is_there_nothing_is_left_to_do(
 
 def wait_until_idle(stack: Stack) -> None:
     """Until no job of another test is in flight either."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while in_flight(stack) > 0:
         assert time.monotonic() < deadline, "something is still in flight"
         time.sleep(0.2)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.e2e.stack import Stack
 from tests.e2e.worker import Worker
+from tests.patience import PATIENCE_S
 
 
 def test_jobs_outlive_the_worker_that_ran_them(stack: Stack, triton: Worker) -> None:
@@ -17,7 +18,7 @@ def test_jobs_outlive_the_worker_that_ran_them(stack: Stack, triton: Worker) -> 
 
     triton.kill_triton()
 
-    results = [stack.result(job_id, timeout_s=90) for job_id in jobs]
+    results = [stack.result(job_id, timeout_s=PATIENCE_S) for job_id in jobs]
     assert triton.times_ready() > ready, "the worker was not restarted"
     assert [result["status"] for result in results] == ["COMPLETED"] * len(jobs), results
     assert any('"message":"batch given back"' in line for line in stack.log("give_back"))
@@ -25,7 +26,7 @@ def test_jobs_outlive_the_worker_that_ran_them(stack: Stack, triton: Worker) -> 
 
 def wait_until_running(stack: Stack, jobs: list[str]) -> None:
     """Until a job is at the engine, and then some."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not any(status(stack, job_id) == "RUNNING" for job_id in jobs):
         assert time.monotonic() < deadline, "no job was begun"
         time.sleep(0.1)
@@ -46,7 +47,7 @@ def test_an_unreadable_message_is_parked_and_its_neighbours_are_served(stack: St
         job_id = stack.submit(model="echo", prompt="unharmed")
 
         assert stack.result(job_id)["status"] == "COMPLETED"
-        parked = receive(stack, letters, timeout_s=30)
+        parked = receive(stack, letters, timeout_s=PATIENCE_S)
     finally:
         sqs.set_queue_attributes(QueueUrl=queue, Attributes=dict(before["Attributes"].items()))
     assert parked["Body"] == "this is no job message"

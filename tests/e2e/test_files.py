@@ -8,6 +8,7 @@ import httpx
 from openai import OpenAI
 
 from tests.e2e.stack import Stack
+from tests.patience import PATIENCE_S
 
 ANY_BYTES = bytes(range(256)) * 4_000
 
@@ -33,8 +34,10 @@ def test_what_is_too_large_to_answer_with_is_read_from_the_bucket(
     assert upload.file.bytes == len(ANY_BYTES) * 9
 
     headers = {"Authorization": f"Bearer {stack.api_key}"}
-    told = httpx.get(f"{stack.url}/v1/files/{upload.file.id}/content", headers=headers, timeout=60)
+    told = httpx.get(
+        f"{stack.url}/v1/files/{upload.file.id}/content", headers=headers, timeout=PATIENCE_S
+    )
 
     assert told.status_code == 302
-    assert httpx.get(told.headers["location"], timeout=60).content == ANY_BYTES * 9
+    assert httpx.get(told.headers["location"], timeout=PATIENCE_S).content == ANY_BYTES * 9
     assert httpx.get(told.headers["location"].split("?")[0]).status_code in (400, 403)

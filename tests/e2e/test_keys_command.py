@@ -8,6 +8,7 @@ import subprocess
 from tests.e2e.emulator import CREDENTIALS
 from tests.e2e.one_machine.running import SYNAPSE
 from tests.e2e.stack import Stack
+from tests.patience import PATIENCE_S
 
 
 def synapse(stack: Stack, *arguments: str) -> str:
@@ -17,7 +18,7 @@ def synapse(stack: Stack, *arguments: str) -> str:
         env={**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL": stack.emulator.url},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=True,
     )
     return ran.stdout.strip()

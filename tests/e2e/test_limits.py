@@ -10,6 +10,7 @@ from typing import Any
 from synapse.domain.access import Limits
 from tests.e2e.stack import Answer, Stack
 from tests.e2e.test_refusals import GOOD, error_of
+from tests.patience import PATIENCE_S
 
 AT_ONCE = 3
 """As many environments as the machine of the tests starts within a request's patience."""
@@ -68,7 +69,7 @@ def test_what_is_under_way_is_counted_until_another_function_has_ended_it(stack:
     first = submit()
     assert first.status == 202, first.body
     assert submit().status == 429
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + PATIENCE_S
     path = f"/results/{first.json()['jobId']}"
     while stack.call("GET", path, api_key=key).json()["status"] != "COMPLETED":
         assert time.monotonic() < deadline

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from tests.e2e.stack import Stack
+from tests.patience import PATIENCE_S
 
 
 def profiled(stack: Stack, wish: dict[str, Any], expected: str = "SUCCEEDED") -> Any:
@@ -15,7 +16,7 @@ def profiled(stack: Stack, wish: dict[str, Any], expected: str = "SUCCEEDED") ->
     arn = client.start_execution(
         stateMachineArn=stack.outputs["ProfilerArn"], input=json.dumps(wish)
     )["executionArn"]
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         execution = client.describe_execution(executionArn=arn)
         if execution["status"] != "RUNNING":

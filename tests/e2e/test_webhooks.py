@@ -8,11 +8,12 @@ from typing import Any
 
 from tests.e2e.hooks import Hooks
 from tests.e2e.stack import Stack
+from tests.patience import PATIENCE_S
 
 
 def delivered(stack: Stack, query: str) -> dict[str, Any]:
     """The one delivery, once it has been made."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         answer = stack.call("GET", f"/api/webhooks/deliveries?{query}")
         assert answer.status == 200, answer.body

@@ -17,8 +17,8 @@ from synapse.api.asgi import AsgiApp
 from synapse.api.resolver import Api, Incoming, Reply, StreamReply
 from synapse.domain.access import Scope
 from synapse.domain.errors import PayloadTooLarge
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 5.0
 CUT = b'data: {"error":"stopping"}\n\n'
 
 

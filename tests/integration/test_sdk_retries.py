@@ -20,10 +20,10 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.fakes import Answer, ScriptedEngine
+from tests.patience import PATIENCE_S
 from tests.unit.api.calls import api_of
 from tests.unit.application.world import CHAT, EMBEDDER, World
 
-PATIENCE_S = 10.0
 HELLO = "Hello there, who pays for this?"
 
 

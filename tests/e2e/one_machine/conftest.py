@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.e2e.one_machine.running import WORKER_VENV, Server
+from tests.patience import PATIENCE_S
 
 LLM = "smollm2-135m-instruct"
 
@@ -41,7 +42,7 @@ def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 def client() -> Iterator[httpx.Client]:
     """An HTTP client with room for many connections."""
     limits = httpx.Limits(max_connections=200)
-    with httpx.Client(timeout=60, limits=limits) as client:
+    with httpx.Client(timeout=PATIENCE_S, limits=limits) as client:
         yield client
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.one_machine.running import Server, finished, submit
+from tests.patience import PATIENCE_S
 
 QUICK = {"beat_every_s": 0.1, "lease_s": 1.0, "hang_timeout_s": 2.5, "ping_every_s": 0.3}
 """Clocks that let a worker die and come back in seconds."""
@@ -105,7 +106,9 @@ def stop_process(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
-def until(holds: Callable[[], Any], seconds: float = 20.0, why: str = "it never came true") -> None:
+def until(
+    holds: Callable[[], Any], seconds: float = PATIENCE_S, why: str = "it never came true"
+) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, why
@@ -142,14 +145,14 @@ class Traffic:
         self._sender.join()
         self._reader.join()
 
-    def until_in(self, pool: str, seconds: float = 20.0) -> dict[str, Any]:
+    def until_in(self, pool: str) -> dict[str, Any]:
         """Wait until the pool has served a job that was sent from now on."""
         sent = len(self._ids)
 
         def served() -> list[dict[str, Any]]:
             return [job for job in self.ended[sent:] if job["pool"] == pool]
 
-        until(served, seconds, f"no job came to pool {pool}: {self.pools()}")
+        until(served, why=f"no job came to pool {pool}: {self.pools()}")
         return served()[0]
 
     def pools(self) -> Counter[str]:
@@ -161,13 +164,13 @@ class Traffic:
         return Counter(job["status"] for job in self.ended)
 
     def _send(self) -> None:
-        with httpx.Client(timeout=30) as client:
+        with httpx.Client(timeout=PATIENCE_S) as client:
             while not self._stop.wait(self.every_s):
                 prompt = f"job {len(self._ids)}"
                 self._ids.append(submit(client, self.server.url, prompt, sla=self.sla))
 
     def _read(self) -> None:
-        with httpx.Client(timeout=60) as client:
+        with httpx.Client(timeout=PATIENCE_S) as client:
             while self._sender.is_alive() or len(self.ended) < len(self._ids):
                 if len(self.ended) == len(self._ids):
                     time.sleep(0.005)

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from synapse_worker.stubs import children
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 SYNAPSE = Path(sys.executable).parent / "synapse"
@@ -62,7 +63,7 @@ class Server:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise AssertionError(f"the server ended:\n{self.log.read_text()}")
@@ -85,14 +86,16 @@ class Server:
             str(self.data_dir),
             *more,
         ]
-        made = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        made = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=PATIENCE_S
+        )
         return made.stdout.strip()
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
         """Signal the server and wait for its end; returns its exit code."""
         assert self._process is not None
         self._process.send_signal(how)
-        return self._process.wait(60)
+        return self._process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -119,7 +122,7 @@ def alive(pids: Sequence[int]) -> list[int]:
     return [pid for pid in pids if _state(pid) not in ("", "Z")]
 
 
-def wait_gone(pids: Sequence[int], seconds: float = 10.0) -> list[int]:
+def wait_gone(pids: Sequence[int], seconds: float = PATIENCE_S) -> list[int]:
     """Give processes time to end; returns those that did not."""
     deadline = time.monotonic() + seconds
     while (left := alive(pids)) and time.monotonic() < deadline:
@@ -141,11 +144,11 @@ def submit(client: httpx.Client, url: str, prompt: str, **more: Any) -> str:
     return str(response.json()["jobId"])
 
 
-def finished(client: httpx.Client, url: str, job_id: str, seconds: float = 60) -> dict[str, Any]:
+def finished(client: httpx.Client, url: str, job_id: str) -> dict[str, Any]:
     """The job once it has ended."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        response = client.get(f"{url}/results/{job_id}", params={"wait": 20}, timeout=30)
+        response = client.get(f"{url}/results/{job_id}", params={"wait": 20}, timeout=PATIENCE_S)
         assert response.status_code == 200, response.text
         body: dict[str, Any] = response.json()
         if body["status"] in FINAL:

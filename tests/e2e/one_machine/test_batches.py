@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.one_machine.running import Server
+from tests.patience import PATIENCE_S
 
 LINES = 1000
 BROKEN = range(50, LINES, 100)
@@ -46,7 +47,7 @@ def a_line(number: int) -> bytes:
 def begun(server: Server, data: bytes, **changes: Any) -> str:
     """A new batch of a file with these bytes; its id."""
     form = {"files": {"file": ("in.jsonl", data)}, "data": {"purpose": "batch"}}
-    uploaded = httpx.post(f"{server.url}/v1/files", timeout=30, **form)  # type: ignore[arg-type]
+    uploaded = httpx.post(f"{server.url}/v1/files", timeout=PATIENCE_S, **form)  # type: ignore[arg-type]
     assert uploaded.status_code == 200, uploaded.text
     body = {
         "input_file_id": uploaded.json()["id"],
@@ -62,7 +63,7 @@ def begun(server: Server, data: bytes, **changes: Any) -> str:
 def until(
     server: Server, batch_id: str, condition: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         batch: dict[str, Any] = httpx.get(f"{server.url}/v1/batches/{batch_id}").json()
         if condition(batch):

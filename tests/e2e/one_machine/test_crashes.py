@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.one_machine.running import Server, finished, submit
+from tests.patience import PATIENCE_S
 
 LLM = "smollm2-135m-instruct"
 JOBS = 200
@@ -30,7 +31,7 @@ def _submit_all(client: httpx.Client, server: Server, model: str, tokens: int) -
 def _ended(client: httpx.Client, server: Server, ids: list[str]) -> Counter[str]:
     states: Counter[str] = Counter()
     for job_id in ids:
-        done = finished(client, server.url, job_id, seconds=240)
+        done = finished(client, server.url, job_id)
         states[done["status"]] += 1
         if done["status"] == "FAILED":
             assert done["error"]["message"]
@@ -39,7 +40,7 @@ def _ended(client: httpx.Client, server: Server, ids: list[str]) -> Counter[str]
 
 def _some_have_ended(client: httpx.Client, server: Server, count: int) -> None:
     """Wait until the server has completed a few jobs: then it is in the middle of them."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         for line in client.get(f"{server.url}/metrics").text.splitlines():
             if line.startswith("synapse_jobs_ended_total{") and float(line.split()[-1]) >= count:

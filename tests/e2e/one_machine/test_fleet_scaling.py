@@ -13,6 +13,7 @@ import httpx
 
 from tests.e2e.one_machine.fleets import EchoPool, FleetServer, Traffic, until
 from tests.e2e.one_machine.running import alive, finished, submit
+from tests.patience import PATIENCE_S
 
 BURST = EchoPool("burst", price=0.1, delay_ms=5, slots=32, least=0, idle_after_s=1.0)
 BURST_JOBS = 60
@@ -29,7 +30,7 @@ SCALING = {
 
 def _asked(url: str, number: int) -> dict[str, Any]:
     body = {"model": "echo", "prompt": f"caller {number}"}
-    response = httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+    response = httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE_S)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
@@ -83,7 +84,7 @@ def test_a_pool_grows_with_the_work_and_shrinks_without_losing_any(
         ids = [submit(client, fleet.url, str(n), sla="silver") for n in range(48)]
         until(lambda: len(fleet.tritons()) == 2, why="the pool did not grow")
         with Traffic(fleet, "bronze", every_s=0.4) as trickle:
-            until(lambda: len(fleet.tritons()) == 1, seconds=40, why="the pool did not shrink")
+            until(lambda: len(fleet.tritons()) == 1, why="the pool did not shrink")
         jobs = [finished(client, fleet.url, job_id) for job_id in ids]
 
         assert {job["status"] for job in jobs} == {"COMPLETED"}
@@ -119,7 +120,7 @@ def test_a_worker_that_crashes_in_a_loop_is_taken_out_and_others_serve(
                     os.kill(pid, signal.SIGKILL)
             return "worker frail-1 is taken out" in fleet.log.read_text()
 
-        until(kill_frail, seconds=40)
+        until(kill_frail)
         job = finished(client, fleet.url, submit(client, fleet.url, "still here"))
         assert (job["status"], job["pool"]) == ("COMPLETED", "sound")
 

@@ -20,6 +20,7 @@ from tests.e2e.one_machine.running import (
     submit,
     wait_gone,
 )
+from tests.patience import PATIENCE_S
 
 LLM = "smollm2-135m-instruct"
 
@@ -141,7 +142,7 @@ def test_a_killed_server_takes_its_triton_along(new_server: Callable[..., Server
 
 def _start(tmp_path: Path, port: int, *more: str) -> subprocess.CompletedProcess[str]:
     command = serve_command(tmp_path / "data", port, "echo", *more)
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def test_a_port_in_use_is_said_in_one_line(llm_server: Server, tmp_path: Path) -> None:
@@ -178,7 +179,9 @@ def test_a_second_server_on_the_same_data_is_refused(new_server: Callable[..., S
     server.start()
 
     command = serve_command(server.data_dir, free_port(), "echo")
-    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    second = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
 
     assert second.returncode == 1
     [line] = second.stderr.splitlines()

@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from tests.e2e.one_machine.fleets import QUICK, EchoPool, FleetServer
+from tests.patience import PATIENCE_S
 
 PRICED = EchoPool("priced", price=3.6, delay_ms=40, slots=4)
 LINE_USD = 3.6 / 3600 / PRICED.slots * PRICED.delay_ms / 1000
@@ -34,7 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetServer]:
 def client_of(server: FleetServer, *limits: str) -> httpx.Client:
     """A client with a key of its own, which has these limits."""
     key = server.new_key(*limits)
-    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+    return httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE_S
+    )
 
 
 def sleep_into_minute(seconds_left: float) -> None:
@@ -72,8 +75,8 @@ def batch_of(client: httpx.Client, batch_id: str) -> dict[str, Any]:
     return found
 
 
-def ended(client: httpx.Client, batch_id: str, seconds: float = 90) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
+def ended(client: httpx.Client, batch_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE_S
     while (batch := batch_of(client, batch_id))["status"] not in ("completed", "failed", "expired"):
         assert time.monotonic() < deadline, batch
         time.sleep(0.2)
@@ -101,7 +104,7 @@ def test_of_a_burst_exactly_as_many_get_in_as_the_limit_says(server: FleetServer
     async def burst() -> list[httpx.Response]:
         headers = {"Authorization": f"Bearer {key}"}
         limits = httpx.Limits(max_connections=100)
-        async with httpx.AsyncClient(headers=headers, timeout=60, limits=limits) as client:
+        async with httpx.AsyncClient(headers=headers, timeout=PATIENCE_S, limits=limits) as client:
             body = {"model": "echo", "prompt": "hello", "parameters": {"max_tokens": 4}}
             url = f"{server.url}/async-infer"
             return await asyncio.gather(*(client.post(url, json=body) for _ in range(300)))
@@ -151,7 +154,7 @@ def test_kill_9_neither_forgets_what_was_spent_nor_leaves_anything_under_way(
     limits = ("--monthly-usd", str(BUDGET_USD), "--concurrent-jobs", "6")
     with client_of(server, *limits) as client:
         batch_id = begun(client, LINES)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while batch_of(client, batch_id)["request_counts"]["completed"] < 30:
             assert time.monotonic() < deadline
             time.sleep(0.05)

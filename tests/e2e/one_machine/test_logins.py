@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.one_machine.running import SYNAPSE, Server
 from tests.oidc_server import OidcServer
+from tests.patience import PATIENCE_S
 from tests.tokens import AUDIENCE, a_claim_set, signing_key
 
 PASSWORD = "correct horse battery"
@@ -36,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, issuer: OidcServer) -> Iter
 def users(server: Server, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
     command = [str(SYNAPSE), "users", *arguments, "--data-dir", str(server.data_dir)]
     return subprocess.run(
-        command, input=typed, capture_output=True, text=True, timeout=60, check=False
+        command, input=typed, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
 
@@ -89,7 +90,7 @@ def test_another_password_ends_the_tokens_of_the_one_before(server: Server) -> N
 def test_a_user_does_what_they_were_made_for_and_sees_their_tenant_only(server: Server) -> None:
     token = a_user(server, "carl", "--tenant", "acme", "--scopes", "inference")
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=PATIENCE_S) as client:
         job = client.post("/async-infer", json={"model": "echo", "prompt": "hello"}).json()["jobId"]
         assert client.get(f"/results/{job}?wait=20").json()["status"] == "COMPLETED"
         assert client.get("/v1/files").status_code == 403
@@ -180,7 +181,7 @@ def test_an_issuer_that_cannot_be_trusted_stops_the_start(
 ) -> None:
     command: list[Any] = [SYNAPSE, "serve", "--data-dir", tmp_path, "--models", "echo", *options]
 
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
     assert ended.returncode == 1
     assert named in ended.stderr

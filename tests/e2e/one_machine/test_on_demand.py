@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.one_machine.running import Server, finished, submit
+from tests.patience import PATIENCE_S
 
 LLM, EMBEDDER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 ROUNDS = 2
@@ -47,23 +48,25 @@ def test_three_models_are_answered_in_turn_where_two_have_room(
             chat = {"model": LLM, "prompt": "The sky is", "max_tokens": 4}
             job = submit(client, server.url, "The sky is", model=LLM)
             assert finished(client, server.url, job)["status"] == "COMPLETED"
-            text = client.post(f"{server.url}/v1/completions", json=chat, timeout=60)
+            text = client.post(f"{server.url}/v1/completions", json=chat, timeout=PATIENCE_S)
             assert text.status_code == 200, text.text
             assert EMBEDDER not in _models_up(client, server.url)
 
             embed = {"model": EMBEDDER, "input": f"turn {turn}"}
-            vector = client.post(f"{server.url}/v1/embeddings", json=embed, timeout=60)
+            vector = client.post(f"{server.url}/v1/embeddings", json=embed, timeout=PATIENCE_S)
             assert vector.status_code == 200, vector.text
             assert len(vector.json()["data"][0]["embedding"]) == 384
             assert LLM not in _models_up(client, server.url)
 
             echo = {"model": "echo", "prompt": f"turn {turn}"}
-            said = client.post(f"{server.url}/v1/completions", json=echo, timeout=60)
+            said = client.post(f"{server.url}/v1/completions", json=echo, timeout=PATIENCE_S)
             assert said.json()["choices"][0]["text"] == f"turn {turn}"
 
         def completed(number: int) -> int:
             body = {"model": LLM, "prompt": f"Number {number}", "max_tokens": 2}
-            return client.post(f"{server.url}/v1/completions", json=body, timeout=60).status_code
+            return client.post(
+                f"{server.url}/v1/completions", json=body, timeout=PATIENCE_S
+            ).status_code
 
         with ThreadPoolExecutor(4) as callers:
             assert list(callers.map(completed, range(4))) == [200] * 4

@@ -49,7 +49,7 @@ def test_prompts_as_token_ids_start_the_pool_that_takes_them_and_others_stay_whe
 
         assert "prompt_tokens_details" not in text["usage"]
         assert before == {"like-vllm"}
-        until(lambda: _state(client, server, batch)["status"] == "completed", seconds=60)
+        until(lambda: _state(client, server, batch)["status"] == "completed")
         assert _state(client, server, batch)["request_counts"]["completed"] == 1
         assert _pools(client, server) == {"like-vllm", "llama"}
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.one_machine.fleets import QUICK, EchoPool, FleetServer
 from tests.e2e.one_machine.running import finished, submit
+from tests.patience import PATIENCE_S
 
 PRICED = EchoPool("priced", price=3.6, delay_ms=40, slots=4)
 SLOT_S = 3.6 / 3600 / PRICED.slots
@@ -27,7 +28,7 @@ REQUESTS = 30
 
 def ask(url: str, number: int) -> httpx.Response:
     body = {"model": "echo", "prompt": f"caller {number}"}
-    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE_S)
     assert answer.status_code == 200, answer.text
     return answer
 

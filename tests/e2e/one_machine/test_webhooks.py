@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.hooks import Hooks, receiving
 from tests.e2e.one_machine.running import Server, finished
+from tests.patience import PATIENCE_S
 
 API = "/api/webhooks"
 
@@ -104,10 +105,10 @@ def test_a_receiver_that_fails_gets_it_again_also_after_kill_9(
     server.kill()
     server.start()
 
-    again = hooks.at("/flaky", 2, timeout_s=30)[1]
+    again = hooks.at("/flaky", 2)[1]
     assert again.headers["webhook-id"] == first.headers["webhook-id"]
     assert again.body == first.body
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while (seen := deliveries(client, server, job))[0]["status"] != "delivered":
         assert time.monotonic() < deadline, seen
         time.sleep(0.1)
@@ -126,7 +127,7 @@ def test_jobs_that_end_around_kill_9_are_all_told_of(
     for job in jobs:
         finished(client, server.url, job)
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while {json.loads(hook.body)["data"]["id"] for hook in list(hooks.came)} != set(jobs):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -10,6 +10,7 @@ from openai import AsyncOpenAI, OpenAI
 from tests.e2e.one_machine.running import WORKER_VENV, Server
 from tests.e2e.openai_sdk.target import EMBEDDER, LLM, Target
 from tests.e2e.stack import Stack
+from tests.patience import PATIENCE_S
 
 DEPLOYED_UPLOAD_BYTES = 4_000_000
 """What fits into the event that a function is given."""
@@ -51,7 +52,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 def client(target: Target) -> Iterator[OpenAI]:
     """The SDK as a user makes it; without retries, so that a failure is seen."""
     with OpenAI(
-        base_url=target.base_url, api_key=target.api_key, max_retries=0, timeout=60
+        base_url=target.base_url, api_key=target.api_key, max_retries=0, timeout=PATIENCE_S
     ) as client:
         yield client
 
@@ -59,7 +60,7 @@ def client(target: Target) -> Iterator[OpenAI]:
 @pytest.fixture
 async def async_client(target: Target) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(
-        base_url=target.base_url, api_key=target.api_key, max_retries=0, timeout=60
+        base_url=target.base_url, api_key=target.api_key, max_retries=0, timeout=PATIENCE_S
     ) as client:
         yield client
 

@@ -12,6 +12,7 @@ from openai import APIStatusError, ConflictError, OpenAI
 from openai.types import Batch
 
 from tests.e2e.openai_sdk.target import DIMENSIONS, EMBEDDER, LLM
+from tests.patience import PATIENCE_S
 
 CHAT = "/v1/chat/completions"
 ENDED = {"completed", "failed", "expired", "cancelled"}
@@ -32,8 +33,8 @@ def _create(client: OpenAI, lines: Sequence[dict[str, Any] | str], **more: Any) 
     return client.batches.create(input_file_id=_upload(client, lines), **asked)
 
 
-def _ended(client: OpenAI, batch: Batch, seconds: float = 60) -> Batch:
-    deadline = time.monotonic() + seconds
+def _ended(client: OpenAI, batch: Batch) -> Batch:
+    deadline = time.monotonic() + PATIENCE_S
     while batch.status not in ENDED:
         assert time.monotonic() < deadline, batch
         time.sleep(0.1)

@@ -24,6 +24,7 @@ from tests.aws import NO_RETRIES, Call, intercepted
 from tests.factories import a_model, a_pool
 from tests.fakes import ScriptedEngine
 from tests.integration.aws.faults import client_error, failing
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda.client import LambdaClient
@@ -157,7 +158,7 @@ async def test_so_many_environments_are_called_at_once(functions: LambdaClient) 
 
     def around(call: Call, operation: str, arguments: dict[str, Any]) -> Any:
         assert json.loads(arguments["Payload"]) == {"probe": {}}
-        all_there.wait(timeout=20)
+        all_there.wait(timeout=PATIENCE_S)
         return {"Payload": Held()}
 
     with intercepted(functions, around):

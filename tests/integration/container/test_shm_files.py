@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.daemon import ROOT, free_port, running
+from tests.patience import PATIENCE_S
 
 SOURCE = ROOT / "workers" / "shm" / "shm_files.c"
 COMPILER = shutil.which("cc")
@@ -55,5 +56,5 @@ def infer(port: int, text: str) -> str:
         f"http://127.0.0.1:{port}/v2/models/echo/infer",
         data=json.dumps({"inputs": [tensor]}).encode(),
     )
-    with urllib.request.urlopen(request, timeout=20) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
         return str(response.read().decode())

@@ -43,6 +43,7 @@ from tests.fakes import (
     MemoryRegistry,
     RecordingTelemetry,
 )
+from tests.patience import PATIENCE_S
 from tests.unit.triton.fake_triton import GENERATOR, FakeTriton, ModelError
 
 MODEL = a_chat_model(GENERATOR)
@@ -182,8 +183,8 @@ class Ward:
             waiting = [[message.job_id] for message in self.queue.take()]
         return [self.store.jobs[job.id] for job in jobs]
 
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
-        async with asyncio.timeout(timeout_s):
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 await asyncio.sleep(0.01)
 
@@ -192,7 +193,7 @@ class Ward:
 
     async def until_only(self, worker: str) -> None:
         """Return when fifty answers in a row came from that worker."""
-        async with asyncio.timeout(15.0):
+        async with asyncio.timeout(PATIENCE_S):
             seen, since = 0, Counter(self.answered_by)
             while seen < 50:
                 await asyncio.sleep(0.01)

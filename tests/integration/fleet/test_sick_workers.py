@@ -9,6 +9,7 @@ import pytest
 from synapse.domain.errors import EngineLost
 from synapse.domain.job import JobState
 from tests.integration.fleet.sick_workers import Ward, under_load
+from tests.patience import PATIENCE_S
 
 
 async def falls_ill(ward: Ward, fault: str) -> None:
@@ -60,7 +61,7 @@ async def test_jobs_finish_though_a_worker_is_lost_under_them(ward: Ward, fault:
     for triton in ward.tritons.values():
         triton.fault = ""
     await falls_ill(ward, fault)
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(PATIENCE_S):
         jobs = await running
 
     assert {job.state for job in jobs} == {JobState.COMPLETED}
@@ -76,7 +77,7 @@ async def test_with_both_hung_callers_are_held_until_one_is_back(ward: Ward) -> 
     assert not any(task.done() for task in asked)
 
     ward.tritons["w-2"].fault = ""
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(PATIENCE_S):
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
 
     assert all(outcome == "w-2" for outcome in outcomes), outcomes

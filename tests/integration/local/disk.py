@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from synapse.adapters.local.database import Database
+from tests.patience import PATIENCE_S
 
 BIG = "x" * 20_000
 """Does not fit into pages that the database has already."""
@@ -21,7 +22,7 @@ async def stalled(database: Database) -> AsyncIterator[None]:
 
     def stall(connection: sqlite3.Connection) -> None:
         arrived.set()
-        release.wait(30)
+        release.wait(PATIENCE_S)
 
     stalling = asyncio.create_task(database.write(stall))
     await asyncio.to_thread(arrived.wait, 30)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import stat
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,16 +56,15 @@ async def test_what_another_one_revokes_is_seen_at_once(path: Path) -> None:
 async def test_reading_does_not_wait_for_a_writer(path: Path) -> None:
     server, command = AccessDatabase.open(path), AccessDatabase.open(path)
     await SqliteKeyStore(command).create(KEY)
-    read_s: list[float] = []
+    read: list[object] = []
 
     def in_the_middle(connection: object) -> None:
-        started_s = time.perf_counter()
-        assert server.rows("SELECT count(*) FROM keys") == [(1,)]
-        read_s.append(time.perf_counter() - started_s)
+        # To wait for the writer here would be to wait in vain: it would be an error.
+        read.extend(server.rows("SELECT count(*) FROM keys"))
 
     await command.write(in_the_middle)
 
-    assert read_s[0] < 0.04
+    assert read == [(1,)]
     await command.close()
     await server.close()
 

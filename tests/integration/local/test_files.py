@@ -23,9 +23,9 @@ from synapse.domain.file import MAX_FILE_BYTES, FileId, NewFile, Purpose
 from synapse_server.file_parts import FileParts
 from tests.fakes import FakeClock
 from tests.integration.local import file_server
+from tests.patience import PATIENCE_S
 
 LARGE_BYTES = 100 * 1024 * 1024
-PATIENCE_S = 10.0
 HEAD = (
     b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
     b'--b\r\nContent-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n'
@@ -44,7 +44,7 @@ class Running:
     @property
     def client(self) -> OpenAI:
         url = f"http://127.0.0.1:{self.port}/v1"
-        return OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60)
+        return OpenAI(base_url=url, api_key="none", max_retries=0, timeout=PATIENCE_S)
 
     def blobs(self) -> list[Path]:
         """All files there are on disk, finished or not."""
@@ -170,7 +170,7 @@ def test_a_file_above_the_limit_is_refused_and_leaves_nothing(running: Running) 
 
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     try:
-        refused = httpx.post(url, content=endless(), headers=headers, timeout=60)
+        refused = httpx.post(url, content=endless(), headers=headers, timeout=PATIENCE_S)
     except httpx.WriteError:
         # The server has read what it takes and more; it may close on a client that goes on.
         pass

@@ -15,6 +15,7 @@ from synapse.ports import Idempotency
 from tests.factories import NOW, a_job, a_lease, an_outcome
 from tests.fakes import FakeClock
 from tests.integration.local.disk import BIG, full, stalled
+from tests.patience import PATIENCE_S
 
 OWNER = "batch-1"
 
@@ -108,7 +109,7 @@ async def test_a_claim_reaches_the_disk_by_itself(
     job = await a_running_job(store)
     reader = SqliteJobStore(database, clock)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while await reader.get(job.id) != job:
             await asyncio.sleep(0.01)
 

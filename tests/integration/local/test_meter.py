@@ -35,6 +35,7 @@ from synapse.domain.metering import (
 from tests.factories import NOW, an_id
 from tests.integration.local import metered_server
 from tests.integration.local.metered_server import NEVER_SPENT, RESERVED_NANO, views
+from tests.patience import PATIENCE_S
 
 KEY, TENANT = MeterId("acme", "key1"), MeterId("acme")
 LIMITS = Limits(requests_per_minute=9, concurrent_jobs=2, monthly_usd=1000 / NANO)
@@ -140,7 +141,7 @@ async def test_a_writer_that_is_done_at_once_is_given_the_next_rows_too(tmp_path
             done.set()
 
         write = hand_over(noted)
-        assert done.wait(5)
+        assert done.wait(PATIENCE_S)
         return write
 
     database.hand_over = done_at_once  # type: ignore[method-assign]

@@ -11,6 +11,7 @@ from synapse.adapters.local.job_store import SqliteJobStore
 from synapse.domain.job import JobId, JobState
 from tests.factories import NOW, a_job
 from tests.integration.local.disk import stalled
+from tests.patience import PATIENCE_S
 
 
 def watchers(store: SqliteJobStore) -> int:
@@ -28,7 +29,7 @@ async def test_thousands_of_watchers_are_woken_by_the_ends_of_their_jobs(
 
     await asyncio.gather(*(store.close(job.id, JobState.CANCELLED, None, NOW) for job in jobs))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*watching)
     assert watchers(store) == 0
 
@@ -59,7 +60,7 @@ async def test_a_watcher_that_has_waited_long_enough_leaves_nothing_behind(
 
 
 async def test_watching_a_job_that_is_not_there_returns_at_once(store: SqliteJobStore) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await store.watch(JobId("no-such-job"), 60)
 
     assert watchers(store) == 0
@@ -77,5 +78,5 @@ async def test_watchers_are_woken_only_when_the_end_is_on_the_disk(
         assert not watching.done()
     await closing
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await watching

@@ -23,6 +23,7 @@ from tests.integration.model_cache.faulty_link import (
     content,
     publish_model,
 )
+from tests.patience import PATIENCE_S
 
 PARTS = 40
 LEASE = """
@@ -50,7 +51,7 @@ def process(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -113,7 +114,7 @@ def test_two_processes_that_want_the_same_model_fetch_it_once(
     link.pace.bytes_per_s = 40 * PART_BYTES
 
     with process(command(config)) as one, process(command(config)) as other:
-        outputs = {one.communicate(timeout=30)[0], other.communicate(timeout=30)[0]}
+        outputs = {one.communicate(timeout=PATIENCE_S)[0], other.communicate(timeout=PATIENCE_S)[0]}
 
     assert len(outputs) == 1
     assert (one.returncode, other.returncode) == (0, 0)
@@ -132,7 +133,7 @@ def test_when_the_one_that_downloads_is_killed_the_one_that_waits_goes_on(
             time.sleep(0.3)
             killed.kill()
             link.pace.bytes_per_s = 0
-            folder = Path(waiting.communicate(timeout=30)[0].strip())
+            folder = Path(waiting.communicate(timeout=PATIENCE_S)[0].strip())
 
     assert (folder / "1/weights.bin").read_bytes() == content(PARTS)
 

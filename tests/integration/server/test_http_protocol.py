@@ -15,10 +15,10 @@ from synapse.api.asgi import AsgiApp
 from synapse.api.resolver import Api, Reply
 from synapse_server import http_protocol
 from synapse_server.http_protocol import MAX_HEAD_BYTES, HttpProtocol
+from tests.patience import PATIENCE_S
 
 GET = b"GET /slow HTTP/1.1\r\nHost: x\r\n"
 CLOSE = b"Connection: close\r\n"
-PATIENCE_S = 10.0
 
 
 class Served:

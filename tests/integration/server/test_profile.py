@@ -65,10 +65,10 @@ def test_the_time_and_the_slots_of_a_worker_are_found(profiled: Path) -> None:
 
     assert (found.model, found.version, found.pool) == ("echo", "1", "quick")
     # Beside the delay there are a millisecond or two of everything else; more on a busy machine.
-    assert 30.0 <= found.p50_ms(64, 0, 1) < 45.0
-    assert 0.6 * 133 < found.items_per_s < 1.25 * 133
+    assert 30.0 <= found.p50_ms(64, 0, 1) < 3 * 30.0
+    assert 133 / 3 < found.items_per_s < 1.25 * 133
     assert found.best_batch in (4, 8, 16)
-    assert found.p50_ms(64, 0, 16) == pytest.approx(4 * 30.0, rel=0.4)
+    assert 0.6 * 4 * 30.0 < found.p50_ms(64, 0, 16) < 3 * 4 * 30.0
     assert found.usd_per_1k_items == pytest.approx(1.0 / found.items_per_s)
     assert found.was_idle
 

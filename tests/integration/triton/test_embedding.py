@@ -16,6 +16,7 @@ from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
+from tests.patience import PATIENCE_S
 from tests.unit.triton.asking import outcome, outcomes
 
 
@@ -110,7 +111,7 @@ async def test_an_abandoned_request_leaves_the_engine_to_others(
 
     asking.cancel()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         assert isinstance(await outcome(engine, minilm, pool, ask("me")), Embeddings)
 
 

@@ -20,15 +20,15 @@ from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from tests.e2e.worker import Worker
+from tests.patience import PATIENCE_S
 from tests.unit.triton.asking import ask, ask_all, outcome, outcomes
 
 GREEDY = {"temperature": 0, "max_tokens": 12}
 LONG = {"max_tokens": 1500, "ignore_eos": True}
-RESTART_S = 60.0
 
 
 async def until_up(engine: TritonEngine, model: ModelSpec, pool: Pool) -> None:
-    async with asyncio.timeout(RESTART_S):
+    async with asyncio.timeout(PATIENCE_S):
         while not await engine.ready(model, pool):
             await asyncio.sleep(0.1)
 
@@ -213,7 +213,7 @@ async def test_a_backend_that_dies_is_a_lost_worker_and_comes_back(
     found = await outcomes(engine, echo, pool, ask_all("innocent", "!crash"))
 
     assert [type(each) for each in found.values()] == [EngineLost, EngineLost]
-    async with asyncio.timeout(RESTART_S):
+    async with asyncio.timeout(PATIENCE_S):
         while triton.times_ready() == starts:
             await asyncio.sleep(0.1)
     await until_up(engine, echo, pool)

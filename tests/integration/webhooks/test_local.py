@@ -37,6 +37,7 @@ from synapse_server.webhook_loop import LocalDeliveryQueue, WebhookLoop
 from tests.factories import a_file_batch, a_job, a_lease
 from tests.fakes import FakeClock, RecordingTelemetry
 from tests.integration.webhooks.receiver import receiver, status
+from tests.patience import PATIENCE_S
 
 DEAD_AFTER_S = 8.0
 
@@ -109,8 +110,8 @@ async def running(loop: WebhookLoop) -> AsyncIterator[None]:
             await task
 
 
-async def until(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
         while not holds():
             await asyncio.sleep(0.02)
 

@@ -12,6 +12,7 @@ from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 
 from synapse_worker.supervisor import Supervisor
+from tests.patience import PATIENCE_S
 
 LLM = "smollm2-135m-instruct"
 FLAGS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
@@ -93,6 +94,6 @@ async def load_is(triton: Supervisor, model: str, **expected: int) -> None:
         f'vllm:num_requests_{state}{{model="{model}",version="1"}} {count}'
         for state, count in expected.items()
     }
-    async with asyncio.timeout(30), httpx.AsyncClient() as client:
+    async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient() as client:
         while not wanted <= set((await client.get(page)).text.splitlines()):
             await asyncio.sleep(0.02)

@@ -19,8 +19,8 @@ from synapse_worker.backoff import RestartPolicy
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
 from tests.integration.worker.agents import ask, echo, echo_repository, loaded
+from tests.patience import PATIENCE_S
 
-DEADLINE_S = 20.0
 QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
 HOOKS = {"test_hooks": "true"}
 
@@ -51,7 +51,7 @@ async def running(
 
 
 async def until(agent: Agent, reached: Callable[[Snapshot], bool]) -> Snapshot:
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(PATIENCE_S):
         async for snapshot in agent.beats(0.05):
             if reached(snapshot):
                 return snapshot

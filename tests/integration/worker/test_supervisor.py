@@ -22,8 +22,8 @@ from synapse_worker.shared_memory import remove_stale_regions
 from synapse_worker.stubs import live_stubs
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
 from tests.integration.worker.calls import echo
+from tests.patience import PATIENCE_S
 
-DEADLINE_S = 20.0
 QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
 
 
@@ -36,7 +36,7 @@ def group_is_gone(group: int) -> bool:
 
 
 async def next_ready(supervisor: Supervisor, restarts: int) -> WorkerStatus:
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(PATIENCE_S):
         while supervisor.status.restarts < restarts:
             await asyncio.sleep(0.02)
         return await supervisor.wait_for(WorkerState.READY, WorkerState.FAILED)
@@ -97,7 +97,7 @@ async def test_a_crash_loop_ends_in_failure_with_its_cause(echo_config: WorkerCo
         os.kill(pid, signal.SIGKILL)
         if restarts <= policy.max_restarts:
             await next_ready(supervisor, restarts)
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(PATIENCE_S):
         status = await supervisor.wait_for(WorkerState.FAILED)
 
     assert status.cause == "Triton was killed by signal 9"
@@ -171,7 +171,7 @@ def test_no_process_outlives_a_killed_supervisor(echo_config: WorkerConfig) -> N
         stubs = live_stubs(triton)
         owner.kill()
 
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + PATIENCE_S
     while not group_is_gone(triton) and time.monotonic() < deadline:
         time.sleep(0.05)
 

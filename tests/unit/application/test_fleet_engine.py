@@ -25,6 +25,7 @@ from synapse.domain.job import JobId
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
 from tests.faults import failing_before
+from tests.patience import PATIENCE_S
 from tests.unit.application.toy_workers import ECHO, LLM, ToyFleetWorld, a_toy_request
 
 HASTY = Patience(min_late_s=0.03)
@@ -267,7 +268,7 @@ async def test_calls_of_a_hung_worker_are_broken_off_once_there_were_enough() ->
     await used_to(world, "w-1", delay_s=0.0)
     world.engine.mode["w-1"] = "hung"
 
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(PATIENCE_S):
         outcomes = await asyncio.gather(*(world.ask("w-1") for _ in range(5)))
 
     assert [type(outcome) for outcome in outcomes] == [EngineLost] * 5
@@ -281,7 +282,7 @@ async def test_a_lone_call_of_a_hung_worker_is_broken_off_too() -> None:
     await used_to(world, "w-1", delay_s=0.0)
     world.engine.mode["w-1"] = "hung"
 
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(EngineUnavailable, match="does not answer"):
             await world.read("w-1")
 
@@ -294,7 +295,7 @@ async def test_a_generation_that_stops_in_the_middle_is_broken_off() -> None:
     world.engine.mode["w-1"] = "stuck"
     texts = []
 
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(EngineLost):
             async for delta in world.fleet.engine.stream(LLM, world.at("w-1"), a_toy_request()):
                 texts.append(delta.text)
@@ -326,7 +327,7 @@ async def test_calls_of_a_worker_that_was_declared_dead_are_broken_off_at_once()
     assert world.fleet.engine.break_off("w-2", "is dead") == 1
     assert world.fleet.engine.break_off("w-3", "is dead") == 0
 
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(PATIENCE_S):
         outcome = await asked
         with pytest.raises(EngineLost, match="is dead"):
             await read

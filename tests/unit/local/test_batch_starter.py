@@ -14,6 +14,7 @@ from synapse.adapters.local.slots import SlotLedger
 from synapse.domain.errors import Unavailable
 from synapse.ports import BatchOrder
 from tests.factories import a_pool, an_order
+from tests.patience import PATIENCE_S
 
 
 class Gate:
@@ -56,7 +57,7 @@ async def test_start_returns_before_the_batches_have_ended() -> None:
     slots = SlotLedger(time.time)
     starter = InProcessBatchStarter(Gate().run, slots)
 
-    await asyncio.wait_for(starter.start([an_order()]), 1)
+    await asyncio.wait_for(starter.start([an_order()]), PATIENCE_S)
 
     await starter.close(drain_s=0)
 
@@ -88,7 +89,7 @@ async def test_whoever_waits_for_a_place_is_woken_when_a_batch_of_the_model_ends
     assert not waiting.done()
 
     gates["echo"].open.set()
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, PATIENCE_S)
 
 
 async def test_places_are_freed_item_by_item_before_the_batch_ends() -> None:
@@ -101,7 +102,7 @@ async def test_places_are_freed_item_by_item_before_the_batch_ends() -> None:
     await settle()
 
     starter.release(order.batch.id)
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, PATIENCE_S)
     assert slots.in_flight("echo") == 2
 
     starter.release(order.batch.id, items=99)

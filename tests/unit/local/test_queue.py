@@ -13,6 +13,7 @@ from synapse.domain.extension import NO_EXTENSIONS
 from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import JobId, Priority, SlaTier
 from tests.factories import NOW, a_message
+from tests.patience import PATIENCE_S
 
 BRONZE = SlaTier.BRONZE
 
@@ -157,7 +158,7 @@ async def test_what_not_every_pool_can_run_waits_apart() -> None:
     assert queue.oldest("echo", BRONZE) == plain
     assert queue.waiting("echo", BRONZE, TOKEN_IDS) == 1
     assert queue.take("echo", BRONZE, 10) == [plain]
-    await asyncio.wait_for(queue.wait("echo", BRONZE, requires=TOKEN_IDS), 1)
+    await asyncio.wait_for(queue.wait("echo", BRONZE, requires=TOKEN_IDS), PATIENCE_S)
     assert queue.take("echo", BRONZE, 10, TOKEN_IDS) == [ids]
 
 
@@ -174,7 +175,7 @@ async def test_the_tiers_of_a_model_wait_apart() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     await queue.send([a_message(sla=SlaTier.SILVER)])
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, PATIENCE_S)
 
 
 async def test_a_job_sent_with_another_tier_moves() -> None:
@@ -210,7 +211,7 @@ async def test_a_waiter_is_woken_by_the_first_job() -> None:
 
     await queue.send([a_message()])
 
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, PATIENCE_S)
 
 
 async def test_a_waiter_for_a_full_batch_sleeps_until_it_is_full() -> None:
@@ -222,14 +223,14 @@ async def test_a_waiter_for_a_full_batch_sleeps_until_it_is_full() -> None:
 
     await queue.send([a_message()])
 
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, PATIENCE_S)
 
 
 async def test_waiting_for_what_waits_already_returns_at_once() -> None:
     queue = LocalJobQueue()
     await queue.send([a_message()])
 
-    await asyncio.wait_for(queue.wait("echo", BRONZE), 1)
+    await asyncio.wait_for(queue.wait("echo", BRONZE), PATIENCE_S)
 
 
 async def test_a_waiter_that_finds_nothing_left_sleeps_again() -> None:
@@ -243,7 +244,7 @@ async def test_a_waiter_that_finds_nothing_left_sleeps_again() -> None:
 
     await queue.send([a_message()])
 
-    await asyncio.wait_for(asyncio.gather(first, second), 1)
+    await asyncio.wait_for(asyncio.gather(first, second), PATIENCE_S)
 
 
 async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
@@ -263,7 +264,7 @@ async def test_a_long_queue_is_taken_from_without_walking_through_it() -> None:
     queue = LocalJobQueue()
     await queue.send([a_message(job_id=JobId(str(n))) for n in range(20_000)])
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         taken = [message for _ in range(2000) for message in queue.take("echo", BRONZE, 10)]
 
     assert [message.job_id for message in taken] == [str(n) for n in range(20_000)]

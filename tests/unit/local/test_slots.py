@@ -7,6 +7,7 @@ import time
 
 from synapse.adapters.local.slots import SPARE_ENDS, SlotLedger
 from tests.fakes import FakeClock
+from tests.patience import PATIENCE_S
 
 
 async def test_jobs_and_direct_requests_add_up() -> None:
@@ -54,7 +55,7 @@ async def test_whoever_waits_for_a_slot_is_woken_when_an_abandoned_entry_expires
     slots = SlotLedger(time.time)
     assert await slots.enter("echo", "cpu", 1, 8, time.time() + 0.02) is not None
 
-    await asyncio.wait_for(slots.wait_freed("echo"), 5)
+    await asyncio.wait_for(slots.wait_freed("echo"), PATIENCE_S)
 
     assert slots.in_flight("echo") == 0
 

@@ -18,6 +18,7 @@ from synapse_server.batch_driver import BatchDriver, LocalFileBatchStarter
 from tests.factories import a_file_batch
 from tests.fake_file_batches import MemoryFileBatchStore
 from tests.faults import failing_before
+from tests.patience import PATIENCE_S
 
 Step = Callable[[FileBatchId, int], Awaitable[Progress]]
 
@@ -37,7 +38,7 @@ async def driving(step: Step, store: Any = None) -> Any:
     driver = BatchDriver(store or MemoryFileBatchStore(), ScriptedAdvancer(step), time.time)  # type: ignore[arg-type]
     task = asyncio.create_task(driver.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             yield LocalFileBatchStarter(driver)
         assert not task.done()
     finally:

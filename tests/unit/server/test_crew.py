@@ -14,6 +14,7 @@ from synapse.domain.retry import RetryPolicy
 from synapse.ports import PoolSize
 from synapse_server.crew import Crew
 from synapse_worker.errors import WorkerError
+from tests.patience import PATIENCE_S
 
 QUICK = RetryPolicy(base_s=0.02, max_s=1.0)
 
@@ -93,7 +94,7 @@ async def yard() -> AsyncIterator[Yard]:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Let the others run until it holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not holds():
             await asyncio.sleep(0)
 
@@ -259,7 +260,7 @@ async def test_while_nobody_is_wanted_a_failure_starts_nobody(yard: Yard) -> Non
     await until(lambda: crew.trouble != "")
 
     crew.resize(0)
-    await asyncio.wait_for(yard.made[0].stopped.wait(), 5)
+    await asyncio.wait_for(yard.made[0].stopped.wait(), PATIENCE_S)
     await asyncio.sleep(3 * QUICK.base_s)
 
     assert len(yard.made) == 1

@@ -13,6 +13,7 @@ from synapse_worker.agent.errors import NoRoom
 from synapse_worker.errors import WorkerError
 from tests.factories import a_pool
 from tests.fakes import FakeClock
+from tests.patience import PATIENCE_S
 
 POOL = a_pool("small")
 PAUSES = RetryPolicy(base_s=1.0, max_s=8.0)
@@ -110,5 +111,5 @@ async def test_nobody_up_is_nobody_asked_and_closing_waits_for_nothing() -> None
 
     world.is_up = True
     await world.ask()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         await world.loader.close()

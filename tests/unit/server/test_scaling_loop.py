@@ -14,6 +14,7 @@ from synapse.domain.job import SlaTier
 from synapse.domain.routing import Need
 from synapse_server import scaling_loop
 from synapse_server.scaling_loop import keep_scaled
+from tests.patience import PATIENCE_S
 
 
 class Rounds:
@@ -33,7 +34,7 @@ class Rounds:
 
     async def reach(self, number: int) -> None:
         """Return once so many were made."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while self.made < number:
                 self._next.clear()
                 await self._next.wait()

@@ -13,6 +13,7 @@ from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
+from tests.patience import PATIENCE_S
 
 Outcomes = dict[JobId, Result | EngineError]
 
@@ -45,6 +46,6 @@ async def outcome(
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0.005)
