@@ -1,17 +1,61 @@
-"""A client as a user would write it: submit, then wait for the result."""
+"""Load, as users make it: a client for jobs, closed and open loops, and what comes of them."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
 MAX_CONNECTIONS = 2000
+AFTER_ERROR_S = 0.1
+"""How long a user waits who was answered with an error."""
+
+Work = Callable[[], Awaitable[object]]
+
+
+class Refused(Exception):
+    """An answer that is none: its status, or what was missing in it."""
+
+
+@dataclass(slots=True)
+class Load:
+    """What came of a load: latencies in seconds of what was answered, and errors by kind."""
+
+    latencies_s: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    took_s: float = 0.0
+
+    @property
+    def per_s(self) -> float:
+        """Answers a second."""
+        return len(self.latencies_s) / self.took_s if self.took_s else 0.0
+
+    def quantile_ms(self, share: float) -> float:
+        """A quantile of the latencies in ms.
+
+        Raises:
+            ValueError: nothing was answered.
+        """
+        if not self.latencies_s:
+            raise ValueError("nothing was answered")
+        return percentile(sorted(self.latencies_s), share) * 1000
+
+    def without_errors(self) -> Self:
+        """Itself, where every request was answered.
+
+        Raises:
+            RuntimeError: one was not.
+        """
+        if self.errors:
+            raise RuntimeError(f"requests failed: {dict(self.errors)}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +93,13 @@ class Client:
         """Submit a job and wait until it has ended.
 
         Raises:
-            RuntimeError: it was refused, or did not complete.
+            Refused: it was not accepted, or did not complete.
         """
         started = time.perf_counter()
         async with self._session.post(f"{self._url}/async-infer", json=request) as response:
             accepted = await response.json()
             if response.status != 202:
-                raise RuntimeError(f"refused with {response.status}: {accepted}")
+                raise Refused(f"HTTP {response.status}: {accepted}")
         while True:
             url = f"{self._url}/results/{accepted['jobId']}?wait=60"
             async with self._session.get(url) as response:
@@ -63,38 +107,61 @@ class Client:
             if body["status"] == "COMPLETED":
                 return Answer(body, time.perf_counter() - started)
             if body["status"] not in ("QUEUED", "RUNNING"):
-                raise RuntimeError(f"job ended {body['status']}: {body['error']}")
+                raise Refused(f"job ended {body['status']}: {body['error']}")
 
 
-async def closed_loop(
-    clients: int, seconds: float, work: Callable[[], Awaitable[Answer]]
-) -> tuple[int, float]:
-    """`clients` users who ask again as soon as they are answered: (answers, seconds taken)."""
+async def timed(load: Load, work: Work, since: float | None = None) -> bool:
+    """One request; its latency, counted from `since` or from now, or its error is noted.
+
+    Returns whether it was answered.
+    """
+    started = time.perf_counter() if since is None else since
+    try:
+        await work()
+    except Refused as error:
+        load.errors[str(error)] += 1
+    except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
+        load.errors[type(error).__name__] += 1
+    else:
+        load.latencies_s.append(time.perf_counter() - started)
+        return True
+    return False
+
+
+async def closed_loop(clients: int, seconds: float, work: Work) -> Load:
+    """`clients` who ask again as soon as they are answered, for so many seconds."""
+    load = Load()
     started = time.perf_counter()
     stop_at = started + seconds
-    done = 0
 
     async def user() -> None:
-        nonlocal done
         while time.perf_counter() < stop_at:
-            await work()
-            done += 1
+            if not await timed(load, work):
+                await asyncio.sleep(AFTER_ERROR_S)
 
     await asyncio.gather(*(user() for _ in range(clients)))
-    return done, time.perf_counter() - started
+    load.took_s = time.perf_counter() - started
+    return load
 
 
-async def open_loop(
-    gaps_s: Sequence[float], work: Callable[[], Coroutine[Any, Any, Answer]]
-) -> list[float]:
-    """Requests sent at given gaps whatever the answers do; the latencies in seconds, sorted."""
-    tasks: list[asyncio.Task[Answer]] = []
-    due = time.perf_counter()
+async def open_loop(gaps_s: Sequence[float], work: Work) -> Load:
+    """Requests at given gaps whatever the answers do; latencies count from when each was due."""
+    load = Load()
+    started = due = time.perf_counter()
+    tasks: list[asyncio.Task[bool]] = []
     for gap_s in gaps_s:
         due += gap_s
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        tasks.append(asyncio.create_task(work()))
-    return sorted(answer.seconds for answer in await asyncio.gather(*tasks))
+        tasks.append(asyncio.create_task(timed(load, work, due)))
+    await asyncio.gather(*tasks)
+    load.took_s = time.perf_counter() - started
+    return load
+
+
+def poisson(rate_per_s: float, seconds: float, seed: int = 1) -> list[float]:
+    """Gaps of arrivals at random (a Poisson process)."""
+    draw = random.Random(seed)
+    return [draw.expovariate(rate_per_s) for _ in range(max(1, int(rate_per_s * seconds)))]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -1,21 +1,25 @@
-"""`python -m bench.compare BEFORE AFTER`: which figures of two saved runs got worse.
+"""`python -m bench.compare [BEFORE [AFTER]]`: which figures of two saved runs got worse.
 
-Both files are what `python -m bench.peers --save` writes. Two runs compare only if they were made
-on the same machine; what the machine itself did is told by the bare engine, by whose change every
-other figure is divided.
+Both files are what `python -m bench.peers` keeps; if they are not named they are the published run
+and the last one. Two runs compare only if they were made on the same machine; what the machine
+itself did is told by the bare engine, by whose change every other figure is divided.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bench.peers.plan import Plan
+from bench.peers.results import Measured, Point, Results
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "bench" / "results" / "peers.json"
+LATEST = ROOT / "build" / "peers.json"
 REFERENCE = "Triton bare"
 DEFAULT_TOLERANCE = 0.10
 
@@ -37,12 +41,16 @@ class Change:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
-    parser.add_argument("before", type=Path)
-    parser.add_argument("after", type=Path)
+    parser.add_argument("before", type=Path, nargs="?", default=PUBLISHED)
+    parser.add_argument("after", type=Path, nargs="?", default=LATEST)
     parser.add_argument("--tolerance", type=float, default=DEFAULT_TOLERANCE)
     parser.add_argument("--peer", default="Synapse", help="whose figures: all that begin so")
     given = parser.parse_args()
-    before, after = (json.loads(path.read_text("utf-8")) for path in (given.before, given.after))
+    missing = [str(file) for file in (given.before, given.after) if not file.exists()]
+    if missing:
+        print(f"there is no {', no '.join(missing)}; make bench-peers writes one", file=sys.stderr)
+        return 2
+    before, after = Results.load([given.before]), Results.load([given.after])
     changes = compare(before, after, given.peer, given.tolerance)
     if not changes:
         print("the two files have no figure in common", file=sys.stderr)
@@ -56,9 +64,7 @@ def main() -> int:
     return int(any(change.is_worse for change in changes))
 
 
-def compare(
-    before: Mapping[str, Any], after: Mapping[str, Any], peer: str, tolerance: float
-) -> list[Change]:
+def compare(before: Results, after: Results, peer: str, tolerance: float) -> list[Change]:
     """Every figure that both runs have of the peers whose names begin with `peer`."""
     old, new = figures(before), figures(after)
     changes = []
@@ -78,19 +84,36 @@ def compare(
 Figures = Mapping[tuple[str, str, str], float]
 
 
-def figures(results: Mapping[str, Any]) -> Figures:
-    """The figures of a run by peer, workload and what they tell."""
+def figures(results: Results) -> Figures:
+    """The figures of a run by peer, workload and what they tell; none that neighbours disturbed."""
     found: dict[tuple[str, str, str], float] = {}
-    for workload, each in results["measured"].items():
-        for one in each:
-            name = one["peer"]
-            for clients, point in one["closed"].items():
-                found[name, workload, f"answers/s at {clients}"] = point["per_s"]
-                if point["p99_ms"] is not None:
-                    found[name, workload, f"p99 ms at {clients}"] = point["p99_ms"]
-            found[name, workload, "first answer s"] = one["first_answer_s"]
-            found[name, workload, "memory MiB"] = one["memory_mib"]
+    for workload, peers in results.measured.items():
+        for name, one in peers.items():
+            if one.rounds:
+                told = _told(one, results.plans[workload])
+                found |= {(name, workload, what): value for what, value in told.items()}
     return found
+
+
+def _told(one: Measured, plan: Plan) -> dict[str, float]:
+    told = {
+        "first answer s": one.middle(lambda each: each.first_answer_s),
+        "memory MiB": one.middle(lambda each: each.memory_mib),
+    }
+    for count in plan.clients:
+        point = one.closed(count)
+        if not point.is_disturbed:
+            told[f"answers/s at {count}"] = point.per_s
+            told |= _of_point(point, f"at {count}")
+    equal = one.equal()
+    if not equal.is_disturbed:
+        told |= _of_point(equal, f"at {plan.rate_per_s:g}/s")
+    return told
+
+
+def _of_point(point: Point, where: str) -> dict[str, float]:
+    figures = {f"p99 ms {where}": point.p99_ms, f"processor ms {where}": point.core_ms}
+    return {what: value for what, value in figures.items() if value is not None}
 
 
 def _machine(old: Figures, new: Figures, workload: str, what: str) -> float:

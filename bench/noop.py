@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import uvloop
 
-from bench.client import Answer, Client, closed_loop, open_loop, percentile
+from bench.client import Answer, Client, closed_loop, open_loop, poisson
 from bench.server import resident_mib, server
 
 REQUEST: dict[str, Any] = {"model": "echo", "prompt": "The future of AI is"}
 BURST = 1000
+RATE_PER_S = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +42,22 @@ async def _measure(url: str, pid: int, clients: tuple[int, ...], seconds: float)
         async def work() -> Answer:
             return await client.run(REQUEST)
 
-        await closed_loop(8, 2.0, work)
+        (await closed_loop(8, 2.0, work)).without_errors()
         before_mib = resident_mib(pid)
-        gaps_s = [random.Random(1).expovariate(50.0) for _ in range(int(50 * seconds))]
-        latencies_s = await open_loop(gaps_s, work)
+        at_random = (await open_loop(poisson(RATE_PER_S, seconds), work)).without_errors()
         rates: dict[int, float] = {}
         total = 0
         for users in clients:
-            done, took_s = await closed_loop(users, seconds, work)
-            rates[users] = done / took_s
-            total += done
+            load = (await closed_loop(users, seconds, work)).without_errors()
+            rates[users] = load.per_s
+            total += len(load.latencies_s)
         started = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(BURST)))
         burst_s = time.perf_counter() - started
     return Noop(
         jobs_per_s=rates,
-        p50_ms=percentile(latencies_s, 0.50) * 1000,
-        p99_ms=percentile(latencies_s, 0.99) * 1000,
+        p50_ms=at_random.quantile_ms(0.50),
+        p99_ms=at_random.quantile_ms(0.99),
         burst_s=burst_s,
         memory_before_mib=before_mib,
         memory_after_mib=resident_mib(pid),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from synapse_worker.stubs import children
@@ -14,7 +15,23 @@ USER, SYSTEM = 11, 12
 
 def processor_s(pid: int) -> float:
     """Seconds that a process and all its descendants have spent so far; those alive count."""
-    return sum(_own_s(each) for each in family(pid))
+    return sum(own_s(each) for each in family(pid))
+
+
+def readings(pids: Iterable[int]) -> dict[int, float]:
+    """What each of these processes has spent so far, in seconds; none of those that are gone."""
+    found = {}
+    for pid in pids:
+        try:
+            found[pid] = own_s(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def spent_s(before: Mapping[int, float], after: Mapping[int, float]) -> float:
+    """Seconds between two readings; what ended between them is not known and not counted."""
+    return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
 
 
 def family(pid: int) -> list[int]:
@@ -25,6 +42,11 @@ def family(pid: int) -> list[int]:
     return members
 
 
-def _own_s(pid: int) -> float:
+def own_s(pid: int) -> float:
+    """Seconds that one process has spent so far, without its descendants.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: it is gone.
+    """
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[USER]) + int(fields[SYSTEM])) / TICKS_PER_S

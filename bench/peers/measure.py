@@ -1,82 +1,92 @@
-"""What is measured of each peer, one after the other on the same cores."""
+"""One round of one peer: started, loaded, measured beside the machine's own state, and ended."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable
 
+from bench.client import Load, closed_loop, open_loop, poisson, timed
+from bench.control import Watch
 from bench.peers.catalogue import Peer
-from bench.peers.load import Client, Load, closed_loop, open_loop, poisson, timed
-from bench.peers.process import Running, running
+from bench.peers.client import Client
+from bench.peers.plan import WARM_UP_CLIENTS, WARM_UP_S, Plan
+from bench.peers.process import Running, running, with_session
+from bench.peers.results import Point, Round
+from bench.processor import readings, spent_s
 
-START_TIMEOUT_S = 120.0
-WARM_UP_S = 2.0
-WARM_UP_CLIENTS = 8
-KILLED_JOBS = 200
-BACK_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 90.0
+REPEATS = 2
 
 
 class Failed(Exception):
     """A peer that could not be measured, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One load: answers a second, latencies in ms, errors."""
+class Meter:
+    """Measures loads on one running peer; what neighbours disturb is repeated, for a while."""
 
-    per_s: float
-    p50_ms: float | None
-    p99_ms: float | None
-    errors: dict[str, int]
+    def __init__(self, process: Running, watch: Watch, repeat_until: float) -> None:
+        """`repeat_until` is in the time of `time.monotonic`."""
+        self._process, self._watch, self._repeat_until = process, watch, repeat_until
 
-    @staticmethod
-    def of(load: Load) -> Point:
-        """The figures of a load."""
-        quantiles = load.quantile_ms(0.50), load.quantile_ms(0.99)
-        return Point(load.per_s, *quantiles, dict(load.errors))
+    async def point(self, load: Callable[[], Awaitable[Load]]) -> Point:
+        """The load's figures; of several tries those of the one that lost least to others."""
+        points = [await self._once(load)]
+        while (
+            points[-1].is_disturbed
+            and len(points) <= REPEATS
+            and time.monotonic() < self._repeat_until
+        ):
+            points.append(await self._once(load))
+        return min(points, key=lambda point: point.stolen + point.others_cores)
+
+    async def _once(self, load: Callable[[], Awaitable[Load]]) -> Point:
+        self._watch.begin()
+        before, own_s = readings(with_session(self._process.pid)), time.process_time()
+        found = await load()
+        core_s = spent_s(before, readings(with_session(self._process.pid)))
+        control = self._watch.end(core_s + time.process_time() - own_s)
+        answers = len(found.latencies_s)
+        return Point(
+            answers=answers,
+            per_s=found.per_s,
+            p50_ms=found.quantile_ms(0.50) if answers else None,
+            p99_ms=found.quantile_ms(0.99) if answers else None,
+            core_ms=1000 * core_s / answers if answers else None,
+            errors=dict(found.errors),
+            stolen=control.stolen,
+            late_ms=control.late_ms,
+            others_cores=control.others_cores,
+        )
 
 
-@dataclass(slots=True)
-class Measured:
-    """Of one peer at one workload: by number of clients, and what else there is to say."""
-
-    peer: str
-    workload: str
-    first_answer_s: float = 0.0
-    memory_mib: float = 0.0
-    closed: dict[int, Point] = field(default_factory=dict)
-    at_equal_load: dict[str, Any] = field(default_factory=dict)
-
-
-async def measure(peer: Peer, workload: str, clients: Sequence[int], seconds: float) -> Measured:
-    """Start the peer, load it with so many clients at a time, and end it.
+async def measure(peer: Peer, workload: str, plan: Plan, repeat_until: float) -> Round:
+    """Start the peer, put each load on it, and end it.
 
     Raises:
-        Failed: it did not start.
+        Failed: it did not start, or ended under the load.
     """
-    measured = Measured(peer.name, workload)
     started = time.perf_counter()
-    with running(peer, workload) as process:
+    with running(peer, workload) as process, Watch() as watch:
         async with Client(peer, workload, process.url) as client:
             await first_answer(process, client)
-            measured.first_answer_s = time.perf_counter() - started
+            first_answer_s = time.perf_counter() - started
             await closed_loop(WARM_UP_CLIENTS, WARM_UP_S, client.ask)
-            for count in clients:
-                measured.closed[count] = Point.of(await closed_loop(count, seconds, client.ask))
-            measured.memory_mib = process.memory_mib()
-    return measured
+            meter = Meter(process, watch, repeat_until)
+            gaps_s = poisson(plan.rate_per_s, plan.equal_s)
+            equal = await meter.point(lambda: open_loop(gaps_s, client.ask))
+            closed = {
+                count: await meter.point(lambda count=count: _closed(count, plan, client))  # type: ignore[misc]
+                for count in plan.clients
+            }
+            if process.has_ended:
+                raise Failed(f"it ended under the load:\n{process.tail()}")
+            return Round(first_answer_s, process.memory_mib(), equal, closed)
 
 
-async def at_equal_load(peer: Peer, workload: str, rate_per_s: float, seconds: float) -> Point:
-    """Latencies under arrivals at random, as many a second for every peer."""
-    with running(peer, workload) as process:
-        async with Client(peer, workload, process.url) as client:
-            await first_answer(process, client)
-            await closed_loop(WARM_UP_CLIENTS, WARM_UP_S, client.ask)
-            return Point.of(await open_loop(poisson(rate_per_s, seconds), client.ask))
+async def _closed(clients: int, plan: Plan, client: Client) -> Load:
+    return await closed_loop(clients, plan.seconds, client.ask)
 
 
 async def first_answer(process: Running, client: Client) -> None:
@@ -87,70 +97,7 @@ async def first_answer(process: Running, client: Client) -> None:
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and not process.has_ended:
-        if await client.is_ready():
-            load = Load()
-            await timed(load, client.ask)
-            if load.latencies_s:
-                return
+        if await client.is_ready() and await timed(Load(), client.ask):
+            return
         await asyncio.sleep(0.02)
-    tail = process.log.read_text(encoding="utf-8", errors="replace")[-1500:]
-    raise Failed(f"{process.peer.name} gave no answer to {process.workload}:\n{tail}")
-
-
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """kill -9 of everything amid so many requests.
-
-    `accepted` is what the caller had been told is taken, `lost` what of it never gave a result;
-    `broken` are requests whose caller got an error instead of an answer. `back_s` is from the
-    restart to the first answer.
-    """
-
-    peer: str
-    accepted: int
-    lost: int
-    broken: int
-    back_s: float
-
-
-async def crash(peer: Peer, workload: str, jobs: int = KILLED_JOBS) -> Crash:
-    """Kill a peer under load, start it again, and see what is left of what it had taken."""
-    with running(peer, workload) as process:
-        async with Client(peer, workload, process.url) as client:
-            await first_answer(process, client)
-            accepted, broken = await _interrupted(process, client, jobs)
-            started = time.perf_counter()
-            process.start()
-            await first_answer(process, client)
-            back_s = time.perf_counter() - started
-            lost = await _lost(peer, client, accepted)
-    return Crash(peer.name, len(accepted), lost, broken, back_s)
-
-
-async def _interrupted(
-    process: Running, client: Client, jobs: int
-) -> tuple[list[dict[str, Any]], int]:
-    """Send so many requests at once and kill the peer when a quarter was taken or answered."""
-    accepted: list[dict[str, Any]] = []
-    load = Load()
-
-    async def one() -> None:
-        accepted.append(await client.submit())
-
-    tasks = [asyncio.create_task(timed(load, one)) for _ in range(jobs)]
-    while len(accepted) < jobs // 4 and not all(task.done() for task in tasks):
-        await asyncio.sleep(0.001)
-    await asyncio.to_thread(process.kill)
-    await asyncio.gather(*tasks)
-    return (accepted if process.peer.durable else []), load.errors.total()
-
-
-async def _lost(peer: Peer, client: Client, accepted: Sequence[dict[str, Any]]) -> int:
-    results = Load()
-
-    async def one(job: dict[str, Any]) -> None:
-        async with asyncio.timeout(BACK_TIMEOUT_S):
-            await client.result(job)
-
-    await asyncio.gather(*(timed(results, lambda job=job: one(job)) for job in accepted))  # type: ignore[misc]
-    return results.errors.total()
+    raise Failed(f"it gave no answer:\n{process.tail()}")

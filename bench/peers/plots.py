@@ -1,8 +1,8 @@
-"""The picture of the comparison: throughput by clients, and latency at the same load."""
+"""The picture of the comparison: answers/s by clients, latency at equal load, processor time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,54 +11,174 @@ mpl.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bench.peers.measure import Measured
+from bench.peers.plan import Plan
 from bench.peers.report import OURS
+from bench.peers.results import Measured, Point, Results
 
-COLOURS = ("#8c8c8c", "#d08770", "#a3be8c", "#b48ead", "#ebcb8b", "#81a1c1")
-OUR_COLOURS = {"Synapse": "#0b3d91", "Synapse jobs": "#3f7fd9"}
-TITLES = {"noop": "no-op", "embed": "MiniLM embeddings", "generate": "SmolLM2, 32 tokens"}
+FILES = ("peers.svg", "peers.png")
+TITLES = {"noop": "No-op", "embed": "MiniLM embeddings", "generate": "SmolLM2, 32 tokens"}
+COLOURS = {
+    "Synapse": "#0b3d91",
+    "Synapse jobs": "#2f7de1",
+    "FastAPI + Celery + Redis": "#3f8f4f",
+    "LitServe": "#9c4fb0",
+    "Ray Serve": "#c0392b",
+    "BentoML": "#d98324",
+    "Triton bare": "#6b6b6b",
+    "llama.cpp server": "#2b2b2b",
+}
+SHORT = {"FastAPI + Celery + Redis": "Celery + Redis"}
+WIDTH, HEIGHT = 5.2, 11.0
+NEAREST = 0.062
+"""Between two labels at the lines' ends, as a share of the height of the axes."""
+
+Peers = Mapping[str, Measured]
 
 
-def draw(found: Mapping[str, Sequence[Measured]], folder: Path) -> None:
-    """Write peers.svg and peers.png into the folder."""
+def draw(results: Results, folder: Path) -> None:
+    """Write peers.svg and peers.png into the folder, where there is something to draw."""
+    shown = {
+        workload: {name: one for name, one in peers.items() if one.rounds}
+        for workload, peers in results.measured.items()
+        if any(one.rounds for one in peers.values())
+    }
+    if not shown:
+        return
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "peers", "font.size": 9})
-    figure, rows = plt.subplots(2, len(found), figsize=(4 * len(found), 6.4), layout="constrained")
-    for column, (workload, measured) in enumerate(found.items()):
-        _throughput(rows[0][column], workload, measured)
-        _latency(rows[1][column], measured)
-    handles, labels = rows[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    size = (WIDTH * len(shown), HEIGHT)
+    figure, rows = plt.subplots(3, len(shown), figsize=size, layout="constrained", squeeze=False)
+    for column, (workload, peers) in enumerate(shown.items()):
+        plan = results.plans[workload]
+        _throughput(rows[0][column], plan, peers)
+        rows[0][column].set_title(TITLES[workload], fontweight="bold")
+        _latency(rows[1][column], plan, peers)
+        _processor(rows[2][column], plan, peers)
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "peers.svg", metadata={"Date": None})
-    figure.savefig(folder / "peers.png", dpi=120)
+    figure.savefig(folder / FILES[0], metadata={"Date": None})
+    figure.savefig(folder / FILES[1], dpi=110)
     plt.close(figure)
 
 
-def _throughput(axes: Axes, workload: str, measured: Sequence[Measured]) -> None:
-    for one, colour in _coloured(measured):
-        counts = list(one.closed)
-        rates = [one.closed[count].per_s for count in counts]
-        width = 2.2 if one.peer in OURS else 1.2
-        axes.plot(counts, rates, marker="o", ms=3, lw=width, color=colour, label=one.peer)
-    axes.set(xscale="log", yscale="log", xlabel="clients", ylabel="answers/s")
-    axes.set_title(TITLES[workload])
-
-
-def _latency(axes: Axes, measured: Sequence[Measured]) -> None:
-    told = [one for one in measured if one.at_equal_load]
-    for at, (one, colour) in enumerate(_coloured(told)):
-        point = one.at_equal_load["point"]
-        if point.p50_ms is None:
+def _throughput(axes: Axes, plan: Plan, peers: Peers) -> None:
+    """Lines with their names at their ends; a hollow dot is a point that neighbours disturbed."""
+    ends: dict[str, float] = {}
+    for name, one in peers.items():
+        points = {count: one.closed(count) for count in plan.clients}
+        told = {count: point for count, point in points.items() if point.per_s > 0}
+        if not told:
             continue
-        axes.barh(at, point.p99_ms, color=colour, alpha=0.45)
-        axes.barh(at, point.p50_ms, color=colour)
-    axes.set_yticks(range(len(told)), [one.peer for one in told], fontsize=8)
+        rates = [point.per_s for point in told.values()]
+        ours, colour = name in OURS, COLOURS[name]
+        axes.plot(list(told), rates, lw=2.2 if ours else 1.2, color=colour, zorder=3 if ours else 2)
+        for count, point in told.items():
+            face = "white" if point.is_disturbed else colour
+            axes.plot(count, point.per_s, "o", ms=4, mec=colour, mfc=face, zorder=4)
+        ends[name] = rates[-1]
+    axes.set(xscale="log", yscale="log", xlabel="clients, each asking again when it is answered")
+    axes.set_ylabel("answers/s")
+    axes.set_xticks(plan.clients, [f"{count:,}" for count in plan.clients])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    _plain_numbers(axes)
+    axes.grid(which="major", color="#e6e6e6", lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    _name_ends(axes, plan.clients[-1], ends)
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """1, 2, 5, 10 … instead of powers of ten, which hide a factor of two."""
+    low, high = axes.get_ylim()
+    steps = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _name_ends(axes: Axes, last: int, ends: Mapping[str, float]) -> None:
+    """The names to the right of the lines, moved apart where they would overlap."""
+    if not ends:
+        return
+    names = sorted(ends, key=lambda name: ends[name])
+    places = apart([_height(axes, ends[name]) for name in names])
+    for name, place in zip(names, places, strict=True):
+        axes.annotate(
+            SHORT.get(name, name),
+            xy=(last, ends[name]),
+            xycoords="data",
+            xytext=(1.04, place),
+            textcoords="axes fraction",
+            va="center",
+            color=COLOURS[name],
+            fontweight="bold" if name in OURS else "normal",
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": COLOURS[name], "shrinkB": 3},
+        )
+
+
+def _height(axes: Axes, value: float) -> float:
+    """Where a value is on the axes: 0 at the bottom, 1 at the top."""
+    _, pixel = axes.transData.transform((1.0, value))
+    return float(axes.transAxes.inverted().transform((0.0, pixel))[1])
+
+
+def apart(heights: Sequence[float], nearest: float = NEAREST) -> list[float]:
+    """Rising heights, moved so that no two are nearer than that."""
+    places = list(heights)
+    for _ in range(50):
+        for low in range(len(places) - 1):
+            lacking = nearest - (places[low + 1] - places[low])
+            if lacking > 0:
+                places[low] -= lacking / 2
+                places[low + 1] += lacking / 2
+    return places
+
+
+def _latency(axes: Axes, plan: Plan, peers: Peers) -> None:
+    """Bars of p99 with a line at p50, and a dot for the p99 of each round."""
+    for at, (name, one) in enumerate(peers.items()):
+        point = one.equal()
+        if point.p50_ms is None or point.p99_ms is None:
+            continue
+        axes.barh(at, point.p99_ms, height=0.62, color=COLOURS[name], alpha=_strength(point))
+        axes.plot([point.p50_ms] * 2, [at - 0.31, at + 0.31], color="white", lw=2)
+        rounds = [each.equal.p99_ms for each in one.rounds.values() if each.equal.p99_ms]
+        axes.plot(rounds, [at] * len(rounds), "|", color="black", ms=6, mew=0.8)
+        label = f"  {point.p50_ms:,.3g} / {point.p99_ms:,.3g}"
+        axes.text(max([point.p99_ms, *rounds]), at, label, va="center", fontsize=8)
+    label = f"ms at {plan.rate_per_s:g}/s at random: p50 (white line) / p99 (bar; ticks: rounds)"
+    _bars(axes, peers, label)
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * (high / low) ** 0.28)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+
+
+def _processor(axes: Axes, plan: Plan, peers: Peers) -> None:
+    """Processor time a request: at the equal load, and below it in the closed loop."""
+    reference = plan.reference_clients
+    loads: tuple[tuple[Callable[[Measured], Point], float, float], ...] = (
+        (lambda one: one.equal(), -0.19, 1.0),
+        (lambda one: one.closed(reference), 0.19, 0.45),
+    )
+    for at, (name, one) in enumerate(peers.items()):
+        for point_of, shift, strength in loads:
+            core_ms = point_of(one).core_ms
+            if core_ms is not None:
+                axes.barh(at + shift, core_ms, height=0.36, color=COLOURS[name], alpha=strength)
+                axes.text(core_ms, at + shift, f" {core_ms:.3g}", va="center", fontsize=7.5)
+    _bars(axes, peers, f"processor ms a request: equal load (dark), {reference} clients (light)")
+    axes.margins(x=0.14)
+
+
+def _bars(axes: Axes, peers: Peers, label: str) -> None:
+    axes.set_yticks(range(len(peers)), [SHORT.get(name, name) for name in peers])
+    for tick, name in zip(axes.get_yticklabels(), peers, strict=True):
+        tick.set_fontweight("bold" if name in OURS else "normal")
     axes.invert_yaxis()
-    rate = told[0].at_equal_load["rate_per_s"] if told else 0.0
-    axes.set(xscale="log", xlabel=f"ms at {rate:.1f}/s: p50 dark, p99 light")
+    axes.set_xlabel(label, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
-def _coloured(measured: Sequence[Measured]) -> list[tuple[Measured, str]]:
-    others = iter(COLOURS)
-    return [(one, OUR_COLOURS.get(one.peer) or next(others)) for one in measured]
+def _strength(point: Point) -> float:
+    """How dark: pale where neighbours disturbed it."""
+    return 0.35 if point.is_disturbed else 0.85

@@ -15,6 +15,7 @@ from bench.peers.catalogue import Peer, environ_of
 from bench.processor import family
 
 STOP_S = 20.0
+TAIL = 1500
 
 
 class Running:
@@ -50,7 +51,7 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL to every process of it at once, as a machine that loses its power would."""
-        for pid in with_session(self._pid()):
+        for pid in with_session(self.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert self._process is not None
@@ -72,11 +73,17 @@ class Running:
 
     def memory_mib(self) -> float:
         """Proportional set size of all its processes: what is shared is counted once."""
-        return sum(_pss_mib(pid) for pid in with_session(self._pid()))
+        return sum(_pss_mib(pid) for pid in with_session(self.pid))
 
-    def _pid(self) -> int:
+    @property
+    def pid(self) -> int:
+        """The process that the command became; it leads a session of its own."""
         assert self._process is not None
         return self._process.pid
+
+    def tail(self) -> str:
+        """The end of what it wrote."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-TAIL:]
 
 
 @contextlib.contextmanager

@@ -2,83 +2,220 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from bench.peers.measure import Crash, Measured, Point
+from bench.peers.plan import Plan
+from bench.peers.results import (
+    OTHERS_AT_MOST_CORES,
+    STOLEN_AT_MOST,
+    Crash,
+    Measured,
+    Point,
+    Results,
+    Round,
+)
 
 OURS = ("Synapse", "Synapse jobs")
+BARE = ("llama.cpp server", "Triton bare")
+ENGINE_BOUND = "generate"
+GOAL = 0.95
+MARK = "†"
+
+Peers = Mapping[str, Measured]
 
 
-def tables(workload: str, measured: Sequence[Measured], crashes: Sequence[Crash]) -> str:
-    """All there is to say of one workload, in Markdown."""
-    if not measured:
-        return f"### {workload}\n\nnothing was measured\n"
-    parts = [f"### {workload}", _throughput(measured), _others(measured)]
+def tables(results: Results) -> str:
+    """All there is to say, in Markdown."""
+    rounds = max(
+        (len(one.rounds) for peers in results.measured.values() for one in peers.values()),
+        default=0,
+    )
+    machine = ", ".join(f"{name} {value}" for name, value in results.machine.items())
+    note = (
+        f"{machine}. Medians of {rounds} rounds, without those in which neighbours had more than "
+        f"{STOLEN_AT_MOST:.0%} of the processor or others on this machine more than "
+        f"{OTHERS_AT_MOST_CORES:g} cores; {MARK}: it was so in all of them."
+    )
+    each = [
+        workload_tables(name, results.plans[name], results.measured[name])
+        for name in _known(results)
+    ]
+    return "\n\n".join([note, *each]) + "\n"
+
+
+def workload_tables(workload: str, plan: Plan, peers: Peers) -> str:
+    """All there is to say of one workload."""
+    measured = {name: one for name, one in peers.items() if one.rounds}
+    parts = [f"### {workload}"]
+    if measured:
+        parts += [_throughput(plan, measured), _equal(plan, measured), _machine(plan, measured)]
+    if measured and workload == ENGINE_BOUND:
+        parts.append(_ratios(plan, measured))
+    crashes = {name: one.crash for name, one in peers.items() if one.crash}
     if crashes:
-        parts.append(_crash(crashes))
-    return "\n\n".join(parts) + "\n"
+        parts.append(_crashes(crashes))
+    for name, one in peers.items():
+        parts += [f"{name} failed: {failure.splitlines()[0]}" for failure in one.failures]
+    return "\n\n".join(parts)
 
 
-def _throughput(measured: Sequence[Measured]) -> str:
-    counts = list(measured[0].closed)
-    head = [f"{count} clients" for count in counts]
-    rows = [_row(["answers/s (p50 / p99 ms)", *head]), _row(["---"] * (1 + len(head)))]
-    for one in measured:
-        rows.append(_row([one.peer, *(_point(one.closed[count]) for count in counts)]))
-    return "\n".join(rows)
+def _clients(count: int) -> str:
+    return "1 client" if count == 1 else f"{count:,} clients"
 
 
-def _others(measured: Sequence[Measured]) -> str:
-    rate = measured[0].at_equal_load.get("rate_per_s", 0.0)
-    head = ["", f"p50 / p99 ms at {rate:.1f}/s at random", "errors", "first answer", "memory"]
-    rows = [_row(head), _row(["---"] * len(head))]
-    for one in measured:
-        point: Point | None = one.at_equal_load.get("point")
-        errors = sum(sum(each.errors.values()) for each in one.closed.values())
-        errors += sum(point.errors.values()) if point else 0
+def _known(results: Results) -> list[str]:
+    return [name for name in results.measured if name in results.plans]
+
+
+def _throughput(plan: Plan, peers: Peers) -> str:
+    head = ["answers/s (p50 / p99 ms)", *(_clients(count) for count in plan.clients)]
+    rows = [
+        [name, *(_point(one.closed(count)) for count in plan.clients)]
+        for name, one in peers.items()
+    ]
+    return _table(head, rows)
+
+
+def _equal(plan: Plan, peers: Peers) -> str:
+    reference = plan.reference_clients
+    head = [
+        f"at {plan.rate_per_s:g}/s at random",
+        "p50 / p99 ms",
+        "p99 of the rounds",
+        "processor ms a request",
+        f"the same at {reference} clients",
+        "errors in all",
+        "first answer",
+        "memory",
+    ]
+    rows = []
+    for name, one in peers.items():
+        point = one.equal()
+        errors = sum(point.errors.values())
+        errors += sum(sum(one.closed(count).errors.values()) for count in plan.clients)
         rows.append(
-            _row(
-                [
-                    one.peer,
-                    _latencies(point) if point else "–",
-                    f"{errors:,}",
-                    f"{one.first_answer_s:.1f} s",
-                    f"{one.memory_mib:.0f} MiB",
-                ]
-            )
+            [
+                name,
+                _marked(_latencies(point), point),
+                ", ".join(_ms(each.equal.p99_ms) for each in one.rounds.values()),
+                _marked(_core(point), point),
+                _marked(_core(one.closed(reference)), one.closed(reference)),
+                f"{errors:,}",
+                f"{one.middle(lambda each: each.first_answer_s):.1f} s",
+                f"{one.middle(lambda each: each.memory_mib):.0f} MiB",
+            ]
         )
-    return "\n".join(rows)
+    return _table(head, rows)
 
 
-def _crash(crashes: Sequence[Crash]) -> str:
-    head = ["kill -9 amid 200 requests", "accepted", "lost of those", "callers with an error"]
-    rows = [_row([*head, "back after"]), _row(["---"] * 5)]
-    for one in crashes:
+def _machine(plan: Plan, peers: Peers) -> str:
+    """The controls: what the machine did meanwhile, at the equal load and in all closed loops."""
+    head = [
+        "the machine meanwhile, by round",
+        "stolen, equal load",
+        "stolen at most, closed loops",
+        "a 5 ms timer late, p99, equal load",
+        "others' cores, equal load",
+    ]
+    rows = []
+    for name, one in peers.items():
+        rounds = list(one.rounds.values())
+        most = [max(point.stolen for point in each.closed.values()) for each in rounds]
+        rows.append(
+            [
+                name,
+                ", ".join(f"{each.equal.stolen:.0%}" for each in rounds),
+                ", ".join(f"{stolen:.0%}" for stolen in most),
+                ", ".join(f"{each.equal.late_ms:.1f}" for each in rounds) + " ms",
+                ", ".join(f"{each.equal.others_cores:.2f}" for each in rounds),
+            ]
+        )
+    return _table(head, rows)
+
+
+def _ratios(plan: Plan, peers: Peers) -> str:
+    """What each system leaves of the bare engine, in the same round."""
+    rows = []
+    for bare in (name for name in BARE if name in peers):
+        for name in (name for name in (*OURS, *BARE[1:]) if name in peers and name != bare):
+            for count in plan.clients:
+                rates = _pairs(peers[name], peers[bare], _rate(count))
+                cores = _pairs(peers[bare], peers[name], _core_of(count))
+                pair = f"{name} ÷ {bare}"
+                rows.append([pair, str(count), _spread(rates), _spread(cores), f"≥ {GOAL}"])
+    head = [
+        "engine-bound",
+        "clients",
+        "answers/s, ratio: median (rounds)",
+        "processor a request, bare ÷ system",
+        "goal",
+    ]
+    return _table(head, rows)
+
+
+def _rate(count: int) -> Callable[[Round], float | None]:
+    return lambda one: one.closed[count].per_s
+
+
+def _core_of(count: int) -> Callable[[Round], float | None]:
+    return lambda one: one.closed[count].core_ms
+
+
+def _pairs(
+    above: Measured, below: Measured, figure: Callable[[Round], float | None]
+) -> list[float]:
+    ratios = []
+    for number in above.rounds.keys() & below.rounds.keys():
+        over, under = figure(above.rounds[number]), figure(below.rounds[number])
+        if over is not None and under:
+            ratios.append(over / under)
+    return ratios
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    if not ratios:
+        return "–"
+    middle = sorted(ratios)[len(ratios) // 2]
+    return f"{middle:.3f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+
+
+def _crashes(crashes: Mapping[str, Crash]) -> str:
+    requests = max(one.requests for one in crashes.values())
+    head = [f"kill -9 amid {requests} requests", "accepted", "lost of those"]
+    head += ["callers with an error", "back after"]
+    rows = []
+    for name, one in crashes.items():
         accepted = str(one.accepted) if one.accepted else "accepts none"
         lost = str(one.lost) if one.accepted else "–"
-        rows.append(_row([one.peer, accepted, lost, str(one.broken), f"{one.back_s:.1f} s"]))
-    return "\n".join(rows)
+        rows.append([name, accepted, lost, str(one.broken), f"{one.back_s:.1f} s"])
+    return _table(head, rows)
 
 
 def _point(point: Point) -> str:
     failed = sum(point.errors.values())
-    text = (
-        f"{point.per_s:,.0f} ({_latencies(point)})"
-        if point.per_s >= 10
-        else (f"{point.per_s:.2f} ({_latencies(point)})")
-    )
+    rate = f"{point.per_s:,.0f}" if point.per_s >= 10 else f"{point.per_s:.2f}"
+    text = _marked(f"{rate} ({_latencies(point)})", point)
     return f"{text}, {failed} errors" if failed else text
 
 
+def _marked(text: str, point: Point) -> str:
+    return f"{text} {MARK}" if point.is_disturbed else text
+
+
+def _core(point: Point) -> str:
+    return "–" if point.core_ms is None else f"{point.core_ms:.2f}"
+
+
 def _latencies(point: Point) -> str:
-    if point.p50_ms is None or point.p99_ms is None:
+    return "–" if point.p50_ms is None else f"{_ms(point.p50_ms)} / {_ms(point.p99_ms)}"
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
         return "–"
-    return f"{_ms(point.p50_ms)} / {_ms(point.p99_ms)}"
-
-
-def _ms(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

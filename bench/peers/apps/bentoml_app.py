@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import bentoml
-from engines import MAX_BATCH, load, workload
+from engines import MAX_BATCH, load, load_one, workload
 
 TIMEOUT_S = 300
 
@@ -29,14 +28,12 @@ class Concurrent:
     """One request a call, many calls at once: the engine batches by itself."""
 
     def __init__(self) -> None:
-        self.load = load()
+        self.one = load_one()
 
     @bentoml.api(route="/run")
     async def run(self, text: str) -> Any:
-        """One request; the engine blocks its thread."""
-        if workload() == "noop":
-            return self.load([text])[0]
-        return (await asyncio.to_thread(self.load, [text]))[0]
+        """One request."""
+        return await self.one(text)
 
 
 Service = Batched if workload() == "embed" else Concurrent

@@ -24,6 +24,8 @@ def main() -> None:
     program.chmod(0o755)
     python, front = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port", str(port)]
     redis = [str(program), "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", folder]
+    # What Redis advises for durability. A second may be lost with the machine, where Synapse loses
+    # nothing: it waits for the disk. kill -9 of all processes loses neither's.
     appending = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
     worker = [*python, "celery", "-A", "celery_app:celery", "worker", "--loglevel", "WARNING"]
     threads = ["--pool", "threads", "--concurrency", str(THREADS)]

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import ray
-from engines import BATCH_WAIT_S, MAX_BATCH, load, workload
+from engines import BATCH_WAIT_S, MAX_BATCH, load, load_one, workload
 from ray import serve
 from starlette.requests import Request
 
@@ -39,14 +39,11 @@ class Concurrent:
     """One request a call, many calls at once: the engine batches by itself."""
 
     def __init__(self) -> None:
-        self.load = load()
+        self.run = load_one()
 
     async def __call__(self, request: Request) -> dict[str, Any]:
-        """One request; the engine blocks its thread."""
-        text = (await request.json())["text"]
-        if workload() == "noop":
-            return {"output": self.load([text])[0]}
-        return {"output": (await asyncio.to_thread(self.load, [text]))[0]}
+        """One request."""
+        return {"output": await self.run((await request.json())["text"])}
 
 
 def main() -> None:

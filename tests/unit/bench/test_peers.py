@@ -1,31 +1,20 @@
-"""The comparison with other systems: what is asked, and what is made of the answers."""
+"""The comparison with other systems: what is asked, what it costs in time, and what is told."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from bench.compare import compare
 from bench.peers.catalogue import CATALOGUE, WORKLOADS
-from bench.peers.load import Load, Refused, closed_loop, open_loop, poisson
-from bench.peers.measure import Crash, Measured, Point
-from bench.peers.plots import draw
+from bench.peers.plan import PLANS, crashes_s, reckoned_s
+from bench.peers.plots import COLOURS, FILES, apart, draw
 from bench.peers.report import tables
-
-
-def a_point(per_s: float = 100.0, p99_ms: float = 20.0, errors: int = 0) -> Point:
-    return Point(per_s, p99_ms / 2, p99_ms, {"HTTP 500": errors} if errors else {})
-
-
-def measured(peer: str, workload: str = "noop") -> Measured:
-    one = Measured(peer, workload, first_answer_s=1.5, memory_mib=100.0)
-    one.closed = {1: a_point(), 8: a_point()}
-    one.at_equal_load = {"rate_per_s": 50.0, "point": a_point()}
-    return one
+from bench.peers.results import Crash, Measured, Results
+from tests.unit.bench.peers_figures import PLAN, a_point, measured, nothing_answered, results
 
 
 def test_every_system_can_be_asked_for_what_it_serves(tmp_path: Path) -> None:
@@ -36,90 +25,115 @@ def test_every_system_can_be_asked_for_what_it_serves(tmp_path: Path) -> None:
             assert "one two three" in str(ask.body)
             assert str(4711) in " ".join(peer.command(workload, 4711, tmp_path))
         assert bool(peer.result) == bool(peer.id_key) == peer.durable == bool(peer.done[0])
-    assert {w for peer in CATALOGUE for w in peer.workloads} == set(WORKLOADS)
+        assert peer.name in COLOURS
+    assert {w for peer in CATALOGUE for w in peer.workloads} == set(WORKLOADS) == set(PLANS)
 
 
-async def test_a_closed_loop_counts_answers_and_errors_apart() -> None:
-    answers = random.Random(1)
-
-    async def work() -> None:
-        await asyncio.sleep(0)
-        if answers.random() < 0.3:
-            raise Refused("HTTP 503")
-        if answers.random() < 0.1:
-            raise ConnectionResetError
-
-    load = await closed_loop(4, 0.3, work)
-
-    assert load.errors.total() > 0
-    assert set(load.errors) <= {"HTTP 503", "ConnectionResetError"}
-    assert load.per_s == pytest.approx(len(load.latencies_s) / load.took_s)
+def test_a_run_as_it_is_by_default_takes_half_an_hour() -> None:
+    needs_s = 0.0
+    for workload, plan in PLANS.items():
+        peers = [peer for peer in CATALOGUE if workload in peer.workloads]
+        needs_s += reckoned_s(plan, peers, 3) + crashes_s(plan, peers)
+        assert plan.rate_per_s * plan.equal_s * 3 >= 40
+    assert 20 * 60 < needs_s < 30 * 60
 
 
-async def test_an_open_loop_sends_whatever_the_answers_do() -> None:
-    started = 0
-
-    async def work() -> None:
-        nonlocal started
-        started += 1
-        await asyncio.sleep(0.05)
-
-    load = await open_loop([0.001] * 20, work)
-
-    assert started == len(load.latencies_s) == 20
-    assert load.took_s < 20 * 0.05
-
-
-def test_arrivals_at_random_have_the_rate_asked_for() -> None:
-    gaps = poisson(100.0, 50.0)
-    assert len(gaps) == 5000
-    assert sum(gaps) == pytest.approx(50.0, rel=0.1)
-    assert poisson(100.0, 50.0) == gaps
+def test_a_plan_can_be_made_shorter() -> None:
+    plan = PLANS["noop"].lasting(PLANS["noop"].seconds / 2)
+    assert plan.equal_s == pytest.approx(PLANS["noop"].equal_s / 2)
+    assert plan.reference_clients == 64
+    assert PLANS["generate"].reference_clients == 32
+    peer = CATALOGUE[0]
+    assert replace(plan, killed=0).crash_s(peer) == 0.0
+    assert plan.round_s(peer) < PLANS["noop"].round_s(peer)
 
 
 def test_the_tables_tell_errors_and_losses() -> None:
-    crashes = [Crash("Synapse jobs", 60, 0, 3, 1.2), Crash("LitServe", 0, 0, 200, 0.9)]
-    failing = measured("LitServe")
-    failing.closed[8] = a_point(errors=7)
-    text = tables("noop", [measured("Synapse jobs"), failing], crashes)
+    jobs = measured(crash=Crash(200, 60, 0, 3, 1.2))
+    failing = measured(a_point(errors=7), crash=Crash(200, 0, 0, 200, 0.9))
+    failing.failures.append("Failed: it gave no answer:\nsome log")
+    text = tables(results(Synapse_jobs=jobs, LitServe=failing))
 
-    assert "| LitServe | 100 (10.0 / 20.0) | 100 (10.0 / 20.0), 7 errors |" in text
-    assert "| LitServe | 10.0 / 20.0 | 7 | 1.5 s | 100 MiB |" in text
+    assert "| LitServe | 100 (10.0 / 20.0), 7 errors | 100 (10.0 / 20.0), 7 errors |" in text
+    assert "| LitServe | 10.0 / 20.0 | 20.0 | 2.00 | 2.00 | 21 | 1.5 s | 100 MiB |" in text
     assert "| Synapse jobs | 60 | 0 | 3 | 1.2 s |" in text
     assert "| LitServe | accepts none | – | 200 | 0.9 s |" in text
+    assert "LitServe failed: Failed: it gave no answer:" in text
+    assert "some log" not in text
 
 
 def test_what_was_not_answered_has_no_latency() -> None:
-    nothing = Point.of(Load(errors=Counter({"TimeoutError": 3}), took_s=1.0))
-    assert (nothing.per_s, nothing.p50_ms, nothing.p99_ms) == (0.0, None, None)
-    one = measured("LitServe")
-    one.closed[1] = nothing
-    assert "0.00 (–), 3 errors" in tables("noop", [one], [])
+    text = tables(results(LitServe=measured(nothing_answered(3))))
+    assert "0.00 (–), 3 errors" in text
+    assert "| LitServe | – | – | – | – | 9 | 1.5 s | 100 MiB |" in text
 
 
-def test_the_picture_is_drawn(tmp_path: Path) -> None:
-    found = {workload: [measured("Synapse", workload)] for workload in WORKLOADS}
+def test_a_figure_that_neighbours_disturbed_in_every_round_is_marked() -> None:
+    stolen = measured(a_point(stolen=0.3), a_point(stolen=0.2))
+    once = measured(a_point(stolen=0.3), a_point())
+    text = tables(results(Synapse=stolen, LitServe=once))
+    assert "| Synapse | 100 (10.0 / 20.0) † | 100 (10.0 / 20.0) † |" in text
+    assert "| LitServe | 100 (10.0 / 20.0) | 100 (10.0 / 20.0) |" in text
+    assert "| Synapse | 30%, 20% | 30%, 20% |" in text
+
+
+def test_what_is_left_of_the_engine_is_told_by_round() -> None:
+    ours = measured(a_point(95.0, core_ms=2.0), a_point(50.0, core_ms=4.0), a_point(99.0))
+    bare = measured(a_point(100.0), a_point(50.0), a_point(100.0))
+    found = results("generate", Synapse=ours, **{"llama.cpp_server": bare})
+    text = tables(found)
+    row = "| Synapse ÷ llama.cpp server | 8 | 0.990 (0.95, 1.00, 0.99) | 1.000 (1.00, 0.50, 1.00) |"
+    assert row in text
+    assert "÷" not in tables(results("noop", Synapse=ours, Triton_bare=bare))
+
+
+def test_the_picture_is_drawn_of_what_there_is(tmp_path: Path) -> None:
+    found = Results({}, dict.fromkeys(WORKLOADS, PLAN))
+    draw(found, tmp_path)
+    assert not (tmp_path / FILES[0]).exists()
+    for workload in WORKLOADS[:2]:
+        found.measured[workload] = {
+            "Synapse": measured(a_point(stolen=0.5)),
+            "LitServe": measured(nothing_answered(2)),
+            "BentoML": Measured(failures=["Failed: it gave no answer"]),
+        }
     draw(found, tmp_path)
     assert "Synapse" in (tmp_path / "peers.svg").read_text("utf-8")
     assert (tmp_path / "peers.png").stat().st_size > 1000
 
 
-def results(ours: float, bare: float) -> dict[str, object]:
-    def one(peer: str, per_s: float) -> dict[str, object]:
-        point = {"per_s": per_s, "p50_ms": 1.0, "p99_ms": 1000.0 / per_s, "errors": {}}
-        memory = {"first_answer_s": 1.0, "memory_mib": 100.0}
-        return {"peer": peer, "closed": {"8": point}, **memory}
-
-    return {"measured": {"noop": [one("Synapse", ours), one("Triton bare", bare)]}}
+def test_names_at_the_ends_of_lines_do_not_overlap() -> None:
+    places = apart([0.5, 0.5, 0.51, 0.9], 0.1)
+    assert all(above - below >= 0.0999 for below, above in pairwise(places))
+    assert places[3] == 0.9
+    assert sum(places[:3]) == pytest.approx(1.51)
 
 
 def test_a_regression_is_told_from_a_slower_machine() -> None:
-    slower_machine = compare(results(1000, 3000), results(500, 1500), "Synapse", 0.1)
+    def run(ours: float, bare: float) -> Results:
+        return results(Synapse=_of(ours), Triton_bare=_of(bare))
+
+    slower_machine = compare(run(1000, 3000), run(500, 1500), "Synapse", 0.1)
+    assert slower_machine
     assert not any(change.is_worse or change.is_better for change in slower_machine)
 
-    worse = compare(results(1000, 3000), results(500, 3000), "Synapse", 0.1)
+    worse = compare(run(1000, 3000), run(500, 3000), "Synapse", 0.1)
     named = {change.name for change in worse if change.is_worse}
-    assert named == {"noop: Synapse: answers/s at 8", "noop: Synapse: p99 ms at 8"}
+    assert "noop: Synapse: answers/s at 8" in named
+    assert "noop: Synapse: p99 ms at 50/s" in named
+    assert "noop: Synapse: processor ms at 8" in named
+    assert not any("first answer" in name or "memory" in name for name in named)
 
-    better = compare(results(1000, 3000), results(1500, 3000), "Synapse", 0.1)
-    assert sum(change.is_better for change in better) == 2
+    better = compare(run(1000, 3000), run(1500, 3000), "Synapse", 0.1)
+    assert sum(change.is_better for change in better) == len(named)
+
+
+def test_what_neighbours_disturbed_is_not_compared() -> None:
+    calm = results(Synapse=measured())
+    disturbed = results(Synapse=measured(a_point(stolen=0.4)))
+    named = {change.name for change in compare(calm, disturbed, "Synapse", 0.1)}
+    assert named == {"noop: Synapse: first answer s", "noop: Synapse: memory MiB"}
+
+
+def _of(per_s: float) -> Measured:
+    return measured(a_point(per_s, p99_ms=1e5 / per_s, core_ms=1e3 / per_s))

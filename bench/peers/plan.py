@@ -1,0 +1,80 @@
+"""What is asked of each peer at each workload, and how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench.peers.catalogue import Peer
+
+WARM_UP_S = 1.5
+WARM_UP_CLIENTS = 8
+
+BEGIN_AND_END_S = 3.0
+SLOW_TO_BEGIN_S: Mapping[str, float] = {"Ray Serve": 12.0}
+"""From the command to the first answer and from the signal to the end, where it is longer."""
+
+REDELIVERY_S: Mapping[str, float] = {"FastAPI + Celery + Redis": 30.0}
+"""After a crash, until what a dead worker had taken goes to another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The loads of one workload.
+
+    `clients` ask in closed loops of `seconds` each; before them come `rate_per_s` requests at
+    random for `equal_s`, the same for every peer. `typical_per_s` is what most peers bear, for the
+    reckoning only. `killed` requests are under way when everything is killed; none: nothing is.
+    """
+
+    clients: tuple[int, ...]
+    seconds: float
+    rate_per_s: float
+    equal_s: float
+    typical_per_s: float
+    killed: int
+
+    @property
+    def reference_clients(self) -> int:
+        """The closed loop whose processor time is told: 64 clients, or the most below."""
+        return max(count for count in self.clients if count <= 64)
+
+    def lasting(self, seconds: float) -> Plan:
+        """The same with closed loops of another length, and the rest in proportion."""
+        return replace(self, seconds=seconds, equal_s=self.equal_s * seconds / self.seconds)
+
+    def round_s(self, peer: Peer) -> float:
+        """How long one round of one peer takes."""
+        closed = sum(self.seconds + count / self.typical_per_s for count in self.clients)
+        warm_up = WARM_UP_S + WARM_UP_CLIENTS / self.typical_per_s
+        return _begin_s(peer) + warm_up + self.equal_s + 1 / self.typical_per_s + closed
+
+    def crash_s(self, peer: Peer) -> float:
+        """How long it takes to kill it and to see what is left."""
+        if not self.killed:
+            return 0.0
+        again_s = REDELIVERY_S.get(peer.name, 0.0)
+        return 2 * _begin_s(peer) + self.killed / self.typical_per_s + again_s
+
+
+PLANS: Mapping[str, Plan] = {
+    "noop": Plan((1, 8, 64, 256, 1000), 1.0, 60.0, 5.0, 300.0, 200),
+    "embed": Plan((1, 8, 64), 2.0, 24.0, 5.0, 100.0, 0),
+    # A generation takes seconds at 32 clients; with more most of what is measured is the queue.
+    "generate": Plan((1, 8, 32), 3.0, 1.3, 11.0, 4.5, 0),
+}
+"""Crashes are of no-ops: what is lost does not depend on the model, and its load is the start's."""
+
+
+def _begin_s(peer: Peer) -> float:
+    return SLOW_TO_BEGIN_S.get(peer.name, BEGIN_AND_END_S)
+
+
+def reckoned_s(plan: Plan, peers: Sequence[Peer], rounds: int) -> float:
+    """How long the rounds of one workload take."""
+    return rounds * sum(plan.round_s(peer) for peer in peers)
+
+
+def crashes_s(plan: Plan, peers: Sequence[Peer]) -> float:
+    """How long its crashes take."""
+    return sum(plan.crash_s(peer) for peer in peers)
