@@ -2,7 +2,7 @@
 # Options go in ARGS: make run ARGS="--port 9000", make test ARGS="tests/unit -k batching".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos fuzz e2e check format bench bench-compare bench-peers bench-gpu simulate profile build deploy image lock audit clean distclean
+.PHONY: help setup run test chaos fuzz e2e check format bench bench-compare bench-peers bench-replay bench-gpu simulate profile build deploy image lock audit clean distclean
 
 ARGS ?=
 # An environment of samconfig.toml, and the template's Stage that goes with it.
@@ -83,6 +83,10 @@ bench-compare: ## Tell which figures got worse between two saved runs (ARGS="BEF
 bench-peers: ## Measure the system beside LitServe, Ray Serve, BentoML, Celery, llama.cpp, Triton
 	@scripts/setup dev worker peers bentoml
 	@$(BIN)/python -m bench.peers $(ARGS)
+
+bench-replay: ## Replay traces of LLM services against one machine, streamed and as jobs
+	@scripts/setup dev worker
+	@$(BIN)/python -m bench.replay $(ARGS)
 
 bench-gpu: ## Measure the worker on an NVIDIA GPU (needs one, and Docker that can give it to containers)
 	@scripts/setup dev

@@ -11,13 +11,14 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from bench.bare import ask, bare_process
+from bench.client import Refused
 from bench.engine_ratio import MODEL, PACKAGE, TOPICS
 from bench.server import server
 
@@ -26,6 +27,7 @@ MANY_STREAMS = 200
 MANY_TOKENS = 16
 DATA = b"data: "
 DONE = b"[DONE]"
+NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +155,17 @@ async def _system(session: aiohttp.ClientSession, url: str, prompts: Sequence[st
     return Round(streams, time.perf_counter() - started)
 
 
-async def one_stream(session: aiohttp.ClientSession, url: str, prompt: str, tokens: int) -> Stream:
+async def one_stream(
+    session: aiohttp.ClientSession,
+    url: str,
+    prompt: str,
+    tokens: int,
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> Stream:
     """One streamed completion, read to its end.
 
     Raises:
-        RuntimeError: it was refused, or broke off.
+        Refused: it was not begun, or broke off.
     """
     body = {
         "model": MODEL,
@@ -171,9 +179,9 @@ async def one_stream(session: aiohttp.ClientSession, url: str, prompt: str, toke
     started = time.perf_counter()
     came: list[float] = []
     written = 0
-    async with session.post(f"{url}/v1/completions", json=body) as response:
+    async with session.post(f"{url}/v1/completions", json=body, headers=headers) as response:
         if response.status != 200:
-            raise RuntimeError(f"refused with {response.status}: {await response.text()}")
+            raise Refused(f"HTTP {response.status}: {await response.text()}")
         async for line in response.content:
             data = line.strip().removeprefix(DATA)
             if data == DONE:
@@ -184,13 +192,13 @@ async def one_stream(session: aiohttp.ClientSession, url: str, prompt: str, toke
             if any(choice["text"] for choice in event["choices"]):
                 came.append(time.perf_counter() - started)
             written = (event.get("usage") or {}).get("completion_tokens", written)
-    raise RuntimeError("the stream broke off before its end")
+    raise Refused("the stream broke off before its end")
 
 
 def _event(data: bytes) -> dict[str, Any]:
     event: dict[str, Any] = json.loads(data)
     if "error" in event:
-        raise RuntimeError(f"the stream ended with an error: {event['error']}")
+        raise Refused(f"the stream ended with an error: {event['error']}")
     return event
 
 
