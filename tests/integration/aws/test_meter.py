@@ -13,9 +13,11 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synapse.adapters.aws import meter as module
 from synapse.adapters.aws.meter import CONFLICTS, DynamoMeter
 from synapse.domain.access import Limits
 from synapse.domain.errors import Unavailable
+from synapse.domain.meter_ledger import EXPIRY_EVERY_S
 from synapse.domain.metering import NANO, Bounds, MeterId, Reservation, ReservationId, Used
 from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import an_id
@@ -191,6 +193,30 @@ async def test_minutes_and_months_that_have_passed_are_forgotten(
         clock.advance(31 * 86_400)
         await meter.reserve(asked(clock), BOTH)
     assert sum(name.startswith("usd") for name in stored(cloud, "total")) <= 2
+
+
+async def test_it_keeps_of_few_tenants_when_they_were_last_looked_through(
+    cloud: Aws, clock: FakeClock, meter: DynamoMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TENANTS", 2)
+
+    async def refused(tenant: str) -> int:
+        """How often it is looked for what has expired."""
+        bounds = {MeterId(tenant): Limits(concurrent_jobs=1)}
+        with counted_calls(cloud) as calls:
+            for _ in range(2):
+                number = ReservationId(tenant, an_id(), FOR_EVER)
+                await meter.reserve(Reservation(number, tuple(bounds), clock(), 1), bounds)
+        return calls["Query"]
+
+    assert [await refused(f"t{number}") for number in range(5)] == [1] * 5
+    assert len(meter._expired_at) == 2
+
+    assert (await refused("t4"), await refused("t3")) == (0, 0)
+    assert await refused("t0") == 1, "forgotten, so it is done again"
+    clock.advance(EXPIRY_EVERY_S)
+    assert await refused("t3") == 1
+    assert list(meter._expired_at) == ["t0", "t3"], "the longest ago goes first"
 
 
 STEPS = st.lists(

@@ -56,6 +56,10 @@ KEPT_MINUTES = 2
 """The last minute's counts stay a little: not everybody's clock is there yet."""
 
 
+MAX_TENANTS = 1000
+"""Of so many it is kept when they were last looked through; of others it is done once too often."""
+
+
 class DynamoMeter:
     """The Meter of the AWS target."""
 
@@ -113,7 +117,10 @@ class DynamoMeter:
         tenant, now = asked.id.tenant, asked.at
         if 0 <= now - self._expired_at.get(tenant, 0.0) < EXPIRY_EVERY_S:
             return False
+        self._expired_at.pop(tenant, None)
         self._expired_at[tenant] = now
+        while len(self._expired_at) > MAX_TENANTS:
+            del self._expired_at[next(iter(self._expired_at))]
         query = query_items(
             self._client,
             self._table,
