@@ -1,9 +1,10 @@
 """Becomes `tritonserver`, tied to the life of the process that started it.
 
 Run by the worker's Python as a script, standard library only. What a parent cannot do safely
-between fork and exec is done here, and exec keeps it: the parent-death signal, and a lock that
-says "these shared memory regions have a living owner" for as long as Triton or any of its backend
-stubs (they inherit the descriptor) is alive.
+between fork and exec is done here, and exec keeps it: the parent-death signal, a lock that says
+"these shared memory regions have a living owner" for as long as Triton or any of its backend stubs
+(they inherit the descriptor) is alive, and a pipe into which nobody writes and which hangs up with
+Triton.
 """
 
 import ctypes
@@ -26,6 +27,10 @@ def main(arguments: list[str]) -> None:
         sys.exit("the supervisor is gone")
     # For its backends, one of which may start when Triton is no more (`backends/lifeline.py`).
     os.environ["SYNAPSE_TRITON_PID"] = str(os.getpid())
+    reading, writing = os.pipe()
+    os.set_inheritable(reading, True)
+    os.set_inheritable(writing, True)
+    os.environ["SYNAPSE_LIFELINE"] = f"{reading},{writing}"
     os.execv(command[0], command)
 
 

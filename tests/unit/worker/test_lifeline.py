@@ -3,7 +3,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from synapse_worker import launch
 
 BACKEND = """
 import time
@@ -49,3 +52,43 @@ def test_a_process_whose_interpreter_is_held_for_ever_ends_all_the_same() -> Non
     )
     assert ended.returncode == 1
     assert "Timeout" in ended.stderr
+
+
+TRITON = """
+import subprocess, sys, time
+backends = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], close_fds=False) for _ in "12"]
+time.sleep(2)
+print(*(backend.pid for backend in backends), flush=True)
+time.sleep(60)
+"""
+
+CALLS_TRITON_FOR_EVER = """
+import ctypes
+from synapse_worker.backends.lifeline import die_with_parent
+die_with_parent()
+ctypes.PyDLL(None).sleep(60)
+"""
+
+
+def test_backends_that_call_a_triton_which_dies_end_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TRITON, CALLS_TRITON_FOR_EVER]
+    launched = [sys.executable, launch.__file__, str(os.getpid()), str(tmp_path / "lock"), *command]
+    env = {**os.environ, "PYTHONPATH": "workers"}
+    with subprocess.Popen(launched, env=env, stdout=subprocess.PIPE, text=True) as triton:
+        assert triton.stdout is not None
+        backends = triton.stdout.readline().split()
+        assert [runs(pid) for pid in backends] == [True, True]
+        triton.kill()
+
+    deadline = time.monotonic() + 5.0
+    while any(map(runs, backends)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [runs(pid) for pid in backends] == [False, False]
+
+
+def runs(pid: str) -> bool:
+    """Whether the process lives (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

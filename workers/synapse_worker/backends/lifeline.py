@@ -5,22 +5,46 @@ threads cooperate; a killed Triton must not leave a process that holds a model i
 """
 
 import faulthandler
+import fcntl
 import os
+import signal
 import threading
 import time
 
 CHECK_INTERVAL_S = 0.5
 
 STUCK_S = 300.0
-"""A call into Triton (of a metric, say) that Triton did not live to answer keeps the interpreter to
-itself for ever, and with it the thread below. So long after that the process ends all the same:
-longer than a model may take to load."""
+"""Where nothing hangs up (`_end_at_hangup`): a call into Triton (of a metric, say) that Triton did
+not live to answer keeps the interpreter to itself for ever, and with it the thread below. So long
+after that the process ends all the same: longer than a model may take to load."""
 
 
 def die_with_parent() -> None:
-    """Start a thread that ends this process once it has been orphaned, which it may be by now."""
+    """End this process once it has been orphaned, which it may be by now."""
     parent = int(os.environ.get("SYNAPSE_TRITON_PID") or os.getppid())
+    _end_at_hangup()
     threading.Thread(target=_watch, args=(parent,), name="lifeline", daemon=True).start()
+
+
+def _end_at_hangup() -> None:
+    """Have the kernel end this process when the last writer of Triton's pipe is gone.
+
+    Only Triton is to be one, so what a backend has inherited it closes. That needs no interpreter
+    of ours; and unlike the parent-death signal it waits for the process, not for the thread of
+    Triton's that happened to start this one.
+    """
+    inherited = os.environ.pop("SYNAPSE_LIFELINE", "")
+    if not inherited:
+        return
+    reading, writing = map(int, inherited.split(","))
+    # A file of our own on that pipe: the one we have inherited is that of all backends, and a file
+    # tells one process only.
+    own = os.open(f"/proc/self/fd/{reading}", os.O_RDONLY | os.O_NONBLOCK)
+    os.close(reading)
+    os.close(writing)
+    fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
 
 
 def _watch(parent: int) -> None:
