@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from synapse.domain.access import Scope
-from synapse.domain.api_key import ApiKey, key_id_of
-from tests.e2e.stack import Stack, new_key_text
+from tests.e2e.stack import RevokedKey, Stack, new_key_text
 from tests.e2e.test_refusals import GOOD, error_of
 
 ROUTES = [
@@ -28,22 +25,9 @@ ROUTES = [
 ALL = frozenset(Scope)
 
 
-def change(stack: Stack, text: str, **changes: Any) -> None:
-    """Change a key that was made; whoever used it is remembered for a minute."""
-    key = asyncio.run(key_of(stack, text))
-    changed = replace(key, revision=key.revision + 1, **changes)
-    assert asyncio.run(stack.keys.replace(changed))
-
-
-async def key_of(stack: Stack, text: str) -> ApiKey:
-    key = await stack.keys.get(key_id_of(text) or "")
-    assert key is not None
-    return key
-
-
-def revoked(stack: Stack) -> str:
+def revoked_before_use(stack: Stack) -> str:
     text = stack.new_key(scopes=ALL)
-    change(stack, text, revoked_at=time.time() - 1)
+    stack.change_key(text, revoked_at=time.time() - 1)
     return text
 
 
@@ -59,7 +43,7 @@ NO_GOOD: dict[str, Callable[[Stack], str | None]] = {
     "unknown": lambda stack: new_key_text(),
     "wrong secret": with_another_secret,
     "expired": lambda stack: stack.new_key(scopes=ALL, expires_at=time.time() - 1),
-    "revoked": revoked,
+    "revoked": revoked_before_use,
     "a token of nobody": lambda stack: "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.",
 }
 
@@ -108,16 +92,13 @@ def test_nobody_is_who_he_says_he_is_in_a_header(stack: Stack) -> None:
     assert answer.status == 403, answer.body
 
 
-def test_a_key_that_is_revoked_after_its_use_opens_nothing_a_minute_later(stack: Stack) -> None:
+def test_a_key_that_is_revoked_after_its_use_opens_nothing_a_minute_later(
+    stack: Stack, revoked: RevokedKey
+) -> None:
     """The emulator keeps what the authorizer said as long as the template says, like AWS."""
-    text = stack.new_key(scopes=ALL)
-    assert stack.call("GET", "/v1/models", api_key=text).status == 200
-    used_at = time.monotonic()
+    time.sleep(max(0.0, revoked.used_at + 61 - time.monotonic()))
 
-    change(stack, text, revoked_at=time.time() - 1)
-    time.sleep(max(0.0, used_at + 61 - time.monotonic()))
-
-    assert stack.call("GET", "/v1/models", api_key=text).status == 401
+    assert stack.call("GET", "/v1/models", api_key=revoked.text).status == 401
 
 
 def test_a_scope_that_is_lacking_is_named(stack: Stack) -> None:
@@ -165,6 +146,11 @@ def without_id(body: bytes, job_id: str) -> str:
 )
 def test_what_tells_nothing_of_jobs_is_open(stack: Stack, path: str) -> None:
     assert stack.call("GET", path, api_key=None).status == 200
+
+
+def test_strangers_are_told_of_health_nothing_but_a_word(stack: Stack) -> None:
+    assert set(stack.call("GET", "/health", api_key=None).json()) == {"status"}
+    assert set(stack.call("GET", "/health").json()) == {"status", "version", "workers"}
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/echo", "/metrics"])

@@ -57,6 +57,7 @@ def an_api() -> Api:
     services = Services.__new__(Services)
     object.__setattr__(services, "identify", from_authorizer)
     object.__setattr__(services, "cors_origins", ())
+    object.__setattr__(services, "recognise", None)
     object.__setattr__(services, "login", None)
     return create_api(services)
 

@@ -12,12 +12,13 @@ from functools import cache, cached_property
 
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
-from synapse.api.gate import from_authorizer
+from synapse.api.gate import by_credential, from_authorizer
 from synapse.api.openai.lines import OpenAiLines
 from synapse.api.resolver import Api
 from synapse.api.retries import NoRetries
 from synapse.api.services import Services
 from synapse.application.advance import Advancer
+from synapse.application.authentication import Authenticator
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.file_batches import FileBatches
@@ -82,6 +83,8 @@ class Target(FleetTarget):
         return create_api(
             Services(
                 identify=from_authorizer,
+                # The authorizer is not asked where everybody may call.
+                recognise=by_credential(Authenticator(parts.keys, time.time)),
                 usage=UsageReports(parts.usage, time.time),
                 keys=Keys(parts.keys, parts.registry.models, time.time),
                 login=Login(parts.accounts, time.monotonic) if parts.accounts else None,

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.one_machine.running import SYNAPSE, Server, serve_command
+from tests.patience import PATIENCE_S
 
 KEY = re.compile(r"sk-syn-\w{55}")
 
@@ -32,7 +33,7 @@ def pasted(server: Server) -> str:
 
 def synapse(server: Server, *arguments: str) -> str:
     command = [str(SYNAPSE), *arguments, "--data-dir", str(server.data_dir)]
-    ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
     return ran.stdout.strip()
 
 
@@ -45,7 +46,7 @@ def test_what_the_first_start_prints_gets_an_answer_and_is_printed_once(server: 
     [key] = set(KEY.findall(server.log.read_text()))
     run = ["bash", "-euo", "pipefail", "-c", pasted(server)]
 
-    ran = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
 
     assert json.loads(ran.stdout)["status"] == "COMPLETED"
     assert status(server, key, "/metrics") == 200
@@ -76,10 +77,20 @@ def test_what_the_command_does_beside_a_running_server_counts_at_once(server: Se
     assert rotated[19:] not in server.log.read_text()
 
 
+def test_strangers_are_told_of_health_nothing_but_a_word(server: Server) -> None:
+    def health(credential: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+        return httpx.get(f"{server.url}/health", headers=headers)
+
+    for stranger in ("", "sk-syn-nothing"):
+        assert (health(stranger).status_code, set(health(stranger).json())) == (200, {"status"})
+    assert [each["model"] for each in health(server.new_key()).json()["workers"]] == ["echo"]
+
+
 def test_without_keys_it_does_not_start_where_others_reach_it(tmp_path: Path) -> None:
     command = serve_command(tmp_path / "data", 0, "echo", "--host", "0.0.0.0")
 
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
     assert ran.returncode == 1
     [line] = ran.stderr.splitlines()

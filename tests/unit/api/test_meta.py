@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
+import pytest
+
+from synapse import __version__
+from synapse.api.gate import Identify, anyone
+from synapse.api.resolver import Api, Reply
+from synapse.domain.access import Principal, Scope
+from synapse.domain.errors import Unauthenticated, Unavailable
 from tests.factories import a_health
 from tests.unit.api.calls import api_of, call
 from tests.unit.application.world import CHAT, EMBEDDER, World
@@ -32,6 +42,54 @@ async def test_health_tells_how_the_workers_are() -> None:
     degraded = (await call(api, "GET", "/health")).json
     assert degraded["status"] == "degraded"
     assert {w["pool"]: w["detail"] for w in degraded["workers"]} == {"cpu": "refused", "gpu": ""}
+
+
+async def nobody(event: Mapping[str, Any]) -> Principal:
+    raise Unauthenticated("who are you?")
+
+
+async def cannot_tell(event: Mapping[str, Any]) -> Principal:
+    raise Unavailable("the records of keys cannot be read")
+
+
+@pytest.mark.parametrize("identify", [nobody, cannot_tell])
+async def test_strangers_are_told_of_health_nothing_but_a_word(identify: Identify) -> None:
+    world = World()
+    await world.registry.record_health(a_health("cpu", healthy=False, detail="refused"))
+
+    told = await call(api_of(world, identify), "GET", "/health")
+
+    assert (told.status, told.json) == (200, {"status": "degraded"})
+
+
+async def test_who_has_a_key_is_told_of_the_workers_of_his_models() -> None:
+    world = World()
+    await world.registry.record_health(a_health("gpu"))
+    await world.registry.record_health(replace(a_health("gpu"), model=CHAT))
+
+    async def known(event: Mapping[str, Any]) -> Principal:
+        return Principal("team", "key-1", frozenset({Scope.USAGE}), frozenset({"echo"}))
+
+    told = (await call(api_of(world, known), "GET", "/health")).json
+
+    assert [worker["model"] for worker in told["workers"]] == ["echo"]
+    assert told["version"] == __version__
+
+
+async def test_health_may_ask_another_than_the_other_routes_do() -> None:
+    """As on AWS, where the authorizer is not asked at routes for everybody."""
+    keys = Api(nobody, recognise=anyone)
+
+    @keys.handles("GET", "/health", scope=None)
+    async def health(caller: Principal | None) -> Reply:
+        return Reply({"known": caller is not None})
+
+    @keys.handles("GET", "/closed", scope=Scope.USAGE)
+    async def closed() -> Reply:
+        return Reply({})
+
+    assert (await call(keys, "GET", "/health")).json == {"known": True}
+    assert (await call(keys, "GET", "/closed")).status == 401
 
 
 async def test_metrics_are_prometheus_text() -> None:
@@ -109,7 +167,8 @@ async def test_the_document_tells_which_operations_are_for_everybody() -> None:
         for method, operation in operations.items()
     }
     free = {operation for operation, security in asked.items() if security == []}
-    assert free == {"get /health", "get /openapi.json", "post /api/auth/login"}
+    assert free == {"get /openapi.json", "post /api/auth/login"}
+    assert asked.pop("get /health") == [{}, {"bearer": []}]
     assert all(asked[operation] == [{"bearer": []}] for operation in set(asked) - free)
 
 

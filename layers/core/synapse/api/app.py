@@ -22,7 +22,7 @@ from synapse.api.webhooks import add_webhook_routes
 
 def create_api(services: Services) -> Api:
     """The resolver with every route registered."""
-    api = Api(services.identify, services.cors_origins)
+    api = Api(services.identify, services.cors_origins, services.recognise)
     add_job_routes(api, services)
     add_task_routes(api, services)
     add_chat_routes(api, services)

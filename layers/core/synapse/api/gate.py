@@ -8,7 +8,7 @@ from typing import Any
 from synapse.adapters.principal_records import principal_from_json
 from synapse.application.authentication import Authenticator
 from synapse.domain.access import ANYONE, Principal
-from synapse.domain.errors import Unauthenticated
+from synapse.domain.errors import Forbidden, Unauthenticated, Unavailable
 
 Identify = Callable[[Mapping[str, Any]], Awaitable[Principal]]
 """The caller of a proxy event. Raises Unauthenticated, or Unavailable if it cannot be told."""
@@ -44,6 +44,14 @@ async def from_authorizer(event: Mapping[str, Any]) -> Principal:
     if not isinstance(text, str):
         raise Unauthenticated(ASK)
     return principal_from_json(text)
+
+
+async def recognised(identify: Identify, event: Mapping[str, Any]) -> Principal | None:
+    """Who calls a route that is for everybody; None if he does not say, or it cannot be told."""
+    try:
+        return await identify(event)
+    except (Unauthenticated, Forbidden, Unavailable):
+        return None
 
 
 def bearer_of(event: Mapping[str, Any]) -> str:

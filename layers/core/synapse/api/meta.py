@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
@@ -29,6 +28,9 @@ SECURITY_SCHEMES = {
     }
 }
 ASKED: list[dict[str, list[str]]] = [{scheme: []} for scheme in SECURITY_SCHEMES]
+WELCOME: list[dict[str, list[str]]] = [{}, *ASKED]
+"""With a credential or without, which is not the same."""
+
 _REFUSAL = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
 REFUSALS = {
     "401": {"description": "No credential, or one that is not valid", "content": _REFUSAL},
@@ -120,7 +122,7 @@ def add_documentation_routes(api: Api) -> None:
             title="Synapse", version=__version__, description=DESCRIPTION, servers=[here]
         )
         described = _without_foreign_errors(json.loads(text))
-        return json.dumps(_with_security(described, api.scopes.by_route), ensure_ascii=False)
+        return json.dumps(_with_security(described, api), ensure_ascii=False)
 
     @api.handles(
         "GET", "/openapi.json", scope=None, summary="This API's OpenAPI document", tags=["service"]
@@ -154,16 +156,15 @@ def _without_foreign_errors(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _with_security(
-    document: dict[str, Any], scopes: Mapping[tuple[str, str], Scope | None]
-) -> dict[str, Any]:
+def _with_security(document: dict[str, Any], api: Api) -> dict[str, Any]:
     """The document, which now tells what each operation asks of its caller."""
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
-    by_path = {(method, _path(rule)): scope for (method, rule), scope in scopes.items()}
+    by_path = {(verb, _path(rule)): scope for (verb, rule), scope in api.scopes.by_route.items()}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             scope = by_path[method.upper(), path]
-            operation["security"] = [] if scope is None else ASKED
+            is_curious = (method.upper(), path) in api.curious
+            operation["security"] = WELCOME if is_curious else [] if scope is None else ASKED
             if scope is not None:
                 operation["description"] = f"Asks for the scope `{scope.value}`."
                 operation["responses"] |= REFUSALS

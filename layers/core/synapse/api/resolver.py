@@ -28,7 +28,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from synapse.api.bodies import as_json, parsed, refuse_encoded
 from synapse.api.cors import Cors
 from synapse.api.errors import INTERNAL_MESSAGE, error_body, validation_error
-from synapse.api.gate import ASK, Identify, anyone
+from synapse.api.gate import ASK, Identify, anyone, recognised
 from synapse.api.incoming import Incoming, incoming_of, with_body, without_body
 from synapse.api.replies import (
     JSON,
@@ -80,10 +80,17 @@ class _Pending:
 class Api(APIGatewayRestResolver):
     """Routes with `async def` handlers that return a `Reply` or a `StreamReply`."""
 
-    def __init__(self, identify: Identify = anyone, cors_origins: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        identify: Identify = anyone,
+        cors_origins: Iterable[str] = (),
+        recognise: Identify | None = None,
+    ) -> None:
         super().__init__(enable_validation=True, json_body_deserializer=parsed)
         self._pages = Cors(cors_origins)
         self._identify = identify
+        self._recognise = recognise or identify
+        self.curious: set[tuple[str, str]] = set()  # routes for everybody that ask who calls
         self._pending: _Pending | None = None
         self._caller: Principal | None = None
         self.scopes = RouteScopes()
@@ -103,8 +110,8 @@ class Api(APIGatewayRestResolver):
         """Register an `async def` handler for `method` and `rule`.
 
         It is for callers who have the `scope`, or for everybody (None). An argument `caller`, a
-        Principal, is who they are. An `abandonable` handler is cancelled when its client goes
-        away before the answer.
+        Principal, is who they are; where it is for everybody, None if that is not known. An
+        `abandonable` handler is cancelled when its client goes away before the answer.
         """
 
         def register(handler: Handler) -> Handler:
@@ -151,6 +158,8 @@ class Api(APIGatewayRestResolver):
         asked = [p for p in signature.parameters.values() if p.name not in OURS]
         wants_caller = "caller" in signature.parameters
         self.scopes.add(method, rule, scope)
+        if wants_caller and scope is None:
+            self.curious.add((method, rule))
 
         @functools.wraps(handler)
         def leave(**arguments: Any) -> RouteResponse[None]:
@@ -237,7 +246,8 @@ class Api(APIGatewayRestResolver):
         """
         scope = self.scopes.of(method, path)
         if scope is None:
-            return None
+            is_curious = (method, path) in self.curious
+            return await recognised(self._recognise, event) if is_curious else None
         caller = await self._identify(event)
         caller.require(scope)
         return caller

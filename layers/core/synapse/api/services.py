@@ -34,8 +34,9 @@ class Services:
     for a job, `max_direct_s` one that is answered on the spot. `file_link` says where else a file
     is to be read that the front door could not answer with. `health` looks at the fleet; without
     it what the pinger saw is all that is told. `fleet` is what operators are shown of it.
-    `identify` tells who calls; `login` gives tokens for passwords, where there are any.
-    `cors_origins` are those whose pages may call from a browser.
+    `identify` tells who calls, `recognise` who calls a route that is for everybody: the same,
+    unless another front door asks nobody there. `login` gives tokens for passwords, where there
+    are any. `cors_origins` are those whose pages may call from a browser.
     """
 
     identify: Identify
@@ -60,4 +61,5 @@ class Services:
     retries: Retries = field(default_factory=Retries)
     health: Callable[[], Awaitable[Health]] | None = None
     login: Login | None = None
+    recognise: Identify | None = None
     cors_origins: Sequence[str] = ()
