@@ -11,7 +11,7 @@ import pytest
 from tests.e2e import sam
 from tests.e2e.emulator import Emulator, emulator
 from tests.e2e.hooks import Hooks, receiving
-from tests.e2e.stack import FLEET, FUNCTIONS, STACK, Stack, logical_id
+from tests.e2e.stack import FLEET, FUNCTIONS, STACK, RevokedKey, Stack, logical_id
 from tests.e2e.worker import Worker, worker
 from tests.user_pool import UserPool, new_pool
 
@@ -48,7 +48,19 @@ def people(aws: Emulator) -> UserPool:
 
 
 @pytest.fixture(scope="session")
-def stack(
+def stack(deployed: Stack, revoked: RevokedKey) -> Stack:
+    """The application; a key has been used and revoked, and its minute passes meanwhile."""
+    return deployed
+
+
+@pytest.fixture(scope="session")
+def revoked(deployed: Stack) -> RevokedKey:
+    """A key that was let in, and then revoked."""
+    return deployed.use_and_revoke_a_key()
+
+
+@pytest.fixture(scope="session")
+def deployed(
     aws: Emulator, triton: Worker, built: Path, hooks: Hooks, people: UserPool
 ) -> Iterator[Stack]:
     """The application, built and deployed as a user would, in front of the worker."""

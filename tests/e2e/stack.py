@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class RevokedKey:
+    """A key that was let in last at that time of the monotonic clock, and revoked thereafter."""
+
+    text: str
+    used_at: float
+
+
+@dataclass(frozen=True)
 class Stack:
     """What `sam deploy` made."""
 
@@ -85,6 +93,26 @@ class Stack:
         key = ApiKey(key_id, tenant, "a test", digest(text), time.time(), **rights)
         asyncio.run(self.keys.create(key))
         return text
+
+    def change_key(self, text: str, **changes: Any) -> None:
+        """Change a key that was made; whoever used it is remembered for a minute."""
+        key_id = key_id_of(text)
+        assert key_id is not None
+        asyncio.run(self._change_key(key_id, changes))
+
+    async def _change_key(self, key_id: str, changes: Mapping[str, Any]) -> None:
+        key = await self.keys.get(key_id)
+        assert key is not None
+        assert await self.keys.replace(replace(key, revision=key.revision + 1, **changes))
+
+    def use_and_revoke_a_key(self) -> RevokedKey:
+        """A key that the API's gateway goes on letting in until it asks again."""
+        text = self.new_key(scopes=ALL_SCOPES)
+        answer = self.call("GET", "/v1/models", api_key=text)
+        assert answer.status == 200, answer.body
+        used_at = time.monotonic()
+        self.change_key(text, revoked_at=time.time() - 1)
+        return RevokedKey(text, used_at)
 
     @property
     def keys(self) -> DynamoKeyStore:

@@ -24,13 +24,10 @@ def run(*command: str, cwd: Path = ROOT) -> str:
     return "" if result.returncode == 0 else result.stdout + result.stderr
 
 
-@pytest.mark.parametrize(
-    "template",
-    [TEMPLATE, *sorted((ROOT / "infra").glob("*.yaml"))],
-    ids=lambda path: path.name,
-)
-def test_cfn_lint_finds_nothing(template: Path) -> None:
-    assert run(str(CFN_LINT), str(template)) == ""
+def test_cfn_lint_finds_nothing() -> None:
+    nested = sorted((ROOT / "infra").glob("*.yaml"))
+
+    assert run(str(CFN_LINT), str(TEMPLATE), *map(str, nested)) == ""
 
 
 def test_cfn_lint_finds_no_error_in_the_translated_template(tmp_path: Path) -> None:

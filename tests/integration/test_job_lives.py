@@ -13,7 +13,7 @@ from synapse.domain.job import Job
 from tests.lives.deployments import DEPLOYMENTS
 from tests.lives.living import live
 
-LIVES = {"aws": 8, "sqlite": 20}
+LIVES = {"aws": 5, "sqlite": 20}
 """What takes some seconds; `make chaos ARGS="--lives 500"` takes its time."""
 
 
