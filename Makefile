@@ -76,11 +76,11 @@ bench: ## Measure the system beside the bare engine
 	@scripts/setup dev worker
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-compare: ## Tell which figures got worse between two saved runs (ARGS="BEFORE AFTER")
+bench-compare: ## Tell which figures are worse in the last run of bench-peers than in the published one (ARGS="BEFORE AFTER": in other files)
 	@scripts/setup dev
 	@$(BIN)/python -m bench.compare $(ARGS)
 
-bench-peers: ## Measure the system beside LitServe, Ray Serve, BentoML, Celery, llama.cpp, Triton
+bench-peers: ## Measure the system beside LitServe, Ray Serve, BentoML, Celery, llama.cpp, Triton: 30 minutes (ARGS="--resume": go on)
 	@scripts/setup dev worker peers bentoml
 	@$(BIN)/python -m bench.peers $(ARGS)
 

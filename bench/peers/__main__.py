@@ -37,6 +37,9 @@ def main() -> int:
         results = _begin(given)
         _measure(results, given)
     print(report.tables(results), flush=True)
+    if not results.has_figures:
+        print("nothing was measured", file=sys.stderr)
+        return 1
     plots.draw(results, given.save.parent)
     if given.publish:
         results.save(PUBLISHED)

@@ -83,9 +83,9 @@ class Client:
         path = self._peer.result.format(accepted[self._peer.id_key])
         while True:
             async with self._session.get(self._url + path) as response:
+                if response.status != 200:
+                    raise Refused(f"HTTP {response.status}")
                 body = await response.json()
-            if response.status != 200:
-                raise Refused(f"HTTP {response.status}")
             if body[key] == value:
                 return
             if body[key] in ("FAILED", "CANCELLED", "EXPIRED"):

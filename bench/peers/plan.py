@@ -41,7 +41,8 @@ class Plan:
 
     def lasting(self, seconds: float) -> Plan:
         """The same with closed loops of another length, and the rest in proportion."""
-        return replace(self, seconds=seconds, equal_s=self.equal_s * seconds / self.seconds)
+        equal_s = round(self.equal_s * seconds / self.seconds, 2)
+        return replace(self, seconds=seconds, equal_s=equal_s)
 
     def round_s(self, peer: Peer) -> float:
         """How long one round of one peer takes."""

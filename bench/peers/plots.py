@@ -11,7 +11,8 @@ mpl.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.peers.plan import Plan
 from bench.peers.report import OURS
@@ -30,6 +31,7 @@ COLOURS = {
     "llama.cpp server": "#2b2b2b",
 }
 SHORT = {"FastAPI + Celery + Redis": "Celery + Redis"}
+DISTURBED = "hollow dots and pale bars: others took the processor in every round"
 WIDTH, HEIGHT = 5.2, 11.0
 NEAREST = 0.062
 """Between two labels at the lines' ends, as a share of the height of the axes."""
@@ -38,14 +40,12 @@ Peers = Mapping[str, Measured]
 
 
 def draw(results: Results, folder: Path) -> None:
-    """Write peers.svg and peers.png into the folder, where there is something to draw."""
+    """Write peers.svg and peers.png into the folder; there must be a figure (`has_figures`)."""
     shown = {
         workload: {name: one for name, one in peers.items() if one.rounds}
         for workload, peers in results.measured.items()
         if any(one.rounds for one in peers.values())
     }
-    if not shown:
-        return
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "peers", "font.size": 9})
     size = (WIDTH * len(shown), HEIGHT)
     figure, rows = plt.subplots(3, len(shown), figsize=size, layout="constrained", squeeze=False)
@@ -55,6 +55,7 @@ def draw(results: Results, folder: Path) -> None:
         rows[0][column].set_title(TITLES[workload], fontweight="bold")
         _latency(rows[1][column], plan, peers)
         _processor(rows[2][column], plan, peers)
+    figure.supxlabel(DISTURBED, fontsize=8, color="#555555")
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / FILES[0], metadata={"Date": None})
     figure.savefig(folder / FILES[1], dpi=110)
@@ -79,20 +80,21 @@ def _throughput(axes: Axes, plan: Plan, peers: Peers) -> None:
     axes.set(xscale="log", yscale="log", xlabel="clients, each asking again when it is answered")
     axes.set_ylabel("answers/s")
     axes.set_xticks(plan.clients, [f"{count:,}" for count in plan.clients])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    _plain_numbers(axes)
+    axes.xaxis.set_minor_locator(NullLocator())
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / 1.2, high * 1.2)
+    _plain_numbers(axes.yaxis, *axes.get_ylim())
     axes.grid(which="major", color="#e6e6e6", lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     _name_ends(axes, plan.clients[-1], ends)
 
 
-def _plain_numbers(axes: Axes) -> None:
+def _plain_numbers(axis: Axis, low: float, high: float) -> None:
     """1, 2, 5, 10 … instead of powers of ten, which hide a factor of two."""
-    low, high = axes.get_ylim()
     steps = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _name_ends(axes: Axes, last: int, ends: Mapping[str, float]) -> None:
@@ -100,18 +102,19 @@ def _name_ends(axes: Axes, last: int, ends: Mapping[str, float]) -> None:
     if not ends:
         return
     names = sorted(ends, key=lambda name: ends[name])
-    places = apart([_height(axes, ends[name]) for name in names])
+    places = within(apart([_height(axes, ends[name]) for name in names]))
+    arrow = {"arrowstyle": "-", "lw": 0.5, "relpos": (0.0, 0.5), "shrinkA": 1, "shrinkB": 3}
     for name, place in zip(names, places, strict=True):
         axes.annotate(
             SHORT.get(name, name),
             xy=(last, ends[name]),
             xycoords="data",
-            xytext=(1.04, place),
+            xytext=(1.06, place),
             textcoords="axes fraction",
             va="center",
             color=COLOURS[name],
             fontweight="bold" if name in OURS else "normal",
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": COLOURS[name], "shrinkB": 3},
+            arrowprops=arrow | {"color": COLOURS[name]},
         )
 
 
@@ -133,24 +136,34 @@ def apart(heights: Sequence[float], nearest: float = NEAREST) -> list[float]:
     return places
 
 
+def within(places: Sequence[float], top: float = 1.0) -> list[float]:
+    """The same rising places, moved down as far as the highest is above the top."""
+    fitted: list[float] = []
+    for place in reversed(places):
+        fitted.append(min(place, top if not fitted else fitted[-1] - NEAREST))
+    return fitted[::-1]
+
+
 def _latency(axes: Axes, plan: Plan, peers: Peers) -> None:
-    """Bars of p99 with a line at p50, and a dot for the p99 of each round."""
+    """Bars from p50 to p99, and a tick for the p99 of each round."""
     for at, (name, one) in enumerate(peers.items()):
         point = one.equal()
         if point.p50_ms is None or point.p99_ms is None:
             continue
-        axes.barh(at, point.p99_ms, height=0.62, color=COLOURS[name], alpha=_strength(point))
-        axes.plot([point.p50_ms] * 2, [at - 0.31, at + 0.31], color="white", lw=2)
+        length_ms = point.p99_ms - point.p50_ms
+        strength, colour = _strength(point), COLOURS[name]
+        axes.barh(at, length_ms, left=point.p50_ms, height=0.5, color=colour, alpha=strength)
         rounds = [each.equal.p99_ms for each in one.rounds.values() if each.equal.p99_ms]
-        axes.plot(rounds, [at] * len(rounds), "|", color="black", ms=6, mew=0.8)
-        label = f"  {point.p50_ms:,.3g} / {point.p99_ms:,.3g}"
+        axes.plot(rounds, [at] * len(rounds), "|", color="black", ms=8, mew=0.9)
+        label = f"  {_figure(point.p50_ms)} – {_figure(point.p99_ms)}"
         axes.text(max([point.p99_ms, *rounds]), at, label, va="center", fontsize=8)
-    label = f"ms at {plan.rate_per_s:g}/s at random: p50 (white line) / p99 (bar; ticks: rounds)"
-    _bars(axes, peers, label)
+    _bars(axes, peers, f"ms at {plan.rate_per_s:g}/s at random, from p50 to p99 (ticks: rounds)")
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high * (high / low) ** 0.28)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.set_xlim(low / 1.3, high * (high / low) ** 0.3)
+    _plain_numbers(axes.xaxis, *axes.get_xlim())
+    axes.grid(axis="x", which="major", color="#e6e6e6", lw=0.6)
+    axes.set_axisbelow(True)
 
 
 def _processor(axes: Axes, plan: Plan, peers: Peers) -> None:
@@ -165,7 +178,8 @@ def _processor(axes: Axes, plan: Plan, peers: Peers) -> None:
             core_ms = point_of(one).core_ms
             if core_ms is not None:
                 axes.barh(at + shift, core_ms, height=0.36, color=COLOURS[name], alpha=strength)
-                axes.text(core_ms, at + shift, f" {core_ms:.3g}", va="center", fontsize=7.5)
+                text = f" {_figure(core_ms)}"
+                axes.text(core_ms, at + shift, text, va="center", fontsize=7.5)
     _bars(axes, peers, f"processor ms a request: equal load (dark), {reference} clients (light)")
     axes.margins(x=0.14)
 
@@ -177,6 +191,10 @@ def _bars(axes: Axes, peers: Peers, label: str) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(label, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _strength(point: Point) -> float:

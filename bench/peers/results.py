@@ -102,6 +102,11 @@ class Results:
         """What there is of a peer; an empty one is made where there is nothing."""
         return self.measured.setdefault(workload, {}).setdefault(peer, Measured())
 
+    @property
+    def has_figures(self) -> bool:
+        """Whether a round of anybody is there."""
+        return any(one.rounds for peers in self.measured.values() for one in peers.values())
+
     def save(self, file: Path) -> None:
         """Write all of it; whoever reads meanwhile sees the old or the new."""
         file.parent.mkdir(parents=True, exist_ok=True)

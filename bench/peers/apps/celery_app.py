@@ -18,11 +18,14 @@ from celery import Celery, signals
 from engines import Run, load, workload
 from fastapi import FastAPI
 from pydantic import BaseModel
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 REDIS = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379")
 RESULT = "celery-task-meta-"
 """What the names of results begin with in Redis, and those of the channels they are told on."""
+
+CONNECTIONS = 32
+"""To Redis; who comes when all are taken waits for one, instead of being refused."""
 
 PREFETCH = 1 if workload() == "generate" else 4
 """Tasks a thread reserves: for long ones Celery's documentation advises 1; 4 is the default."""
@@ -64,7 +67,8 @@ class Results:
     """Results as they come, for whoever waits for one."""
 
     def __init__(self) -> None:
-        self._redis = Redis.from_url(f"{REDIS}/1")
+        pool = BlockingConnectionPool.from_url(f"{REDIS}/1", max_connections=CONNECTIONS)
+        self._redis = Redis(connection_pool=pool)
         self._awaited: dict[str, asyncio.Future[Any]] = {}
 
     async def listen(self) -> None:
