@@ -26,7 +26,7 @@ from bench.peers.plan import PLANS, Plan
 from bench.peers.results import Results
 from bench.peers.run import Run, reckoned_text
 
-IMAGES = ROOT / "docs" / "images"
+DOCS = ROOT / "docs"
 
 
 def main() -> int:
@@ -42,10 +42,16 @@ def main() -> int:
         return 1
     plots.draw(results, given.save.parent)
     if given.publish:
-        results.save(PUBLISHED)
-        for picture in plots.FILES:
-            shutil.copyfile(given.save.parent / picture, IMAGES / picture)
+        _publish(results, given.save.parent)
     return 0
+
+
+def _publish(results: Results, drawn: Path) -> None:
+    """Put the figures where `make bench-compare` finds them, tables and plots into the docs."""
+    results.save(PUBLISHED)
+    for picture in plots.FILES:
+        shutil.copyfile(drawn / picture, DOCS / "images" / picture)
+    (DOCS / "peers.md").write_text(report.page(results), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:

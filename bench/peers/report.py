@@ -24,6 +24,18 @@ MARK = "†"
 Peers = Mapping[str, Measured]
 
 
+def page(results: Results) -> str:
+    """The tables as a page of the docs, with the picture."""
+    return f"""# Beside peers: all figures
+
+Written by `make bench-peers ARGS="--publish"`; how it is measured and how each system is set up
+is told in [Benchmarks](benchmarks.md#beside-what-one-would-take-instead).
+
+![Throughput, latency at the same load, and processor time of each system](images/peers.svg)
+
+{tables(results)}"""
+
+
 def tables(results: Results) -> str:
     """All there is to say, in Markdown."""
     rounds = max(

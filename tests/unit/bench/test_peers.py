@@ -12,7 +12,7 @@ from bench.compare import compare
 from bench.peers.catalogue import CATALOGUE, WORKLOADS
 from bench.peers.plan import PLANS, crashes_s, reckoned_s
 from bench.peers.plots import COLOURS, NEAREST, apart, draw, within
-from bench.peers.report import tables
+from bench.peers.report import page, tables
 from bench.peers.results import Crash, Measured, Results
 from tests.unit.bench.peers_figures import PLAN, a_point, measured, nothing_answered, results
 
@@ -60,6 +60,13 @@ def test_the_tables_tell_errors_and_losses() -> None:
     assert "| LitServe | accepts none | – | 200 | 0.9 s |" in text
     assert "LitServe failed: Failed: it gave no answer:" in text
     assert "some log" not in text
+
+
+def test_the_page_of_the_docs_has_the_tables_and_the_picture() -> None:
+    text = page(results(Synapse=measured()))
+    assert text.startswith("# ")
+    assert "(images/peers.svg)" in text
+    assert text.endswith(tables(results(Synapse=measured())))
 
 
 def test_what_was_not_answered_has_no_latency() -> None:
