@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
+
+# What it and its proxy write goes into the folder that is this process' own, not into /tmp. Read
+# when Serve is imported, here and in the processes that it starts.
+os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"] = str(Path.cwd() / "haproxy.cfg")
+os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"] = str(Path.cwd() / "admin.sock")
+os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(Path.cwd())
+os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(Path.cwd() / "server-state")
 
 import ray
 from engines import BATCH_WAIT_S, MAX_BATCH, load, load_one, workload
@@ -48,7 +57,8 @@ class Concurrent:
 
 def main() -> None:
     """Serve on the port given until a signal."""
-    ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1")
+    options: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "_temp_dir": str(Path.cwd())}
+    ray.init(num_cpus=2, include_dashboard=False, **options)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     deployment: Any = Batched if workload() == "embed" else Concurrent
     serve.run(deployment.bind(), route_prefix="/run")
