@@ -50,6 +50,11 @@ def add_access_commands(commands: Any, data_dir: str) -> None:
     listed.add_argument("--tenant", type=tenant, help="whose (default: default)")
     revoke = _action(of_keys, "revoke", "end a key: it opens nothing any more", _revoke, data_dir)
     revoke.add_argument("id", metavar="ID", help="as `list` shows it")
+    revoke.add_argument(
+        "--cancel-jobs",
+        action="store_true",
+        help="what was begun with it and does not run yet is not run any more",
+    )
     rotate = _action(of_keys, "rotate", "give a key a new secret; prints it", _rotate, data_dir)
     rotate.add_argument("id", metavar="ID", help="as `list` shows it")
     rotate.add_argument(
@@ -120,8 +125,9 @@ async def _list(keys: Keys, arguments: argparse.Namespace) -> None:
 
 
 async def _revoke(keys: Keys, arguments: argparse.Namespace) -> None:
-    key = await keys.revoke(ANYONE, arguments.id)
-    tell(f"key {key.id} ({key.name}) is revoked")
+    end = keys.stop if arguments.cancel_jobs else keys.revoke
+    key = await end(ANYONE, arguments.id)
+    tell(f"key {key.id} ({key.name}) is revoked{', with its jobs' if key.stops_at else ''}")
 
 
 async def _list_tenants(keys: Keys, arguments: argparse.Namespace) -> None:

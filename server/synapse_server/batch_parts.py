@@ -11,6 +11,7 @@ from synapse.application.advance import Advancer
 from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.line_tools import LineTools
+from synapse.application.revocations import Revocations
 from synapse.domain.file_batch import Pace
 from synapse.ids import new_id
 from synapse_server.batch_driver import BatchDriver, LocalFileBatchStarter
@@ -21,9 +22,11 @@ PACE = Pace(min_s=0.1, max_s=10.0)
 class BatchParts:
     """The use cases of file batches over their records in the database."""
 
-    def __init__(self, database: Database, files: Files, tools: LineTools) -> None:
+    def __init__(
+        self, database: Database, files: Files, tools: LineTools, revocations: Revocations
+    ) -> None:
         self._store = SqliteFileBatchStore(database, time.time)
-        advancer = Advancer(self._store, files, tools, PACE)
+        advancer = Advancer(self._store, files, tools, PACE, revocations)
         self.driver = BatchDriver(self._store, advancer, time.time)
         self.batches = FileBatches(
             self._store,

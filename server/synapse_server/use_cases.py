@@ -25,6 +25,7 @@ from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
+from synapse.application.revocations import Revocations
 from synapse.application.run_batch import BatchRunner
 from synapse.application.seats import Seats
 from synapse.application.submit import Submitter, message_of
@@ -70,6 +71,7 @@ class UseCases:
         self._accounting = Accounting(
             parts.fleet.roster, LocalIdleMeter(clock), records.usage, clock
         )
+        self._revocations = Revocations(records.keys, clock)
         self._runner = self._batch_runner()
         self.batcher = Batcher(
             self._runner,
@@ -91,7 +93,9 @@ class UseCases:
         )
         self.sweeper = Sweeper(jobs, queue, telemetry, clock)
         self._direct = self._direct_lane(slots)
-        self.batches = BatchParts(records.database, records.files.files, self._line_tools())
+        self.batches = BatchParts(
+            records.database, records.files.files, self._line_tools(), self._revocations
+        )
 
     def services(
         self,
@@ -161,6 +165,7 @@ class UseCases:
             place=fleet.placement.place,
             cold_starts=self._parts.cold_starts,
             accounting=self._accounting,
+            revocations=self._revocations,
         )
 
     def _direct_lane(self, slots: SlotLedger) -> DirectLane:

@@ -26,6 +26,7 @@ FULL = ApiKey(
     limits=Limits(60, 10_000, 4, 512, 12.34),
     expires_at=NOW + 3600.5,
     revoked_at=NOW + 60.25,
+    stops_at=NOW + 61.5,
     rotated_at=NOW + 30.5,
     previous_digest="e" * 64,
     previous_until=NOW + 45.75,

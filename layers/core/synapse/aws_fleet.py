@@ -19,6 +19,7 @@ from synapse.application.fleet import Fleet
 from synapse.application.lease_watch import lease_watch
 from synapse.application.metering import Metering
 from synapse.application.ping import Pinger
+from synapse.application.revocations import Revocations
 from synapse.application.run_batch import BatchRunner
 from synapse.aws_parts import Parts
 from synapse.domain.batching import Batch
@@ -28,6 +29,9 @@ from synapse.settings import Settings
 
 WORKERS_FRESH_S = 2.0
 """How old what is known of the workers may be: reading it costs a call."""
+
+REVOCATIONS_FRESH_S = 30.0
+"""And what is known of a key: so long jobs are begun yet for one that was revoked with them."""
 
 
 class FleetTarget:
@@ -104,7 +108,13 @@ class FleetTarget:
             place=self.fleet.placement.place,
             cold_starts=self.cold_starts,
             accounting=self.accounting,
+            revocations=self.revocations,
         )
+
+    @cached_property
+    def revocations(self) -> Revocations:
+        """Which keys were revoked with all that was begun with them."""
+        return Revocations(self.parts.keys, time.time, fresh_s=REVOCATIONS_FRESH_S)
 
     async def probe(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """What a runner answers that is not given a batch (`adapters.probe_events`)."""

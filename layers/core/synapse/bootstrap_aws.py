@@ -165,7 +165,7 @@ class Target(FleetTarget):
             abort=_no_abort,
             metering=self.metering,
         )
-        return Advancer(parts.file_batches, self._files, tools, BATCH_PACE)
+        return Advancer(parts.file_batches, self._files, tools, BATCH_PACE, self.revocations)
 
     @cached_property
     def _files(self) -> Files:

@@ -111,6 +111,16 @@ def test_a_revoked_key_opens_nothing(synapse: Command) -> None:
         synapse.bearer(key, now=4e9)
 
 
+def test_a_key_is_revoked_with_its_jobs_if_that_is_asked_for(synapse: Command) -> None:
+    key = synapse.key()
+
+    synapse("keys", "revoke", key[7:19])
+    out, err = synapse("keys", "revoke", key[7:19], "--cancel-jobs")
+
+    assert out == ""
+    assert err.endswith("is revoked, with its jobs\n")
+
+
 def test_rotate_prints_the_new_key_and_nothing_else(synapse: Command) -> None:
     key = synapse.key()
 

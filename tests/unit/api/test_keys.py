@@ -86,6 +86,7 @@ async def test_a_key_is_told_whole_and_its_secret_once(operator: Admin) -> None:
         "created_at": int(NOW),
         "expires_at": int(NOW) + 3600,
         "revoked_at": None,
+        "jobs_cancelled_at": None,
         "rotated_at": None,
         "previous_until": None,
     }
@@ -156,6 +157,20 @@ async def test_a_rotated_key_shows_its_new_secret_and_until_when_the_old_one_is_
     assert short.json["previous_until"] == int(NOW) + 60
     assert len({made["key"], plain.json["key"], short.json["key"]}) == 3
     assert (await operator.ask("POST", path, {"grace_s": -1})).error["param"] == "grace_s"
+
+
+async def test_a_key_is_revoked_with_its_jobs_if_that_is_asked_for(operator: Admin) -> None:
+    made = await operator.made()
+    path = f"/api/admin/keys/{made['id']}"
+
+    wrong = await operator.ask("DELETE", path, cancel_jobs="perhaps")
+    revoked = await operator.ask("DELETE", path)
+    stopped = await operator.ask("DELETE", path, cancel_jobs="true")
+
+    assert (wrong.status, wrong.error["param"]) == (400, "cancel_jobs")
+    assert revoked.json["jobs_cancelled_at"] is None
+    assert stopped.json["jobs_cancelled_at"] == int(NOW)
+    assert (await operator.ask("DELETE", path)).json == stopped.json
 
 
 async def test_a_revoked_key_is_shown_so_and_gets_no_new_secret(operator: Admin) -> None:

@@ -79,7 +79,8 @@ class BatchWorld:
     def advancer(self, **wrapped: Any) -> Advancer:
         batches = wrapped.pop("batches", self.batches)
         files = Files(self.files._store, wrapped.get("blobs", self.blobs), self.clock, an_id)
-        return Advancer(batches, files, self.tools(**wrapped), Pace(0.5, 60))
+        revocations = wrapped.pop("revocations", None)
+        return Advancer(batches, files, self.tools(**wrapped), Pace(0.5, 60), revocations)
 
     @property
     def use_cases(self) -> FileBatches:

@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 
+from synapse.application.revocations import Revocations
 from synapse.application.submit import message_of
 from synapse.domain.access import Principal
+from synapse.domain.api_key import ApiKey, digest
 from synapse.domain.errors import SynapseError, Unavailable
 from synapse.domain.file import FileId
 from synapse.domain.file_batch import FileBatchStatus
 from synapse.domain.job import JobState, Payload, Priority
 from synapse.ports import FileQuery
 from synapse.ports.file_batches import LineRequest
+from tests.factories import NOW
 from tests.fake_file_batches import PlainCodec
+from tests.fake_keys import MemoryKeyStore
 from tests.faults import failing_after, failing_before
 from tests.unit.batches.batch_world import WINDOW, BatchWorld, a_line
 
@@ -402,3 +406,25 @@ async def test_an_ended_or_unknown_batch_needs_no_driver(world: BatchWorld) -> N
     progress = await world.advancer().advance("other tenant", world.batch_id)
 
     assert progress.is_done
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["not looked through", "under way"])
+async def test_a_batch_whose_key_is_revoked_with_its_jobs_is_cancelled_and_keeps_what_it_has(
+    world: BatchWorld, begun: bool
+) -> None:
+    key = ApiKey("key000000001", "default", "a test", digest(""), NOW, revoked_at=NOW, stops_at=NOW)
+    revocations = Revocations(MemoryKeyStore(key), world.clock)
+    lines = [a_line(number) for number in range(3 * WINDOW)]
+    await world.created(lines, caller=Principal("default", key.id))
+    if begun:
+        await world.step()
+        await world.step()
+        await world.work(limit=2)
+
+    while not (await world.step(revocations=revocations)).is_done:
+        pass
+
+    assert world.batch.status is FileBatchStatus.CANCELLED
+    assert world.batch.counts.completed == (2 if begun else 0)
+    assert len(await world.output()) == (2 if begun else 0)
+    assert not [job for job in world.jobs.jobs.values() if not job.state.is_final]

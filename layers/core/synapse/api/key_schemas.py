@@ -82,6 +82,9 @@ class KeyBody(WireModel):
     created_at: int
     expires_at: int | None
     revoked_at: int | None
+    jobs_cancelled_at: int | None = Field(
+        description="From then on nothing more is run of what was begun with it."
+    )
     rotated_at: int | None
     previous_until: int | None = Field(description="Until then the secret before is good too.")
 

@@ -63,13 +63,15 @@ def add_key_routes(api: Api, services: Services) -> None:
         "DELETE",
         "/api/admin/keys/<key_id>",
         scope=Scope.ADMIN,
-        summary="Revoke an API key: it opens nothing any more",
+        summary="Revoke an API key: it opens nothing any more; on demand its jobs end with it",
         tags=["keys"],
-        responses={200: json_response("The key", KeyBody), **errors(404, 503)},
+        responses={200: json_response("The key", KeyBody), **errors(400, 404, 503)},
     )
-    async def revoke(caller: Principal, key_id: str) -> Reply:
-        revoked = await services.keys.revoke(caller, key_id)
-        return Reply(KeyBody(**_fields(services.keys, revoked)))
+    async def revoke(
+        caller: Principal, key_id: str, cancel_jobs: Annotated[bool, Query()] = False
+    ) -> Reply:
+        end = services.keys.stop if cancel_jobs else services.keys.revoke
+        return Reply(KeyBody(**_fields(services.keys, await end(caller, key_id))))
 
     @api.handles(
         "POST",
@@ -164,6 +166,7 @@ def _fields(keys: Keys, key: ApiKey) -> dict[str, Any]:
         "created_at": int(key.created_at),
         "expires_at": _seconds(key.expires_at),
         "revoked_at": _seconds(key.revoked_at),
+        "jobs_cancelled_at": _seconds(key.stops_at),
         "rotated_at": _seconds(key.rotated_at),
         "previous_until": _seconds(key.previous_until or None),
     }

@@ -17,6 +17,7 @@ from synapse.application.batch_parts import joined, part_key
 from synapse.application.batch_step import BatchStep, InputGone
 from synapse.application.files import Files
 from synapse.application.line_tools import LineTools
+from synapse.application.revocations import Revocations
 from synapse.domain.file import MAX_EXPIRY_S, FileId, NewFile, Purpose
 from synapse.domain.file_batch import (
     FileBatch,
@@ -57,6 +58,7 @@ class Advancer:
     files: Files
     tools: LineTools
     pace: Pace
+    revocations: Revocations | None = None
 
     async def advance(
         self, tenant: str, batch_id: FileBatchId, window: int = WINDOW_LINES
@@ -69,15 +71,28 @@ class Advancer:
         batch = await self.batches.get(tenant, batch_id)
         if batch is None or batch.status.is_final:
             return DONE
-        step = BatchStep(batch, window, self.tools)
+        wanted = await self._wanted(batch)
+        step = BatchStep(wanted, window, self.tools)
         try:
-            after = await self._step(batch, step)
+            after = await self._step(wanted, step)
         except InputGone:
-            after = await self._without_input(batch)
+            after = await self._without_input(wanted)
         progress = await self._save(batch, after)
         if progress.is_done or step.room_in_s is None:
             return progress
         return Progress(is_done=False, wait_s=max(progress.wait_s, step.room_in_s))
+
+    async def _wanted(self, batch: FileBatch) -> FileBatch:
+        """The batch; one whose key was revoked with its jobs is being cancelled."""
+        caller = batch.caller
+        if (
+            self.revocations is not None
+            and batch.status in (FileBatchStatus.VALIDATING, FileBatchStatus.IN_PROGRESS)
+            and await self.revocations.are_stopped(caller.tenant, caller.account)
+        ):
+            logger.info("file batch cancelled: its key is revoked", extra={"batch": batch.id})
+            return batch.moved(FileBatchStatus.CANCELLING, self.tools.clock())
+        return batch
 
     async def _step(self, batch: FileBatch, step: BatchStep) -> FileBatch:
         match batch.status:

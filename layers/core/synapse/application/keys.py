@@ -111,6 +111,8 @@ class Keys:
     async def revoke(self, maker: Principal, key_id: str) -> ApiKey:
         """The key, which opens nothing any more; a second time nothing changes.
 
+        What was begun with it goes on: see `stop`.
+
         Raises:
             KeyUnknown: there is none, or it is another tenant's.
         """
@@ -122,6 +124,22 @@ class Keys:
         key = await self._change(maker, key_id, change)
         if key.revoked_at == now:
             _note("key %s revoked: tenant %s", maker, key_id, key.tenant)
+        return key
+
+    async def stop(self, maker: Principal, key_id: str) -> ApiKey:
+        """The key, revoked with all that was begun with it and is not running yet.
+
+        Raises:
+            KeyUnknown: there is none, or it is another tenant's.
+        """
+        now = self._clock()
+
+        async def change(key: ApiKey) -> ApiKey:
+            return key if key.stops_at is not None else key.stopped(now)
+
+        key = await self._change(maker, key_id, change)
+        if key.stops_at == now:
+            _note("key %s revoked with its jobs: tenant %s", maker, key_id, key.tenant)
         return key
 
     async def rotate(self, maker: Principal, key_id: str, grace_s: float = GRACE_S) -> NewKey:

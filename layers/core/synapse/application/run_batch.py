@@ -10,6 +10,7 @@ from synapse.application.accounting import Accounting
 from synapse.application.cold_start import ColdStarts
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.application.placement import Place, only_worker
+from synapse.application.revocations import Revocations, end_unrun
 from synapse.application.routing import affinity_of
 from synapse.domain.batching import Batch
 from synapse.domain.errors import (
@@ -20,16 +21,7 @@ from synapse.domain.errors import (
     Unavailable,
 )
 from synapse.domain.inference import Result
-from synapse.domain.job import (
-    Failure,
-    Job,
-    JobId,
-    JobState,
-    Lease,
-    Outcome,
-    Served,
-    urgency,
-)
+from synapse.domain.job import Failure, Job, JobId, JobState, Lease, Outcome, Served, urgency
 from synapse.domain.model import ModelSpec, ServiceSample, Task
 from synapse.domain.pool import Pool
 from synapse.domain.receipt import NO_COST, Cost
@@ -97,6 +89,7 @@ class BatchRunner:
     place: Place = only_worker
     cold_starts: ColdStarts | None = None
     accounting: Accounting | None = None
+    revocations: Revocations | None = None
     _streams: dict[JobId, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self, batch: Batch, pool: Pool) -> None:
@@ -151,8 +144,8 @@ class BatchRunner:
     async def _request(self, run: _Run, job: Job) -> InferenceRequest | None:
         """What the engine is asked for a job; None if the job ends here instead."""
         now = self.clock()
-        if job.deadline_at <= now:
-            await self._end(run, Outcome(job.id, JobState.EXPIRED, failure=EXPIRED))
+        if (unrun := await end_unrun(job, now, self.revocations)) is not None:
+            await self._end(run, unrun)
             return None
         try:
             value = decode_input(await fetch(self.blobs, job.payload))

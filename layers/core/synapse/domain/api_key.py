@@ -45,8 +45,9 @@ class ApiKey:
     """What is kept of a key: everything but its secret. Times are seconds since the epoch.
 
     `id` is the part of the key that finds it, which stays when the secret is changed: what is used
-    is counted by it. Until `previous_until` the secret before the last change is good too.
-    `revision` counts the changes: each is conditional on the one before.
+    is counted by it. From `stops_at` on nothing more is run of what was begun with it. Until
+    `previous_until` the secret before the last change is good too. `revision` counts the changes:
+    each is conditional on the one before.
     """
 
     id: str
@@ -60,6 +61,7 @@ class ApiKey:
     limits: Limits = NO_LIMITS
     expires_at: float | None = None
     revoked_at: float | None = None
+    stops_at: float | None = None
     rotated_at: float | None = None
     previous_digest: str = field(default="", repr=False)
     previous_until: float = 0.0
@@ -92,6 +94,12 @@ class ApiKey:
     def revoked(self, now: float) -> ApiKey:
         """The key, which opens nothing any more, with either secret."""
         return replace(self, revoked_at=now, revision=self.revision + 1)
+
+    def stopped(self, now: float) -> ApiKey:
+        """The key, revoked if it was not, with all that was begun with it."""
+        return replace(
+            self, revoked_at=self.revoked_at or now, stops_at=now, revision=self.revision + 1
+        )
 
     def principal(self, tenant: Tenant) -> Principal:
         """Whom its bearer acts for."""
