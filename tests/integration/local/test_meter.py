@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from synapse.adapters.local import database as database_module
 from synapse.adapters.local import meter as meter_module
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
@@ -104,6 +105,37 @@ async def test_what_the_disk_does_not_take_is_written_when_it_does(
     assert (await again.reserve(asked(1000 - 107), BOTH)).refusal is None
     await again.aclose()
     await database.close()
+
+
+async def test_what_a_locked_database_does_not_take_is_written_when_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(meter_module, "RETRY_LATER_S", 0.02)
+    database = Database.open(tmp_path / "jobs.db")
+    meter = await SqliteMeter.open(database)
+    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    job, settled = asked(), asked()
+    await meter.reserve(job, BOTH)
+    await meter.reserve(settled, BOTH)
+    while "meters not written" not in caplog.text:
+        await asyncio.sleep(0.01)
+    other.execute("ROLLBACK")
+    other.close()
+
+    await meter.settle(settled.id, Used(1, 1, 7))
+
+    deadline = time.monotonic() + PATIENCE_S
+    while (written := await database.read(_written)) != [job.id.name]:
+        assert time.monotonic() < deadline, written
+        await asyncio.sleep(0.01)
+    await meter.aclose()
+    await database.close()
+
+
+def _written(connection: sqlite3.Connection) -> list[str]:
+    return [name for [name] in connection.execute("SELECT name FROM reservations")]
 
 
 async def test_writes_are_shared_and_never_waited_for(tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ class SqliteMeter:
     def _written(self, write: asyncio.Future[None]) -> None:
         if write.cancelled() or (error := write.exception()) is None:
             return
+        # One that could not even begin (the database was locked) has taken no rows.
+        self._is_queued = False
         logger.warning("meters not written, tried again in %g s: %s", RETRY_LATER_S, error)
         asyncio.get_running_loop().call_later(RETRY_LATER_S, self._write_everything)
 
