@@ -6,6 +6,7 @@ Callers wait for this function's start: X-Ray's SDK, half of what the others loa
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -18,6 +19,9 @@ from synapse.domain.errors import Unauthenticated
 from synapse.observability import lambda_logger
 
 logger = lambda_logger()
+
+MAX_ANSWER_BYTES = 8 * 1024
+"""AWS documents it for WebSocket APIs, and nothing for REST APIs."""
 
 
 class Unauthorized(Exception):
@@ -42,7 +46,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     except Unauthenticated:
         # Not chained: Lambda logs what it raises, and nothing of a refusal is worth a traceback.
         raise Unauthorized from None
-    return _pass(principal, event["methodArn"])
+    answer = _pass(principal, event["methodArn"])
+    if len(json.dumps(answer)) > MAX_ANSWER_BYTES:
+        # Whatever API Gateway makes of it: neither a 500 nor half of what a caller may do.
+        logger.error("what the caller may do is too long to tell", account=principal.account)
+        raise Unauthorized
+    return answer
 
 
 def _pass(principal: Principal, method_arn: str) -> dict[str, Any]:

@@ -12,14 +12,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from functions.authorize import handler as authorize
 from synapse.adapters.principal_records import principal_from_json
 from synapse.api.gate import CONTEXT_KEY, from_authorizer
 from synapse.application.authentication import Authenticator
-from synapse.domain.access import Limits, Tenant
+from synapse.domain.access import ALL_SCOPES, Limits, Principal, Tenant, are_too_many
 from synapse.domain.api_key import ApiKey, digest
 from synapse.domain.errors import Unavailable
+from synapse.domain.job import SlaTier
+from synapse.domain.token_claims import MAX_SUBJECT_CHARS
 from tests.factories import NOW
 from tests.fake_keys import MemoryKeyStore
 from tests.fakes import FakeClock
@@ -113,6 +117,44 @@ def test_a_store_that_does_not_answer_refuses_nobody_for_good(
 
     with pytest.raises(Unavailable):
         authorize.handler(event, CONTEXT)
+
+
+EVERY_LIMIT = Limits(10**12, 10**12, 10**12, 10**12, 999_999_999_999.99)
+NAMES = st.lists(st.text(st.characters(codec="utf-8"), max_size=80), max_size=400)
+
+
+@given(NAMES, st.text(st.characters(codec="utf-8", min_codepoint=0x10000), max_size=128))
+@example([f"m{number}" for number in range(700)], "key000000001")
+@example(["\\" * 5 + str(number) for number in range(700)], "\U0001f600" * MAX_SUBJECT_CHARS)
+@settings(max_examples=50, deadline=None)
+def test_what_any_caller_may_do_is_short_enough_to_tell(names: list[str], account: str) -> None:
+    models = sorted(frozenset(names))
+    while are_too_many(models):
+        models.pop()
+    caller = Principal(
+        "t" * 64,
+        account,
+        ALL_SCOPES,
+        frozenset(models),
+        frozenset(SlaTier),
+        EVERY_LIMIT,
+        EVERY_LIMIT,
+    )
+
+    answer = json.dumps(authorize._pass(caller, f"{ARN}/GET/x"))
+
+    assert len(answer) <= authorize.MAX_ANSWER_BYTES
+
+
+def test_a_key_of_before_that_may_do_more_than_can_be_told_is_refused_and_found_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = replace(KEY, models=frozenset(f"model-{number}" for number in range(700)))
+
+    with pytest.raises(authorize.Unauthorized):
+        asked(monkeypatch, key, f"Bearer {TEXT}")
+
+    assert "too long to tell" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("key", [KEY, replace(KEY, revoked_at=NOW)], ids=["good", "revoked"])

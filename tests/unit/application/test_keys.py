@@ -10,7 +10,15 @@ import pytest
 
 from synapse.application.authentication import Authenticator
 from synapse.application.keys import Keys, KeyWish, NewKey
-from synapse.domain.access import ALL_SCOPES, ANYONE, Limits, Principal, Scope, Tenant
+from synapse.domain.access import (
+    ALL_SCOPES,
+    ANYONE,
+    Limits,
+    Principal,
+    Scope,
+    Tenant,
+    are_too_many,
+)
 from synapse.domain.api_key import ApiKey, key_id_of
 from synapse.domain.errors import (
     Forbidden,
@@ -36,12 +44,13 @@ class Office:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
+        self.served = ["echo", "smollm2"]
         self.store = MemoryKeyStore()
         self.keys = Keys(self.store, self.models, self.clock)
         self.door = Authenticator(self.store, self.clock)
 
     async def models(self) -> Sequence[ModelSpec]:
-        return [a_model("echo"), a_model("smollm2")]
+        return [a_model(name) for name in self.served]
 
     async def made(self, maker: Principal = ANYONE, **wish: object) -> NewKey:
         return await self.keys.create(maker, KeyWish("a test", **wish))  # type: ignore[arg-type]
@@ -114,6 +123,19 @@ async def test_keys_are_listed_from_the_oldest_to_the_youngest(office: Office) -
         office.clock.advance(1)
 
     assert list(await office.keys.list(ANYONE)) == made
+
+
+async def test_more_models_than_can_be_told_on_every_target_are_refused(office: Office) -> None:
+    office.served = [f"model-{number:04d}" for number in range(400)]
+    most = next(n for n in range(400) if are_too_many(office.served[: n + 1]))
+
+    kept = await office.made(rights=Rights(models=frozenset(office.served[:most])))
+    with pytest.raises(InvalidRequest, match="leave them out for all models") as refused:
+        await office.made(rights=Rights(models=frozenset(office.served[: most + 1])))
+
+    assert refused.value.param == "models"
+    assert most > 150
+    assert list(await office.keys.list(ANYONE)) == [kept.key]
 
 
 async def test_a_revoked_key_opens_nothing_and_stays_on_the_list(office: Office) -> None:

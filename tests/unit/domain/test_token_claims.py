@@ -24,6 +24,13 @@ from tests.tokens import AUDIENCE, RULES, a_claim_set
 COGNITO = replace(RULES, audiences=frozenset({"client-1"}))
 
 
+def test_a_token_with_more_models_than_can_be_told_is_refused() -> None:
+    names = [f"model-{number}" for number in range(400)]
+
+    with pytest.raises(ClaimsRefused, match="too many models"):
+        principal_of(a_claim_set(models=names), RULES)
+
+
 def test_a_token_holds_until_it_expires_and_what_clocks_may_be_off() -> None:
     claims = a_claim_set(exp=NOW)
 

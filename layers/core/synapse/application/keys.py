@@ -13,7 +13,14 @@ import string
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from synapse.domain.access import DEFAULT_TENANT, Principal, Tenant, is_tenant_name
+from synapse.domain.access import (
+    DEFAULT_TENANT,
+    MAX_MODELS_BYTES,
+    Principal,
+    Tenant,
+    are_too_many,
+    is_tenant_name,
+)
 from synapse.domain.api_key import GRACE_S, ID_LENGTH, PREFIX, SECRET_LENGTH, ApiKey, digest
 from synapse.domain.errors import (
     Forbidden,
@@ -66,7 +73,7 @@ class Keys:
 
         Raises:
             Forbidden: it would have more than its maker, or belong to another tenant.
-            InvalidRequest: a model is not served.
+            InvalidRequest: a model is not served, or there are too many.
         """
         tenant, now = self._own(maker, wish.tenant), self._clock()
         await self._check_models(maker, wish.rights.models)
@@ -216,6 +223,12 @@ class Keys:
         return Rights.of_caller(maker, key.expires_at if key else None)
 
     async def _check_models(self, maker: Principal, names: Collection[str] | None) -> None:
+        if are_too_many(names):
+            raise InvalidRequest(
+                f"models: their names take more than {MAX_MODELS_BYTES} bytes together; leave "
+                "them out for all models, or make several keys",
+                param="models",
+            )
         served = [model.name for model in await self._models() if maker.sees(model.name)]
         if unknown := sorted(set(names or ()).difference(served)):
             raise InvalidRequest(

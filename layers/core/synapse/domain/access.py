@@ -6,7 +6,9 @@ served for a `Principal`, which belongs to a tenant. Nobody reads another tenant
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -17,6 +19,10 @@ DEFAULT_TENANT = "default"
 
 TENANT_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """As a tenant may be called: it becomes a part of keys in databases."""
+
+MAX_MODELS_BYTES = 3072
+"""The names of a caller's models, as JSON in JSON: so an authorizer tells API Gateway of them, in
+an answer of 8 KiB (which AWS documents for WebSocket APIs, and for REST APIs nothing)."""
 
 REFUSED = "the API key or token is not valid, or not any more"
 """The same whatever is wrong with a credential; the audit log tells which."""
@@ -40,6 +46,13 @@ class Scope(StrEnum):
 
 ALL_SCOPES = frozenset(Scope)
 ORDINARY_SCOPES = frozenset({Scope.INFERENCE, Scope.BATCHES, Scope.USAGE})
+
+
+def are_too_many(models: Collection[str] | None) -> bool:
+    """Whether a caller may not have so many models by name, or such long names."""
+    if models is None:
+        return False
+    return len(json.dumps(json.dumps(sorted(models)))) > MAX_MODELS_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synapse.domain.access import Principal, Scope, is_tenant_name
+from synapse.domain.access import Principal, Scope, are_too_many, is_tenant_name
 from synapse.domain.job import SlaTier
 
 LEEWAY_S = 30.0
@@ -65,15 +65,17 @@ def principal_of(claims: Claims, rules: TokenRules) -> Principal:
     """Whom the token speaks for. Without one of our scopes its bearer may do nothing.
 
     Raises:
-        ClaimsRefused: a claim that we need is missing or malformed.
+        ClaimsRefused: a claim that we need is missing, malformed or too large.
     """
-    tiers = _words(claims, "tiers")
+    models, tiers = _words(claims, "models"), _words(claims, "tiers")
+    if are_too_many(models):
+        raise ClaimsRefused("too many models")
     try:
         return Principal(
             tenant=_tenant(claims, rules),
             account=_subject(claims.get("sub")),
             scopes=frozenset(_scopes(claims)),
-            models=_words(claims, "models"),
+            models=models,
             tiers=None if tiers is None else frozenset(SlaTier(tier) for tier in tiers),
         )
     except ValueError as error:
