@@ -7,12 +7,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.retry import RetryPolicy
-from synapse.ports import Clock, PoolSize
 from synapse_worker.errors import WorkerError
+
+if TYPE_CHECKING:
+    from synapse.ports import Clock
 
 logger = logging.getLogger(__name__)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from synapse.adapters.local.demand import LocalDemand, LocalStartTimes, LocalWaker
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
-from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.application.autoscale import Autoscaler
@@ -20,12 +18,10 @@ from synapse.application.health import FleetHealth
 from synapse.application.on_demand import OnDemand
 from synapse.application.ping import Pinger
 from synapse.application.vitals import Vitals
-from synapse.domain.model import ModelSpec
 from synapse.domain.scaling import ScalingPolicy
 from synapse.ports import Registry
-from synapse_server.config import ServerConfig
+from synapse_server.ground import Ground
 from synapse_server.housekeeping import every
-from synapse_server.local_fleet import LocalFleet
 from synapse_server.loop_delay import LoopDelay
 from synapse_server.model_loader import LocalModelLoader
 from synapse_server.mourner import Mourner
@@ -34,26 +30,21 @@ from synapse_server.scaling_loop import keep_scaled
 
 
 class FleetParts:
-    """Wired over the records; `open` starts workers, `chores` is what is to run from then on."""
+    """Wired over the records and the workers; `chores` is what is to run once these are up."""
 
     def __init__(
         self,
-        config: ServerConfig,
-        specs: Sequence[ModelSpec],
+        ground: Ground,
         records: Records,
         queue: LocalJobQueue,
         slots: SlotLedger,
         telemetry: PrometheusTelemetry,
     ) -> None:
-        """Start nothing.
-
-        Raises:
-            StartError: models and pools do not go together.
-        """
+        """Start nothing."""
         clock, registry = time.time, records.registry
-        self._times = config.fleet.times
-        self.workers = LocalWorkerRegistry()
-        self.local = LocalFleet(config, specs, self.workers, clock)
+        self._times = ground.config.fleet.times
+        self.workers = ground.workers
+        self.local = ground.fleet
         self._triton = TritonEngine()
         self._delay = LoopDelay()
         self.fleet = Fleet.over(
@@ -105,16 +96,10 @@ class FleetParts:
             policy=ScalingPolicy(stable_s=times.scale_in_after_s, cooldown_s=times.cooldown_s),
         )
 
-    async def open(self, stack: contextlib.AsyncExitStack) -> None:
-        """Return once every pool has its least number of workers up; `stack` ends them.
-
-        Raises:
-            StartError: one has not.
-        """
-        stack.push_async_callback(self.local.close)
-        stack.push_async_callback(self._loader.close)
-        await self.local.open()
-        stack.push_async_callback(self._triton.aclose)
+    async def close(self) -> None:
+        """End loads and calls that are under way."""
+        await self._triton.aclose()
+        await self._loader.close()
 
     def chores(self) -> Mapping[str, Coroutine[Any, Any, None]]:
         """What runs until it is cancelled, by name."""

@@ -6,15 +6,18 @@ import asyncio
 import functools
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from synapse.domain.model import ModelSpec
-from synapse.domain.pool import Pool
-from synapse.ports import Clock, PoolSize, WorkerRegistry
+from synapse.domain.pool import Pool, PoolSize
 from synapse_server.config import LocalPool, ServerConfig, StartError
 from synapse_server.crew import Crew, CrewMember
 from synapse_server.local_worker import LocalWorker, WorkerSetup
 from synapse_worker.config import BUNDLED_MODELS
 from synapse_worker.errors import WorkerError
+
+if TYPE_CHECKING:
+    from synapse.ports import Clock, WorkerRegistry
 
 MB = 1_000_000
 FIXED_SIZE = PoolSize(desired=1, ready=1, starting=0)

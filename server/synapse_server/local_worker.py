@@ -8,13 +8,16 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synapse.domain.pool import Pool
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
-from synapse.ports import Clock, WorkerRegistry
 from synapse_server.config import FleetTimes
 from synapse_worker.agent import Agent, AgentConfig, AgentState, Snapshot
 from synapse_worker.config import WorkerConfig
+
+if TYPE_CHECKING:
+    from synapse.ports import Clock, WorkerRegistry
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from synapse.api.gate import Identify
 from synapse.domain.access import ANYONE, Principal
 from synapse.domain.errors import Forbidden
+
+if TYPE_CHECKING:
+    from synapse.api.gate import Identify
 
 
 def is_loopback(host: str) -> bool:

@@ -21,8 +21,8 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.profiling import ProfilingError
 from synapse_server.config import FleetConfig, LocalPool, ServerConfig, StartError
+from synapse_server.ground import opened_database, served_models
 from synapse_server.local_fleet import LocalFleet
-from synapse_server.node import Node
 from synapse_server.records import Records
 
 Say = Callable[[str], None]
@@ -49,7 +49,9 @@ async def profile(config: ServerConfig, wish: Wish, say: Say) -> Sequence[Report
     workers, reports = LocalWorkerRegistry(), list[Report]()
     async with contextlib.AsyncExitStack() as stack:
         try:
-            records = await Records.open(config, Node(config).specs, pools, stack)
+            specs, database = served_models(config), opened_database(config)
+            stack.push_async_callback(database.close)
+            records = await Records.open(config, specs, pools, database, stack)
             engine = await stack.enter_async_context(TritonEngine())
             place = _Placing(workers)
             profiler = Profiler(

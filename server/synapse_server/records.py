@@ -64,15 +64,14 @@ class Records:
         config: ServerConfig,
         specs: Sequence[ModelSpec],
         pools: Sequence[Pool],
+        database: Database,
         stack: contextlib.AsyncExitStack,
     ) -> Self:
-        """Everything opened and ready; `stack` closes it.
+        """Everything opened and ready; `stack` closes it, but for the `database`.
 
         Raises:
             StorageError: something cannot be opened.
         """
-        database = Database.open(config.data_dir / "jobs.db")
-        stack.push_async_callback(database.close)
         access = AccessDatabase.open(config.data_dir / ACCESS)
         stack.push_async_callback(access.close)
         profiles = await SqliteProfileStore.open(database)

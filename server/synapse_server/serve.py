@@ -1,36 +1,33 @@
-"""`synapse serve`: one process from the socket to the engine."""
+"""`synapse serve`: one process from the socket to the engine.
+
+Its start has two halves that take about as long as each other: Triton comes up, and this process
+loads what answers requests. They run side by side, so what is imported here is kept small.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import errno
-import gc
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
-from synapse.api.asgi import AsgiApp
-from synapse.domain.errors import Unavailable
-from synapse_server.banner import ready_text
 from synapse_server.config import ServerConfig, StartError
-from synapse_server.http_protocol import HttpProtocol
+from synapse_server.ground import Ground
 from synapse_server.loopback import is_loopback
-from synapse_server.node import Node
+from synapse_server.pauses import collect_seldom
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    Answer = Callable[[Ground, socket.socket, Callable[[uvicorn.Server], None]], Awaitable[None]]
 
 BACKLOG = 4096
-KEEP_ALIVE_S = 75
-"""Longer than clients keep idle connections: who closes first must not be the one who is asked."""
-
-GRACE_S = 2
-"""How long open requests may still take once the server stops."""
-
-COLLECT_EVERY = (10_000, 20, 20)
-"""Python's own figures have everything that lives looked through each second under load."""
+SWITCH_EVERY_S = 0.0005
+"""How long the loop waits for a turn while the other half is loaded; 5 ms if nothing is said."""
 
 
 async def serve(config: ServerConfig) -> None:
@@ -45,57 +42,31 @@ async def serve(config: ServerConfig) -> None:
             f"SYNAPSE_AUTH=off would let everybody in who reaches {config.host}: leave it on, or "
             "choose --host 127.0.0.1, which only this machine reaches"
         )
+    collect_seldom()
     listener = _listen(config)
     stop = _stopped_by_signals()
     with contextlib.closing(listener):
-        async with Node(config) as node:
-            server = _Server(
-                uvicorn.Config(
-                    AsgiApp(node.api),
-                    http=HttpProtocol,
-                    ws="none",
-                    lifespan="off",
-                    log_level="warning",
-                    access_log=False,
-                    server_header=False,
-                    # Behind a proxy that hands on what a client sends, anybody could be anywhere.
-                    proxy_headers=False,
-                    timeout_graceful_shutdown=GRACE_S,
-                    timeout_keep_alive=KEEP_ALIVE_S,
-                )
-            )
-            stop.server = server
-            spare_pauses()
-            first_key = await _first_key(node)
-            text = ready_text(config, node.specs, sys.argv[0], first_key)
-            print(text, flush=True)  # noqa: T201 - for the user
-            await server.serve(sockets=[listener])
+        async with Ground(config) as ground:
+            with _quick_turns():
+                answer = await asyncio.to_thread(_other_half)
+            await answer(ground, listener, stop.by)
 
 
-def spare_pauses() -> None:
-    """Have the garbage collector leave alone what the start has made.
+def _other_half() -> Answer:
+    """Load it: that takes a while, in which the loop sees to Triton."""
+    from synapse_server.front import answer
 
-    Else all of it is looked through again and again: everybody waits for 60 ms meanwhile.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_EVERY)
+    return answer
 
 
-async def _first_key(node: Node) -> str | None:
+@contextlib.contextmanager
+def _quick_turns() -> Iterator[None]:
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_EVERY_S)
     try:
-        return await node.access.first_key()
-    except Unavailable as error:
-        raise StartError(error.message) from error
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals alone: uvicorn would raise them again at its end and skip our clean-up."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
         yield
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 class _Stop:
@@ -103,15 +74,19 @@ class _Stop:
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
-        self.server: uvicorn.Server | None = None
+        self._server: uvicorn.Server | None = None
+
+    def by(self, server: uvicorn.Server) -> None:
+        """From now on it is this server that is to end."""
+        self._server = server
 
     def __call__(self) -> None:
         """Stop; a second time without waiting for open requests."""
-        if self.server is None:
+        if self._server is None:
             self._task.cancel()
         else:
-            self.server.force_exit = self.server.should_exit
-            self.server.should_exit = True
+            self._server.force_exit = self._server.should_exit
+            self._server.should_exit = True
 
 
 def _stopped_by_signals() -> _Stop:

@@ -20,7 +20,7 @@ from synapse_worker.stubs import live_stubs, lost_models
 from synapse_worker.triton import Ports, TritonProgram, prepare
 
 HEALTH_TIMEOUT_S = 5.0
-READY_POLL_S = 0.05
+READY_POLL_S = 0.02
 
 
 class WorkerState(StrEnum):

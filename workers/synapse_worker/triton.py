@@ -44,7 +44,8 @@ class TritonProgram:
         python = self.runtime.python if self.runtime else Path(sys.executable)
         server = self.runtime.server if self.runtime else CONTAINER_SERVER
         return [
-            *(str(python), "-I", str(LAUNCHER)),
+            # Without `site`: the launcher needs the standard library only, and is there sooner.
+            *(str(python), "-I", "-S", str(LAUNCHER)),
             *(str(parent_pid), str(lock_file(region_prefix)), str(server)),
             *self._server_arguments(ports, region_prefix),
         ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from synapse_server.serve import spare_pauses
+from synapse_server.pauses import spare_pauses
 
 
 @pytest.fixture(autouse=True)

@@ -109,3 +109,12 @@ class Pool:
     def serves(self, model: str) -> bool:
         """Whether its workers may run the model."""
         return not self.models or model in self.models
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """How many workers of a pool are wanted, and how many of those answer or are on their way."""
+
+    desired: int
+    ready: int
+    starting: int

@@ -4,6 +4,7 @@ All calls are coroutines: on one machine they never block the event loop; on AWS
 function handles one request at a time, an adapter may simply block inside them.
 """
 
+from synapse.domain.pool import PoolSize
 from synapse.ports.batcher import BatchOrder, BatchStarter
 from synapse.ports.blobs import BlobStore
 from synapse.ports.clock import Clock
@@ -19,7 +20,7 @@ from synapse.ports.registry import Registry
 from synapse.ports.telemetry import Telemetry
 from synapse.ports.tokens import TokenVerifier
 from synapse.ports.usage import IdleMeter, UsageStore
-from synapse.ports.workers import Capacity, Environments, PoolSize, WorkerRegistry
+from synapse.ports.workers import Capacity, Environments, WorkerRegistry
 
 __all__ = [
     "Arrivals",

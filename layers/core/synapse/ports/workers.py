@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.worker import Worker
 
 
@@ -36,15 +35,6 @@ class WorkerRegistry(Protocol):
     async def forget(self, worker_id: str) -> None:
         """Forget a worker that has gone down in good order."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSize:
-    """How many workers of a pool are wanted, and how many of those answer or are on their way."""
-
-    desired: int
-    ready: int
-    starting: int
 
 
 class Capacity(Protocol):
