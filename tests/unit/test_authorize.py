@@ -147,14 +147,14 @@ def test_what_any_caller_may_do_is_short_enough_to_tell(names: list[str], accoun
 
 
 def test_a_key_of_before_that_may_do_more_than_can_be_told_is_refused_and_found_in_the_log(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = replace(KEY, models=frozenset(f"model-{number}" for number in range(700)))
 
     with pytest.raises(authorize.Unauthorized):
         asked(monkeypatch, key, f"Bearer {TEXT}")
 
-    assert "too long to tell" in capsys.readouterr().out
+    assert "too long to tell" in caplog.text
 
 
 @pytest.mark.parametrize("key", [KEY, replace(KEY, revoked_at=NOW)], ids=["good", "revoked"])
