@@ -11,6 +11,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -35,7 +36,14 @@ def main() -> int:
         results = Results.load(given.saved)
     else:
         results = _begin(given)
-        _measure(results, given)
+        # Whoever ends it, the peer under way is ended too.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        try:
+            _measure(results, given)
+        except KeyboardInterrupt:
+            print(f"{given.save} has what was measured; --resume goes on", file=sys.stderr)
+            return 130
     print(report.tables(results), flush=True)
     if not results.has_figures:
         print("nothing was measured", file=sys.stderr)
@@ -98,20 +106,17 @@ def _begin(given: argparse.Namespace) -> Results:
 
 
 def _measure(results: Results, given: argparse.Namespace) -> None:
-    todo = {
-        workload: (results.plans[workload], _serving(workload, given.peers))
-        for workload in given.workloads.split(",")
-    }
-    reckoned = {
-        workload: (replace(plan, killed=0) if given.no_crash else plan, peers)
-        for workload, (plan, peers) in todo.items()
-    }
-    print(reckoned_text(reckoned, given.rounds), flush=True)
     run = Run(results, given.save)
-    for workload, (plan, peers) in todo.items():
+    todo: list[tuple[str, Plan, Sequence[Peer]]] = []
+    for workload in given.workloads.split(","):
+        plan = results.plans[workload]
+        plan = replace(plan, killed=0) if given.no_crash else plan
+        todo.append((workload, plan, _serving(workload, given.peers)))
+    needs_s = {name: run.reckoned_s(name, plan, peers, given.rounds) for name, plan, peers in todo}
+    print(reckoned_text(needs_s), flush=True)
+    for workload, plan, peers in todo:
         run.rounds(workload, plan, peers, given.rounds)
-        if not given.no_crash:
-            run.crashes(workload, plan, peers)
+        run.crashes(workload, plan, peers)
 
 
 def _plan(workload: str, seconds: float | None, rate: float | None) -> Plan:

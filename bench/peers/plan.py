@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from bench.peers.catalogue import Peer
@@ -69,13 +69,3 @@ PLANS: Mapping[str, Plan] = {
 
 def _begin_s(peer: Peer) -> float:
     return SLOW_TO_BEGIN_S.get(peer.name, BEGIN_AND_END_S)
-
-
-def reckoned_s(plan: Plan, peers: Sequence[Peer], rounds: int) -> float:
-    """How long the rounds of one workload take."""
-    return rounds * sum(plan.round_s(peer) for peer in peers)
-
-
-def crashes_s(plan: Plan, peers: Sequence[Peer]) -> float:
-    """How long its crashes take."""
-    return sum(plan.crash_s(peer) for peer in peers)

@@ -61,7 +61,7 @@ def workload_tables(workload: str, plan: Plan, peers: Peers) -> str:
     parts = [f"### {workload}"]
     if measured:
         parts += [_throughput(plan, measured), _equal(plan, measured), _machine(plan, measured)]
-    if measured and workload == ENGINE_BOUND:
+    if workload == ENGINE_BOUND and any(name in measured for name in BARE):
         parts.append(_ratios(plan, measured))
     crashes = {name: one.crash for name, one in peers.items() if one.crash}
     if crashes:

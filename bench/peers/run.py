@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import uvloop
 from bench.peers.catalogue import Peer
 from bench.peers.crash import crash
 from bench.peers.measure import measure
-from bench.peers.plan import Plan, crashes_s, reckoned_s
+from bench.peers.plan import Plan
 from bench.peers.results import Crash, Measured, Results, Round
 
 REPEATS_SHARE = 0.2
@@ -40,33 +40,50 @@ class Run:
     measure: MeasureOne = measure
     crash: CrashOne = crash
 
+    def reckoned_s(self, workload: str, plan: Plan, peers: Sequence[Peer], rounds: int) -> float:
+        """How long it takes to measure what is missing."""
+        loads_s = sum(plan.round_s(peer) for _, peer in self._rounds_due(workload, peers, rounds))
+        return loads_s + sum(plan.crash_s(peer) for peer in self._crashes_due(workload, peers))
+
     def rounds(self, workload: str, plan: Plan, peers: Sequence[Peer], rounds: int) -> None:
         """Every peer in turns, every second round from the last to the first: drifts cancel out."""
-        until = time.monotonic() + (1 + REPEATS_SHARE) * reckoned_s(plan, peers, rounds)
-        for number in range(rounds):
-            for peer in peers if number % 2 == 0 else reversed(peers):
-                one = self.results.of(workload, peer.name)
-                if number in one.rounds:
-                    continue
-                self._say(f"{workload}, round {number + 1} of {rounds}: {peer.name}")
-                limit_s = START_S + PATIENCE * plan.round_s(peer)
-                found = _survive(partial(self.measure, peer, workload, plan, until), limit_s)
-                if isinstance(found, Round):
-                    one.rounds[number] = found
-                self._keep(one, found)
+        due = self._rounds_due(workload, peers, rounds)
+        until = time.monotonic() + (1 + REPEATS_SHARE) * sum(plan.round_s(peer) for _, peer in due)
+        for number, peer in due:
+            self._say(f"{workload}, round {number + 1} of {rounds}: {peer.name}")
+            limit_s = START_S + PATIENCE * plan.round_s(peer)
+            found = _survive(partial(self.measure, peer, workload, plan, until), limit_s)
+            one = self.results.of(workload, peer.name)
+            if isinstance(found, Round):
+                one.rounds[number] = found
+            self._keep(one, found)
 
     def crashes(self, workload: str, plan: Plan, peers: Sequence[Peer]) -> None:
         """End each peer with kill -9, where the plan has it."""
-        for peer in peers if plan.killed else ():
-            one = self.results.of(workload, peer.name)
-            if one.crash is not None:
-                continue
+        for peer in self._crashes_due(workload, peers) if plan.killed else ():
             self._say(f"{workload}: kill -9 of {peer.name}")
             limit_s = 2 * START_S + PATIENCE * plan.crash_s(peer)
             found = _survive(partial(self.crash, peer, workload, plan.killed), limit_s)
+            one = self.results.of(workload, peer.name)
             if isinstance(found, Crash):
                 one.crash = found
             self._keep(one, found)
+
+    def _rounds_due(
+        self, workload: str, peers: Sequence[Peer], rounds: int
+    ) -> list[tuple[int, Peer]]:
+        """Round and peer of what is missing, in the order of its measurement."""
+        known = self.results.measured.get(workload, {})
+        return [
+            (number, peer)
+            for number in range(rounds)
+            for peer in (peers if number % 2 == 0 else reversed(peers))
+            if peer.name not in known or number not in known[peer.name].rounds
+        ]
+
+    def _crashes_due(self, workload: str, peers: Sequence[Peer]) -> list[Peer]:
+        known = self.results.measured.get(workload, {})
+        return [peer for peer in peers if peer.name not in known or not known[peer.name].crash]
 
     def _keep(self, one: Measured, found: Round | Crash | Exception) -> None:
         if isinstance(found, Exception):
@@ -78,15 +95,12 @@ class Run:
         print(f"  {time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-def reckoned_text(plans: dict[str, tuple[Plan, Sequence[Peer]]], rounds: int) -> str:
-    """How long a run will take, workload by workload."""
-    parts, total_s = [], 0.0
-    for workload, (plan, peers) in plans.items():
-        needs_s = reckoned_s(plan, peers, rounds) + crashes_s(plan, peers)
-        total_s += needs_s
-        parts.append(f"{workload} {needs_s / 60:.1f}")
-    more = f"{total_s * (1 + REPEATS_SHARE) / 60:.0f} where neighbours disturb it"
-    return f"Reckoned: {total_s / 60:.0f} minutes ({', '.join(parts)}), up to {more}"
+def reckoned_text(needs_s: Mapping[str, float]) -> str:
+    """How long a run will take, from what each workload needs."""
+    total_s = sum(needs_s.values())
+    parts = ", ".join(f"{workload} {each / 60:.1f}" for workload, each in needs_s.items())
+    most = f"{total_s * (1 + REPEATS_SHARE) / 60:.0f} where others disturb it"
+    return f"Reckoned: {total_s / 60:.0f} minutes ({parts}), up to {most}"
 
 
 def _survive(work: Callable[[], Awaitable[Found]], limit_s: float) -> Found | Exception:

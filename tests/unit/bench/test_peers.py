@@ -10,10 +10,11 @@ import pytest
 
 from bench.compare import compare
 from bench.peers.catalogue import CATALOGUE, WORKLOADS
-from bench.peers.plan import PLANS, crashes_s, reckoned_s
+from bench.peers.plan import PLANS
 from bench.peers.plots import COLOURS, NEAREST, apart, draw, within
 from bench.peers.report import page, tables
 from bench.peers.results import Crash, Measured, Results
+from bench.peers.run import Run
 from tests.unit.bench.peers_figures import PLAN, a_point, measured, nothing_answered, results
 
 
@@ -33,7 +34,7 @@ def test_a_run_as_it_is_by_default_takes_half_an_hour() -> None:
     needs_s = 0.0
     for workload, plan in PLANS.items():
         peers = [peer for peer in CATALOGUE if workload in peer.workloads]
-        needs_s += reckoned_s(plan, peers, 3) + crashes_s(plan, peers)
+        needs_s += Run(Results({}), Path("none")).reckoned_s(workload, plan, peers, 3)
         assert plan.rate_per_s * plan.equal_s * 3 >= 40
     assert 20 * 60 < needs_s < 30 * 60
 

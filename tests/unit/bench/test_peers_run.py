@@ -138,6 +138,15 @@ def test_the_median_leaves_out_what_neighbours_disturbed() -> None:
     assert median([*calm, busy]).per_s == 105.0
 
 
-def test_how_long_it_will_take_is_said() -> None:
-    text = reckoned_text({"noop": (PLAN, PEERS)}, 2)
-    assert text.startswith("Reckoned: 1 minutes (noop 1.")
+def test_how_long_it_will_take_is_said_of_what_is_missing(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "peers.json", Measurements())
+    whole_s = run.reckoned_s("noop", PLAN, PEERS, 2)
+    run.rounds("noop", PLAN, PEERS, 1)
+    crashes_s = sum(PLAN.crash_s(peer) for peer in PEERS)
+    assert run.reckoned_s("noop", PLAN, PEERS, 2) == pytest.approx((whole_s + crashes_s) / 2)
+    run.rounds("noop", PLAN, PEERS, 2)
+    run.crashes("noop", PLAN, PEERS)
+    assert run.reckoned_s("noop", PLAN, PEERS, 2) == 0.0
+    assert reckoned_text({"noop": 90.0, "embed": 120.0}) == (
+        "Reckoned: 4 minutes (noop 1.5, embed 2.0), up to 4 where others disturb it"
+    )
