@@ -22,6 +22,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PIP_AUDIT = ROOT / ".venv-tools" / "bin" / "pip-audit"
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?==([^\s;\\]+)")
 TIMEOUT_S = 300
+MAX_CAUSE_CHARS = 200
+NOT_LOOKED_UP = """\
+audit: NOT LOOKED UP: nobody could be asked from here; nothing is known of {packages} packages.
+audit: Run `make audit` where the index can be reached: it fails if it is not, or finds something.
+audit: The cause: {cause}"""
 
 Pin = tuple[str, str]
 """A package and its version."""
@@ -87,11 +92,13 @@ def main(arguments: Sequence[str], root: Path = ROOT, pip_audit: Path = PIP_AUDI
         print(f"audit: {error}", file=sys.stderr)
         return 1
     except NotLooked as error:
-        print(f"audit: NOT LOOKED UP, so nothing is known of {len(pins)} packages: {error}")
+        print(NOT_LOOKED_UP.format(packages=len(pins), cause=str(error)[:MAX_CAUSE_CHARS]))
         return 1 if "--strict" in arguments else 0
     for text in findings.unknown:
         print(f"audit: not looked up: {text}")
     problems = judge(findings, ignored, datetime.now(UTC).date())
+    if findings.unknown and "--strict" in arguments:
+        problems.append(f"of {len(findings.unknown)} packages nothing is known")
     for problem in problems:
         print(f"audit: {problem}", file=sys.stderr)
     if not problems:

@@ -82,6 +82,21 @@ def test_where_nothing_can_be_looked_up_that_is_said_and_fails_only_on_demand(
     assert "no vulnerability known" not in told
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_is_known_of_some_packages_is_not_enough_on_demand(
+    root: Path, capsys: pytest.CaptureFixture[str], strict: bool
+) -> None:
+    with (root / "requirements" / "app.txt").open("a") as lock:
+        lock.write("idna==3.10\n")
+    unknown = {"name": "idna", "skip_reason": "Dependency not found on PyPI"}
+
+    assert audited(root, WELL, unknown, strict=strict) == int(strict)
+
+    told = capsys.readouterr()
+    assert "not looked up: idna" in told.out
+    assert ("of 1 packages nothing is known" in told.err) == strict
+
+
 def test_without_the_program_nothing_is_looked_up(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
