@@ -26,6 +26,9 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 30.0
 """How long a client may take for a request's head."""
 
+LAST_LOOK_S = 0.05
+"""Then what lies in the socket is read: it came in time if the loop was late to read it."""
+
 
 class _Refused(Exception):
     """The request is not read any further."""
@@ -107,7 +110,10 @@ class HttpProtocol(HttpToolsProtocol):
         raise _Refused
 
     def _expect_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._waited)
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._look)
+
+    def _look(self) -> None:
+        self._head_timer = self.loop.call_later(LAST_LOOK_S, self._waited)
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:

@@ -12,16 +12,25 @@ from tests.patience import PATIENCE_S
 
 
 def test_jobs_outlive_the_worker_that_ran_them(stack: Stack, triton: Worker) -> None:
+    lose_a_worker(stack, triton)
+
+    # On a busy machine the worker may have gone down before a job reached it.
+    deadline = time.monotonic() + PATIENCE_S
+    while not any('"message":"batch given back"' in line for line in stack.log("give_back")):
+        assert time.monotonic() < deadline, "nothing was given back"
+        lose_a_worker(stack, triton)
+
+
+def lose_a_worker(stack: Stack, triton: Worker) -> None:
     ready = triton.times_ready()
     jobs = [stack.submit(model="echo", prompt=f"!sleep:1500 job {n}") for n in range(6)]
     wait_until_running(stack, jobs)
 
     triton.kill_triton()
 
-    results = [stack.result(job_id, timeout_s=PATIENCE_S) for job_id in jobs]
+    results = [stack.result(job_id) for job_id in jobs]
     assert triton.times_ready() > ready, "the worker was not restarted"
     assert [result["status"] for result in results] == ["COMPLETED"] * len(jobs), results
-    assert any('"message":"batch given back"' in line for line in stack.log("give_back"))
 
 
 def wait_until_running(stack: Stack, jobs: list[str]) -> None:

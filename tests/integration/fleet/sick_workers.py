@@ -27,6 +27,7 @@ from synapse.application.patience import Patience
 from synapse.application.ping import Pinger
 from synapse.application.routing import need_of
 from synapse.application.run_batch import BatchRunner
+from synapse.application.vitals import Vitals
 from synapse.domain.errors import SynapseError
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Job, JobId, SlaTier
@@ -34,6 +35,7 @@ from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
 from synapse.ports import BatchOrder
+from synapse_server.loop_delay import LoopDelay
 from tests.factories import a_batch, a_chat_model, a_job
 from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import (
@@ -215,6 +217,9 @@ async def a_ward(sockets: Path) -> AsyncIterator[Ward]:
             TritonEngine(ConnectionSettings(connect_timeout_s=1.0))
         )
         registry, workers = MemoryRegistry([MODEL], [POOL]), LocalWorkerRegistry()
+        deaf = LoopDelay()
+        listening = asyncio.create_task(deaf.watch())
+        stack.callback(listening.cancel)
         fleet = Fleet.over(
             engine,
             registry,
@@ -223,6 +228,7 @@ async def a_ward(sockets: Path) -> AsyncIterator[Ward]:
             SlotLedger(time.time),
             time.time,
             fresh_s=0.05,
+            vitals=Vitals(time.monotonic, deaf),
             patience=PATIENCE,
         )
         ward = Ward(tritons, fleet, engine, registry, workers)

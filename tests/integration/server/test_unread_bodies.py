@@ -59,7 +59,7 @@ async def serving() -> AsyncIterator[int]:
             ws="none",
             lifespan="off",
             log_config=None,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=30,
         )
         server = uvicorn.Server(config)
         serve = asyncio.create_task(server.serve(sockets=[listener]))
