@@ -178,15 +178,22 @@ async def test_a_head_that_does_not_come_is_not_awaited_for_ever(
 def test_a_head_that_came_while_the_loop_was_late_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the server's own loop, which looks at its timers before it looks at its sockets."""
+    """By the server's own loop: what keeps a reader busy keeps it from all sockets, not timers."""
     monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT_S", 0.2)
 
     async def asked() -> bytes:
+        loop, (busy, other) = asyncio.get_running_loop(), socket.socketpair()
         async with serving() as served:
-            with socket.create_connection(("127.0.0.1", served.port), PATIENCE_S) as client:
-                await asyncio.sleep(0.1)  # it is accepted
-                client.sendall(GET + CLOSE + b"\r\n")
-                time.sleep(0.5)
+            with busy, other, socket.create_connection(("127.0.0.1", served.port)) as client:
+
+                def is_busy() -> None:
+                    loop.remove_reader(busy)
+                    client.sendall(GET + CLOSE + b"\r\n")
+                    time.sleep(0.5)
+
+                loop.add_reader(busy, is_busy)
+                await asyncio.sleep(0.1)  # the client is accepted
+                other.send(b"x")
                 return await asyncio.to_thread(client.recv, 1000)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
