@@ -26,8 +26,9 @@ PARAMETERS ?=
 unexport PYTHONDONTWRITEBYTECODE
 export SAM_CLI_TELEMETRY = 0
 BIN = .venv/bin
-# Two processes share the tests by files; PARALLEL= runs them one after the other.
-PARALLEL ?= --numprocesses 2 --no-loadscope-reorder
+# Three processes share the tests by files, on two cores too: much of what they do is to wait.
+# PARALLEL= runs them one after the other.
+PARALLEL ?= --numprocesses 3 --no-loadscope-reorder
 SAM = PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam
 
 help: ## Show this
