@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import httpx
 
+from synapse.domain.api_key import key_id_of
 from synapse.domain.job import JobState
+from tests.chaos.books import Books
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 RETRY_S = 0.2
@@ -44,6 +45,13 @@ ENDS = {
 
 LOST_TOO_OFTEN = "worker_lost"
 
+PUSH_S = 70.0
+RESERVED_FOR_S = 120.0
+"""How long after its deadline nothing is reserved for a job any more, whatever has happened."""
+
+BOOKS_PATIENCE_S = 15.0
+"""Some of what is added up is written behind, and again if it could not be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -53,14 +61,37 @@ class Accepted:
     kind: Kind
     prompt: str
     timeout_s: float
+    api_key: str
+
+
+async def _nothing(seconds: float) -> None:
+    """On one machine time passes by itself."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The server that is asked, and how.
+
+    Jobs are sent with `free` and with `metered`, a key with limits that nothing comes near to.
+    `read` looks into the books. `again` are the statuses at which a request is sent again; `push`
+    lets so many seconds pass while something is waited for.
+    """
+
+    url: str
+    free: str
+    metered: str
+    read: Callable[[], Books]
+    again: frozenset[int] = frozenset({429, 503})
+    push: Callable[[float], Awaitable[None]] = _nothing
+    pause_s: tuple[float, float] = (0.0, 0.02)
+    timeout_s: float = 600.0
 
 
 @dataclass
 class Oracle:
     """Sends jobs with keys, so that each is accepted once however often it has to be sent."""
 
-    url: str
-    database: Path
+    server: Asked
     random: random.Random
     accepted: list[Accepted] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
@@ -75,12 +106,12 @@ class Oracle:
             job = await self._accept(client, kind)
             self.accepted.append(job)
             if kind is Kind.SENT_TWICE:
-                again = await self._send(client, job.prompt, job.timeout_s)
+                again = await self._send(client, job.prompt, job.timeout_s, job.api_key)
                 if again != job.id:
                     raise Violation(f"one key, two jobs: {job.id} and {again}")
             if kind is Kind.CANCELLED:
-                await self._cancel(client, job.id)
-            await asyncio.sleep(self.random.uniform(0.0, 0.02))
+                await self._cancel(client, job)
+            await asyncio.sleep(self.random.uniform(*self.server.pause_s))
 
     async def check(self, client: httpx.AsyncClient, patience_s: float) -> None:
         """Wait until all that was accepted has ended, and look at every answer.
@@ -95,8 +126,10 @@ class Oracle:
             self._judge(job, body)
             self.ends[body["status"]] += 1
         self._checked = len(self.accepted)
-        await self._counters_add_up(client)
-        self._records_add_up()
+        await self._books_add_up()
+        books = await asyncio.to_thread(self.server.read)
+        if (told := await self._usage(client)) != (counted := len(books.jobs)):
+            raise Violation(f"{told} jobs in the usage report of {counted}")
 
     def _judge(self, job: Accepted, body: dict[str, Any]) -> None:
         status = body["status"]
@@ -107,75 +140,74 @@ class Oracle:
         if status == "COMPLETED" and body["result"]["text"] != job.prompt:
             raise Violation(f"job {job.id} has another's answer: {body['result']}")
 
-    async def _counters_add_up(self, client: httpx.AsyncClient) -> None:
-        """Every job is in the usage report once, however it ended."""
-        deadline = time.monotonic() + 10.0
-        while True:
-            counted = await self._usage(client)
-            if counted == len(self.accepted):
-                return
-            if counted > len(self.accepted) or time.monotonic() > deadline:
-                raise Violation(f"{counted} jobs in the usage report of {len(self.accepted)}")
+    async def _books_add_up(self) -> None:
+        """One record for each job and each key; what was used, reserved and spent is theirs."""
+        deadline = time.monotonic() + BOOKS_PATIENCE_S
+        while fault := self._fault_of(await asyncio.to_thread(self.server.read)):
+            if time.monotonic() > deadline:
+                raise Violation(fault)
+            await self.server.push(self.server.timeout_s + RESERVED_FOR_S)
             await asyncio.sleep(RETRY_S)
 
-    def _records_add_up(self) -> None:
-        """One record for each job and each key, none of them open."""
-        with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as connection:
-            states = Counter(
-                dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
-            )
-            [keys] = connection.execute("SELECT count(*) FROM idempotency").fetchone()
-        if set(states) - FINAL or states.total() != len(self.accepted):
-            raise Violation(f"records of {len(self.accepted)} jobs: {dict(states)}")
-        if states != self.ends:
-            raise Violation(f"records say {dict(states)}, answers said {dict(self.ends)}")
-        if keys != len(self.accepted):
-            raise Violation(f"{keys} keys of {len(self.accepted)} jobs")
+    def _fault_of(self, books: Books) -> str:
+        if books.states != self.ends:
+            return f"records say {dict(books.states)}, answers said {dict(self.ends)}"
+        if books.keys != len(self.accepted):
+            return f"{books.keys} keys of {len(self.accepted)} jobs"
+        return books.fault(str(key_id_of(self.server.metered)))
 
     async def _accept(self, client: httpx.AsyncClient, kind: Kind) -> Accepted:
         self._sent += 1
         prompt = f"{self._sent} {' '.join(self.random.choices(WORDS, k=5))}"
-        timeout_s = self.random.uniform(0.3, 2.0) if kind is Kind.BRIEF else 600.0
-        return Accepted(await self._send(client, prompt, timeout_s), kind, prompt, timeout_s)
+        timeout_s = self.random.uniform(0.3, 2.0) if kind is Kind.BRIEF else self.server.timeout_s
+        # What a job has cost that was not run to its end only its worker knew.
+        is_metered = kind in (Kind.PLAIN, Kind.SENT_TWICE) and self.random.random() < 0.5
+        api_key = self.server.metered if is_metered else self.server.free
+        job_id = await self._send(client, prompt, timeout_s, api_key)
+        return Accepted(job_id, kind, prompt, timeout_s, api_key)
 
-    async def _send(self, client: httpx.AsyncClient, prompt: str, timeout_s: float) -> str:
+    async def _send(
+        self, client: httpx.AsyncClient, prompt: str, timeout_s: float, api_key: str
+    ) -> str:
         """Send a job until it is accepted; its prompt begins with its number, which is its key."""
         body = {"model": "echo", "prompt": prompt, "timeout": timeout_s}
         while True:
             try:
                 response = await client.post(
-                    f"{self.url}/async-infer",
+                    f"{self.server.url}/async-infer",
                     json=body,
-                    headers={"Idempotency-Key": f"key-{prompt.split()[0]}"},
+                    headers={"Idempotency-Key": f"key-{prompt.split()[0]}", **_by(api_key)},
                 )
             except httpx.TransportError:
                 response = None
             if response is not None and response.status_code == 202:
                 return str(response.json()["jobId"])
-            if response is not None and response.status_code not in (429, 503):
+            if response is not None and response.status_code not in self.server.again:
                 raise Violation(f"refused with {response.status_code}: {response.text}")
             self.resent += 1
             await asyncio.sleep(RETRY_S)
 
-    async def _cancel(self, client: httpx.AsyncClient, job_id: str) -> None:
+    async def _cancel(self, client: httpx.AsyncClient, job: Accepted) -> None:
+        url = f"{self.server.url}/results/{job.id}"
         while True:
             try:
-                response = await client.delete(f"{self.url}/results/{job_id}")
+                response = await client.delete(url, headers=_by(job.api_key))
             except httpx.TransportError:
                 await asyncio.sleep(RETRY_S)
                 continue
             if response.status_code in (200, 409):
                 return
-            if response.status_code != 503:
+            if response.status_code not in self.server.again:
                 raise Violation(f"cancel answered {response.status_code}: {response.text}")
             await asyncio.sleep(RETRY_S)
 
     async def _ended(
         self, client: httpx.AsyncClient, job: Accepted, deadline: float
     ) -> dict[str, Any]:
+        url, seen = f"{self.server.url}/results/{job.id}", "nobody could be asked"
         while time.monotonic() < deadline:
             try:
-                response = await client.get(f"{self.url}/results/{job.id}", params={"wait": 5})
+                response = await client.get(url, params={"wait": 5}, headers=_by(job.api_key))
             except httpx.TransportError:
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -184,10 +216,17 @@ class Oracle:
             if response.status_code == 200 and response.json()["status"] in FINAL:
                 body: dict[str, Any] = response.json()
                 return body
-        raise Violation(f"job {job.id} ({job.kind.value}) has not ended")
+            seen = f"{response.status_code}: {response.text}"
+            await self.server.push(PUSH_S)
+        raise Violation(f"job {job.id} ({job.kind.value}) has not ended: {seen}")
 
     async def _usage(self, client: httpx.AsyncClient) -> int:
-        response = await client.get(f"{self.url}/v1/usage")
+        url = f"{self.server.url}/v1/usage"
+        response = await client.get(url, headers=_by(self.server.free))
         if response.status_code != 200:
             raise Violation(f"usage answered {response.status_code}: {response.text}")
         return int(response.json()["total"]["requests"])
+
+
+def _by(api_key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api_key}"}

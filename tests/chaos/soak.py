@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 
+from tests.chaos.books import of_sqlite
 from tests.chaos.faults import ALWAYS, ON_SMALL_DISK, Fault, small_disk, wait_healthy
-from tests.chaos.oracle import Oracle
+from tests.chaos.oracle import Asked, Oracle
 from tests.e2e.one_machine.fleets import QUICK, EchoPool, FleetServer
 
 CALLERS = 8
@@ -58,7 +59,7 @@ async def soak(
         if is_small and not names:
             kinds.append(ON_SMALL_DISK)
         kinds = [kind for kind in kinds if is_small or kind is not ON_SMALL_DISK]
-        server = FleetServer(folder / "disk", *POOLS, times=QUICK)
+        server = FleetServer(folder / "disk", *POOLS, times=QUICK, auth="on")
         server.log = folder / "server.log"
         try:
             server.start()
@@ -75,7 +76,7 @@ async def _soak(
     say: Callable[[str], None],
 ) -> Soaked:
     soaked = Soaked()
-    oracle = Oracle(server.url, server.data_dir / "jobs.db", random.Random(draw.random()))
+    oracle = Oracle(_asked(server), random.Random(draw.random()))
     until = time.monotonic() + seconds
     limits = httpx.Limits(max_connections=4 * CALLERS)
     async with httpx.AsyncClient(timeout=30.0, limits=limits) as client:
@@ -96,3 +97,12 @@ async def _soak(
             say(f"{len(oracle.accepted)} jobs, all ended once: {dict(oracle.ends)}")
     soaked.accepted, soaked.resent, soaked.ends = len(oracle.accepted), oracle.resent, oracle.ends
     return soaked
+
+
+def _asked(server: FleetServer) -> Asked:
+    return Asked(
+        server.url,
+        free=server.new_key(),
+        metered=server.new_key("--concurrent-jobs", "1000000", "--monthly-usd", "1000000"),
+        read=lambda: of_sqlite(server.data_dir / "jobs.db"),
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,17 +92,37 @@ class Emulator:
         config = Config(inject_host_prefix=False)
         return self.session.client("stepfunctions", endpoint_url=self.url, config=config)
 
+    def harm(self, rates: Mapping[str, float], seed: int = 0) -> dict[str, int]:
+        """Have that share of the functions' calls go wrong (see `emulator_faults.py`).
+
+        What has gone wrong since the last time.
+        """
+        asked = json.dumps({"rates": dict(rates), "seed": seed}).encode()
+        request = urllib.request.Request(f"{self.url}/_faults", asked, method="PUT")
+        with urllib.request.urlopen(request, timeout=30) as response:
+            happened: dict[str, int] = json.load(response)
+            return happened
+
 
 @contextlib.contextmanager
 def emulator(directory: Path) -> Iterator[Emulator]:
-    """A fresh MiniStack, which forgets everything at the end.
+    """A fresh MiniStack, which forgets everything at the end."""
+    port = free_port()
+    with started(directory, port, directory / "ministack.log") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def started(
+    directory: Path, port: int, log: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Emulator]:
+    """MiniStack on that port, with further settings.
 
     AUTH makes it enforce IAM: each function runs under its own role, with the rights that the
     template gives it and no others.
     """
-    port = free_port()
     temporary = directory / "tmp"
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(directory),
@@ -111,10 +132,11 @@ def emulator(directory: Path) -> Iterator[Emulator]:
         "AUTH": "true",
         "MINISTACK_REGION": REGION,
         **CREDENTIALS,
+        **(settings or {}),
     }
     program = venv_program("SYNAPSE_MINISTACK_VENV", ".venv-ministack", "python")
     main = Path(__file__).with_name("emulator_main.py")
-    with running([str(program), str(main)], env, directory / "ministack.log") as daemon:
+    with running([str(program), str(main)], env, log) as daemon:
         found = Emulator(port, daemon)
         daemon.wait_until(lambda: _is_up(found.url), START_TIMEOUT_S)
         yield found

@@ -9,6 +9,8 @@
   answers whole.
 - A template writes the slash of a binary media type as `~1`.
 - What its CloudFormation lacks is in `emulator_cloudformation.py`.
+
+With what the tests do to it: `emulator_faults.py`, `emulator_power.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import re
 from typing import Any
 
 import emulator_cloudformation  # type: ignore[import-not-found]
+import emulator_faults  # type: ignore[import-not-found]
+import emulator_power  # type: ignore[import-not-found]
 from ministack import app  # type: ignore[import-not-found]
 from ministack.core import iam_actions  # type: ignore[import-not-found]
 from ministack.services import apigateway_v1, lambda_svc  # type: ignore[import-not-found]
@@ -82,6 +86,8 @@ iam_actions.extract_iam_action = action_of
 iam_actions.extract_resource_arn = resource_of
 
 emulator_cloudformation.register()
+emulator_faults.install()
+emulator_power.install()
 
 if __name__ == "__main__":
     app.main()

@@ -41,11 +41,11 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(directory: Path) -> Iterator[Worker]:
-    """A Triton that serves both models, ready."""
+def worker(directory: Path, models: str = MODELS) -> Iterator[Worker]:
+    """A Triton that serves the models, ready."""
     port = free_port()
     command = [
-        *(sys.executable, "-m", "synapse_worker", "--models", MODELS, "--test-hooks"),
+        *(sys.executable, "-m", "synapse_worker", "--models", models, "--test-hooks"),
         *("--grpc-port", str(port), "--state-dir", str(directory / "state")),
         *("--worker-venv", str(ROOT / os.environ.get("SYNAPSE_WORKER_VENV", ".venv-worker"))),
     ]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.chaos.oracle import Accepted, Kind, Oracle, Violation
+from synapse.domain.api_key import ID_LENGTH, PREFIX, SECRET_LENGTH, key_id_of
+from synapse.domain.job import Failure, Job, JobState, Served
+from synapse.domain.usage import UsageKey, Used, summed, used_by
+from tests.chaos.books import Books
+from tests.chaos.oracle import Accepted, Asked, Kind, Oracle, Violation
 from tests.chaos.soak import soak
+from tests.factories import NOW, a_job
 
 SEED = 11
 SECONDS = 12.0
@@ -24,32 +30,58 @@ async def test_nothing_accepted_is_lost_or_ends_twice_under_faults(tmp_path: Pat
     assert soaked.accepted == soaked.ends.total() > 50
 
 
-def an_oracle(folder: Path, *states: str) -> Oracle:
-    """One that has seen two jobs complete, over records of jobs in these states."""
-    file = folder / "jobs.db"
-    with sqlite3.connect(file) as connection:
-        connection.execute("CREATE TABLE jobs (state TEXT)")
-        connection.execute("CREATE TABLE idempotency (key TEXT)")
-        connection.executemany("INSERT INTO jobs VALUES (?)", [(state,) for state in states])
-        connection.executemany("INSERT INTO idempotency VALUES (?)", [("1",), ("2",)])
-    jobs = [Accepted(str(number), Kind.PLAIN, f"{number} one", 600.0) for number in (1, 2)]
-    return Oracle("", file, random.Random(1), jobs, Counter({"COMPLETED": 2}))
+METERED = PREFIX + "m" * (ID_LENGTH + SECRET_LENGTH)
+ACCOUNT = str(key_id_of(METERED))
+SERVED = Served("a", "cpu", 1, active_usd=2e-6, warm_usd=1e-6)
+
+
+def an_ended_job(state: JobState = JobState.COMPLETED, code: str = "", **changes: Any) -> Job:
+    failure = Failure(code, "as the test wants it") if code else None
+    job = a_job(account=ACCOUNT, state=state, served=SERVED, failure=failure, **changes)
+    return replace(job, started_at=NOW, finished_at=NOW + 1.0)
+
+
+def books_of(*jobs: Job, **changes: Any) -> Books:
+    """Books in which all adds up, but for the `changes`."""
+    used = summed(used_by(job) for job in jobs if job.state.is_final)
+    right = Books(jobs, keys=2, used=used, reserved=(), spent=2000 * len(jobs))
+    return replace(right, **changes)
+
+
+def faults_of(books: Books) -> str:
+    """What an oracle says of them that has seen two jobs complete."""
+    jobs = [Accepted(str(number), Kind.PLAIN, f"{number} one", 600.0, "") for number in (1, 2)]
+    asked = Asked("", free="", metered=METERED, read=lambda: books)
+    oracle = Oracle(asked, random.Random(1), jobs, Counter({"COMPLETED": 2}))
+    return oracle._fault_of(books)
+
+
+def test_the_oracle_is_content_with_books_that_add_up() -> None:
+    refused = an_ended_job(JobState.FAILED, "not_queued")
+    assert faults_of(books_of(an_ended_job(), an_ended_job())) == ""
+    assert faults_of(books_of(an_ended_job(), an_ended_job(), refused)) == ""
+
+
+ONE_REQUEST_MORE = {UsageKey("default", ACCOUNT, "echo", "2023-11-14"): Used(3, 0)}
 
 
 @pytest.mark.parametrize(
-    "states",
+    "wrong",
     [
-        ["COMPLETED"],
-        ["COMPLETED", "COMPLETED", "COMPLETED"],
-        ["COMPLETED", "RUNNING"],
-        ["COMPLETED", "FAILED"],
+        books_of(an_ended_job()),
+        books_of(an_ended_job(), an_ended_job(), an_ended_job()),
+        books_of(an_ended_job(), a_job()),
+        books_of(an_ended_job(), an_ended_job(JobState.FAILED, "worker_lost")),
+        books_of(an_ended_job(), an_ended_job(), keys=3),
+        books_of(an_ended_job(), an_ended_job(), used={}),
+        books_of(an_ended_job(), an_ended_job(), used=ONE_REQUEST_MORE),
+        books_of(an_ended_job(), an_ended_job(), reserved=("1",)),
+        books_of(an_ended_job(), an_ended_job(), spent=3999),
+        books_of(an_ended_job(), an_ended_job(), spent=6001),
     ],
 )
-def test_the_oracle_sees_records_that_do_not_add_up(tmp_path: Path, states: list[str]) -> None:
-    an_oracle(tmp_path, "COMPLETED", "COMPLETED")._records_add_up()
-    (tmp_path / "jobs.db").unlink()
-    with pytest.raises(Violation):
-        an_oracle(tmp_path, *states)._records_add_up()
+def test_the_oracle_sees_books_that_do_not_add_up(wrong: Books) -> None:
+    assert faults_of(wrong)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +93,8 @@ def test_the_oracle_sees_records_that_do_not_add_up(tmp_path: Path, states: list
         (Kind.BRIEF, {"status": "CANCELLED"}),
     ],
 )
-def test_the_oracle_sees_wrong_ends(tmp_path: Path, kind: Kind, body: dict[str, object]) -> None:
-    job = Accepted("1", kind, "1 one", 600.0)
+def test_the_oracle_sees_wrong_ends(kind: Kind, body: dict[str, object]) -> None:
+    job = Accepted("1", kind, "1 one", 600.0, "")
+    asked = Asked("", free="", metered="", read=books_of)
     with pytest.raises(Violation):
-        Oracle("", tmp_path, random.Random(1))._judge(job, body)
+        Oracle(asked, random.Random(1))._judge(job, body)
