@@ -8,15 +8,17 @@ COLLECT_EVERY = (10_000, 20, 20)
 """Python's own figures have everything that lives looked through each second under load."""
 
 
-def collect_seldom() -> None:
-    """Have the collector run less often, from the start on: what is loaded is no garbage."""
-    gc.set_threshold(*COLLECT_EVERY)
+def collect_nothing() -> None:
+    """Leave the collector out of a start, until `spare_pauses`: what is loaded is to stay."""
+    gc.disable()
 
 
 def spare_pauses() -> None:
-    """Have the collector leave alone what the start has made.
+    """Have the collector run from now on, and leave alone what the start has made.
 
-    Else all of it is looked through again and again: everybody waits for 60 ms meanwhile.
+    Else all of it is looked through again and again: everybody waits for 60 ms meanwhile. What is
+    garbage in it stays as well: a quarter of a megabyte, for which a look would take as long.
     """
-    gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_EVERY)
+    gc.enable()

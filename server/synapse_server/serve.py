@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from synapse_server.config import ServerConfig, StartError
 from synapse_server.ground import Ground
 from synapse_server.loopback import is_loopback
-from synapse_server.pauses import collect_seldom
+from synapse_server.pauses import collect_nothing
 
 if TYPE_CHECKING:
     import uvicorn
@@ -42,7 +43,7 @@ async def serve(config: ServerConfig) -> None:
             f"SYNAPSE_AUTH=off would let everybody in who reaches {config.host}: leave it on, or "
             "choose --host 127.0.0.1, which only this machine reaches"
         )
-    collect_seldom()
+    collect_nothing()
     listener = _listen(config)
     stop = _stopped_by_signals()
     with contextlib.closing(listener):
@@ -54,6 +55,8 @@ async def serve(config: ServerConfig) -> None:
 
 def _other_half() -> Answer:
     """Load it: that takes a while, in which the loop sees to Triton."""
+    # There are none. To look for them, pydantic reads the metadata of every package there is.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from synapse_server.front import answer
 
     return answer

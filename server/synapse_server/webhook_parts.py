@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 import secrets
 import time
+from collections.abc import Mapping
 
 from synapse.adapters.local.webhooks import (
     SqliteDeliveryStore,
     SqliteEndpointStore,
     SqliteOutbox,
 )
-from synapse.adapters.web.sender import HttpSender
 from synapse.application.webhooks import Announcer, Audience, Deliverer, Webhooks
-from synapse.domain.webhook_url import Allowed
+from synapse.domain.delivery import Answer
+from synapse.domain.webhook_url import Allowed, WebhookUrl
 from synapse.ids import new_id
-from synapse.ports import Telemetry
+from synapse.ports import Clock, Telemetry
+from synapse.ports.webhooks import Sender
 from synapse_server.records import Records
 from synapse_server.webhook_loop import LocalDeliveryQueue, WebhookLoop
 
@@ -36,10 +38,25 @@ class WebhookParts:
             SqliteOutbox(records.database),
             self._deliveries,
             Announcer(endpoints, self._deliveries, queue, clock, allowed),
-            Deliverer(self.webhooks, HttpSender(clock), random.random, telemetry),
+            Deliverer(self.webhooks, _Sender(clock), random.random, telemetry),
             queue,
         )
 
     async def purge(self) -> None:
         """Forget deliveries that ended long ago."""
         await self._deliveries.purge()
+
+
+class _Sender:
+    """See the port `Sender`. A start does not wait for an HTTP client that nobody may need."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sender: Sender | None = None
+
+    async def post(self, url: WebhookUrl, headers: Mapping[str, str], body: str) -> Answer:
+        if self._sender is None:
+            from synapse.adapters.web.sender import HttpSender
+
+            self._sender = HttpSender(self._clock)
+        return await self._sender.post(url, headers, body)
