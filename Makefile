@@ -45,8 +45,8 @@ test: ## Run all the tests, the quick ones first
 	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-chaos: ## Harm a real server at random, and see whether it keeps its promises (ARGS="--seed 7"; "--lives 500": jobs, on both targets)
-	@scripts/setup dev worker
+chaos: ## Harm a real server at random, and see whether it keeps its promises (ARGS="--seed 7"; "--aws": what is deployed; "--lives 500": jobs, on both targets)
+	@scripts/setup dev worker $(if $(findstring --aws,$(ARGS)),sam ministack)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 fuzz: ## Send a real server 20,000 things that nobody should send (ARGS="--inputs 5000 --seed 7")
