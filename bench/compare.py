@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers.plan import Plan
-from bench.peers.results import Measured, Point, Results
+from bench.peers.results import Measured, Point, Results, Unreadable
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "bench" / "results" / "peers.json"
@@ -46,11 +46,11 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=DEFAULT_TOLERANCE)
     parser.add_argument("--peer", default="Synapse", help="whose figures: all that begin so")
     given = parser.parse_args()
-    missing = [str(file) for file in (given.before, given.after) if not file.exists()]
-    if missing:
-        print(f"there is no {', no '.join(missing)}; make bench-peers writes one", file=sys.stderr)
+    try:
+        before, after = Results.load([given.before]), Results.load([given.after])
+    except Unreadable as error:
+        print(error, file=sys.stderr)
         return 2
-    before, after = Results.load([given.before]), Results.load([given.after])
     changes = compare(before, after, given.peer, given.tolerance)
     if not changes:
         print("the two files have no figure in common", file=sys.stderr)

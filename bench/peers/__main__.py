@@ -24,7 +24,7 @@ from bench.compare import LATEST, PUBLISHED
 from bench.peers import plots, report
 from bench.peers.catalogue import CATALOGUE, ROOT, WORKLOADS, Peer
 from bench.peers.plan import PLANS, Plan
-from bench.peers.results import Results
+from bench.peers.results import Results, Unreadable
 from bench.peers.run import Run, reckoned_text
 
 DOCS = ROOT / "docs"
@@ -32,10 +32,12 @@ DOCS = ROOT / "docs"
 
 def main() -> int:
     given = _arguments()
-    if given.saved:
-        results = Results.load(given.saved)
-    else:
-        results = _begin(given)
+    try:
+        results = Results.load(given.saved) if given.saved else _begin(given)
+    except Unreadable as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not given.saved:
         # Whoever ends it, the peer under way is ended too.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
@@ -94,6 +96,7 @@ def _begin(given: argparse.Namespace) -> Results:
     """The results to go on from, or empty ones.
 
     Raises:
+        Unreadable: the file of `--save` has no figures.
         SystemExit: what is there was measured with other options.
     """
     results = Results.load([given.save]) if given.resume and given.save.exists() else None

@@ -19,6 +19,10 @@ kept more of its cores busy, another one is taken, or it is marked."""
 DIGITS = 4
 
 
+class Unreadable(Exception):
+    """A file that has no figures, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One load: answers and answers a second, latencies in ms, errors by kind.
@@ -116,8 +120,12 @@ class Results:
 
     @staticmethod
     def load(files: Sequence[Path]) -> Results:
-        """Read them; of a peer that several have at the same workload the last one counts."""
-        found = [_read(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+        """Read them; of a peer that several have at the same workload the last one counts.
+
+        Raises:
+            Unreadable: one is not there, or is no such file.
+        """
+        found = [_load(file) for file in files]
         merged = found[0]
         for one in found[1:]:
             merged.plans.update(one.plans)
@@ -149,6 +157,15 @@ def median(points: Sequence[Point]) -> Point:
 def _middle(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
+
+
+def _load(file: Path) -> Results:
+    try:
+        return _read(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise Unreadable(f"there is no {file}; make bench-peers writes one") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreadable(f"{file} has no figures of make bench-peers: {error!r}") from error
 
 
 def _read(saved: dict[str, Any]) -> Results:

@@ -11,7 +11,7 @@ import pytest
 from bench.peers.catalogue import CATALOGUE, Peer
 from bench.peers.measure import Failed
 from bench.peers.plan import Plan
-from bench.peers.results import Crash, Results, Round, median
+from bench.peers.results import Crash, Results, Round, Unreadable, median
 from bench.peers.run import Run, reckoned_text
 from tests.unit.bench.peers_figures import PLAN, a_point, a_round, measured, results
 
@@ -109,6 +109,16 @@ def test_figures_come_back_from_their_file(tmp_path: Path) -> None:
     assert again.plans == found.plans
     assert again.measured["noop"]["Synapse"].crash == Crash(200, 50, 0, 2, 1.0)
     assert again.measured["noop"]["Synapse"].closed(8).per_s == 123.5
+
+
+def test_a_file_that_is_none_of_ours_is_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "peers.json"
+    with pytest.raises(Unreadable, match=r"there is no .*peers\.json"):
+        Results.load([file])
+    for text in ("{", "[]", '{"measured": {"noop": []}}'):
+        file.write_text(text, "utf-8")
+        with pytest.raises(Unreadable, match="has no figures"):
+            Results.load([file])
 
 
 def test_several_files_are_put_together(tmp_path: Path) -> None:
