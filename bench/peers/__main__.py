@@ -99,8 +99,11 @@ def _begin(given: argparse.Namespace) -> Results:
         Unreadable: the file of `--save` has no figures.
         SystemExit: what is there was measured with other options.
     """
-    results = Results.load([given.save]) if given.resume and given.save.exists() else None
-    results = results or Results(_machine())
+    results = Results(_machine())
+    if given.save.exists() and given.resume:
+        results = Results.load([given.save])
+    elif given.save.exists():  # hours may be in it
+        given.save.replace(given.save.with_suffix(".old.json"))
     for workload in given.workloads.split(","):
         plan = _plan(workload, given.seconds, given.rate)
         if results.plans.setdefault(workload, plan) != plan:
