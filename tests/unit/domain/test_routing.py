@@ -153,6 +153,21 @@ def test_the_first_choice_is_the_cheapest_that_fits(
         assert _usd(first) == min(_usd(c) for c in rivals)
 
 
+def test_a_worker_that_is_up_for_others_and_idle_costs_nothing_more() -> None:
+    cheap, dear = a_view("cpu", usd=1.0), a_view("gpu", usd=9.0)
+
+    assert names(route(Need(SILVER), [cheap, dear])) == ["cpu", "gpu"]
+    decision = route(Need(SILVER), [cheap, replace(dear, is_spare=True)])
+    assert names(decision) == ["gpu", "cpu"]
+    assert decision.of("gpu").usd_per_item == 0
+
+
+def test_what_costs_nothing_more_but_breaks_the_promise_is_not_taken() -> None:
+    slow = a_view("gpu", usd=9.0, ms=400.0, is_spare=True)
+
+    assert names(route(Need(SILVER), [a_view("cpu"), slow])) == ["cpu", "gpu"]
+
+
 @given(NEEDS, VIEWS)
 def test_where_none_fits_those_that_are_well_come_first(
     need: Need, views: tuple[PoolView, ...]

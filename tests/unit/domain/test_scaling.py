@@ -73,6 +73,13 @@ def test_the_first_one_is_started_for_a_single_item() -> None:
     assert decided(a_state(load=waiting)).desired == 1
 
 
+def test_arrivals_that_another_pool_still_answers_have_a_worker_started() -> None:
+    # The other one is about to go: who is next would wait for a start.
+    elsewhere = PoolLoad(busy={SILVER: 0.01}, last_at=NOW)
+
+    assert decided(a_state(desired=0, load=elsewhere)).desired == 1
+
+
 def test_work_of_unknown_size_gets_one_worker_until_it_was_measured() -> None:
     decision = decided(a_state(load=PoolLoad(waiting=5000, is_unmeasured=True)))
 

@@ -43,6 +43,14 @@ def test_who_knows_when_work_comes_has_its_machine_up_by_then() -> None:
     assert warm.tiers[SlaTier.SILVER].p99_ms < 1000 < cold.tiers[SlaTier.SILVER].p99_ms
 
 
+def test_no_machine_is_kept_for_texts_once_one_is_up_that_has_time_for_them() -> None:
+    report = run(DESIGNS[0], LOADS["low"], seed=5)
+
+    # Its start, the accelerator's, and its idle time; the day has 5,400 s of requests.
+    assert 0 < report.pools["cpu"].paid_s < 1000
+    assert report.tiers[SlaTier.GOLD].kept > 0.98
+
+
 def test_a_machine_that_is_always_on_is_paid_all_day() -> None:
     [design] = [design for design in DESIGNS if design.name == "always on, gpu"]
 

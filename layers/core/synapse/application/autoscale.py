@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from synapse.application.on_demand import OnDemand
 from synapse.domain.errors import Unavailable
-from synapse.domain.load import PoolLoad, spread_demand
+from synapse.domain.gathering import gather_demand
+from synapse.domain.load import PoolLoad
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.routing import PoolView
@@ -91,7 +92,7 @@ class Autoscaler:
         alive = await self.workers.workers(now)
         pools = {view.pool.name: view.pool for of_model in views.values() for view in of_model}
         stuck = [name for name, pool in pools.items() if await self._is_stuck(pool, now)]
-        loads = spread_demand(demands, views, stuck)
+        loads = gather_demand(demands, views, stuck)
         if self.on_demand is not None:
             self.on_demand.look(demands, views, alive)
         decisions = []

@@ -48,7 +48,10 @@ class Routing:
         Raises:
             Unavailable: what is to be known of the pools could not be read.
         """
-        return route(need, await self.views(spec, need.tier))
+        decision = route(need, await self.views(spec, need.tier))
+        if decision.pools and decision.of(decision.pools[0].name).usd_per_item != 0:
+            self.vitals.buys(spec.name, decision.pools[0].name)
+        return decision
 
     async def views(self, spec: ModelSpec, tier: SlaTier = SlaTier.SILVER) -> list[PoolView]:
         """The model's pools as they stand, in the registry's order.
@@ -90,6 +93,7 @@ class Routing:
             is_open=not lets_through or (bool(ids) and rank not in (WELL, ON_TRIAL)),
             is_doubtful=lets_through and rank == DOUBTFUL,
             room=room,
+            is_spare=self.vitals.is_spare(spec.name, pool.name, ids),
         )
 
     def _best_rank(

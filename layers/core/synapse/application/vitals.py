@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from synapse.domain.breaker import Breaker, BreakerPolicy, BreakerState
-from synapse.domain.latency import Latencies
+from synapse.domain.latency import WINDOW_S, Latencies
 from synapse.domain.pool import Pool
 from synapse.domain.prediction import Live
 from synapse.domain.profile import Profile
@@ -73,6 +74,7 @@ class Vitals:
         self.deaf = deaf
         self.outstanding: Counter[tuple[str, str]] = Counter()
         """Items that this process has under way, by pool and worker."""
+        self._bought: dict[str, dict[str, float]] = {}
         self._pools: dict[tuple[str, str], PoolVitals] = {}
         self._workers: dict[tuple[str, str, str], Breaker] = {}
 
@@ -82,6 +84,18 @@ class Vitals:
         if vitals is None:
             vitals = self._pools[model, pool] = PoolVitals()
         return vitals
+
+    def buys(self, model: str, pool: str) -> None:
+        """A model is sent to a pool for its price: as long as that goes on, its workers stay up."""
+        self._bought.setdefault(pool, {})[model] = self.clock()
+
+    def is_spare(self, model: str, pool: str, workers: Iterable[str]) -> bool:
+        """Whether a worker of the pool is up for another model, and does nothing at the moment."""
+        since = self.clock() - WINDOW_S
+        others = self._bought.get(pool, {}).items()
+        if not any(at > since and other != model for other, at in others):
+            return False
+        return any(not self.outstanding[pool, worker] for worker in workers)
 
     def breaker(self, model: str, pool: str, worker: str) -> Breaker:
         """Of a model on a worker: one that cannot answer for it may be well otherwise."""

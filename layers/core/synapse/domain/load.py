@@ -108,6 +108,13 @@ def first_choice(need: Need, views: Sequence[PoolView]) -> PoolView | None:
     return next((view for view, _ in _choice(need, views)), None)
 
 
+def fits_some(demand: ModelDemand, views: Sequence[PoolView]) -> bool:
+    """Whether each of its tiers finds a pool that would keep the promise with nothing to do."""
+    idle = [_idle(view) for view in views]
+    needs = [_need(tier, demand, of) for tier, of in demand.tiers.items() if _is_asked(of)]
+    return all(any(each.fits for each in route(need, idle).candidates) for need in needs)
+
+
 def spread_demand(
     demands: Sequence[ModelDemand],
     views: Mapping[str, Sequence[PoolView]],
@@ -125,7 +132,7 @@ def spread_demand(
     }
     for view in (view for of_model in views.values() for view in of_model):
         load = loads[view.pool.name]
-        held = load.in_flight + view.in_flight - _held_up(view)
+        held = load.in_flight + view.in_flight - held_up(view)
         loads[view.pool.name] = replace(load, in_flight=held)
     # What is held up counts once for a model: with the first of its demands.
     firsts = {demand.model: demand for demand in reversed(demands)}
@@ -143,18 +150,32 @@ def spread_demand(
     return loads
 
 
-def _held_up(view: PoolView) -> int:
-    """Items in flight that no worker works on."""
+def _is_asked(asked: TierDemand) -> bool:
+    return asked.queued > 0 or asked.arrivals_per_s > 0 or asked.last_at is not None
+
+
+def _need(tier: SlaTier, demand: ModelDemand, asked: TierDemand) -> Need:
+    return Need(
+        tier,
+        prompt_tokens=asked.prompt_tokens,
+        output_tokens=asked.output_tokens,
+        first_token_only=demand.first_token_only,
+        requires=demand.requires,
+    )
+
+
+def held_up(view: PoolView) -> int:
+    """Items in flight that no worker works on: callers who are held for one."""
     return max(0, view.in_flight - view.ready * view.slots)
 
 
 def _with_held_up(demand: ModelDemand, views: Iterable[PoolView]) -> Mapping[SlaTier, TierDemand]:
     # Only callers on the line go beyond the slots; which tier they are of is not counted.
-    held_up = sum(_held_up(view) for view in views)
-    if not held_up:
+    waiting = sum(held_up(view) for view in views)
+    if not waiting:
         return demand.tiers
     silver = demand.tiers.get(SlaTier.SILVER, TierDemand())
-    silver = replace(silver, queued=silver.queued + held_up)
+    silver = replace(silver, queued=silver.queued + waiting)
     return {**demand.tiers, SlaTier.SILVER: silver}
 
 
@@ -166,15 +187,9 @@ def _place(
     loads: dict[str, PoolLoad],
 ) -> None:
     """Add one tier's demand of a model to the pools: each takes what it has room for."""
-    if asked.queued == 0 and asked.arrivals_per_s == 0 and asked.last_at is None:
+    if not _is_asked(asked):
         return
-    need = Need(
-        tier,
-        prompt_tokens=asked.prompt_tokens,
-        output_tokens=asked.output_tokens,
-        first_token_only=demand.first_token_only,
-        requires=demand.requires,
-    )
+    need = _need(tier, demand, asked)
     choice = _choice(need, views)
     left = 1.0
     for view, room in choice:
@@ -217,7 +232,13 @@ def _choice(need: Need, views: Sequence[PoolView]) -> list[tuple[PoolView, float
 def _idle(view: PoolView) -> PoolView:
     """The pool as it would be with a worker up and nothing to do."""
     return replace(
-        view, ready=max(1, view.ready), in_flight=0, queued=0, live=NOTHING_LIVE, room=None
+        view,
+        ready=max(1, view.ready),
+        in_flight=0,
+        queued=0,
+        live=NOTHING_LIVE,
+        room=None,
+        is_spare=False,
     )
 
 

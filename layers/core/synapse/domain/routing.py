@@ -59,6 +59,7 @@ class PoolView:
     was, and `live` what calls took lately. `is_open` says that its circuit breaker lets nothing
     through, `is_doubtful` that it does so for answers that came, though much too late or without
     sense. `room` is how many bronze items may enter beside better ones, None if any number.
+    One that `is_spare` has a worker up for other models that has nothing to do.
     """
 
     pool: Pool
@@ -75,6 +76,7 @@ class PoolView:
     is_open: bool = False
     is_doubtful: bool = False
     room: int | None = None
+    is_spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,7 @@ def _busy_usd(need: Need, view: PoolView) -> float | None:
 def _usd(need: Need, view: PoolView, busy_usd: float | None) -> float | None:
     """What an item adds to the bill as things stand."""
     under_way = view.in_flight + view.queued + need.items
-    if under_way <= min(view.kept, view.ready) * view.slots:
+    if view.is_spare or under_way <= min(view.kept, view.ready) * view.slots:
         return 0.0
     if view.ready or view.starting or busy_usd is None:
         return busy_usd

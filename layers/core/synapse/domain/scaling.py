@@ -146,8 +146,12 @@ def _floor(state: PoolState) -> int:
 
 
 def _wanted(state: PoolState, workers: int) -> int:
-    """So many, within the pool's limits; at least one while there is something to do."""
-    least = max(_floor(state), 1 if state.load.has_work else 0)
+    """So many, within the pool's limits; at least one while there is something to do, or to come.
+
+    What falls to a pool may still be answered by another that is about to go.
+    """
+    is_asked = state.load.has_work or any(state.load.busy.values())
+    least = max(_floor(state), 1 if is_asked else 0)
     return min(state.pool.max_workers, max(least, workers))
 
 
