@@ -13,7 +13,7 @@ from bench.client import MAX_CONNECTIONS, Refused
 from bench.peers.catalogue import Peer
 from bench.texts import sentence
 
-REQUEST_TIMEOUT_S = 60.0
+REQUEST_TIMEOUT_S = 120.0
 MOST_WORDS = 24
 
 

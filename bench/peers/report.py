@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from bench.peers.plan import Plan
@@ -12,7 +13,6 @@ from bench.peers.results import (
     Measured,
     Point,
     Results,
-    Round,
 )
 
 OURS = ("Synapse", "Synapse jobs")
@@ -151,10 +151,12 @@ def _ratios(plan: Plan, peers: Peers) -> str:
     for bare in (name for name in BARE if name in peers):
         for name in (name for name in (*OURS, *BARE[1:]) if name in peers and name != bare):
             for count in plan.clients:
-                rates = _pairs(peers[name], peers[bare], _rate(count))
-                cores = _pairs(peers[bare], peers[name], _core_of(count))
-                pair = f"{name} ÷ {bare}"
-                rows.append([pair, str(count), _spread(rates), _spread(cores), f"≥ {GOAL}"])
+                pairs = _pairs(peers[name], peers[bare], count)
+                rates = _spread(pairs, lambda system, engine: _ratio(system.per_s, engine.per_s))
+                cores = _spread(
+                    pairs, lambda system, engine: _ratio(engine.core_ms, system.core_ms)
+                )
+                rows.append([f"{name} ÷ {bare}", str(count), rates, cores, f"≥ {GOAL}"])
     head = [
         "engine-bound",
         "clients",
@@ -165,30 +167,33 @@ def _ratios(plan: Plan, peers: Peers) -> str:
     return _table(head, rows)
 
 
-def _rate(count: int) -> Callable[[Round], float | None]:
-    return lambda one: one.closed[count].per_s
+def _pairs(system: Measured, engine: Measured, clients: int) -> list[tuple[Point, Point]]:
+    """The closed loop of both in the rounds that both have."""
+    return [
+        (system.rounds[number].closed[clients], engine.rounds[number].closed[clients])
+        for number in sorted(system.rounds.keys() & engine.rounds.keys())
+    ]
 
 
-def _core_of(count: int) -> Callable[[Round], float | None]:
-    return lambda one: one.closed[count].core_ms
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below else None
 
 
-def _pairs(
-    above: Measured, below: Measured, figure: Callable[[Round], float | None]
-) -> list[float]:
-    ratios = []
-    for number in above.rounds.keys() & below.rounds.keys():
-        over, under = figure(above.rounds[number]), figure(below.rounds[number])
-        if over is not None and under:
-            ratios.append(over / under)
-    return ratios
-
-
-def _spread(ratios: Sequence[float]) -> str:
-    if not ratios:
+def _spread(
+    pairs: Sequence[tuple[Point, Point]], ratio_of: Callable[[Point, Point], float | None]
+) -> str:
+    """The median of the undisturbed pairs, or of all, and the ratio of each."""
+    told = [
+        (ratio, system.is_disturbed or engine.is_disturbed)
+        for system, engine in pairs
+        if (ratio := ratio_of(system, engine)) is not None
+    ]
+    if not told:
         return "–"
-    middle = sorted(ratios)[len(ratios) // 2]
-    return f"{middle:.3f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+    calm = [ratio for ratio, is_disturbed in told if not is_disturbed]
+    middle = statistics.median(calm or [ratio for ratio, _ in told])
+    each = ", ".join(f"{ratio:.2f}{MARK if is_disturbed else ''}" for ratio, is_disturbed in told)
+    return f"{middle:.3f} ({each})"
 
 
 def _crashes(crashes: Mapping[str, Crash]) -> str:

@@ -92,6 +92,9 @@ def test_what_is_left_of_the_engine_is_told_by_round() -> None:
     text = tables(found)
     row = "| Synapse ÷ llama.cpp server | 8 | 0.990 (0.95, 1.00, 0.99) | 1.000 (1.00, 0.50, 1.00) |"
     assert row in text
+    disturbed = measured(a_point(20.0, stolen=0.5), a_point(50.0, core_ms=4.0), a_point(99.0))
+    found = results("generate", Synapse=disturbed, **{"llama.cpp_server": bare})
+    assert "| 8 | 0.995 (0.20†, 1.00, 0.99) | 0.750 (1.00†, 0.50, 1.00) |" in tables(found)
     assert "÷" not in tables(results("noop", Synapse=ours, Triton_bare=bare))
 
 
