@@ -218,7 +218,20 @@ class Oracle:
                 return body
             seen = f"{response.status_code}: {response.text}"
             await self.server.push(PUSH_S)
-        raise Violation(f"job {job.id} ({job.kind.value}) has not ended: {seen}")
+        states = await self._states(client)
+        raise Violation(f"job {job.id} ({job.kind.value}) has not ended: {seen}; all: {states}")
+
+    async def _states(self, client: httpx.AsyncClient) -> dict[str, int]:
+        """How far the jobs are that are looked at: whether one is stuck, or everything."""
+        states: Counter[str] = Counter()
+        for job in self.accepted[self._checked :]:
+            url = f"{self.server.url}/results/{job.id}"
+            try:
+                response = await client.get(url, headers=_by(job.api_key))
+                states[response.json().get("status", f"{response.status_code}")] += 1
+            except (httpx.TransportError, ValueError):
+                states["no answer"] += 1
+        return dict(states)
 
     async def _usage(self, client: httpx.AsyncClient) -> int:
         url = f"{self.server.url}/v1/usage"
