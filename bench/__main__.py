@@ -16,12 +16,12 @@ from bench import (
     engine_ratio,
     noop,
     scale,
+    start,
     streaming,
     switching,
     tiers,
     tiers_plot,
 )
-from bench.server import resident_mib, server
 from synapse_server.cli import MODELS
 
 AUTH_REQUESTS = 3000
@@ -77,7 +77,7 @@ def main() -> None:
     if arguments.only in (None, "tiers-llm"):
         _tiers(tiers.ONE_LLM, "One LLM", 3 * arguments.seconds, rounds_of_tiers, "tiers-llm")
     if arguments.only in (None, "start"):
-        _start()
+        _start(rounds)
 
 
 def _engine(rounds: int) -> None:
@@ -265,14 +265,17 @@ def _tiers(scenario: tiers.Scenario, title: str, seconds: float, rounds: int, na
     tiers_plot.draw(found, IMAGES, name)
 
 
-def _start() -> None:
-    print("From the command to healthy, and the server's memory")
-    print("| models | start | memory |")
-    print("| --- | --- | --- |")
+def _start(rounds: int) -> None:
+    print(f"From the command to the first answer (medians of {rounds} starts), each from nothing")
+    print("| models | healthy | first answer (least) | processor time of the server | memory |")
+    print("| --- | --- | --- | --- | --- |")
     for models in ("echo", "smollm2-135m-instruct,echo", MODELS):
-        with server(models) as running:
-            memory_mib = resident_mib(running.pid)
-            print(f"| {models} | {running.start_s:.1f} s | {memory_mib:.0f} MiB |")
+        found = start.measure(models, rounds)
+        print(
+            f"| {models} | {found.healthy_s:.2f} s "
+            f"| {found.first_answer_s:.2f} s ({found.least_s:.2f}) "
+            f"| {found.processor_s:.2f} s | {found.memory_mib:.0f} MiB |"
+        )
     print()
 
 
