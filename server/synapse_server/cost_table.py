@@ -42,7 +42,8 @@ def cost_table(arguments: argparse.Namespace) -> str:
         found = months(_model(arguments), traffic)
     except ValueError as error:
         raise StartError(str(error)) from error
-    return "\n".join([*_head(arguments.model, traffic), "", *_rows(found, traffic), "", *_foot()])
+    head, rows = _head(arguments.model, traffic), _rows(found, traffic)
+    return "\n".join([*head, "", *rows, "", _cheapest(found, traffic.tier), "", *_foot()])
 
 
 def _model(arguments: argparse.Namespace) -> Model:
@@ -114,6 +115,16 @@ def _promise(tier: SlaTier) -> str:
 def _kept(month: Month, tier: SlaTier) -> str:
     kept = "" if tier is SlaTier.BRONZE else "yes, " if month.keeps(tier) else "no, "
     return f"{kept}{month.item_ms:,.0f} ms"
+
+
+def _cheapest(found: Sequence[Month], tier: SlaTier) -> str:
+    able = [month for month in found if month.keeps(tier)]
+    if not able:
+        return f"None of them keeps the promise of {tier}."
+    best = min(able, key=lambda month: month.usd)
+    promise = "" if tier is SlaTier.BRONZE else f" of those that keep {TIER_P99_MS[tier]:g} ms"
+    waits = f", but {best.cold:.1%} of the requests wait for a start" if best.cold >= 0.001 else ""
+    return f"The cheapest{promise}: {best.design}, {best.usd:,.2f}{waits}."
 
 
 def _foot() -> list[str]:

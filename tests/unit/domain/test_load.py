@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,6 +74,21 @@ def test_a_backlog_is_cleared_in_its_tiers_time_but_never_sooner_than_a_worker_s
 
     assert load.workers(2.0) == pytest.approx(2.0)
     assert behind_slow.workers(100.0) == pytest.approx(0.2)
+
+
+def test_demand_goes_to_a_pool_that_is_to_be_kept_up_once_a_worker_of_it_is() -> None:
+    cheap = a_view("cpu", ready=1)
+    due = a_view("gpu", pool=DEAR, kept=1)
+    demand = asked(arrivals_per_s=10.0)
+
+    before = the_load(demand, cheap, due)
+    after = the_load(demand, cheap, replace(due, ready=1))
+    with_none_up = the_load(demand, replace(cheap, ready=0), due)
+
+    assert (sum(before["cpu"].busy.values()) > 0) > (sum(before["gpu"].busy.values()) > 0)
+    for found in (after, with_none_up):
+        assert sum(found["gpu"].busy.values()) > 0
+        assert not found["cpu"].busy
 
 
 def test_models_of_a_pool_add_up_in_shares_of_its_workers() -> None:

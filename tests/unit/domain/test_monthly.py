@@ -128,13 +128,28 @@ def test_provisioned_environments_are_paid_all_month() -> None:
 
 
 def test_machines_that_are_always_on_are_enough_for_the_peak() -> None:
-    month = always_on(RERANK, Traffic(1e6, peak=3.0))
+    month = always_on(timed("mine", {"gpu": 0.0251}, {}), Traffic(1e6, peak=3.0))
 
-    assert month is not None
     # 34.7 a second at the most, of 25.1 ms.
     assert month.hours.paid == pytest.approx(2 * HOURS)
     assert month.usd == pytest.approx(2 * HOURS * USD_HOUR["g6.xlarge"])
-    assert always_on(timed("mine", {"cpu": 0.1}, {}), Traffic(10.0)) is None
+
+
+def test_machines_that_are_always_on_are_of_the_cheapest_kind_that_keeps_the_promise() -> None:
+    item_s = {"gpu": 0.03, "neuron": 0.12, "cpu": 0.9}
+
+    gold, silver, bronze = (
+        always_on(timed("mine", item_s, {}), Traffic(1000.0, tier)).design for tier in SlaTier
+    )
+
+    assert gold == "always-on gpu × 1"
+    assert silver == "always-on neuron × 1"
+    assert bronze == "always-on cpu × 1"
+
+
+def test_more_than_all_pools_can_do_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"more workers than there may be: .* 2 are allowed"):
+        synapse(published("rerank", most=2), Traffic(1e9))
 
 
 def test_what_is_not_known_is_left_out() -> None:

@@ -46,9 +46,30 @@ def test_every_design_stands_beside_ours_with_its_promise(
     out = capsys.readouterr().out
     for design in ("Synapse, neuron", "Synapse, cpu on Lambda", "naive Lambda", "provisioned"):
         assert design in out
-    assert "always-on gpu × 2" in out
+    assert "always-on neuron × 1" in out
     assert "1,000,000 requests a day of rerank, silver, at most 3 times the mean" in out
     assert re.search(r"one item within 150 ms +yes, 18 ms +no, 2,740 ms", out)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--requests-per-day", "1e6"], "those that keep 150 ms: always-on neuron × 1, 553.49."),
+        (["--requests-per-day", "1e6", "--busy-hours", "8"], "keep 150 ms: Synapse, neuron, "),
+        (["--requests-per-day", "60"], " of the requests wait for a start."),
+        (["--requests-per-day", "60", "--tier", "bronze"], "The cheapest: naive Lambda, "),
+        (
+            ["--requests-per-day", "60", "--tier", "gold", "--item-ms", "cpu=900"],
+            "None of them keeps the promise of gold.",
+        ),
+    ],
+)
+def test_the_cheapest_that_keeps_the_promise_is_named(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cost", *options]) == 0
+
+    assert said in capsys.readouterr().out
 
 
 def test_a_model_of_ones_own_is_priced_by_its_times(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,7 +77,7 @@ def test_a_model_of_ones_own_is_priced_by_its_times(capsys: pytest.CaptureFixtur
 
     rows = table(capsys, *options, "--item-ms", "gpu=40", "--item-ms", "cpu=900")
 
-    assert rows["one item, alone"] == ["40 ms", "900 ms", "900 ms", "900 ms", "40 ms"]
+    assert rows["one item, alone"] == ["40 ms", "900 ms", "900 ms", "900 ms", "900 ms"]
     assert dollars(rows["SQS"][0]) > 0
 
 
@@ -73,6 +94,7 @@ def test_a_model_of_ones_own_is_priced_by_its_times(capsys: pytest.CaptureFixtur
         (["--requests-per-day", "9", "--item-ms", "gpu=-4"], "more than 0 ms on gpu"),
         (["--requests-per-day", "9", "--max-workers", "0"], "--max-workers at least 1"),
         (["--requests-per-day", "9", "--idle-s", "-1"], "--idle-s must be at least 0"),
+        (["--requests-per-day", "1e9", "--max-workers", "2"], "more workers than there may be"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(

@@ -213,14 +213,18 @@ def _choice(need: Need, views: Sequence[PoolView]) -> list[tuple[PoolView, float
     """The pools in the order in which they take the demand, each with the workers it has for it.
 
     Workers that are kept up in any case come first, as far as they go; then the order is that of
-    the router with every pool up and none for nothing.
+    the router with every pool up and none for nothing. While none of a pool's is up yet it does
+    not come first where another pool has one, which would go before the first one came.
     """
     by_name = {view.pool.name: view for view in views if view.pool.max_workers > 0}
     as_kept = route(need, [_idle(view) for view in by_name.values()])
+    any_up = any(view.ready for view in by_name.values())
     kept = [
         (by_name[pool.name], float(by_name[pool.name].kept))
         for pool in as_kept.pools
-        if by_name[pool.name].kept > 0 and as_kept.of(pool.name).fits
+        if by_name[pool.name].kept > 0
+        and (by_name[pool.name].ready or not any_up)
+        and as_kept.of(pool.name).fits
     ]
     bought = route(need, [replace(_idle(view), kept=0) for view in by_name.values()])
     return [

@@ -81,7 +81,7 @@ def synapse(model: Model, traffic: Traffic) -> Month:
     """What this system would cost, with pools that go down to nothing.
 
     Raises:
-        ValueError: no pool may have a worker.
+        ValueError: no pool may have a worker, or all of them not as many as are needed.
     """
     services, hours = cost.housekeeping(HOURS * 3600), dict[str, MachineHours]()
     cold = 0.0
@@ -151,20 +151,22 @@ def provisioned(model: Model, traffic: Traffic) -> Month | None:
     return Month(name, services, {}, MachineHours(), 0.0, model.lambda_s * 1000)
 
 
-def always_on(model: Model, traffic: Traffic, accelerator: str = "gpu") -> Month | None:
+def always_on(model: Model, traffic: Traffic) -> Month:
     """An endpoint with as many machines as the peak keeps 70 % busy, day and night.
 
-    None if the model has no pool of that kind. Nothing is counted around the machines.
+    Of the kind that is the cheapest for it of those that keep the promise, or of all where none
+    does. Nothing is counted around the machines.
     """
-    found = [site for site in model.sites if site[0].accelerator == accelerator]
-    if not found:
-        return None
-    pool, profile = found[0]
+    found = [_always_on(pool, profile, traffic) for pool, profile in model.sites]
+    return min(found, key=lambda month: (not month.keeps(traffic.tier), month.usd))
+
+
+def _always_on(pool: Pool, profile: Profile, traffic: Traffic) -> Month:
     rates, work_s = traffic.rates(), _work_s(pool, profile)
     machines = math.ceil(max(rates) * work_s / MOST_USE)
     working = sum(rates) / STEPS * work_s * HOURS
     hours = MachineHours(working, 0.0, machines * HOURS - working)
-    name = f"always-on {accelerator} × {machines}"
+    name = f"always-on {pool.accelerator} × {machines}"
     usd = hours.usd(pool.price_per_hour_usd)
     return Month(name, Bill(), usd, hours, 0.0, profile.p99_ms(0, 0, 1))
 
@@ -239,8 +241,14 @@ def _standing(model: Model, tier: SlaTier, per_s: float) -> list[tuple[Pool, Pro
     for pool, profile in model.sites:
         load = loads[pool.name]
         busy, needed = sum(load.busy.values()), load.steady() - ScalingPolicy().tolerance
+        workers = max(1, math.ceil(needed))
+        if workers > pool.max_workers:
+            raise ValueError(
+                f"{per_s:,.1f} requests a second need more workers than there may be: "
+                f"{workers:,} in pool {pool.name!r}, of which {pool.max_workers} are allowed"
+            )
         if busy > 0:
-            found.append((pool, profile, busy, max(1, math.ceil(needed))))
+            found.append((pool, profile, busy, workers))
     return found
 
 
