@@ -31,7 +31,7 @@ COLOURS = {
     "llama.cpp server": "#2b2b2b",
 }
 SHORT = {"FastAPI + Celery + Redis": "Celery + Redis"}
-DISTURBED = "hollow dots and pale bars: others took the processor in every round"
+DISTURBED = "hollow dots and pale ranges: others took the processor in every round"
 WIDTH, HEIGHT = 5.2, 11.0
 NEAREST = 0.062
 """Between two labels at the lines' ends, as a share of the height of the axes."""
@@ -43,7 +43,7 @@ def draw(results: Results, folder: Path) -> None:
     """Write peers.svg and peers.png into the folder; there must be a figure (`has_figures`)."""
     shown = {
         workload: {name: one for name, one in peers.items() if one.rounds}
-        for workload, peers in results.measured.items()
+        for workload, peers in results.in_order().items()
         if any(one.rounds for one in peers.values())
     }
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "peers", "font.size": 9})
@@ -64,7 +64,7 @@ def draw(results: Results, folder: Path) -> None:
 
 def _throughput(axes: Axes, plan: Plan, peers: Peers) -> None:
     """Lines with their names at their ends; a hollow dot is a point that neighbours disturbed."""
-    ends: dict[str, float] = {}
+    ends: dict[str, tuple[int, float]] = {}
     for name, one in peers.items():
         points = {count: one.closed(count) for count in plan.clients}
         told = {count: point for count, point in points.items() if point.per_s > 0}
@@ -76,7 +76,7 @@ def _throughput(axes: Axes, plan: Plan, peers: Peers) -> None:
         for count, point in told.items():
             face = "white" if point.is_disturbed else colour
             axes.plot(count, point.per_s, "o", ms=4, mec=colour, mfc=face, zorder=4)
-        ends[name] = rates[-1]
+        ends[name] = list(told)[-1], rates[-1]
     axes.set(xscale="log", yscale="log", xlabel="clients, each asking again when it is answered")
     axes.set_ylabel("answers/s")
     axes.set_xticks(plan.clients, [f"{count:,}" for count in plan.clients])
@@ -86,7 +86,7 @@ def _throughput(axes: Axes, plan: Plan, peers: Peers) -> None:
     _plain_numbers(axes.yaxis, *axes.get_ylim())
     axes.grid(which="major", color="#e6e6e6", lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    _name_ends(axes, plan.clients[-1], ends)
+    _name_ends(axes, ends)
 
 
 def _plain_numbers(axis: Axis, low: float, high: float) -> None:
@@ -97,17 +97,17 @@ def _plain_numbers(axis: Axis, low: float, high: float) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _name_ends(axes: Axes, last: int, ends: Mapping[str, float]) -> None:
+def _name_ends(axes: Axes, ends: Mapping[str, tuple[int, float]]) -> None:
     """The names to the right of the lines, moved apart where they would overlap."""
     if not ends:
         return
-    names = sorted(ends, key=lambda name: ends[name])
-    places = within(apart([_height(axes, ends[name]) for name in names]))
+    names = sorted(ends, key=lambda name: ends[name][1])
+    places = within(apart([_height(axes, ends[name][1]) for name in names]))
     arrow = {"arrowstyle": "-", "lw": 0.5, "relpos": (0.0, 0.5), "shrinkA": 1, "shrinkB": 3}
     for name, place in zip(names, places, strict=True):
         axes.annotate(
             SHORT.get(name, name),
-            xy=(last, ends[name]),
+            xy=ends[name],
             xycoords="data",
             xytext=(1.06, place),
             textcoords="axes fraction",

@@ -49,8 +49,8 @@ def tables(results: Results) -> str:
         f"{OTHERS_AT_MOST_CORES:g} cores; {MARK}: it was so in all of them."
     )
     each = [
-        workload_tables(name, results.plans[name], results.measured[name])
-        for name in _known(results)
+        workload_tables(workload, results.plans[workload], peers)
+        for workload, peers in results.in_order().items()
     ]
     return "\n\n".join([note, *each]) + "\n"
 
@@ -73,10 +73,6 @@ def workload_tables(workload: str, plan: Plan, peers: Peers) -> str:
 
 def _clients(count: int) -> str:
     return "1 client" if count == 1 else f"{count:,} clients"
-
-
-def _known(results: Results) -> list[str]:
-    return [name for name in results.measured if name in results.plans]
 
 
 def _throughput(plan: Plan, peers: Peers) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.peers.catalogue import CATALOGUE, WORKLOADS
 from bench.peers.plan import Plan
 
 STOLEN_AT_MOST = 0.10
@@ -110,6 +111,15 @@ class Results:
     def has_figures(self) -> bool:
         """Whether a round of anybody is there."""
         return any(one.rounds for peers in self.measured.values() for one in peers.values())
+
+    def in_order(self) -> dict[str, dict[str, Measured]]:
+        """What was measured, in the order of the catalogue, whatever the order of the rounds."""
+        names = [peer.name for peer in CATALOGUE]
+        return {
+            workload: {name: peers[name] for name in names if name in peers}
+            for workload in WORKLOADS
+            if (peers := self.measured.get(workload))
+        }
 
     def save(self, file: Path) -> None:
         """Write all of it; whoever reads meanwhile sees the old or the new."""

@@ -135,6 +135,15 @@ def test_several_files_are_put_together(tmp_path: Path) -> None:
     assert both.measured["embed"]["Synapse"].closed(8).per_s == 4.0
 
 
+def test_figures_are_told_in_the_order_of_the_catalogue() -> None:
+    found = results("embed", BentoML=measured(), Synapse=measured())
+    found.measured["noop"] = {"LitServe": measured()}
+    assert [(name, list(peers)) for name, peers in found.in_order().items()] == [
+        ("noop", ["LitServe"]),
+        ("embed", ["Synapse", "BentoML"]),
+    ]
+
+
 def test_the_median_leaves_out_what_neighbours_disturbed() -> None:
     calm = [a_point(100.0, p99_ms=20.0), a_point(110.0, p99_ms=30.0, errors=1)]
     stolen = a_point(10.0, p99_ms=900.0, errors=2, stolen=0.4)
