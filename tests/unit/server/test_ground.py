@@ -1,0 +1,59 @@
+"""What a start begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from synapse.adapters.local.database import Database
+from synapse_server.config import ServerConfig, StartError
+from synapse_server.ground import JOBS, Ground
+from synapse_server.pools_file import one_pool
+
+
+def config_of(tmp_path: Path, model: str = "echo") -> ServerConfig:
+    """A server whose worker cannot start: there is no environment for it."""
+    return ServerConfig(
+        host="127.0.0.1",
+        port=0,
+        data_dir=tmp_path / "data",
+        models=(model,),
+        worker_venv=tmp_path / "nowhere",
+        fleet=one_pool(None),
+    )
+
+
+async def test_a_worker_that_cannot_start_is_told_to_who_waits_for_it(tmp_path: Path) -> None:
+    async with Ground(config_of(tmp_path)) as ground:
+        with pytest.raises(StartError, match="nowhere does not exist"):
+            await ground.workers_up()
+
+
+async def test_who_does_not_wait_for_the_workers_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+
+    async with Ground(config):
+        pass
+
+    await Database.open(config.data_dir / JOBS).close()
+
+
+async def test_a_folder_that_another_has_is_refused_and_no_worker_started(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    database = Database.open(config.data_dir / JOBS)
+    try:
+        with pytest.raises(StartError, match="in use by process"):
+            async with Ground(config):
+                pass
+    finally:
+        await database.close()
+
+    assert not (config.data_dir / "worker").exists()
+
+
+def test_a_model_that_nobody_knows_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="'unknown' is not in the catalogue"):
+        Ground(config_of(tmp_path, "unknown"))
+
+    assert not (tmp_path / "data").exists()
