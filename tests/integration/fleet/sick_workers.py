@@ -51,7 +51,7 @@ from tests.unit.triton.fake_triton import GENERATOR, FakeTriton, ModelError
 MODEL = a_chat_model(GENERATOR)
 POOL = Pool("cpu", "cpu", min_workers=2, max_workers=2)
 USUAL_S = 0.01
-PATIENCE = Patience(min_slow_s=0.03, min_late_s=1.0)
+PATIENCE = Patience(min_slow_s=0.03, min_late_s=3.0)
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Ward:
         decision = await self.fleet.routing.decide(MODEL, need)
         attempts = Attempts(
             decision.pools,
-            now + 20.0,
+            now + PATIENCE_S,
             RetryPolicy(base_s=0.05, max_s=0.2),
             asyncio.sleep,
             random.random,
@@ -127,7 +127,7 @@ class Ward:
         )
         tier = SlaTier.SILVER
         value = ModelInput(prompt)
-        admitted = Admitted("r", MODEL, value, tier, now + 30.0, attempts, decision)
+        admitted = Admitted("r", MODEL, value, tier, now + PATIENCE_S, attempts, decision)
 
         async def left(generation: Generation) -> None:
             """Nothing is counted here."""
@@ -155,7 +155,7 @@ class Ward:
             self.queue,
             telemetry,
             time.time,
-            timeout_s=1.0,
+            timeout_s=3.0,
         )
         while True:
             await pinger.ping()
@@ -214,7 +214,7 @@ async def a_ward(sockets: Path) -> AsyncIterator[Ward]:
             triton = SickTriton(f"unix:{sockets}/{name}")
             tritons[name] = await stack.enter_async_context(triton)
         engine = await stack.enter_async_context(
-            TritonEngine(ConnectionSettings(connect_timeout_s=1.0))
+            TritonEngine(ConnectionSettings(connect_timeout_s=3.0))
         )
         registry, workers = MemoryRegistry([MODEL], [POOL]), LocalWorkerRegistry()
         deaf = LoopDelay()
