@@ -7,6 +7,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,7 +93,7 @@ class Emulator:
         config = Config(inject_host_prefix=False)
         return self.session.client("stepfunctions", endpoint_url=self.url, config=config)
 
-    def harm(self, rates: Mapping[str, float], seed: int = 0) -> dict[str, int]:
+    def harm(self, rates: Mapping[str, float], seed: int = 0) -> Counter[str]:
         """Have that share of the functions' calls go wrong (see `emulator_faults.py`).
 
         What has gone wrong since the last time.
@@ -100,8 +101,7 @@ class Emulator:
         asked = json.dumps({"rates": dict(rates), "seed": seed}).encode()
         request = urllib.request.Request(f"{self.url}/_faults", asked, method="PUT")
         with urllib.request.urlopen(request, timeout=30) as response:
-            happened: dict[str, int] = json.load(response)
-            return happened
+            return Counter(json.load(response))
 
 
 @contextlib.contextmanager

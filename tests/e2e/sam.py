@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.e2e.daemon import ROOT, venv_program
 from tests.e2e.emulator import CREDENTIALS
 
-SAM_TIMEOUT_S = 180
+SAM_TIMEOUT_S = 600
 CONFIG = str(ROOT / "samconfig.toml")
 
 
