@@ -11,17 +11,32 @@ from synapse_worker.config import BUNDLED_MODELS
 
 NAMES = ("echo-a", "echo-b", "echo-c")
 
+TELLS = """
+
+class TritonPythonModel(TritonPythonModel):
+    def execute(self, requests):
+        open({mark!r}, "w").close()
+        return super().execute(requests)
+"""
+"""Leaves a mark when it is given something to do."""
+
 
 def echo_repository(root: Path, names: tuple[str, ...] = NAMES) -> Path:
-    """A model repository with copies of echo under these names."""
+    """A model repository with copies of echo under these names, which leave their `mark_of`."""
     source = BUNDLED_MODELS / "echo"
     for name in names:
         folder = root / name
         (folder / "1").mkdir(parents=True)
         config = (source / "config.pbtxt").read_text().replace('name: "echo"', f'name: "{name}"')
         (folder / "config.pbtxt").write_text(config)
-        (folder / "1" / "model.py").write_text((source / "1" / "model.py").read_text())
+        code = (source / "1" / "model.py").read_text() + TELLS.format(mark=str(mark_of(root, name)))
+        (folder / "1" / "model.py").write_text(code)
     return root
+
+
+def mark_of(root: Path, name: str) -> Path:
+    """The file that is there once a model of the repository was given something to do."""
+    return root.with_name(f"{root.name}-{name}-was-asked")
 
 
 def loaded(snapshot: Snapshot) -> list[str]:

@@ -18,11 +18,12 @@ from synapse_worker.agent.errors import NoRoom, NotNow, UnknownModel
 from synapse_worker.backoff import RestartPolicy
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
-from tests.integration.worker.agents import ask, echo, echo_repository, loaded
+from tests.integration.worker.agents import ask, echo, echo_repository, loaded, mark_of
 from tests.patience import PATIENCE_S
 
 QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
 HOOKS = {"test_hooks": "true"}
+SLOW = b"!sleep:2000"
 
 
 @pytest.fixture
@@ -56,6 +57,17 @@ async def until(agent: Agent, reached: Callable[[Snapshot], bool]) -> Snapshot:
             if reached(snapshot):
                 return snapshot
     raise AssertionError("it has no end")
+
+
+async def at_work(agent: Agent, config: AgentConfig) -> asyncio.Task[bytes]:
+    """A request that echo-a works on for two seconds from now."""
+    mark = mark_of(config.worker.model_repositories[0], "echo-a")
+    mark.unlink(missing_ok=True)
+    slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", SLOW))
+    async with asyncio.timeout(PATIENCE_S):
+        while not mark.exists():
+            await asyncio.sleep(0.01)
+    return slow
 
 
 async def test_the_least_recently_used_goes_where_three_models_have_room_for_two(
@@ -142,15 +154,14 @@ async def test_an_unload_waits_for_what_was_asked_and_a_load_for_the_unload(
     config: AgentConfig,
 ) -> None:
     async with running(config) as agent:
-        slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))
-        await asyncio.sleep(0.3)
+        slow = await at_work(agent, config)
         unloading = asyncio.create_task(agent.unload("echo-a"))
         await until(agent, lambda s: s.models[0].doing == "unloading")
         loading = asyncio.create_task(agent.load("echo-a"))
 
         assert loaded(agent.snapshot()) == []
         assert not slow.done()
-        assert await slow == b"!sleep:1500"
+        assert await slow == SLOW
         await unloading
         await loading
         assert await ask(agent.grpc_address, "echo-a") == b"hello"
@@ -158,8 +169,7 @@ async def test_an_unload_waits_for_what_was_asked_and_a_load_for_the_unload(
 
 async def test_one_that_will_not_go_is_told_and_goes_when_it_is_done(config: AgentConfig) -> None:
     async with running(replace(config, drain_timeout_s=0.3)) as agent:
-        slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))
-        await asyncio.sleep(0.3)
+        slow = await at_work(agent, config)
 
         with pytest.raises(NotNow, match="echo-a still works on what it was asked"):
             await agent.unload("echo-a")
@@ -229,8 +239,7 @@ async def test_a_drain_takes_nothing_new_and_waits_for_what_is_under_way(
     config: AgentConfig,
 ) -> None:
     async with running(config) as agent:
-        slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))
-        await asyncio.sleep(0.3)
+        slow = await at_work(agent, config)
         draining = asyncio.create_task(agent.drain())
         await asyncio.sleep(0)
 
@@ -240,17 +249,16 @@ async def test_a_drain_takes_nothing_new_and_waits_for_what_is_under_way(
             await agent.load("echo-b")
         assert await draining
         assert slow.done()
-        assert await slow == b"!sleep:1500"
+        assert await slow == SLOW
 
 
 async def test_a_drain_that_overruns_says_so(config: AgentConfig) -> None:
     async with running(replace(config, drain_timeout_s=0.2)) as agent:
-        slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))
-        await asyncio.sleep(0.3)
+        slow = await at_work(agent, config)
 
         assert not await agent.drain()
         assert not slow.done()
-        assert await slow == b"!sleep:1500"
+        assert await slow == SLOW
 
 
 async def test_what_nobody_uses_is_unloaded_after_a_while(config: AgentConfig) -> None:
@@ -265,8 +273,8 @@ async def test_a_heartbeat_tells_memory_and_that_something_is_under_way(
     config: AgentConfig,
 ) -> None:
     async with running(config) as agent:
-        asking = [asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1500"))]
-        await asyncio.sleep(0.5)  # what comes together is one batch, of which nothing waits
+        # What comes together is one batch, of which nothing waits.
+        asking = [await at_work(agent, config)]
         asking += [asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1"))]
 
         snapshot = await until(agent, lambda s: s.state is AgentState.INFERRING)
