@@ -216,12 +216,9 @@ async def test_leaving_early_cancels_the_calls(
 async def test_who_has_no_time_left_is_told_so(
     engine: TritonEngine, triton: FakeEmbedder, embedder: ModelSpec, pool: Pool
 ) -> None:
-    started = asyncio.get_running_loop().time()
-
     found = await outcome(engine, embedder, pool, ask("!hang", timeout_s=0.1))
 
     assert isinstance(found, EngineTimeout)
-    assert asyncio.get_running_loop().time() - started < 2
     await eventually(lambda: triton.running == 0)
 
 
