@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from synapse.domain.access import ALL_SCOPES
 from tests.e2e.stack import Stack
 
 LLM = "smollm2-135m-instruct"
@@ -98,3 +101,14 @@ def test_a_job_that_misses_its_deadline_expires(stack: Stack) -> None:
     job_id = stack.submit(model="echo", prompt="!sleep:4000 late", timeout=1)
 
     assert stack.result(job_id)["status"] == "EXPIRED"
+
+
+def test_what_was_begun_with_a_key_that_is_revoked_with_its_jobs_is_not_run(stack: Stack) -> None:
+    """The API's gateway lets it in yet; the runner asks for itself."""
+    key = stack.new_key(scopes=ALL_SCOPES, stops_at=time.time() - 1)
+    body = {"model": "echo", "prompt": "who runs this?"}
+
+    accepted = stack.call("POST", "/async-infer", body, api_key=key)
+    result = stack.result(accepted.json()["jobId"])
+
+    assert (result["status"], result["error"]["code"]) == ("FAILED", "key_revoked"), result
