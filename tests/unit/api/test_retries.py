@@ -14,6 +14,7 @@ from synapse.api.retries import KEYED_S, UNKEYED_S, Attempt, NoRetries, Retries
 from synapse.domain.access import Principal
 from synapse.domain.errors import IdempotencyConflict, Overloaded
 from tests.fakes import FakeClock
+from tests.patience import PATIENCE_S
 
 ALICE, BOB = Principal("acme", "alice"), Principal("acme", "bob")
 
@@ -51,6 +52,12 @@ async def gone(task: asyncio.Task[Answered]) -> None:
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():
+            await asyncio.sleep(0.005)
 
 
 async def settled() -> None:
@@ -153,21 +160,19 @@ async def test_a_request_without_key_or_count_is_not_remembered_and_ends_with_it
 
 
 async def test_one_whose_client_does_not_come_back_is_ended() -> None:
-    retries, work = Retries(grace_s=0.01), Work()
+    retries, work = Retries(grace_s=0.2), Work()
     await gone(asyncio.create_task(retries.answer(attempt(0), work)))
     assert work.cancelled == 0
 
-    await asyncio.sleep(0.05)
-
-    assert (work.cancelled, len(retries)) == (1, 0)
+    await until(lambda: (work.cancelled, len(retries)) == (1, 0))
 
 
 async def test_one_whose_client_comes_back_in_time_is_not_ended() -> None:
-    retries, work = Retries(grace_s=0.02), Work()
+    retries, work = Retries(grace_s=0.2), Work()
     await gone(asyncio.create_task(retries.answer(attempt(0), work)))
     again = asyncio.create_task(retries.answer(attempt(1), work))
 
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0.3)
     work.done.set()
 
     assert (await again).headers["x-synapse-retry"] == "attached"
@@ -331,9 +336,8 @@ async def test_a_stream_that_nobody_comes_for_is_closed() -> None:
 
     await gone(asyncio.create_task(retries.answer(attempt(0), begun)))
     work.done.set()
-    await asyncio.sleep(0.05)
+    await until(lambda: (len(retries), closed) == (0, [1]))
 
-    assert (len(retries), closed) == (0, [1])
     await retries.answer(attempt(1), work)
     assert work.begun == 2
 
