@@ -28,6 +28,9 @@ from synapse.domain.job import SlaTier
 
 SHARES = (0.5, 0.99)
 
+QUIET = 0.5
+"""Cores that others may take while a round is measured, for it to say something of the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -38,6 +41,11 @@ class Round:
     bronze_alone_per_s: float
     quiet: Lateness
     busy: Lateness
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether others had more of the processors meanwhile than the model can know."""
+        return any(each.others + each.stolen > QUIET for each in (self.quiet, self.busy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,10 @@ def show(found: Validation) -> None:
                 f"{late.others:.2f}",
                 f"{late.stolen:.2f}",
             )
+    disturbed = sum(each.is_disturbed for each in found.rounds)
+    if disturbed:
+        print(f"\n{disturbed} of {len(found.rounds)} rounds were disturbed: others took more than")
+        print(f"{QUIET} cores. They say little of the model: run it again on a quieter machine.")
     print("\nMeasured apart, and put in:\n")
     tables.head("what", "p50, p99, ms")
     for pool, work in found.figures.work.items():

@@ -6,11 +6,12 @@ import random
 
 import pytest
 
-from bench.lateness import watch
+from bench.lateness import Lateness, watch
 from bench.simulator.calibration import Calibration
 from bench.simulator.facts import Sampled
 from bench.simulator.one_machine import E_FIGURES, POOLS, Figures, predict
-from bench.tiers import TWO_POOLS, two_pools
+from bench.simulator.validation import Compared, Round, Validation, show
+from bench.tiers import TWO_POOLS, Phase, two_pools
 from synapse.domain.job import SlaTier
 
 
@@ -74,3 +75,19 @@ def test_the_machines_own_lateness_is_seen() -> None:
         assert 0 <= seen.p50_ms <= seen.p99_ms
         assert seen.others >= 0
         assert seen.stolen >= 0
+
+
+@pytest.mark.parametrize(("others", "stolen", "disturbed"), [(0.2, 0.1, 0), (0.4, 0.2, 2)])
+def test_it_says_how_far_off_it_was_and_which_rounds_were_disturbed(
+    others: float, stolen: float, disturbed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = Lateness(0.1, 2.0, others, stolen)
+    phases = [Phase(on, 2.0, {"gold": [20.0, 30.0], "silver": [60.0]}, 400) for on in (False, True)]
+    rounds = [Round(phases[0], phases[1], 220.0, late, late)] * 2
+    compared = [Compared("gold, p99, without bronze, ms", 27.0, 30.0, [29.0, 31.0])]
+
+    show(Validation(E_FIGURES, rounds, compared))
+
+    out = capsys.readouterr().out
+    assert "| gold, p99, without bronze, ms | 27.0 | 30.0 | -10% | 29.0, 31.0 |" in out
+    assert ("2 of 2 rounds were disturbed" in out) == bool(disturbed)
