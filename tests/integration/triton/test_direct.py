@@ -89,7 +89,7 @@ async def test_callers_who_go_away_free_their_slots_at_the_engine(
     answer = await lane.run(a_request("after"))
     assert isinstance(answer.result, Completion)
     # 1,500 tokens in each slot would take it far longer to come to this one.
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 async def test_a_killed_worker_breaks_off_what_was_begun_and_holds_what_comes_after(

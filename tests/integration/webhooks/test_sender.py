@@ -85,13 +85,11 @@ async def test_a_receiver_says_when_to_come_again_by_a_date() -> None:
 
 async def test_who_does_not_answer_is_left_after_a_while() -> None:
     async def silent(writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(2)
+        await asyncio.Event().wait()
 
-    started = time.monotonic()
     answer, _ = await post(silent, timeout_s=0.3)
 
     assert answer == Answer(error="no answer within 0.3 s")
-    assert time.monotonic() - started < 3.5
 
 
 async def test_who_answers_a_byte_at_a_time_is_left_after_a_while() -> None:
@@ -128,13 +126,11 @@ async def test_a_status_counts_although_the_rest_of_the_answer_never_comes() -> 
     async def stalls(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 10\r\n\r\nabc")
         await writer.drain()
-        await asyncio.sleep(3)
+        await asyncio.Event().wait()
 
-    started = time.monotonic()
     answer, _ = await post(stalls)
 
     assert answer == Answer(202)
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("text", ["", "HTTP/1.1 200", "no http\r\n\r\n", "HTTP/1.1 abc X\r\n\r\n"])
