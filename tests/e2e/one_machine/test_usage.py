@@ -95,7 +95,7 @@ def test_what_jobs_used_is_counted_once_though_the_server_is_killed(
         ids = [submit(client, fleet.url, f"job {n}") for n in range(JOBS)]
         for request in range(5):
             ask(fleet.url, request)
-        time.sleep(1.0)
+        time.sleep(3.0)  # by then it is on the disk
         on_the_line = usage(client, fleet.url)["total"]["requests"]
         ids += [submit(client, fleet.url, f"later {n}") for n in range(JOBS)]
         fleet.kill()
