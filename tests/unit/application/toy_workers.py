@@ -43,12 +43,13 @@ class ToyWorkers(StreamingEngine):
     listen for `deaf_s`, as `deaf` tells. Modes: `refusing` (this very input), `doubtful`
     (likewise, but names nothing of it), `late` (the time was up), `away` (cannot be reached),
     `lost` (goes down with the call), `broken` (answers what cannot be read), `hung` (never
-    answers), `stuck` (hangs after the first part).
+    answers), `held` (answers once `release` is set), `stuck` (hangs after the first part).
     """
 
     mode: dict[str, str] = field(default_factory=dict)
     delay_s: dict[str, float] = field(default_factory=dict)
     deaf_s: float = 0.0
+    release: asyncio.Event = field(default_factory=asyncio.Event)
     tick: FakeClock = field(default_factory=lambda: FakeClock(0.0))
     deaf: FakeClock = field(default_factory=lambda: FakeClock(0.0))
     called: list[str] = field(default_factory=list)
@@ -85,6 +86,8 @@ class ToyWorkers(StreamingEngine):
         try:
             if mode == "hung":
                 await asyncio.Event().wait()
+            if mode == "held":
+                await self.release.wait()
             await asyncio.sleep(0)
             self.tick.advance(self.delay_s.get(pool.worker, 0.0))
             self.deaf.advance(self.deaf_s)

@@ -105,7 +105,7 @@ class Call:
         self._profile, self._streams = profile, streams
         self._vitals = vitals.pool(model.name, pool.name)
         self._vitals.measure_by(profile)
-        self._in_flight = vitals.outstanding[self.place]
+        self._in_flight = self._most = vitals.outstanding[self.place]
         now = self._began_at = vitals.clock()
         self._deaf_before_s = vitals.deaf()
         self._ticket = self.breaker.began(now)
@@ -121,11 +121,11 @@ class Call:
         self._waits_since: float | None = None
         self._patience = calls.patience
         self._factor = self._slow_factor(now)
+        self._usual = self._usual_company(now)
         self._late_s = self._due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         if self._factor is not None:
-            expected_s = self._expected_ms(size.work, is_first=streams) / 1000
-            self._late_s = max(self._patience.min_late_s, self._factor * expected_s)
+            self._late_s = self._late_after_s(self._factor)
             self._watch(self._loop.time())
 
     async def next(self, parts: AsyncGenerator[T, None]) -> T:
@@ -192,6 +192,7 @@ class Call:
         """Nothing more comes of it."""
         if self._timer is not None:
             self._timer.cancel()
+        self._look_around()
         self._calls.ended(self, self._size.items)
         now, error = self._clock(), self._error
         if error is not None and not isinstance(error, InvalidInput | EngineTimeout):
@@ -215,6 +216,7 @@ class Call:
         took_s, judged_s = now - self._began_at, self._own_s(now)
         size, vitals = self._size.work, self._vitals
         work = Work(size.prompt_tokens, self._written)
+        vitals.company.note(now, min(self._most, self._slots))
         if self._is_whole:
             vitals.took_ms.note(now, took_s * 1000)
             vitals.whole.note(now, took_s * 1000 / self._expected_ms(work, is_first=False))
@@ -235,7 +237,7 @@ class Call:
         if self._factor is None or took_s < self._patience.min_slow_s:
             return False
         work = Work(self._size.work.prompt_tokens, written or self._size.work.output_tokens)
-        return took_s * 1000 >= self._factor * self._expected_ms(work, is_first=self._streams)
+        return took_s >= self._factor * self._at_worst_s(work)
 
     def _in_doubt(self, now: float) -> None:
         self.breaker.failed(self._ticket, now, mild=True)
@@ -249,9 +251,32 @@ class Call:
         self.breaker.dropped(self._ticket)
         self._vitals.breaker.dropped(self._pool_ticket)
 
-    def _expected_ms(self, work: Work, *, is_first: bool) -> float:
+    def _expected_ms(self, work: Work, *, is_first: bool, in_flight: int | None = None) -> float:
         expected = first_ms if is_first else whole_ms
-        return max(1e-6, expected(self._profile, work, self._in_flight, self._slots))
+        return max(1e-6, expected(self._profile, work, in_flight or self._in_flight, self._slots))
+
+    def _at_worst_s(self, work: Work) -> float:
+        """What is expected in the most company that there was, which came perhaps after the call.
+
+        Where no profile tells what company costs, more of it than usual may cost as much more:
+        slots that share a processor take turns.
+        """
+        expected_ms = self._expected_ms(work, is_first=self._streams, in_flight=self._most)
+        if self._profile is None and self._usual is not None:
+            expected_ms *= max(1.0, min(self._most, self._slots) / self._usual)
+        return expected_ms / 1000
+
+    def _late_after_s(self, factor: float) -> float:
+        return max(self._patience.min_late_s, factor * self._at_worst_s(self._size.work))
+
+    def _look_around(self) -> None:
+        """See how much company there is by now."""
+        self._most = max(self._most, self._calls.vitals.outstanding[self.place])
+
+    def _usual_company(self, now: float) -> float | None:
+        """The median of the most items that were in slots during the calls that were measured."""
+        company = self._vitals.company.quantiles(now)
+        return None if company is None else company.p50
 
     def _slow_factor(self, now: float) -> float | None:
         """From how many times what is expected on an answer is slow; None if nothing tells."""
@@ -278,6 +303,9 @@ class Call:
         if waits_since is None or now - self._due_at >= self._patience.stall_s:
             self._watch(now)
             return
+        if self._factor is not None:
+            self._look_around()
+            self._late_s = self._late_after_s(self._factor)
         if waits_since + self._late_s > now:
             self._watch(waits_since)
             return

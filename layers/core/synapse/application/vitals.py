@@ -34,13 +34,15 @@ class PoolVitals:
     """Of a model in a pool: its breaker, and what calls took.
 
     `whole` and `first` hold multiples of what was to be expected (`domain.expectation`) by the
-    profile measured at `profiled_at`, or without one (None).
+    profile measured at `profiled_at`, or without one (None); `company` the most items
+    that were in slots during those calls.
     """
 
     breaker: Breaker = field(default_factory=lambda: Breaker(POOL_POLICY))
     took_ms: Latencies = field(default_factory=_of_a_minute)
     whole: Latencies = field(default_factory=Latencies)
     first: Latencies = field(default_factory=Latencies)
+    company: Latencies = field(default_factory=Latencies)
     profiled_at: float | None = None
     patience: dict[bool, tuple[float, float]] = field(default_factory=dict)
     """From how many times what is to be expected a call is slow, by whether it streams: found out
@@ -50,7 +52,8 @@ class PoolVitals:
         """Begin anew if what was to be expected is told otherwise from now on."""
         profiled_at = None if profile is None else profile.measured_at
         if profiled_at != self.profiled_at:
-            self.whole, self.first, self.profiled_at = Latencies(), Latencies(), profiled_at
+            self.whole, self.first, self.company = Latencies(), Latencies(), Latencies()
+            self.profiled_at = profiled_at
             self.patience.clear()
 
     def live(self, now: float) -> Live:
