@@ -253,24 +253,24 @@ async def test_an_answer_in_more_company_than_usual_may_take_as_much_longer() ->
     world = ToyFleetWorld()
     await used_to(world, "w-1", delay_s=0.1)
 
-    world.fleet.vitals.outstanding["cpu", "w-1"] = ECHO.slots - 1
-    world.engine.delay_s["w-1"] = 0.1 * ECHO.slots
+    world.fleet.vitals.outstanding["cpu", "w-1"] = LLM.slots - 1
+    world.engine.delay_s["w-1"] = 0.1 * LLM.slots
     for _ in range(3):
-        await world.ask("w-1")
+        await world.ask("w-1", LLM)
 
-    assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
+    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.CLOSED
 
 
 async def test_what_that_much_company_usually_takes_is_what_is_expected_of_it() -> None:
     world = ToyFleetWorld()
-    world.fleet.vitals.outstanding["cpu", "w-1"] = ECHO.slots - 1
+    world.fleet.vitals.outstanding["cpu", "w-1"] = LLM.slots - 1
     await used_to(world, "w-1", delay_s=0.1)
 
-    world.engine.delay_s["w-1"] = 0.1 * ECHO.slots
+    world.engine.delay_s["w-1"] = 0.1 * LLM.slots
     for _ in range(3):
-        await world.ask("w-1")
+        await world.ask("w-1", LLM)
 
-    assert world.breaker("w-1").state(world.tick.now) is BreakerState.OPEN
+    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.OPEN
 
 
 async def test_many_who_come_at_once_share_the_worker_and_none_is_broken_off() -> None:
@@ -279,14 +279,14 @@ async def test_many_who_come_at_once_share_the_worker_and_none_is_broken_off() -
     await used_to(world, "w-1", delay_s=0.01)
     world.engine.mode["w-1"] = "held"
 
-    asked = [asyncio.create_task(world.ask("w-1")) for _ in range(ECHO.slots)]
+    asked = [asyncio.create_task(world.ask("w-1", LLM)) for _ in range(LLM.slots)]
     await asyncio.sleep(HASTY.min_late_s * 3)
-    assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
+    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.CLOSED
     world.engine.release.set()
     outcomes = await asyncio.gather(*asked)
 
     assert {type(outcome) for outcome in outcomes} == {Completion}
-    assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
+    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.CLOSED
 
 
 async def test_a_new_profile_begins_the_count_of_what_was_expected_anew() -> None:

@@ -258,11 +258,12 @@ class Call:
     def _at_worst_s(self, work: Work) -> float:
         """What is expected in the most company that there was, which came perhaps after the call.
 
-        Where no profile tells what company costs, more of it than usual may cost as much more:
-        slots that share a processor take turns.
+        Where no profile tells what company costs, of generations more of it than usual may cost as
+        much more: slots that share a processor take turns.
         """
         expected_ms = self._expected_ms(work, is_first=self._streams, in_flight=self._most)
-        if self._profile is None and self._usual is not None:
+        generates = self._size.work.output_tokens > 0
+        if generates and self._profile is None and self._usual is not None:
             expected_ms *= max(1.0, min(self._most, self._slots) / self._usual)
         return expected_ms / 1000
 
