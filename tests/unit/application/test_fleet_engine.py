@@ -249,18 +249,6 @@ async def test_an_answer_that_had_to_wait_for_its_turn_is_not_a_slow_one() -> No
     assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
 
 
-async def test_an_answer_in_more_company_than_usual_may_take_as_much_longer() -> None:
-    world = ToyFleetWorld()
-    await used_to(world, "w-1", delay_s=0.1)
-
-    world.fleet.vitals.outstanding["cpu", "w-1"] = LLM.slots - 1
-    world.engine.delay_s["w-1"] = 0.1 * LLM.slots
-    for _ in range(3):
-        await world.ask("w-1", LLM)
-
-    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.CLOSED
-
-
 async def test_what_that_much_company_usually_takes_is_what_is_expected_of_it() -> None:
     world = ToyFleetWorld()
     world.fleet.vitals.outstanding["cpu", "w-1"] = LLM.slots - 1

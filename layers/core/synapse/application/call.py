@@ -237,7 +237,7 @@ class Call:
         if self._factor is None or took_s < self._patience.min_slow_s:
             return False
         work = Work(self._size.work.prompt_tokens, written or self._size.work.output_tokens)
-        return took_s >= self._factor * self._at_worst_s(work)
+        return took_s * 1000 >= self._factor * self._expected_ms(work, is_first=self._streams)
 
     def _in_doubt(self, now: float) -> None:
         self.breaker.failed(self._ticket, now, mild=True)
