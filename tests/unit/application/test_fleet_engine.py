@@ -274,7 +274,6 @@ async def test_many_who_come_at_once_share_the_worker_and_none_is_broken_off() -
     outcomes = await asyncio.gather(*asked)
 
     assert {type(outcome) for outcome in outcomes} == {Completion}
-    assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.CLOSED
 
 
 async def test_a_new_profile_begins_the_count_of_what_was_expected_anew() -> None:
