@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -33,12 +32,7 @@ class Client:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close them."""
         await self._session.close()
 

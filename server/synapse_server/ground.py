@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from types import TracebackType
 from typing import Self
 
 from synapse.adapters.catalogue import CatalogueError, load_catalogue
@@ -49,12 +48,7 @@ class Ground:
         self._opening = asyncio.create_task(self.fleet.open(), name="fleet")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop the workers, then let go of the folder."""
         self._opening.cancel()
         try:

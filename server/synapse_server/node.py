@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Self
 
 from synapse.adapters.local.failures import StorageError
@@ -59,12 +58,7 @@ class Node:
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Drain, put back what still runs, close the records."""
         await self._stack.aclose()
 
