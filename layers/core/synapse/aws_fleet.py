@@ -24,7 +24,6 @@ from synapse.application.run_batch import BatchRunner
 from synapse.aws_parts import Parts
 from synapse.domain.batching import Batch
 from synapse.domain.pool import Pool
-from synapse.ports import JobStore
 from synapse.settings import Settings
 
 WORKERS_FRESH_S = 2.0
@@ -89,16 +88,11 @@ class FleetTarget:
         """Counts what callers with limits use."""
         return Metering(self.parts.meter, self.fleet.routing.views, time.time)
 
-    @property
-    def jobs(self) -> JobStore:
-        """The records of jobs; they settle themselves what a job has reserved when it ends."""
-        return self.parts.jobs
-
     def runner(self, lease_s: float) -> BatchRunner:
         """A runner whose leases last `lease_s` seconds."""
         parts = self.parts
         return BatchRunner(
-            self.jobs,
+            parts.jobs,
             parts.blobs,
             parts.registry,
             CountedEngine(self.fleet.engine, parts.in_flight, self.fleet.windows, time.time),

@@ -69,6 +69,7 @@ class Parts:
 
     @cached_property
     def jobs(self) -> DynamoJobStore:
+        """They settle themselves what a job has reserved when it ends."""
         settings = self.settings
         return DynamoJobStore(
             self._dynamodb,

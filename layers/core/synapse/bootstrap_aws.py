@@ -69,7 +69,7 @@ class Target(FleetTarget):
         parts = self.parts
         hooks = WebhookTarget(parts)
         submitter = Submitter(
-            self.jobs,
+            parts.jobs,
             parts.queue,
             parts.blobs,
             parts.registry,
@@ -93,7 +93,7 @@ class Target(FleetTarget):
                 direct=self._direct,
                 cache=ResponseCache(parts.blobs, parts.registry, time.time),
                 results=Results(
-                    self.jobs, parts.blobs, self.telemetry, time.time, self.cold_starts
+                    parts.jobs, parts.blobs, self.telemetry, time.time, self.cold_starts
                 ),
                 registry=parts.registry,
                 files=self._files,
@@ -116,7 +116,7 @@ class Target(FleetTarget):
         """Plans and starts batches."""
         parts = self.parts
         return Dispatcher(
-            store=self.jobs,
+            store=parts.jobs,
             registry=parts.registry,
             decide=self.fleet.routing.decide,
             starter=parts.batch_starter,
@@ -128,12 +128,12 @@ class Target(FleetTarget):
     @cached_property
     def give_back(self) -> GiveBack:
         """Gives back what no pool could run."""
-        return GiveBack(self.jobs, self.parts.queue, self.telemetry, time.time)
+        return GiveBack(self.parts.jobs, self.parts.queue, self.telemetry, time.time)
 
     @cached_property
     def sweeper(self) -> Sweeper:
         """Looks after stale jobs."""
-        return Sweeper(self.jobs, self.parts.queue, self.telemetry, time.time)
+        return Sweeper(self.parts.jobs, self.parts.queue, self.telemetry, time.time)
 
     @cached_property
     def file_batches(self) -> FileBatches:
@@ -153,7 +153,7 @@ class Target(FleetTarget):
         """Drives file batches."""
         parts = self.parts
         tools = LineTools(
-            store=self.jobs,
+            store=parts.jobs,
             queue=parts.queue,
             blobs=parts.blobs,
             file_blobs=parts.blobs,
