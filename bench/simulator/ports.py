@@ -17,11 +17,11 @@ from synapse.domain.file_batch import FileBatch
 from synapse.domain.inference import Delta, Result
 from synapse.domain.job import Job, JobId, Priority
 from synapse.domain.model import ModelSpec, ServiceSample, WorkerHealth
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.profile import Profile
 from synapse.domain.scaling import ScalingDecision
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
-from synapse.ports import InferenceRequest, PoolSize, StreamingEngine
+from synapse.ports import InferenceRequest, StreamingEngine
 
 NEVER = float("inf")
 

@@ -12,8 +12,8 @@ from moto import mock_aws
 from synapse.adapters.aws.capacity import AwsCapacity
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.domain.errors import Unavailable
+from synapse.domain.pool import PoolSize
 from synapse.domain.worker import WorkerState
-from synapse.ports import PoolSize
 from tests.aws import NO_RETRIES, REGION, Call, intercepted
 from tests.factories import NOW, a_pool, a_worker
 from tests.fakes import FakeClock

@@ -17,10 +17,9 @@ from synapse.application.autoscale import PoolStanding
 from synapse.application.fleet_view import FleetView
 from synapse.domain.errors import Unavailable
 from synapse.domain.load import PoolLoad
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.profile import Profile
 from synapse.domain.scaling import ScalingDecision
-from synapse.ports import PoolSize
 from tests.unit.api.calls import Answered, call
 from tests.unit.application.toy_workers import ToyFleetWorld
 

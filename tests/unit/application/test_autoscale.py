@@ -13,9 +13,8 @@ from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.autoscale import Autoscaler
 from synapse.domain.errors import Unavailable
 from synapse.domain.model import ModelSpec
-from synapse.domain.pool import Pool, WarmWindow
+from synapse.domain.pool import Pool, PoolSize, WarmWindow
 from synapse.domain.routing import PoolView
-from synapse.ports import PoolSize
 from tests.factories import a_model, a_pool
 from tests.fakes import FakeClock, MemoryRegistry, RecordingTelemetry
 from tests.faults import failing_before

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.application.health import FleetHealth, Health, Status
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.worker import WorkerState
-from synapse.ports import PoolSize
 from tests.factories import NOW, a_health, a_model, a_pool, a_worker
 from tests.fakes import MemoryRegistry
 

@@ -9,10 +9,9 @@ from synapse.domain.errors import Unavailable
 from synapse.domain.job import SlaTier
 from synapse.domain.load import ModelDemand, TierDemand
 from synapse.domain.model import ModelSpec
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.routing import PoolView
 from synapse.domain.worker import Worker, WorkerState
-from synapse.ports import PoolSize
 from tests.fakes import FakeClock
 
 

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.retry import RetryPolicy
-from synapse.ports import PoolSize
 from synapse_server.crew import Crew
 from synapse_worker.errors import WorkerError
 from tests.patience import PATIENCE_S

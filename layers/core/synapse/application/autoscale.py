@@ -12,7 +12,7 @@ from synapse.domain.errors import Unavailable
 from synapse.domain.gathering import gather_demand
 from synapse.domain.load import PoolLoad
 from synapse.domain.model import ModelSpec
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.routing import PoolView
 from synapse.domain.scaling import (
     Memory,
@@ -28,7 +28,6 @@ from synapse.ports import (
     Capacity,
     Clock,
     DemandSource,
-    PoolSize,
     Registry,
     StartTimes,
     Telemetry,

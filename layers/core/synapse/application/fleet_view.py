@@ -13,10 +13,10 @@ from synapse.domain.breaker import BreakerState
 from synapse.domain.errors import Unavailable
 from synapse.domain.latency import Quantiles
 from synapse.domain.model import ModelSpec, Task
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.routing import Decision, Need, PoolView
 from synapse.domain.worker import Worker
-from synapse.ports import Capacity, PoolSize, Registry
+from synapse.ports import Capacity, Registry
 
 
 @dataclass(frozen=True, slots=True)

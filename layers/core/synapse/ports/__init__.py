@@ -4,7 +4,6 @@ All calls are coroutines: on one machine they never block the event loop; on AWS
 function handles one request at a time, an adapter may simply block inside them.
 """
 
-from synapse.domain.pool import PoolSize
 from synapse.ports.batcher import BatchOrder, BatchStarter
 from synapse.ports.blobs import BlobStore
 from synapse.ports.clock import Clock
@@ -44,7 +43,6 @@ __all__ = [
     "JobStore",
     "KeyStore",
     "ModelLoader",
-    "PoolSize",
     "ProfileStore",
     "Registry",
     "StartTimes",

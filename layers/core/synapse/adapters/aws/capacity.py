@@ -14,9 +14,9 @@ from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, unavailable
 from synapse.domain.errors import Unavailable
-from synapse.domain.pool import Pool
+from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.worker import WorkerState
-from synapse.ports import Clock, PoolSize, WorkerRegistry
+from synapse.ports import Clock, WorkerRegistry
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs.client import ECSClient
