@@ -30,12 +30,13 @@ class Control:
 
     `stolen` is the share of the time that somebody wanted to compute in which a neighbour's machine
     had the processor; `late_ms` the 99th percentile of how late a timer of 5 ms was; `others_cores`
-    how many cores other programs on this machine kept busy.
+    how many cores other programs on this machine kept busy, `stolen_cores` how many neighbours had.
     """
 
     stolen: float
     late_ms: float
     others_cores: float
+    stolen_cores: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Watch:
             stolen=stolen_s / wanted_s if wanted_s else 0.0,
             late_ms=self._late_ms(),
             others_cores=max(0.0, busy_s - own_s) / took_s,
+            stolen_cores=stolen_s / took_s,
         )
 
     def _late_ms(self) -> float:

@@ -161,11 +161,7 @@ async def _measure(url: str, scenario: Scenario, seconds: float, rounds: int) ->
     async with aiohttp.ClientSession(url, connector=connector) as session:
         load = Load(session, scenario)
         # Bronze first: it goes everywhere, so that something is known of every pool.
-        async with load.backlog(math.ceil(scenario.bronze_per_s * (SETTLE_S + seconds))):
-            await asyncio.sleep(SETTLE_S)
-            before, began = await load.bronze_done(), time.perf_counter()
-            await asyncio.sleep(seconds)
-            alone_per_s = (await load.bronze_done() - before) / (time.perf_counter() - began)
+        alone_per_s = await load.bronze_alone_per_s(seconds)
         await load.phase(WARM_UP_S, seed=0, bronze_on=False)
         phases = []
         for number in range(rounds):
@@ -182,6 +178,15 @@ class Load:
     def __init__(self, session: aiohttp.ClientSession, scenario: Scenario) -> None:
         self.session = session
         self._scenario = scenario
+
+    async def bronze_alone_per_s(self, seconds: float) -> float:
+        """What bronze gets while nobody else asks, and all pools are full of it."""
+        jobs = math.ceil(self._scenario.bronze_per_s * (SETTLE_S + seconds))
+        async with self.backlog(jobs):
+            await asyncio.sleep(SETTLE_S)
+            before, began = await self.bronze_done(), time.perf_counter()
+            await asyncio.sleep(seconds)
+            return (await self.bronze_done() - before) / (time.perf_counter() - began)
 
     async def phase(self, seconds: float, *, seed: int, bronze_on: bool) -> Phase:
         """The same requests at the same moments for the same seed."""

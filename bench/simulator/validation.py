@@ -6,18 +6,19 @@ bronze, then with it. Beside each round stands how late the machine itself was.
 
 from __future__ import annotations
 
-import asyncio
 import math
+import os
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import uvloop
 
 from bench.client import percentile
-from bench.lateness import Lateness, watch
+from bench.control import Control, Watch
+from bench.processor import processor_s
 from bench.server import server
 from bench.simulator import tables
 from bench.simulator.calibration import Calibration
@@ -39,13 +40,14 @@ class Round:
     without: Phase
     beside: Phase
     bronze_alone_per_s: float
-    quiet: Lateness
-    busy: Lateness
+    quiet: Control
+    busy: Control
 
     @property
     def is_disturbed(self) -> bool:
         """Whether others had more of the processors meanwhile than the model can know."""
-        return any(each.others + each.stolen > QUIET for each in (self.quiet, self.busy))
+        taken = (each.others_cores + each.stolen_cores for each in (self.quiet, self.busy))
+        return any(cores > QUIET for cores in taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Validation:
 
 def measure(seconds: float = 6.0, rounds: int = 2, seed: int = 1) -> Validation:
     """Run a server, measure, and predict it from what was measured apart."""
-    with server(TWO_POOLS.models, TWO_POOLS.pools) as running, watch() as since:
+    with server(TWO_POOLS.models, TWO_POOLS.pools) as running, Watch() as watch:
         calibration = Calibration.empty()
 
         async def all_rounds() -> list[Round]:
@@ -85,7 +87,7 @@ def measure(seconds: float = 6.0, rounds: int = 2, seed: int = 1) -> Validation:
                 found = []
                 for number in range(rounds):
                     await calibration.add(load, running.pid)
-                    found.append(await _round(load, seconds, number + 1, since))
+                    found.append(await _round(load, seconds, number + 1, watch))
                 return found
 
         measured = uvloop.run(all_rounds())
@@ -94,21 +96,20 @@ def measure(seconds: float = 6.0, rounds: int = 2, seed: int = 1) -> Validation:
     return Validation(figures, measured, _compared(predicted, measured))
 
 
-async def _round(load: Load, seconds: float, number: int, since: Callable[[], Lateness]) -> Round:
-    async with load.backlog(math.ceil(TWO_POOLS.bronze_per_s * (SETTLE_S + seconds))):
-        await asyncio.sleep(SETTLE_S)
-        before, began = await load.bronze_done(), time.perf_counter()
-        await asyncio.sleep(seconds)
-        alone_per_s = (await load.bronze_done() - before) / (time.perf_counter() - began)
-    since()
-    without = await load.phase(seconds, seed=number, bronze_on=False)
-    quiet = since()
+async def _round(load: Load, seconds: float, number: int, watch: Watch) -> Round:
+    alone_per_s = await load.bronze_alone_per_s(seconds)
+    without, quiet = await _watched(watch, load.phase(seconds, seed=number, bronze_on=False))
     async with load.backlog(math.ceil(alone_per_s * (SETTLE_S + seconds))):
         await load.phase(SETTLE_S, seed=0, bronze_on=True)
-        since()
-        beside = await load.phase(seconds, seed=number, bronze_on=True)
-        busy = since()
+        beside, busy = await _watched(watch, load.phase(seconds, seed=number, bronze_on=True))
     return Round(without, beside, alone_per_s, quiet, busy)
+
+
+async def _watched(watch: Watch, phase: Coroutine[Any, Any, Phase]) -> tuple[Phase, Control]:
+    watch.begin()
+    own_s = processor_s(os.getpid())
+    found = await phase
+    return found, watch.end(processor_s(os.getpid()) - own_s)
 
 
 def _compared(predicted: Predicted, rounds: Sequence[Round]) -> list[Compared]:
@@ -160,15 +161,15 @@ def show(found: Validation) -> None:
             *(f"{each.off:+.0%}", rounds),
         )
     print()
-    tables.head("phase", "timers late, p50, p99, ms", "cores used by others", "stolen by the host")
+    tables.head("phase", "timers late, p99, ms", "cores used by others", "stolen by the host")
     for number, of_round in enumerate(found.rounds):
         phases = (("without bronze", of_round.quiet), ("beside bronze", of_round.busy))
-        for name, late in phases:
+        for name, control in phases:
             tables.row(
                 f"{number + 1}, {name}",
-                f"{late.p50_ms:.1f}, {late.p99_ms:.1f}",
-                f"{late.others:.2f}",
-                f"{late.stolen:.2f}",
+                f"{control.late_ms:.1f}",
+                f"{control.others_cores:.2f}",
+                f"{control.stolen_cores:.2f}",
             )
     disturbed = sum(each.is_disturbed for each in found.rounds)
     if disturbed:

@@ -36,6 +36,7 @@ def test_the_watch_tells_of_what_was_spent_by_others() -> None:
     assert 0.0 <= mine.stolen <= 1.0
     assert mine.late_ms >= 0.0
     assert 0.0 <= mine.others_cores <= (os.cpu_count() or 1)
+    assert 0.0 <= mine.stolen_cores <= (os.cpu_count() or 1)
 
 
 def test_what_processes_spend_is_the_difference_of_two_readings() -> None:

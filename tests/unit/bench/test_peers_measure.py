@@ -15,7 +15,9 @@ from bench.peers import measure
 from bench.peers.measure import REPEATS, Meter
 from bench.peers.process import Running
 
-CALM, STOLEN, BUSY = Control(0.0, 0.2, 0.1), Control(0.3, 9.0, 0.1), Control(0.05, 2.0, 0.9)
+CALM = Control(0.0, 0.2, 0.1, 0.0)
+STOLEN = Control(0.3, 9.0, 0.1, 0.6)
+BUSY = Control(0.05, 2.0, 0.9, 0.1)
 PID = 77
 CORE_S = 0.5
 
@@ -83,7 +85,7 @@ async def test_what_others_disturb_is_measured_again_until_it_is_not() -> None:
 
 
 async def test_it_is_measured_again_so_often_and_no_more_and_the_best_is_taken() -> None:
-    watch = Controls(STOLEN, Control(0.2, 5.0, 0.1), STOLEN, CALM)
+    watch = Controls(STOLEN, Control(0.2, 5.0, 0.1, 0.4), STOLEN, CALM)
     point = await a_meter(watch).point(a_load)
     assert len(watch.told) == 4 - (1 + REPEATS)
     assert point.stolen == 0.2

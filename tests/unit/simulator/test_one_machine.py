@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bench.lateness import Lateness, watch
+from bench.control import Control
 from bench.simulator.calibration import Calibration
 from bench.simulator.facts import Sampled
 from bench.simulator.one_machine import E_FIGURES, POOLS, Figures, predict
@@ -67,23 +67,13 @@ def test_a_measured_time_has_the_quantiles_that_were_measured() -> None:
     assert 97 < drawn[-1] <= 100
 
 
-def test_the_machines_own_lateness_is_seen() -> None:
-    with watch() as since:
-        first, second = since(), since()
-
-    for seen in (first, second):
-        assert 0 <= seen.p50_ms <= seen.p99_ms
-        assert seen.others >= 0
-        assert seen.stolen >= 0
-
-
 @pytest.mark.parametrize(("others", "stolen", "disturbed"), [(0.2, 0.1, 0), (0.4, 0.2, 2)])
 def test_it_says_how_far_off_it_was_and_which_rounds_were_disturbed(
     others: float, stolen: float, disturbed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    late = Lateness(0.1, 2.0, others, stolen)
+    control = Control(0.05, 2.0, others, stolen)
     phases = [Phase(on, 2.0, {"gold": [20.0, 30.0], "silver": [60.0]}, 400) for on in (False, True)]
-    rounds = [Round(phases[0], phases[1], 220.0, late, late)] * 2
+    rounds = [Round(phases[0], phases[1], 220.0, control, control)] * 2
     compared = [Compared("gold, p99, without bronze, ms", 27.0, 30.0, [29.0, 31.0])]
 
     show(Validation(E_FIGURES, rounds, compared))
