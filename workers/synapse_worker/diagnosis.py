@@ -1,12 +1,15 @@
 """Reads the reason out of Triton's log, for people who should not have to."""
 
 import re
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import TritonCrash, WorkerError
 
 MAX_CAUSE_CHARS = 300
+CRASHES = frozenset({-signal.SIGABRT, -signal.SIGSEGV})
+"""How a process ends that does itself in."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,10 @@ SYMPTOMS: Sequence[Symptom] = (
 
 
 def diagnose(log: str, exit_code: int | None, log_file: str) -> WorkerError:
-    """The most telling line of the log; failing that, how the process ended."""
+    """The most telling line of the log; failing that, how the process ended.
+
+    A TritonCrash if it fell over by itself and no line tells why.
+    """
     lines = [line.strip() for line in log.splitlines()]
     for symptom in SYMPTOMS:
         for line in lines:
@@ -58,7 +64,8 @@ def diagnose(log: str, exit_code: int | None, log_file: str) -> WorkerError:
                 cause = " ".join(match.expand(symptom.cause).split())[:MAX_CAUSE_CHARS]
                 remedy = symptom.remedy.replace("the log file", log_file)
                 return WorkerError(cause.rstrip(". "), remedy)
-    return WorkerError(_ending(exit_code), f"See {log_file}")
+    kind = TritonCrash if exit_code in CRASHES else WorkerError
+    return kind(_ending(exit_code), f"See {log_file}")
 
 
 def _ending(exit_code: int | None) -> str:

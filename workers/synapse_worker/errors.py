@@ -11,5 +11,9 @@ class WorkerError(Exception):
         super().__init__(f"{cause}. {remedy}" if remedy else cause)
 
 
+class TritonCrash(WorkerError):
+    """Triton fell over by itself, and said nothing of why."""
+
+
 class InvalidRequest(ValueError):
     """The request itself is wrong: sending it again cannot help."""

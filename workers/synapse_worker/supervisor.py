@@ -12,7 +12,7 @@ from typing import Self
 from synapse_worker.backoff import RestartBudget
 from synapse_worker.config import WorkerConfig
 from synapse_worker.diagnosis import diagnose
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import TritonCrash, WorkerError
 from synapse_worker.health import http_status
 from synapse_worker.ports import check_port_is_free, free_ports
 from synapse_worker.process import TritonProcess
@@ -97,7 +97,8 @@ class Supervisor:
     async def start(self) -> None:
         """Return once every model is ready; raise WorkerError, with nothing left running, if not.
 
-        A first start is tried once: what stops it is most often a mistake that stays one.
+        A first start is tried once: what stops it is most often a mistake that stays one. Only a
+        Triton that fell over by itself gets a second chance.
         """
         if self._watcher is not None and not self._watcher.done():
             raise WorkerError("The worker is already running", "Stop it first")
@@ -105,7 +106,7 @@ class Supervisor:
         try:
             self._program = await asyncio.to_thread(prepare, self._config)
             self._ports = self._choose_ports()
-            self._process = await self._run_until_ready()
+            self._process = await self._first_run()
         except WorkerError as error:
             self._fail(error)
             raise
@@ -157,6 +158,14 @@ class Supervisor:
         for port in vars(chosen).values():
             check_port_is_free(host, port)
         return chosen
+
+    async def _first_run(self) -> TritonProcess:
+        try:
+            return await self._run_until_ready()
+        except TritonCrash:
+            # Its Python backend aborts now and then as it comes up, over a lock in shared memory
+            # (boost::interprocess::lock_exception; Triton's issue 8882).
+            return await self._run_until_ready()
 
     async def _run_until_ready(self) -> TritonProcess:
         assert self._program is not None

@@ -21,6 +21,7 @@ from synapse_worker.errors import WorkerError
 from synapse_worker.shared_memory import remove_stale_regions
 from synapse_worker.stubs import live_stubs
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
+from tests.e2e.one_machine.running import children
 from tests.integration.worker.calls import echo
 from tests.patience import PATIENCE_S
 
@@ -132,6 +133,43 @@ async def test_a_model_that_does_not_load_is_told_with_its_own_words(
         await supervisor.start()
 
     assert "\n" not in supervisor.status.cause
+
+
+async def crashes(log: Path, times: int) -> None:
+    """Make the Tritons that log there fall over as they come up, so many of them."""
+    before = set(children(os.getpid()))
+    for seen in range(times):
+        async with asyncio.timeout(PATIENCE_S):
+            while not log.exists() or log.read_text().count("loading: echo") <= seen:
+                await asyncio.sleep(0.005)
+        [triton] = set(children(os.getpid())) - before
+        os.kill(triton, signal.SIGABRT)
+
+
+async def test_a_triton_that_falls_over_as_it_comes_up_is_started_once_more(
+    echo_config: WorkerConfig,
+) -> None:
+    assert echo_config.log_file is not None
+    supervisor = Supervisor(echo_config)
+    async with asyncio.TaskGroup() as both:
+        both.create_task(crashes(echo_config.log_file, 1))
+        both.create_task(supervisor.start())
+    try:
+        assert await ask(supervisor, b"hello") == [b"hello"]
+        assert (supervisor.status.state, supervisor.status.restarts) == ("READY", 0)
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_triton_that_falls_over_each_time_is_given_up(echo_config: WorkerConfig) -> None:
+    assert echo_config.log_file is not None
+    crashing = asyncio.create_task(crashes(echo_config.log_file, 2))
+
+    with pytest.raises(WorkerError, match="was killed by signal 6"):
+        await Supervisor(echo_config).start()
+
+    await crashing
+    assert echo_config.log_file.read_text().count("loading: echo") == 2
 
 
 async def test_a_missing_environment_is_told_with_a_remedy(echo_config: WorkerConfig) -> None:

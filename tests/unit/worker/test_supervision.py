@@ -7,6 +7,7 @@ import pytest
 
 from synapse_worker.backoff import RestartBudget, RestartPolicy
 from synapse_worker.diagnosis import diagnose
+from synapse_worker.errors import TritonCrash, WorkerError
 from synapse_worker.stubs import live_stubs, lost_models
 
 
@@ -71,6 +72,15 @@ def test_the_log_is_searched_for_the_reason(log: str, cause: str) -> None:
 )
 def test_without_a_reason_the_ending_is_told(exit_code: int | None, cause: str) -> None:
     assert str(diagnose("", exit_code, "the.log")) == f"{cause}. See the.log"
+
+
+def test_a_triton_that_fell_over_by_itself_is_told_from_one_that_was_ended() -> None:
+    told = "E1121 04:11:11.2 65 model_lifecycle.cc:642] \"failed to load 'm' version 1: no\""
+
+    assert type(diagnose("I1121 all is well", -6, "the.log")) is TritonCrash
+    assert type(diagnose("I1121 all is well", -11, "the.log")) is TritonCrash
+    assert type(diagnose("I1121 all is well", -9, "the.log")) is WorkerError
+    assert type(diagnose(told, -6, "the.log")) is WorkerError
 
 
 def process(proc: Path, pid: int, *arguments: str) -> None:
