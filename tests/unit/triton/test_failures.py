@@ -45,6 +45,8 @@ UP, DOWN = True, False
         (StatusCode.UNAVAILABLE, "recvmsg:Connection reset by peer", UP, EngineLost),
         (StatusCode.UNAVAILABLE, "keepalive watchdog timeout", DOWN, EngineLost),
         (StatusCode.UNAVAILABLE, "GOAWAY received", DOWN, EngineLost),
+        # What its server says to those it leaves; the connection is not known to be gone yet.
+        (StatusCode.UNAVAILABLE, "Cancelling all calls", UP, EngineLost),
         (StatusCode.UNAVAILABLE, "words of a later version", DOWN, EngineLost),
         (StatusCode.UNAVAILABLE, "Server not ready", UP, EngineUnavailable),
         (StatusCode.UNAVAILABLE, "Exceeds maximum queue size", UP, EngineUnavailable),

@@ -37,7 +37,7 @@ SHORTEST_SECRET_CHARS = 4
 NOT_CONNECTED = re.compile(r"failed to connect|resolution failed|no address|endpoint closing", re.I)
 BROKEN = re.compile(
     r"socket closed|stream removed|connection reset|broken pipe|connection aborted|recvmsg|sendmsg"
-    r"|goaway|rst_stream|keepalive|ping timeout",
+    r"|goaway|cancelling all calls|rst_stream|keepalive|ping timeout",
     re.I,
 )
 TOO_LARGE = re.compile(r"message larger than max", re.I)
