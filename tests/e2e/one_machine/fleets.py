@@ -159,6 +159,10 @@ class Traffic:
         """How many jobs each pool has served."""
         return Counter(job["pool"] for job in self.ended)
 
+    def workers(self) -> Counter[str]:
+        """How many jobs each worker has served."""
+        return Counter(job["worker"] for job in self.ended)
+
     def states(self) -> Counter[str]:
         """How many jobs have ended in which way."""
         return Counter(job["status"] for job in self.ended)
