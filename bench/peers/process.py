@@ -19,7 +19,7 @@ TAIL = 1500
 
 
 class Running:
-    """One peer, started for one workload; `restart` begins it again over the same folder."""
+    """One peer at one workload; `start` begins it again over the same folder once it is killed."""
 
     def __init__(self, peer: Peer, workload: str, folder: Path) -> None:
         self.peer = peer

@@ -1,4 +1,4 @@
-"""Tables of what was measured, as docs/benchmarks.md has them."""
+"""Tables of what was measured, as docs/peers.md has them."""
 
 from __future__ import annotations
 
