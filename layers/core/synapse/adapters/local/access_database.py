@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from synapse.adapters.local.failures import StorageError, explain, unavailable
-from synapse.adapters.local.sqlite_file import migrate, transact
+from synapse.adapters.local.sqlite_file import Steps, migrate, transact
 
 T = TypeVar("T")
 
@@ -72,8 +72,8 @@ _USERS = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WEBHOOKS, _USERS)
-"""Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
+MIGRATIONS: Steps = (_FIRST, _WEBHOOKS, _USERS)
+"""A released step is never edited."""
 
 
 class AccessDatabase:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from synapse.adapters.local.sqlite_file import Steps
+
 APPLICATION_ID = 0x53594E41
 """Marks the file as ours ("SYNA")."""
 
@@ -192,7 +194,7 @@ _WEBHOOKS = (
     "CREATE INDEX deliveries_by_age ON deliveries (created_at)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+MIGRATIONS: Steps = (
     _FIRST,
     _FILES,
     _FILE_BATCHES,
@@ -202,4 +204,4 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _METERS,
     _WEBHOOKS,
 )
-"""Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
+"""A released step is never edited."""

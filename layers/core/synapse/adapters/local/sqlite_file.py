@@ -12,7 +12,7 @@ from synapse.adapters.local.failures import StorageError
 T = TypeVar("T")
 
 Steps = Sequence[Sequence[str]]
-"""Step i takes a database from `user_version` i to i + 1; a released step is never edited."""
+"""Step i takes a database from `user_version` i to i + 1."""
 
 
 def migrate(connection: sqlite3.Connection, path: Path, application_id: int, steps: Steps) -> None:
