@@ -113,7 +113,7 @@ class Database:
         Raises:
             Unavailable: the database cannot be written at present; nothing was changed.
         """
-        return await self._in_turn(partial(transact, self._connection, work))
+        return await self._in_turn(partial(self._transact, work))
 
     async def give_back_space(self, pages: int) -> None:
         """Return at most that many free pages to the file system.
@@ -161,7 +161,7 @@ class Database:
         Raises:
             Unavailable: the server is stopping.
         """
-        return self._queue(partial(transact, self._connection, work))
+        return self._queue(partial(self._transact, work))
 
     def _queue(self, work: Callable[[], T]) -> asyncio.Future[T]:
         if self._closed:
@@ -199,6 +199,9 @@ class Database:
                 task.loop.call_soon_threadsafe(task.resolve)
             del task
             self._checkpoint()
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return transact(self._connection, work)
 
     def _checkpoint(self) -> None:
         """Move a long log into the database, after the callers have their answers."""
