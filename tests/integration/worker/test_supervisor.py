@@ -19,9 +19,8 @@ from synapse_worker.backoff import RestartPolicy
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
 from synapse_worker.shared_memory import remove_stale_regions
-from synapse_worker.stubs import live_stubs
+from synapse_worker.stubs import children, live_stubs
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
-from tests.e2e.one_machine.running import children
 from tests.integration.worker.calls import echo
 from tests.patience import PATIENCE_S
 
