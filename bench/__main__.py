@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench import (
@@ -24,6 +24,7 @@ from bench import (
 )
 from synapse_server.cli import MODELS
 
+ROUNDS, ROUNDS_OF_TIERS = 5, 2
 AUTH_REQUESTS = 3000
 EMBEDDINGS_ROUND_S = 2.0
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -33,51 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, help="pairs of runs: 5 unless given, 2 of tiers")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
-    parser.add_argument(
-        "--only",
-        choices=[
-            "engine",
-            "stream",
-            "embeddings",
-            "noop",
-            "auth",
-            "batches",
-            "downloads",
-            "switch",
-            "scale",
-            "tiers",
-            "tiers-llm",
-            "start",
-        ],
-        help="one part",
-    )
+    parser.add_argument("--only", choices=PARTS, help="one part")
     arguments = parser.parse_args()
-    rounds, rounds_of_tiers = arguments.rounds or 5, arguments.rounds or 2
     print(f"Machine: {_machine()}\n")
-    if arguments.only in (None, "engine"):
-        _engine(rounds)
-    if arguments.only in (None, "stream"):
-        _stream(rounds)
-    if arguments.only in (None, "embeddings"):
-        _embeddings(rounds)
-    if arguments.only in (None, "noop"):
-        _noop(arguments.seconds)
-    if arguments.only in (None, "auth"):
-        _auth()
-    if arguments.only in (None, "batches"):
-        _batches()
-    if arguments.only in (None, "downloads"):
-        _downloads(rounds)
-    if arguments.only in (None, "switch"):
-        _switch(rounds)
-    if arguments.only in (None, "scale"):
-        _scale()
-    if arguments.only in (None, "tiers"):
-        _tiers(tiers.TWO_POOLS, "Two pools", arguments.seconds, rounds_of_tiers, "tiers")
-    if arguments.only in (None, "tiers-llm"):
-        _tiers(tiers.ONE_LLM, "One LLM", 3 * arguments.seconds, rounds_of_tiers, "tiers-llm")
-    if arguments.only in (None, "start"):
-        _start(rounds)
+    for name, part in PARTS.items():
+        if arguments.only in (None, name):
+            part(arguments.rounds, arguments.seconds)
 
 
 def _engine(rounds: int) -> None:
@@ -290,6 +252,27 @@ def _machine() -> str:
     )
     cores = len(os.sched_getaffinity(0))
     return f"{cores} cores of {model}, Python {platform.python_version()}"
+
+
+PARTS: Mapping[str, Callable[[int | None, float], None]] = {
+    "engine": lambda rounds, seconds: _engine(rounds or ROUNDS),
+    "stream": lambda rounds, seconds: _stream(rounds or ROUNDS),
+    "embeddings": lambda rounds, seconds: _embeddings(rounds or ROUNDS),
+    "noop": lambda rounds, seconds: _noop(seconds),
+    "auth": lambda rounds, seconds: _auth(),
+    "batches": lambda rounds, seconds: _batches(),
+    "downloads": lambda rounds, seconds: _downloads(rounds or ROUNDS),
+    "switch": lambda rounds, seconds: _switch(rounds or ROUNDS),
+    "scale": lambda rounds, seconds: _scale(),
+    "tiers": lambda rounds, seconds: _tiers(
+        tiers.TWO_POOLS, "Two pools", seconds, rounds or ROUNDS_OF_TIERS, "tiers"
+    ),
+    "tiers-llm": lambda rounds, seconds: _tiers(
+        tiers.ONE_LLM, "One LLM", 3 * seconds, rounds or ROUNDS_OF_TIERS, "tiers-llm"
+    ),
+    "start": lambda rounds, seconds: _start(rounds or ROUNDS),
+}
+"""In their order, with the rounds that were asked for, if any, and the seconds of a load."""
 
 
 if __name__ == "__main__":
