@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from synapse.api.resolver import Api, Incoming, Reply, StreamReply
 from synapse.domain.access import Scope
 from synapse.domain.errors import PayloadTooLarge
 from tests.patience import PATIENCE_S
+from tests.serving import serving
 
 CUT = b'data: {"error":"stopping"}\n\n'
 
@@ -82,22 +82,9 @@ class Routes:
 
 
 @asynccontextmanager
-async def serving(app: AsgiApp, grace_s: int = 1) -> AsyncIterator[tuple[str, uvicorn.Server]]:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, lifespan="off", log_config=None, log_level="error", timeout_graceful_shutdown=grace_s
-    )
-    server = uvicorn.Server(config)
-    serve = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        await asyncio.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
-    finally:
-        server.should_exit = True
-        await serve
-        listener.close()
+async def serving_at(app: AsgiApp) -> AsyncIterator[tuple[str, uvicorn.Server]]:
+    async with serving(app) as (port, server):
+        yield f"http://127.0.0.1:{port}", server
 
 
 async def _soon(event: asyncio.Event) -> None:
@@ -113,7 +100,7 @@ async def _request(url: str, path: str) -> tuple[asyncio.StreamReader, asyncio.S
 
 async def test_a_stream_comes_piece_by_piece_and_its_connection_is_used_again() -> None:
     routes = Routes()
-    async with serving(AsgiApp(routes.api())) as (url, _), httpx.AsyncClient() as client:
+    async with serving_at(AsgiApp(routes.api())) as (url, _), httpx.AsyncClient() as client:
         first = await client.get(f"{url}/three")
         second = await client.get(f"{url}/three")
 
@@ -124,7 +111,7 @@ async def test_a_stream_comes_piece_by_piece_and_its_connection_is_used_again() 
 
 async def test_a_killed_client_closes_the_stream_and_leaves_no_task() -> None:
     routes = Routes()
-    async with serving(AsgiApp(routes.api())) as (url, _):
+    async with serving_at(AsgiApp(routes.api())) as (url, _):
         before = len(asyncio.all_tasks())
         reader, writer = await _request(url, "/v1/stream")
         head = await reader.readuntil(b"\r\n\r\n")
@@ -140,7 +127,7 @@ async def test_a_killed_client_closes_the_stream_and_leaves_no_task() -> None:
 async def test_a_client_that_reads_slowly_holds_up_its_own_stream_only() -> None:
     routes = Routes()
     routes.release.set()  # large chunks
-    async with serving(AsgiApp(routes.api())) as (url, _), httpx.AsyncClient() as client:
+    async with serving_at(AsgiApp(routes.api())) as (url, _), httpx.AsyncClient() as client:
         reader, writer = await _request(url, "/v1/stream")
         await reader.readuntil(b"\r\n\r\n")
         await asyncio.sleep(0.5)
@@ -155,7 +142,7 @@ async def test_a_client_that_reads_slowly_holds_up_its_own_stream_only() -> None
 
 async def test_an_abandonable_call_is_cancelled_when_its_client_goes() -> None:
     routes = Routes()
-    async with serving(AsgiApp(routes.api())) as (url, _):
+    async with serving_at(AsgiApp(routes.api())) as (url, _):
         _, writer = await _request(url, "/held")
         await _soon(routes.started)
         writer.close()
@@ -164,7 +151,7 @@ async def test_an_abandonable_call_is_cancelled_when_its_client_goes() -> None:
 
 async def test_any_other_call_is_finished_although_nobody_waits_for_it() -> None:
     routes = Routes()
-    async with serving(AsgiApp(routes.api())) as (url, _):
+    async with serving_at(AsgiApp(routes.api())) as (url, _):
         _, writer = await _request(url, "/durable")
         await _soon(routes.started)
         writer.close()
@@ -178,7 +165,7 @@ async def test_a_stopping_server_ends_open_streams_with_its_last_words(
 ) -> None:
     routes = Routes()
     async with (
-        serving(AsgiApp(routes.api())) as (url, server),
+        serving_at(AsgiApp(routes.api())) as (url, server),
         httpx.AsyncClient() as client,
         client.stream("GET", f"{url}/v1/stream") as response,
     ):
@@ -194,7 +181,7 @@ async def test_a_stopping_server_ends_open_streams_with_its_last_words(
 
 async def test_a_stopping_server_asks_who_still_waits_to_come_again() -> None:
     routes = Routes()
-    async with serving(AsgiApp(routes.api())) as (url, server), httpx.AsyncClient() as client:
+    async with serving_at(AsgiApp(routes.api())) as (url, server), httpx.AsyncClient() as client:
         answer = asyncio.create_task(client.get(f"{url}/durable"))
         await _soon(routes.started)
         server.should_exit = True
@@ -218,7 +205,7 @@ async def test_a_route_that_receives_its_body_gets_it_past_the_limit_of_the_othe
         for _ in range(8):
             yield b"x" * 1024 * 1024
 
-    async with serving(AsgiApp(api)) as (url, _), httpx.AsyncClient() as client:
+    async with serving_at(AsgiApp(api)) as (url, _), httpx.AsyncClient() as client:
         headers = {"Content-Type": "application/x-thing"}
         taken = await client.put(f"{url}/raw/file", content=body(), headers=headers)
         other = await client.put(f"{url}/known", content=body())
@@ -237,7 +224,7 @@ async def test_an_error_before_the_end_of_the_body_reaches_the_client() -> None:
         await anext(incoming.chunks)
         raise PayloadTooLarge("body: enough")
 
-    async with serving(AsgiApp(api)) as (url, _), httpx.AsyncClient() as client:
+    async with serving_at(AsgiApp(api)) as (url, _), httpx.AsyncClient() as client:
         refused = await client.put(f"{url}/raw", content=b"x" * 8 * 1024 * 1024)
 
     assert (refused.status_code, refused.json()["error"]["message"]) == (413, "body: enough")
@@ -256,7 +243,7 @@ async def test_a_client_that_leaves_while_it_sends_ends_the_handler() -> None:
             ended.set()
         return Reply({})
 
-    async with serving(AsgiApp(api)) as (url, _):
+    async with serving_at(AsgiApp(api)) as (url, _):
         port = int(url.rsplit(":", 1)[1])
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"PUT /raw HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nsome")
@@ -277,7 +264,7 @@ async def test_a_body_that_does_not_go_on_is_given_up(
     async def take(incoming: Incoming) -> Reply:
         return Reply({"size": sum([len(chunk) async for chunk in incoming.chunks])})
 
-    async with serving(AsgiApp(api)) as (url, _):
+    async with serving_at(AsgiApp(api)) as (url, _):
         host, port = url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nsome"

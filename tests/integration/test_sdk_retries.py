@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-import uvicorn
 from openai import AsyncOpenAI, UnprocessableEntityError
 
 from synapse.api.asgi import AsgiApp
@@ -21,6 +19,7 @@ from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.fakes import Answer, ScriptedEngine
 from tests.patience import PATIENCE_S
+from tests.serving import serving
 from tests.unit.api.calls import api_of
 from tests.unit.application.world import CHAT, EMBEDDER, World
 
@@ -104,16 +103,8 @@ async def behind(
     world: World, *, swallow_answer: bool = False
 ) -> AsyncIterator[tuple[AsyncOpenAI, Network]]:
     """The SDK in front of such a network, and a server behind it."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            AsgiApp(api_of(world)), lifespan="off", log_config=None, timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        network = Network(listener.getsockname()[1], swallow_answer)
+    async with serving(AsgiApp(api_of(world))) as (port, _):
+        network = Network(port, swallow_answer)
         relay = await asyncio.start_server(network.serve, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{relay.sockets[0].getsockname()[1]}/v1"
         try:
@@ -121,8 +112,6 @@ async def behind(
                 yield client, network
         finally:
             relay.close()
-            server.should_exit = True
-            await serving
 
 
 def requests_counted(world: World) -> int:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-import uvicorn
 import uvloop
 
 from synapse.api.asgi import AsgiApp
@@ -18,6 +17,7 @@ from synapse.api.resolver import Api, Reply
 from synapse_server import http_protocol
 from synapse_server.http_protocol import MAX_HEAD_BYTES, HttpProtocol
 from tests.patience import PATIENCE_S
+from tests.serving import serving
 
 GET = b"GET /slow HTTP/1.1\r\nHost: x\r\n"
 CLOSE = b"Connection: close\r\n"
@@ -57,30 +57,15 @@ class Served:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Served]:
+async def serving_one() -> AsyncIterator[Served]:
     served = Served()
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    served.port = listener.getsockname()[1]
-    config = uvicorn.Config(
-        AsgiApp(served.api()),
-        http=HttpProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        timeout_graceful_shutdown=30,
-    )
-    server = uvicorn.Server(config)
-    serve = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        await asyncio.sleep(0.01)
-    try:
-        yield served
-    finally:
-        served.release.set()
-        server.should_exit = True
-        await asyncio.wait_for(serve, PATIENCE_S)
-        listener.close()
+    app = AsgiApp(served.api())
+    async with serving(app, 30, http=HttpProtocol, ws="none") as (port, _):
+        served.port = port
+        try:
+            yield served
+        finally:
+            served.release.set()
 
 
 def refusal(told: bytes) -> tuple[int, dict[str, str]]:
@@ -107,7 +92,7 @@ def refusal(told: bytes) -> tuple[int, dict[str, str]]:
     ],
 )
 async def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(sent: bytes) -> None:
-    async with serving() as served:
+    async with serving_one() as served:
         status, error = refusal(await served.told(sent))
 
     assert (status, error["code"]) == (400, "invalid_http")
@@ -125,7 +110,7 @@ async def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(sent: bytes
     ids=["a header", "headers", "a target", "trailers", "empty lines"],
 )
 async def test_endless_heads_and_trailers_are_cut_off(endless: bytes) -> None:
-    async with serving() as served:
+    async with serving_one() as served:
         served.release.clear()
         more = b"\r\n" * 4_000 if endless == b"\r\n" else endless[-3:] + b"a" * 8_000
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
@@ -149,7 +134,7 @@ async def test_endless_heads_and_trailers_are_cut_off(endless: bytes) -> None:
 
 
 async def test_a_head_that_comes_whole_is_measured_too() -> None:
-    async with serving() as served:
+    async with serving_one() as served:
         fits = GET + CLOSE + b"X: " + b"a" * (MAX_HEAD_BYTES - 100) + b"\r\n\r\n"
         too_large = GET + b"X: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n"
 
@@ -163,7 +148,7 @@ async def test_a_head_that_does_not_come_is_not_awaited_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT_S", 0.3)
-    async with serving() as served:
+    async with serving_one() as served:
         assert refusal(await served.told(GET))[0] == 408
         assert await served.told() == b""
         # Long enough for pieces that come one after the other, however busy the machine is.
@@ -183,7 +168,7 @@ def test_a_head_that_came_while_the_loop_was_late_is_answered(
 
     async def asked() -> bytes:
         loop, (busy, other) = asyncio.get_running_loop(), socket.socketpair()
-        async with serving() as served:
+        async with serving_one() as served:
             with busy, other, socket.create_connection(("127.0.0.1", served.port)) as client:
 
                 def is_busy() -> None:
@@ -204,7 +189,7 @@ async def test_an_answer_that_takes_long_is_not_cut_off_by_the_wait_for_heads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT_S", 0.1)
-    async with serving() as served:
+    async with serving_one() as served:
         served.release.clear()
         asking = asyncio.create_task(served.told(GET + CLOSE + b"\r\n"))
         await asyncio.sleep(0.4)
@@ -214,7 +199,7 @@ async def test_an_answer_that_takes_long_is_not_cut_off_by_the_wait_for_heads(
 
 
 async def test_a_refusal_is_never_read_as_the_answer_to_the_request_before_it() -> None:
-    async with serving() as served:
+    async with serving_one() as served:
         served.release.clear()
         sent = [GET + b"\r\n", b"no HTTP at all\r\n\r\n", GET + b"\r\n"]
         asking = asyncio.create_task(served.told(*sent, pause_s=0.05))
@@ -229,7 +214,7 @@ async def test_a_refusal_is_never_read_as_the_answer_to_the_request_before_it() 
 
 
 async def test_an_upgrade_is_not_made_and_ends_the_connection_after_its_answer() -> None:
-    async with serving() as served:
+    async with serving_one() as served:
         told = await served.told(GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 
     assert told.startswith(b"HTTP/1.1 200")
@@ -240,7 +225,7 @@ async def test_a_body_that_breaks_leaves_no_error_of_ours_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     chunked = b"Transfer-Encoding: chunked\r\n\r\n"
-    async with serving() as served:
+    async with serving_one() as served:
         for body in (b"zz\r\n", b"1\r\nab"):
             assert refusal(await served.told(GET + chunked + body))[0] == 400
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from openai import AsyncOpenAI, AuthenticationError
 
 from synapse.api import asgi
@@ -21,6 +19,7 @@ from synapse.api.resolver import Api, Reply
 from synapse.domain.access import ANYONE, REFUSED, Principal, Scope
 from synapse.domain.errors import Unauthenticated
 from synapse_server.http_protocol import HttpProtocol
+from tests.serving import serving
 
 MIB = 1024 * 1024
 PATIENCE_S = 10.0
@@ -49,27 +48,10 @@ def an_api() -> Api:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[int]:
+async def serving_it() -> AsyncIterator[int]:
     """A server; its port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            AsgiApp(an_api()),
-            http=HttpProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            timeout_graceful_shutdown=30,
-        )
-        server = uvicorn.Server(config)
-        serve = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await serve
+    async with serving(AsgiApp(an_api()), 30, http=HttpProtocol, ws="none") as (port, _):
+        yield port
 
 
 async def head_and_body(reader: asyncio.StreamReader) -> tuple[bytes, Any]:
@@ -93,7 +75,7 @@ async def head_and_body(reader: asyncio.StreamReader) -> tuple[bytes, Any]:
 async def test_who_is_not_let_in_is_told_before_a_byte_of_the_body_has_come(
     request_head: bytes, status: int, code: str, framing: bytes
 ) -> None:
-    async with serving() as port:
+    async with serving_it() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request_head + framing + b"\r\n\r\n")
         head, told = await head_and_body(reader)
@@ -129,7 +111,7 @@ async def test_a_client_that_sends_all_of_it_first_reads_its_refusal(is_chunked:
         for _ in range(6):
             yield b"x" * MIB
 
-    async with serving() as port, httpx.AsyncClient() as client:
+    async with serving_it() as port, httpx.AsyncClient() as client:
         content = pieces() if is_chunked else b"x" * (6 * MIB)
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         refused = await client.post(url, content=content)
@@ -143,7 +125,7 @@ async def test_a_client_that_sends_all_of_it_first_reads_its_refusal(is_chunked:
 
 async def test_openais_sdk_sees_the_refusal_of_a_large_request() -> None:
     async with (
-        serving() as port,
+        serving_it() as port,
         AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="sk-syn-bad") as client,
     ):
         with pytest.raises(AuthenticationError) as refused:
@@ -155,7 +137,7 @@ async def test_openais_sdk_sees_the_refusal_of_a_large_request() -> None:
 
 
 async def test_who_asks_first_is_refused_and_not_asked_to_go_on() -> None:
-    async with serving() as port:
+    async with serving_it() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(POST + b"Expect: 100-continue\r\nContent-Length: 6000000\r\n\r\n")
         head, _ = await head_and_body(reader)
@@ -165,7 +147,7 @@ async def test_who_asks_first_is_refused_and_not_asked_to_go_on() -> None:
 
 
 async def test_who_asks_first_and_has_a_key_is_asked_to_go_on() -> None:
-    async with serving() as port:
+    async with serving_it() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         key = f"Authorization: Bearer {GOOD}\r\n".encode()
         writer.write(POST + key + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
@@ -182,7 +164,7 @@ async def test_a_body_without_an_end_is_not_dropped_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(asgi, "LINGER_BYTES", MIB)
-    async with serving() as port:
+    async with serving_it() as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         with pytest.raises(ConnectionError):
@@ -194,7 +176,7 @@ async def test_a_body_without_an_end_is_not_dropped_for_ever(
 
 
 async def test_a_refusal_of_what_has_no_body_keeps_the_connection() -> None:
-    async with serving() as port:
+    async with serving_it() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(POST + b"Content-Length: 0\r\n\r\n")
         refused, _ = await head_and_body(reader)
@@ -207,7 +189,7 @@ async def test_a_refusal_of_what_has_no_body_keeps_the_connection() -> None:
 
 
 async def test_what_is_sent_to_a_route_for_everybody_is_not_read() -> None:
-    async with serving() as port:
+    async with serving_it() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /open HTTP/1.1\r\nHost: x\r\nContent-Length: 6000000\r\n\r\n")
         head, told = await head_and_body(reader)
