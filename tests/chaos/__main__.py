@@ -26,8 +26,9 @@ from pathlib import Path
 
 from tests.chaos.cloud import CLOUD_FAULTS
 from tests.chaos.cloud_soak import soak_cloud
+from tests.chaos.harm import Soaked
 from tests.chaos.oracle import Violation
-from tests.chaos.soak import KINDS, Soaked, soak
+from tests.chaos.soak import KINDS, soak
 from tests.conftest import FAKE_AWS
 from tests.lives.deployments import DEPLOYMENTS
 from tests.lives.living import live

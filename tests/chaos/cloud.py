@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synapse_worker.stubs import children
+from tests.chaos.harm import Fault
 from tests.e2e import sam
 from tests.e2e.emulator import Emulator
 from tests.e2e.lasting import LastingEmulator
@@ -60,14 +61,6 @@ class Cloud:
     def harm(self, rates: Mapping[str, float], seed: int = 0) -> None:
         """Have that share of the functions' AWS calls go wrong from now on."""
         self.happened.update(self.emulator.harm(rates, seed))
-
-
-@dataclass(frozen=True, slots=True)
-class CloudFault:
-    """A kind of harm, by the name that `--only` knows."""
-
-    name: str
-    do: Callable[[Cloud, random.Random], Awaitable[str]]
 
 
 async def _cut_power(cloud: Cloud, draw: random.Random) -> str:
@@ -126,14 +119,14 @@ def _harm(**rates: float) -> Callable[[Cloud, random.Random], Awaitable[str]]:
 CLOUD_FAULTS = {
     fault.name: fault
     for fault in (
-        CloudFault("cut-power", _cut_power),
-        CloudFault("freeze", _freeze),
-        CloudFault("kill-functions", _kill_functions),
-        CloudFault("kill-triton", _kill_triton),
-        CloudFault("jump", _jump),
-        CloudFault("throttled-calls", _harm(throttled=0.5)),
-        CloudFault("broken-calls", _harm(broken=0.15, lost=0.15, slow=0.2)),
-        CloudFault("unruly-messages", _harm(twice=0.4, late=0.3, partial=0.3)),
+        Fault("cut-power", _cut_power),
+        Fault("freeze", _freeze),
+        Fault("kill-functions", _kill_functions),
+        Fault("kill-triton", _kill_triton),
+        Fault("jump", _jump),
+        Fault("throttled-calls", _harm(throttled=0.5)),
+        Fault("broken-calls", _harm(broken=0.15, lost=0.15, slow=0.2)),
+        Fault("unruly-messages", _harm(twice=0.4, late=0.3, partial=0.3)),
     )
 }
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 
 from synapse.domain.access import Limits
-from tests.chaos.cloud import CLOUD_FAULTS, Cloud, CloudFault, deployed
+from tests.chaos.cloud import CLOUD_FAULTS, Cloud, deployed
 from tests.chaos.cloud_books import of_cloud
+from tests.chaos.harm import Fault, Soaked
 from tests.chaos.oracle import Asked, Oracle, Violation
-from tests.chaos.soak import Soaked
 
 CALLERS = 5
 CALM_S = (0.0, 4.0)
@@ -47,7 +47,7 @@ async def _soak(
     cloud: Cloud,
     draw: random.Random,
     seconds: float,
-    kinds: Sequence[CloudFault],
+    kinds: Sequence[Fault[Cloud]],
     say: Callable[[str], None],
 ) -> Soaked:
     soaked = Soaked()
@@ -62,15 +62,11 @@ async def _soak(
                 for _ in range(LOOK_EVERY):
                     await _accepted(oracle, ENOUGH)
                     await asyncio.sleep(draw.uniform(*CALM_S))
-                    fault = draw.choice(kinds)
-                    how = await fault.do(cloud, draw)
-                    soaked.faults[fault.name] += 1
-                    say(f"{fault.name} {how}".rstrip())
+                    await soaked.harm(cloud, kinds, draw, say)
                 stop.set()
             await oracle.check(client, PATIENCE_S)
-            say(f"{len(oracle.accepted)} jobs, all ended once: {dict(oracle.ends)}")
+            soaked.note(oracle, say)
     say(f"calls that were harmed: {dict(cloud.happened)}")
-    soaked.accepted, soaked.resent, soaked.ends = len(oracle.accepted), oracle.resent, oracle.ends
     return soaked
 
 

@@ -11,25 +11,17 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from tests.chaos.harm import Fault
 from tests.e2e.one_machine.fleets import FleetServer
 from tests.e2e.one_machine.running import descendants
 
 DISK_MIB = 48
 HELD_S = (0.5, 8.0)
 """Longer than SQLite's busy timeout is part of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A kind of harm, by the name that `--only` knows."""
-
-    name: str
-    do: Callable[[FleetServer, random.Random], Awaitable[str]]
 
 
 async def _kill_server(server: FleetServer, draw: random.Random) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from tests.chaos.books import of_sqlite
-from tests.chaos.faults import ALWAYS, ON_SMALL_DISK, Fault, small_disk, wait_healthy
+from tests.chaos.faults import ALWAYS, ON_SMALL_DISK, small_disk, wait_healthy
+from tests.chaos.harm import Fault, Soaked
 from tests.chaos.oracle import Asked, Oracle
 from tests.e2e.one_machine.fleets import QUICK, EchoPool, FleetServer
 
@@ -28,16 +27,6 @@ POOLS = (
     EchoPool("b", price=2.0, delay_ms=5, least=1, most=1),
 )
 KINDS = {fault.name: fault for fault in (*ALWAYS, ON_SMALL_DISK)}
-
-
-@dataclass
-class Soaked:
-    """What happened: jobs and how they ended, faults, how often a request had to be repeated."""
-
-    accepted: int = 0
-    resent: int = 0
-    ends: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
 
 
 async def soak(
@@ -72,7 +61,7 @@ async def _soak(
     server: FleetServer,
     draw: random.Random,
     seconds: float,
-    kinds: Sequence[Fault],
+    kinds: Sequence[Fault[FleetServer]],
     say: Callable[[str], None],
 ) -> Soaked:
     soaked = Soaked()
@@ -87,15 +76,11 @@ async def _soak(
                     callers.create_task(oracle.keep_sending(client, stop))
                 for _ in range(LOOK_EVERY):
                     await asyncio.sleep(draw.uniform(*CALM_S))
-                    fault = draw.choice(kinds)
-                    how = await fault.do(server, draw)
-                    soaked.faults[fault.name] += 1
-                    say(f"{fault.name} {how}".rstrip())
+                    await soaked.harm(server, kinds, draw, say)
                 await asyncio.to_thread(wait_healthy, server)
                 stop.set()
             await oracle.check(client, PATIENCE_S)
-            say(f"{len(oracle.accepted)} jobs, all ended once: {dict(oracle.ends)}")
-    soaked.accepted, soaked.resent, soaked.ends = len(oracle.accepted), oracle.resent, oracle.ends
+            soaked.note(oracle, say)
     return soaked
 
 
