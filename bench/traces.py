@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bench.simulator.traces import bursty
+from bench.simulator.facts import Z99
+from bench.simulator.traces import CODE_PEAK, bursty
 from bench.simulator.workload import Rate, Traffic, arrivals, day
 from synapse.domain.job import SlaTier
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
-NORMAL_P99 = 2.3263
-"""The 99th percentile of the standard normal distribution."""
-
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 """Those of Azure's files."""
 
@@ -46,7 +44,7 @@ class Lengths:
 
     def draw(self, chance: random.Random) -> float:
         """One length."""
-        spread = math.log(self.p99 / self.median) / NORMAL_P99
+        spread = math.log(self.p99 / self.median) / Z99
         return self.median * math.exp(chance.gauss(0.0, spread))
 
 
@@ -65,7 +63,7 @@ TRACES = {
     "bursty": Trace(
         "Azure 2023, code: at most 3.8 times the mean in a minute, next to nothing in others",
         HOUR_S,
-        lambda length_s, seed: bursty(length_s, 585 * 57 / 8819, seed),
+        lambda length_s, seed: bursty(length_s, CODE_PEAK, seed),
         Lengths(1469, 7436),
         Lengths(13, 249),
     ),

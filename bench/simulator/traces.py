@@ -15,6 +15,8 @@ from bench.simulator.sweep import designs, load_of
 from bench.simulator.workload import Rate, day
 
 MINUTE_S = 60.0
+CODE_PEAK = 585 * 57 / 8819
+"""Of Azure's code service: the busiest of 57 minutes, in times of their mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ TRACES = {
         "Azure LLM inference trace 2023, code: 8,819 requests in 57 minutes, at most 585 in one, "
         "none in others",
         8819 / 57 / 60,
-        bursty(DAY_S, 585 * 57 / 8819),
+        bursty(DAY_S, CODE_PEAK),
     ),
     "diurnal": Trace(
         "Azure LLM inference trace 2023, conversation: 19,366 requests in 58 minutes; over a day "
