@@ -32,18 +32,14 @@ def of_cloud(cloud: Cloud, metered: str) -> Books:
     access = outputs["AccessTableName"]
     items = _all(dynamodb, outputs["JobsTableName"])
     jobs = tuple(job_of(item) for item in items if item["pk"].startswith(pk(JobId(""))))
-    used = DynamoUsageStore(dynamodb, access).used(DEFAULT_TENANT, FIRST_DAY, LAST_DAY)
+    usage = DynamoUsageStore(dynamodb, access)
     return Books(
         jobs,
         keys=sum(item["pk"].startswith("idem#") for item in items),
-        used=asyncio.run(_made(used)),
+        used=asyncio.run(usage.used(DEFAULT_TENANT, FIRST_DAY, LAST_DAY)),
         reserved=asyncio.run(_reserved(dynamodb, access, metered, cloud.machine.now())),
         spent=None,
     )
-
-
-async def _made(used: Any) -> Any:
-    return await used
 
 
 async def _reserved(
