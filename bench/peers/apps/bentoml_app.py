@@ -15,12 +15,12 @@ class Batched:
     """BentoML's adaptive batching joins what waits; the wait it may cost is the default's bound."""
 
     def __init__(self) -> None:
-        self.load = load()
+        self.engine = load()
 
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=60_000, route="/run")
     def run(self, text: list[str]) -> list[Any]:
         """All of a batch."""
-        return self.load(text)
+        return self.engine(text)
 
 
 @bentoml.service(traffic={"timeout": TIMEOUT_S}, workers=1)

@@ -30,12 +30,12 @@ class Batched:
     """Ray Serve joins what waits into one call."""
 
     def __init__(self) -> None:
-        self.load = load()
+        self.engine = load()
 
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
     async def run(self, texts: list[str]) -> list[Any]:
         """All of a batch."""
-        return await asyncio.to_thread(self.load, texts)
+        return await asyncio.to_thread(self.engine, texts)
 
     async def __call__(self, request: Request) -> dict[str, Any]:
         """One request."""
