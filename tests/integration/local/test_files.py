@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from synapse.domain.file import MAX_FILE_BYTES, FileId, NewFile, Purpose
 from synapse_server.file_parts import FileParts
 from tests.fakes import FakeClock
 from tests.integration.local import file_server
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 
 LARGE_BYTES = 100 * 1024 * 1024
 HEAD = (
@@ -82,14 +82,6 @@ def serving(folder: Path) -> Iterator[Running]:
 def running(tmp_path: Path) -> Iterator[Running]:
     with serving(tmp_path) as running:
         yield running
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.01)
 
 
 def test_openais_client_uploads_lists_reads_and_deletes(running: Running) -> None:
@@ -177,14 +169,14 @@ def test_a_file_above_the_limit_is_refused_and_leaves_nothing(running: Running) 
     else:
         assert refused.status_code == 413
         assert refused.json()["error"]["code"] == "payload_too_large"
-    until(lambda: running.blobs() == [])
+    wait_until(lambda: running.blobs() == [])
 
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(running: Running) -> None:
     with running.begin(bytes(5_000_000)):
-        until(lambda: len(running.blobs()) == 1)
+        wait_until(lambda: len(running.blobs()) == 1)
 
-    until(lambda: running.blobs() == [])
+    wait_until(lambda: running.blobs() == [])
     assert list(running.client.files.list()) == []
 
 
@@ -192,7 +184,7 @@ def test_what_kill_9_leaves_is_gone_after_the_next_start(tmp_path: Path) -> None
     with serving(tmp_path) as running:
         kept = running.client.files.create(file=("kept", LINES), purpose="batch")
         with running.begin(bytes(5_000_000)):
-            until(lambda: len(running.blobs()) == 2)
+            wait_until(lambda: len(running.blobs()) == 2)
             running.process.kill()
             running.process.wait()
         assert len(running.blobs()) == 2

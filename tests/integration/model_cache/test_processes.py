@@ -7,7 +7,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tests.integration.model_cache.faulty_link import (
     content,
     publish_model,
 )
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 
 PARTS = 40
 LEASE = """
@@ -50,13 +50,6 @@ def process(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
             started.kill()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def finished_parts(config: CacheConfig, manifest: Manifest) -> list[int]:
     """The parts of the large file that the journal tells, in the order they were finished."""
     journal = config.folder / "drafts" / MODEL / manifest.version / JOURNAL
@@ -71,7 +64,7 @@ def test_after_kill_9_only_the_missing_parts_are_asked_for(
     manifest = publish_model(store, PARTS)
     link.pace.bytes_per_s = 20 * PART_BYTES
     with process(command(config)) as killed:
-        until(lambda: len(finished_parts(config, manifest)) >= PARTS // 4)
+        wait_until(lambda: len(finished_parts(config, manifest)) >= PARTS // 4)
     done = set(finished_parts(config, manifest))
     assert killed.returncode == -9
     assert PARTS // 4 <= len(done) < PARTS, "it was killed midway"
@@ -91,7 +84,7 @@ async def test_what_was_left_behind_is_checked_before_it_is_believed(
     manifest = publish_model(store, PARTS)
     link.pace.bytes_per_s = 20 * PART_BYTES
     with process(command(config)):
-        await asyncio.to_thread(until, lambda: len(finished_parts(config, manifest)) >= 6)
+        await asyncio.to_thread(wait_until, lambda: len(finished_parts(config, manifest)) >= 6)
     draft = config.folder / "drafts" / MODEL / manifest.version
     *intact, damaged = finished_parts(config, manifest)
     with (draft / "files/1/weights.bin").open("r+b") as file:
@@ -128,7 +121,7 @@ def test_when_the_one_that_downloads_is_killed_the_one_that_waits_goes_on(
     link.pace.bytes_per_s = 20 * PART_BYTES
 
     with process(command(config)) as killed:
-        until(lambda: len(finished_parts(config, manifest)) >= 6)
+        wait_until(lambda: len(finished_parts(config, manifest)) >= 6)
         with process(command(config)) as waiting:
             time.sleep(0.3)
             killed.kill()

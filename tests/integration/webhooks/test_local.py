@@ -37,7 +37,7 @@ from synapse_server.webhook_loop import LocalDeliveryQueue, WebhookLoop
 from tests.factories import a_file_batch, a_job, a_lease
 from tests.fakes import FakeClock, RecordingTelemetry
 from tests.integration.webhooks.receiver import receiver, status
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 
 DEAD_AFTER_S = 3600.0
 
@@ -108,12 +108,6 @@ async def running(loop: WebhookLoop) -> AsyncIterator[None]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():
-            await asyncio.sleep(0.02)
 
 
 async def tried(here: Machine, job: Job, times: int) -> Delivery:

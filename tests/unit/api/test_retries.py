@@ -14,7 +14,7 @@ from synapse.api.retries import KEYED_S, UNKEYED_S, Attempt, NoRetries, Retries
 from synapse.domain.access import Principal
 from synapse.domain.errors import IdempotencyConflict, Overloaded
 from tests.fakes import FakeClock
-from tests.patience import PATIENCE_S
+from tests.patience import until
 
 ALICE, BOB = Principal("acme", "alice"), Principal("acme", "bob")
 
@@ -52,12 +52,6 @@ async def gone(task: asyncio.Task[Answered]) -> None:
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():
-            await asyncio.sleep(0.005)
 
 
 async def settled() -> None:

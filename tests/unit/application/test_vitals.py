@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from synapse.application.vitals import Vitals
 from synapse.domain.latency import WINDOW_S
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes import FakeClock
 
 
 def test_a_worker_is_spare_while_another_model_keeps_it_up_and_it_does_nothing() -> None:
-    vitals = Vitals(Clock())
+    vitals = Vitals(FakeClock())
 
     assert not vitals.is_spare("text", "gpu", ["gpu-1"])
     vitals.buys("image", "gpu")
@@ -26,23 +19,23 @@ def test_a_worker_is_spare_while_another_model_keeps_it_up_and_it_does_nothing()
 
 
 def test_no_worker_is_spare_for_the_model_that_keeps_it_up() -> None:
-    vitals = Vitals(Clock())
+    vitals = Vitals(FakeClock())
     vitals.buys("text", "gpu")
 
     assert not vitals.is_spare("text", "gpu", ["gpu-1"])
 
 
 def test_no_worker_is_spare_any_more_when_the_other_model_was_not_asked_for_lately() -> None:
-    clock = Clock()
+    clock = FakeClock()
     vitals = Vitals(clock)
     vitals.buys("image", "gpu")
-    clock.now += WINDOW_S
+    clock.advance(WINDOW_S)
 
     assert not vitals.is_spare("text", "gpu", ["gpu-1"])
 
 
 def test_a_pool_without_a_worker_has_none_to_spare() -> None:
-    vitals = Vitals(Clock())
+    vitals = Vitals(FakeClock())
     vitals.buys("image", "gpu")
 
     assert not vitals.is_spare("text", "gpu", [])

@@ -18,7 +18,7 @@ from synapse_server.batch_driver import BatchDriver, LocalFileBatchStarter
 from tests.factories import a_file_batch
 from tests.fake_file_batches import MemoryFileBatchStore
 from tests.faults import failing_before
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 
 Step = Callable[[FileBatchId, int], Awaitable[Progress]]
 
@@ -45,11 +45,6 @@ async def driving(step: Step, store: Any = None) -> Any:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 async def test_batches_that_were_left_open_are_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from synapse.adapters.triton.engine import TritonEngine
@@ -13,7 +12,6 @@ from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
-from tests.patience import PATIENCE_S
 
 Outcomes = dict[JobId, Result | EngineError]
 
@@ -43,9 +41,3 @@ async def outcome(
     engine: TritonEngine, model: ModelSpec, pool: Pool, request: InferenceRequest
 ) -> Result | EngineError:
     return (await outcomes(engine, model, pool, [request]))[request.id]
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.005)

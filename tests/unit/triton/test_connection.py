@@ -17,7 +17,8 @@ from synapse.domain.inference import Completion
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from tests.factories import a_model, a_pool
-from tests.unit.triton.asking import ask, eventually, outcome
+from tests.patience import until
+from tests.unit.triton.asking import ask, outcome
 from tests.unit.triton.fake_triton import FakeTriton
 from tests.unit.triton.wire import Wire
 
@@ -76,7 +77,7 @@ async def test_closing_while_connecting_is_no_connection(
             asyncio.create_task(outcome(engine, model, far_pool, ask("hi")))
             for model in (generator, texts)
         ]
-        await eventually(lambda: line.connections == 1)
+        await until(lambda: line.connections == 1)
 
     assert [type(await task) for task in tasks] == [EngineUnavailable] * 2
 
@@ -118,7 +119,7 @@ async def test_old_addresses_are_forgotten_but_their_calls_may_finish(
         assert line.open == 1
         said += [part.text async for part in stream]
         assert "".join(said) == "one two three "
-        await eventually(lambda: line.open == 0)
+        await until(lambda: line.open == 0)
 
 
 async def test_closing_the_engine_cuts_off_forgotten_connections_too(
@@ -126,7 +127,7 @@ async def test_closing_the_engine_cuts_off_forgotten_connections_too(
 ) -> None:
     async with TritonEngine(ConnectionSettings(max_connections=1)) as engine:
         task = asyncio.create_task(outcome(engine, generator, far_pool, ask("!hang")))
-        await eventually(lambda: triton.running == 1)
+        await until(lambda: triton.running == 1)
         await outcome(engine, texts, a_pool(endpoint=triton.address), ask("hi"))
         assert not task.done()
 

@@ -27,7 +27,8 @@ from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.factories import a_model, a_pool
-from tests.unit.triton.asking import eventually, outcome, outcomes
+from tests.patience import until
+from tests.unit.triton.asking import outcome, outcomes
 from tests.unit.triton.fake_embedder import EMBEDDER, FakeEmbedder
 
 PER_CALL = 4
@@ -197,7 +198,7 @@ async def test_a_failed_call_ends_the_others(
     found = await outcome(engine, embedder, pool, ask(*inputs))
 
     assert isinstance(found, EngineUnavailable)
-    await eventually(lambda: triton.running == 0)
+    await until(lambda: triton.running == 0)
     assert len(triton.embeddings) <= 3
 
 
@@ -209,7 +210,7 @@ async def test_leaving_early_cancels_the_calls(
     async with aclosing(engine.infer(embedder, pool, requests)) as found:
         assert (await anext(found))[0] == "b"
 
-    await eventually(lambda: len(triton.cancelled) == 1)
+    await until(lambda: len(triton.cancelled) == 1)
     assert triton.running == 0
 
 
@@ -219,7 +220,7 @@ async def test_who_has_no_time_left_is_told_so(
     found = await outcome(engine, embedder, pool, ask("!hang", timeout_s=0.1))
 
     assert isinstance(found, EngineTimeout)
-    await eventually(lambda: triton.running == 0)
+    await until(lambda: triton.running == 0)
 
 
 async def test_a_worker_that_is_not_there_is_unavailable(
@@ -234,7 +235,7 @@ async def test_a_worker_that_goes_down_is_lost(
     engine: TritonEngine, triton: FakeEmbedder, embedder: ModelSpec, pool: Pool
 ) -> None:
     asking = asyncio.create_task(outcome(engine, embedder, pool, ask("!hang")))
-    await eventually(lambda: triton.running == 1)
+    await until(lambda: triton.running == 1)
 
     await triton.__aexit__(None, None, None)
 

@@ -22,8 +22,8 @@ from synapse.domain.job import Usage
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from tests.factories import a_pool
-from tests.patience import PATIENCE_S
-from tests.unit.triton.asking import ask, ask_all, eventually, outcome, outcomes
+from tests.patience import PATIENCE_S, until
+from tests.unit.triton.asking import ask, ask_all, outcome, outcomes
 from tests.unit.triton.fake_triton import FakeTriton
 from tests.unit.triton.wire import Wire
 
@@ -133,9 +133,9 @@ async def test_closing_the_iterator_cancels_the_rest(
 
     async with aclosing(engine.infer(generator, pool, requests)) as found:
         assert (await anext(found))[0] == "job-0"
-        await eventually(lambda: triton.running == 2)
+        await until(lambda: triton.running == 2)
 
-    await eventually(lambda: sorted(triton.cancelled) == ["!hang 1", "!hang 2"])
+    await until(lambda: sorted(triton.cancelled) == ["!hang 1", "!hang 2"])
 
 
 async def test_closing_a_stream_cancels_it(
@@ -146,20 +146,20 @@ async def test_closing_a_stream_cancels_it(
     async with aclosing(engine.stream(generator, pool, request)) as parts:
         assert (await anext(parts)).text == "one "
 
-    await eventually(lambda: triton.cancelled == ["one two three"])
+    await until(lambda: triton.cancelled == ["one two three"])
 
 
 async def test_cancelling_the_task_cancels_the_generation(
     engine: TritonEngine, triton: FakeTriton, generator: ModelSpec, pool: Pool
 ) -> None:
     task = asyncio.create_task(outcome(engine, generator, pool, ask("!hang")))
-    await eventually(lambda: triton.running == 1)
+    await until(lambda: triton.running == 1)
 
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await task
-    await eventually(lambda: triton.cancelled == ["!hang"])
+    await until(lambda: triton.cancelled == ["!hang"])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ async def test_a_connection_that_breaks_under_work_is_a_lost_worker(
     engine: TritonEngine, triton: FakeTriton, generator: ModelSpec, line: Wire, far_pool: Pool
 ) -> None:
     task = asyncio.create_task(outcomes(engine, generator, far_pool, ask_all("!hang", "!hang")))
-    await eventually(lambda: triton.running == 2)
+    await until(lambda: triton.running == 2)
 
     line.cut()
 
@@ -260,7 +260,7 @@ async def test_a_worker_that_stops_under_work_is_lost(
     engine: TritonEngine, triton: FakeTriton, generator: ModelSpec, pool: Pool
 ) -> None:
     task = asyncio.create_task(outcome(engine, generator, pool, ask("!hang")))
-    await eventually(lambda: triton.running == 1)
+    await until(lambda: triton.running == 1)
 
     await triton.__aexit__()
 
@@ -274,7 +274,7 @@ async def test_closing_the_engine_ends_what_runs(
         asyncio.create_task(outcome(engine, model, pool, ask("!hang")))
         for model in (generator, texts)
     ]
-    await eventually(lambda: triton.running == 2)
+    await until(lambda: triton.running == 2)
 
     await engine.aclose()
 

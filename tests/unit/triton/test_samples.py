@@ -13,7 +13,8 @@ from synapse.domain.inference import Choice, Completion, Delta, TokenLogprob
 from synapse.domain.job import Usage
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
-from tests.unit.triton.asking import ask, ask_all, eventually, outcome, outcomes
+from tests.patience import until
+from tests.unit.triton.asking import ask, ask_all, outcome, outcomes
 from tests.unit.triton.fake_triton import FakeTriton
 
 EVERYTHING = frozenset(Extension)
@@ -59,7 +60,7 @@ async def test_a_sample_that_fails_fails_the_item_and_stops_the_others(
     found = await outcome(engine, generator, pool, ask("x", samples=2, parameters=parameters))
 
     assert isinstance(found, InvalidInput)
-    await eventually(lambda: triton.running == 0)
+    await until(lambda: triton.running == 0)
 
 
 async def test_samples_that_wait_for_a_slot_end_in_time(

@@ -26,8 +26,8 @@ from synapse.domain.job import JobId, Usage
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from tests.factories import a_pool
-from tests.patience import PATIENCE_S
-from tests.unit.triton.asking import ask, ask_all, eventually, outcome, outcomes
+from tests.patience import PATIENCE_S, until
+from tests.unit.triton.asking import ask, ask_all, outcome, outcomes
 from tests.unit.triton.fake_triton import GENERATOR, FakeTriton
 from tests.unit.triton.wire import Wire
 
@@ -139,9 +139,9 @@ async def test_closing_the_iterator_cancels_the_calls(
 
     async with aclosing(engine.infer(model, pool, ask_all("quick", "!hang"))) as found:
         assert (await anext(found))[0] == "job-0"
-        await eventually(lambda: triton.running == 1)
+        await until(lambda: triton.running == 1)
 
-    await eventually(lambda: triton.cancelled == ["!hang"])
+    await until(lambda: triton.cancelled == ["!hang"])
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ async def test_a_connection_that_breaks_under_a_batch_is_a_lost_worker(
     engine: TritonEngine, triton: FakeTriton, texts: ModelSpec, line: Wire, far_pool: Pool
 ) -> None:
     task = asyncio.create_task(outcomes(engine, texts, far_pool, ask_all("!hang", "other")))
-    await eventually(lambda: triton.running == 1)
+    await until(lambda: triton.running == 1)
 
     line.cut()
 

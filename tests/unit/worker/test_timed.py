@@ -3,15 +3,15 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from synapse_worker.backends.timed import NO_FAULTS, POLL_S, Faults, FaultsFile, TimedSlots, Work
 from synapse_worker.load import Load
+from tests.patience import PATIENCE_S, wait_until
 
-PATIENCE_S = 30.0
 ITEM_S = 0.03
 
 
@@ -76,13 +76,6 @@ def started(slots: TimedSlots, items: int = 1, priority: int = 0, **changes: obj
     return caller
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.001)
-
-
 def test_an_item_takes_its_time(slots: TimedSlots) -> None:
     assert started(slots).wait().took_s >= ITEM_S
 
@@ -91,7 +84,7 @@ def test_items_in_free_slots_run_side_by_side(slots: TimedSlots) -> None:
     for _ in range(2):
         slots.start(Work(Noted(), [3600.0]))
 
-    until(lambda: slots.load().running == 2)
+    wait_until(lambda: slots.load().running == 2)
 
 
 def test_a_request_of_more_items_than_slots_takes_several_turns(slots: TimedSlots) -> None:
@@ -122,7 +115,7 @@ def test_an_urgent_item_passes_what_is_left_of_a_large_request(slots: TimedSlots
     large = Noted("large", ends)
     work = Work(large, [ITEM_S] * 40, priority=1)
     slots.start(work)
-    until(lambda: work.begun > 0)
+    wait_until(lambda: work.begun > 0)
     started(slots, priority=-1, name="urgent", ends=ends).wait()
 
     large.wait()
@@ -141,7 +134,7 @@ def test_what_hangs_goes_on_when_it_hangs_no_more() -> None:
     begun, later = Work(running, [ITEM_S]), Work(waiting, [ITEM_S])
     slots = TimedSlots(2, lambda: Faults(hang=begun.begun > 0 and not is_well.is_set()))
     slots.start(begun)
-    until(lambda: begun.begun > 0)
+    wait_until(lambda: begun.begun > 0)
     slots.start(later)
     time.sleep(2 * ITEM_S)
     assert not running.is_over
@@ -158,7 +151,7 @@ def test_errors_come_at_once_and_spare_what_runs(slots: TimedSlots, disturbed: D
     running = Noted()
     work = Work(running, [ITEM_S] * 3)
     slots.start(work)
-    until(lambda: work.begun > 0)
+    wait_until(lambda: work.begun > 0)
     disturbed.faults = Faults(error="out of memory")
     refused = started(slots)
 
@@ -200,4 +193,4 @@ def test_the_load_is_the_items_in_slots_and_the_requests_that_wait(slots: TimedS
     for items in (3, 1):
         slots.start(Work(Noted(), [3600.0] * items))
 
-    until(lambda: slots.load() == Load(running=2, waiting=2))
+    wait_until(lambda: slots.load() == Load(running=2, waiting=2))
