@@ -18,7 +18,7 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.fakes import Answer, ScriptedEngine
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 from tests.serving import serving
 from tests.unit.api.calls import api_of
 from tests.unit.application.world import CHAT, EMBEDDER, World
@@ -122,8 +122,7 @@ async def a_dropped_connection(engine: GatedEngine, network: Network) -> None:
     """The first connection is dropped while the model works; the second one is there."""
     await asyncio.wait_for(engine.begun.wait(), PATIENCE_S)
     network.cut.set()
-    while network.connections < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: network.connections >= 2)
     await asyncio.sleep(0.1)
     engine.gate.set()
 

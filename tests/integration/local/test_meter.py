@@ -36,7 +36,7 @@ from synapse.domain.metering import (
 from tests.factories import NOW, an_id
 from tests.integration.local import metered_server
 from tests.integration.local.metered_server import NEVER_SPENT, RESERVED_NANO, views
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 
 KEY, TENANT = MeterId("acme", "key1"), MeterId("acme")
 LIMITS = Limits(requests_per_minute=9, concurrent_jobs=2, monthly_usd=1000 / NANO)
@@ -94,9 +94,7 @@ async def test_what_the_disk_does_not_take_is_written_when_it_does(
     kept, settled = asked(), asked()
     await meter.reserve(kept, BOTH)
     await meter.reserve(settled, BOTH)
-    async with asyncio.timeout(PATIENCE_S):
-        while "meters not written" not in caplog.text:
-            await asyncio.sleep(0.01)
+    await until(lambda: "meters not written" in caplog.text)
     await meter.settle(settled.id, Used(1, 1, 7))
     fails = False
     await asyncio.sleep(0.1)
@@ -120,8 +118,7 @@ async def test_what_a_locked_database_does_not_take_is_written_when_it_does(
     job, settled = asked(), asked()
     await meter.reserve(job, BOTH)
     await meter.reserve(settled, BOTH)
-    while "meters not written" not in caplog.text:
-        await asyncio.sleep(0.01)
+    await until(lambda: "meters not written" in caplog.text)
     other.execute("ROLLBACK")
     other.close()
 

@@ -26,7 +26,7 @@ from synapse_server.dispatch_loop import DispatchLoop
 from tests.factories import a_model, a_pool
 from tests.fakes import MemoryRegistry
 from tests.faults import failing_before
-from tests.patience import PATIENCE_S
+from tests.patience import until
 from tests.unit.application.world import World
 
 SLOTS = 2
@@ -67,9 +67,7 @@ class Line:
 
     async def ended(self, count: int) -> None:
         """Return when so many jobs have completed."""
-        async with asyncio.timeout(PATIENCE_S):
-            while list(self.world.states().values()).count(JobState.COMPLETED) < count:
-                await asyncio.sleep(0.001)
+        await until(lambda: list(self.world.states().values()).count(JobState.COMPLETED) >= count)
 
 
 @pytest.fixture(autouse=True)
