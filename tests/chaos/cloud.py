@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import platform
 import random
 import signal
 import time
@@ -141,12 +140,7 @@ def deployed(folder: Path) -> Iterator[Cloud]:
         try:
             emulator = machine.emulator
             built = sam.build(folder / "build", sam.python_version(emulator.python))
-            parameters = {
-                "Stage": "local",
-                "Architecture": "arm64" if platform.machine() == "aarch64" else "x86_64",
-                "EngineUrl": triton.grpc_address,
-                "EngineAccelerator": "cpu",
-            }
+            parameters = {"EngineUrl": triton.grpc_address, "EngineAccelerator": "cpu"}
             sam.deploy(built, emulator.url, STACK, parameters)
             Stack(emulator).complete_api(built)
             yield Cloud(machine, triton)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,8 +64,6 @@ def deployed(
 ) -> Iterator[Stack]:
     """The application, built and deployed as a user would, in front of the worker."""
     parameters = {
-        "Stage": "local",
-        "Architecture": "arm64" if platform.machine() == "aarch64" else "x86_64",
         "EngineUrl": triton.grpc_address,
         "EngineAccelerator": "cpu",
         "WebhookAllow": hooks.place,
@@ -89,8 +86,6 @@ def fleet(aws: Emulator, built: Path) -> Iterator[Stack]:
     """
     image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/synapse-worker@sha256:" + "0" * 64
     parameters = {
-        "Stage": "local",
-        "Architecture": "arm64" if platform.machine() == "aarch64" else "x86_64",
         **{f"{pool}ImageUri": image for pool in ("Cpu", "Gpu", "GpuEcs", "Neuron")},
         "GpuEcsModels": "echo",
         "KmsKey": "create",

@@ -27,8 +27,13 @@ def build(build_dir: Path, version: str) -> Path:
 
 
 def deploy(template: Path, endpoint_url: str, stack: str, parameters: Mapping[str, str]) -> None:
-    """Deploy a built template as the `local` environment of samconfig.toml, but for its name."""
-    overrides = [f"{key}={value}" for key, value in parameters.items()]
+    """Deploy what was built for this machine as samconfig's `local` environment, but for its name.
+
+    The parameters are those besides the stage and the architecture.
+    """
+    architecture = "arm64" if platform.machine() == "aarch64" else "x86_64"
+    given = {"Stage": "local", "Architecture": architecture, **parameters}
+    overrides = [f"{key}={value}" for key, value in given.items()]
     sam(
         *("deploy", "--template-file", str(template), "--stack-name", stack),
         *("--parameter-overrides", *overrides),
