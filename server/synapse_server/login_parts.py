@@ -8,13 +8,11 @@ from synapse.adapters.local.login_tokens import ISSUER, LoginTokens, signing_key
 from synapse.adapters.local.passwords import Argon2Passwords
 from synapse.adapters.local.users import SqliteUserStore
 from synapse.adapters.tokens.verifier import VerifierByIssuer
-from synapse.application.login import LocalAccounts, Login
+from synapse.application.login import LocalAccounts
 from synapse.ports import TokenVerifier
 from synapse_server.config import ServerConfig
+from synapse_server.logins import SIGNING_KEY
 from synapse_server.records import Records
-
-SIGNING_KEY = "login-key.pem"
-"""What tokens of logins are signed with, in the data folder. Without it all of them end."""
 
 
 class LoginParts:
@@ -33,4 +31,4 @@ class LoginParts:
             verifiers[config.issuer.rules.issuer] = config.issuer.verifier(time.time)
         self.tokens = VerifierByIssuer(verifiers)
         self.passwords = Argon2Passwords()
-        self.login = Login(LocalAccounts(users, self.passwords, own), time.monotonic)
+        self.accounts = LocalAccounts(users, self.passwords, own)

@@ -14,6 +14,7 @@ OF_THE_OTHER_HALF = (
     *("synapse.api", "synapse.application", "synapse.ports", "synapse.adapters.triton"),
 )
 OF_THOSE_WHO_ASK_FOR_IT = (
+    *("argon2", "cryptography", "jwt"),  # logins and their tokens
     "jinja2",  # conversations
     "httpcore",  # webhooks
     "aws_lambda_powertools.event_handler.openapi.models",  # the OpenAPI document
