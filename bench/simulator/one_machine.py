@@ -6,7 +6,7 @@ The same pools, the same callers at the same moments, the same phases.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -150,9 +150,12 @@ class _Load:
 
 
 def predict(
-    seconds: float = 8.0, rounds: int = 3, seed: int = 1, figures: Figures = E_FIGURES
+    seconds: float = 8.0,
+    phases: Sequence[int] = (1, 2, 3),
+    seed: int = 1,
+    figures: Figures = E_FIGURES,
 ) -> Predicted:
-    """The same phases as `bench.tiers.measure`."""
+    """The same as `bench.tiers.measure`; `phases` are the seeds of when callers come."""
     load = _Load(random.Random(seed), figures)
     load.backlog(TWO_POOLS.bronze_per_s * (SETTLE_S + seconds))
     load.events.run(SETTLE_S)
@@ -164,15 +167,16 @@ def predict(
     without: list[Request] = []
     beside: list[Request] = []
     bronze = 0
-    for number in range(rounds):
-        without += load.phase(seconds, number + 1)
+    for number in phases:
+        without += load.phase(seconds, number)
         load.backlog(alone_per_s * (SETTLE_S + seconds))
         load.phase(SETTLE_S, 0)
         before = load.done()
-        beside += load.phase(seconds, number + 1)
+        beside += load.phase(seconds, number)
         bronze += load.done() - before
         load.drain()
-    return Predicted(_tiers(without), _tiers(beside), alone_per_s, bronze / seconds / rounds)
+    beside_per_s = bronze / seconds / len(phases)
+    return Predicted(_tiers(without), _tiers(beside), alone_per_s, beside_per_s)
 
 
 def _tiers(requests: list[Request]) -> dict[SlaTier, list[float]]:
