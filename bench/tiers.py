@@ -223,13 +223,13 @@ class Load:
         phase.latencies_ms[tier].append(took_ms if response.status == 200 else math.inf)
 
     @asynccontextmanager
-    async def backlog(self, jobs: int) -> AsyncIterator[None]:
-        """So many bronze jobs wait when it begins; none are left at its end."""
+    async def backlog(self, jobs: int) -> AsyncIterator[Sequence[str]]:
+        """So many bronze jobs wait when it begins; none are left at its end. Their ids."""
         sent: list[str] = []
         while (missing := jobs - await self._waiting()) > 0:
             left = iter(range(missing))
             await asyncio.gather(*(self._submit(left, sent) for _ in range(SUBMITTERS)))
-        yield
+        yield sent
         # The last ones first: those that are under way are the first.
         await asyncio.gather(*(self._cancel(sent) for _ in range(SUBMITTERS)))
         while await self._waiting():

@@ -35,7 +35,9 @@ def main() -> None:
     only, seed = arguments.only, arguments.seed
     results: dict[str, Any] = {}
     if "one" in only:
-        validation.show(validation.measure(arguments.seconds, arguments.rounds, seed))
+        seconds = arguments.seconds
+        rounds = validation.measure(seconds, arguments.rounds, seed)
+        validation.show(rounds, lambda each: each.predicted(seconds))
     if "zero" in only:
         results["from_zero"] = _from_zero(seed, write=arguments.write)
     if "day" in only:

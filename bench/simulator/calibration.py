@@ -2,7 +2,8 @@
 
 Nobody else asks meanwhile: an engine is called directly, one item at a time; then the server, one
 caller at a time, which tells what lies between the two; then jobs alone, which tells what a job
-takes of the server's processor. No phase that is predicted is among these.
+takes of the server's processor, and how long items take where all slots are full. No phase that is
+predicted is among these.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ import aiohttp
 
 from bench.processor import processor_s
 from bench.simulator.facts import Sampled
-from bench.simulator.one_machine import MODEL, POOLS, Figures
+from bench.simulator.one_machine import (
+    ALONE_S,
+    JOBS_S,
+    JOBS_SETTLE_S,
+    MODEL,
+    PAUSE_S,
+    POOLS,
+    Figures,
+)
 from bench.tiers import SERVICE_TIERS, TWO_POOLS, Load
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.inference import Completion, ModelInput
@@ -27,15 +36,6 @@ from synapse.domain.job import JobId
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from synapse_worker.stubs import children
-
-ALONE_S = 2.5
-"""For so long each engine is asked alone, and then the server."""
-
-PAUSE_S = 0.01
-"""Between two items, so that each finds everything at rest, as one does that comes at random."""
-
-JOBS_SETTLE_S = 1.0
-JOBS_S = 3.0
 
 ASKED = "fast"
 """The only pool that keeps gold's promise: who asks for gold alone is answered there."""
@@ -46,20 +46,23 @@ class Calibration:
     """All that was measured up to now; more of it may be added between the phases."""
 
     engine_s: dict[str, list[float]]
+    full_s: dict[str, list[float]]
     caller_s: list[float]
     job_cpu_s: list[float]
 
     @staticmethod
     def empty() -> Calibration:
         """Nothing yet."""
-        return Calibration({name: [] for name, *_ in POOLS}, [], [])
+        return Calibration(
+            {name: [] for name, *_ in POOLS}, {name: [] for name, *_ in POOLS}, [], []
+        )
 
     async def add(self, load: Load, pid: int) -> None:
         """Measure each pool once more, and what a job takes of the server's thread."""
         for pool in await _pools(load.session):
             self.engine_s[pool.name] += await _engine_alone(pool)
         self.caller_s += await _caller_alone(load.session)
-        self.job_cpu_s.append(await _job_cpu_s(load, pid))
+        self.job_cpu_s.append(await self._jobs_alone(load, pid))
 
     def figures(self) -> Figures:
         """For the simulator.
@@ -68,8 +71,30 @@ class Calibration:
         its score, a slow engine and a slow way, so that both together are as measured.
         """
         work = {pool: Sampled.of(taken_s) for pool, taken_s in self.engine_s.items()}
+        full = {pool: Sampled.of(taken_s) for pool, taken_s in self.full_s.items()}
         around = _around(self.caller_s, work[ASKED])
-        return Figures(work, around, statistics.median(self.job_cpu_s))
+        return Figures(work, full, around, statistics.median(self.job_cpu_s))
+
+    async def _jobs_alone(self, load: Load, pid: int) -> float:
+        """Processor time of the server itself for each job, without that of its engines."""
+        jobs = math.ceil(TWO_POOLS.bronze_per_s * (JOBS_SETTLE_S + JOBS_S))
+        before = await load.bronze_done()
+        async with load.backlog(jobs) as sent:
+            await asyncio.sleep(JOBS_SETTLE_S)
+            first, spent_s = await load.bronze_done() - before, _server_s(pid)
+            await asyncio.sleep(JOBS_S)
+            last, spent_s = await load.bronze_done() - before, _server_s(pid) - spent_s
+            # They went about in the order in which they were sent.
+            for job_id in sent[first:last]:
+                await self._note_full(load.session, job_id)
+        return spent_s / (last - first)
+
+    async def _note_full(self, session: aiohttp.ClientSession, job_id: str) -> None:
+        async with session.get(f"/results/{job_id}") as answer:
+            job = await answer.json()
+        if job["status"] == "COMPLETED":
+            receipt = job["receipt"]
+            self.full_s[receipt["pool"]].append(receipt["inference_ms"] / 1000)
 
 
 def _around(callers_s: Sequence[float], engine: Sampled) -> Sampled:
@@ -116,16 +141,6 @@ async def _caller_alone(session: aiohttp.ClientSession) -> list[float]:
         taken_s.append(time.perf_counter() - began)
         await asyncio.sleep(PAUSE_S)
     return taken_s[1:]
-
-
-async def _job_cpu_s(load: Load, pid: int) -> float:
-    """Processor time of the server itself for each job, without that of its engines."""
-    async with load.backlog(math.ceil(TWO_POOLS.bronze_per_s * (JOBS_SETTLE_S + JOBS_S))):
-        await asyncio.sleep(JOBS_SETTLE_S)
-        done, spent_s = await load.bronze_done(), _server_s(pid)
-        await asyncio.sleep(JOBS_S)
-        done, spent_s = await load.bronze_done() - done, _server_s(pid) - spent_s
-    return spent_s / done
 
 
 def _server_s(pid: int) -> float:

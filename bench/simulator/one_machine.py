@@ -6,12 +6,12 @@ The same pools, the same callers at the same moments, the same phases.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from bench.simulator.events import Events
-from bench.simulator.facts import AROUND_CALL, ONE_MACHINE, Delay, Timed
+from bench.simulator.facts import AROUND_CALL, ONE_MACHINE, Z99, Delay, Timed
 from bench.simulator.machine import Pace
 from bench.simulator.pools import Kind, Pools
 from bench.simulator.report import quantile
@@ -27,6 +27,16 @@ MODEL = ModelSpec("echo", "1", Task.TEXT, 4096, 0, 16, BatchPolicy(64, 1_000_000
 POOLS = (("fast", 2.0, 3, 0.020), ("slow", 0.2, 6, 0.060))
 """As `bench.tiers.TWO_POOLS` declares them: name, price an hour, slots, seconds an item."""
 
+ALONE_S = 2.5
+"""For so long each engine is asked alone, and then the server (`calibration`)."""
+
+PAUSE_S = 0.01
+"""Between two items, so that each finds everything at rest, as one does that comes at random."""
+
+JOBS_SETTLE_S = 1.0
+JOBS_S = 3.0
+"""Then there are jobs alone."""
+
 ASSUMED = "bench.tiers, and what a sleep takes longer: E"
 
 
@@ -34,20 +44,19 @@ ASSUMED = "bench.tiers, and what a sleep takes longer: E"
 class Figures:
     """What is known of the machine.
 
-    `work` is an item on the engine of a pool that has no other, `around` what a caller waits
-    besides who is alone. An item takes the server's one thread for `thread_s`, and others wait.
+    `work` is an item on the engine of a pool that has no other, `full` one of those that fill the
+    slots of all pools, `around` what a caller waits besides who is alone. An item takes the
+    server's one thread for `thread_s`, and others wait.
     """
 
     work: Mapping[str, Timed]
+    full: Mapping[str, Timed]
     around: Timed
     thread_s: float
 
 
-E_FIGURES = Figures(
-    {name: Delay(item_s, item_s * 1.05, ASSUMED) for name, _, _, item_s in POOLS},
-    AROUND_CALL,
-    0.0005,
-)
+E_TIMES = {name: Delay(item_s, item_s * 1.05, ASSUMED) for name, _, _, item_s in POOLS}
+E_FIGURES = Figures(E_TIMES, E_TIMES, AROUND_CALL, 0.0005)
 """Where nothing was measured."""
 
 
@@ -92,6 +101,37 @@ class _Thread:
         return waits_s
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """An item's time on processors that all pools share: as alone, or as where all is full.
+
+    Between the two it is as near to one as so many of all slots are taken.
+    """
+
+    alone: Timed
+    full: Timed
+    taken: Callable[[], float]
+
+    @property
+    def p50_s(self) -> float:
+        """The median."""
+        return self.at(0.0)
+
+    @property
+    def p99_s(self) -> float:
+        """The 99th percentile."""
+        return self.at(Z99)
+
+    def draw(self, chance: random.Random) -> float:
+        """One such time, in seconds."""
+        return self.at(chance.gauss(0.0, 1.0))
+
+    def at(self, score: float) -> float:
+        """See `Timed`."""
+        share = self.taken()
+        return (1 - share) * self.alone.at(score) + share * self.full.at(score)
+
+
 class _Load:
     """Callers and a backlog, as the load generator makes them."""
 
@@ -99,17 +139,24 @@ class _Load:
         self.events, self._chance, self._figures = Events(), chance, figures
         self._thread = _Thread(self.events, figures.thread_s)
         kinds = [self._kind(*each) for each in POOLS]
-        pools = Pools(self.events, chance, kinds)
+        self._pools = Pools(self.events, chance, kinds)
         around = replace(ONE_MACHINE, hop=self._thread)
-        self.system = Synapse(self.events, chance, pools, [MODEL], around, is_profiled=False)
+        self.system = Synapse(self.events, chance, self._pools, [MODEL], around, is_profiled=False)
         for kind in kinds:
-            pools.resize(kind, 1, at_once=True)
+            self._pools.resize(kind, 1, at_once=True)
         self.requests: list[Request] = []
 
     def _kind(self, name: str, price_usd: float, slots: int, item_s: float) -> Kind:
         pool = Pool(name, "cpu", price_per_hour_usd=price_usd, slots={MODEL.name: slots})
-        work = {MODEL.name: self._figures.work[name]}
+        figures = self._figures
+        work = {MODEL.name: _Shared(figures.work[name], figures.full[name], self._taken)}
         return Kind(pool, Pace(slots, company=0.0), Delay(5.0, 6.0, "not used"), work)
+
+    def _taken(self) -> float:
+        """The share of all slots that others have."""
+        units = [unit for name, *_ in POOLS for unit in self._pools.up(name)]
+        others = sum(slots for _, _, slots, _ in POOLS) - 1
+        return min(1.0, sum(unit.machine.load for unit in units) / others)
 
     def ask(self, tier: SlaTier) -> None:
         """One more request."""
@@ -143,6 +190,19 @@ class _Load:
         """Bronze jobs that have ended."""
         return sum(r.end is End.DELIVERED for r in self.requests if r.tier is SlaTier.BRONZE)
 
+    def calibrate(self) -> None:
+        """What the server sees of `calibration.add`: first nothing, then a caller, then jobs."""
+        self.events.run(self.events.now + len(POOLS) * ALONE_S)
+        until = self.events.now + ALONE_S
+        while self.events.now < until:
+            self.ask(SlaTier.GOLD)
+            while self.requests[-1].end is None:
+                self.events.run(self.events.now + 0.001)
+            self.events.run(self.events.now + PAUSE_S)
+        self.backlog(TWO_POOLS.bronze_per_s * (JOBS_SETTLE_S + JOBS_S))
+        self.events.run(self.events.now + JOBS_SETTLE_S + JOBS_S)
+        self.drain()
+
     def drain(self) -> None:
         """Until nothing is open."""
         while any(request.end is None for request in self.requests):
@@ -155,27 +215,28 @@ def predict(
     seed: int = 1,
     figures: Figures = E_FIGURES,
 ) -> Predicted:
-    """The same as `bench.tiers.measure`; `phases` are the seeds of when callers come."""
+    """The last of the rounds that `validation` measures, after all those before it.
+
+    `phases` are the seeds of when the callers of each round come. What came before counts: bronze
+    leaves room for a minute to those who came.
+    """
     load = _Load(random.Random(seed), figures)
-    load.backlog(TWO_POOLS.bronze_per_s * (SETTLE_S + seconds))
-    load.events.run(SETTLE_S)
-    before = load.done()
-    load.events.run(load.events.now + seconds)
-    alone_per_s = (load.done() - before) / seconds
-    load.drain()
     load.phase(WARM_UP_S, seed=0)
-    without: list[Request] = []
-    beside: list[Request] = []
-    bronze = 0
     for number in phases:
-        without += load.phase(seconds, number)
+        load.calibrate()
+        load.backlog(TWO_POOLS.bronze_per_s * (SETTLE_S + seconds))
+        load.events.run(load.events.now + SETTLE_S)
+        before = load.done()
+        load.events.run(load.events.now + seconds)
+        alone_per_s = (load.done() - before) / seconds
+        load.drain()
+        without = load.phase(seconds, number)
         load.backlog(alone_per_s * (SETTLE_S + seconds))
         load.phase(SETTLE_S, 0)
         before = load.done()
-        beside += load.phase(seconds, number)
-        bronze += load.done() - before
+        beside = load.phase(seconds, number)
+        beside_per_s = (load.done() - before) / seconds
         load.drain()
-    beside_per_s = bronze / seconds / len(phases)
     return Predicted(_tiers(without), _tiers(beside), alone_per_s, beside_per_s)
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Coroutine, Sequence
+import sys
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,13 +43,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Callers without bronze and with it, bronze alone: as predicted and as measured.
+    """Callers without bronze and with it, bronze alone; `figures` are what was measured apart.
 
-    `watched` is the machine meanwhile, by what was done.
+    `phases` are the seeds of its callers and of those of the rounds before it, `watched` is the
+    machine meanwhile, by what was done.
     """
 
     figures: Figures
-    predicted: Predicted
+    phases: Sequence[int]
     without: Phase
     beside: Phase
     bronze_alone_per_s: float
@@ -58,6 +60,10 @@ class Round:
     def is_disturbed(self) -> bool:
         """Whether others had more of the processors meanwhile than the model can know."""
         return any(each.others_cores + each.stolen_cores > QUIET for _, each in self.watched)
+
+    def predicted(self, seconds: float) -> Predicted:
+        """What the simulator says of it, where each phase takes so long."""
+        return predict(seconds, self.phases, self.phases[-1], self.figures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class Compared:
 
 
 def measure(seconds: float = 10.0, rounds: int = 4, seed: int = 1) -> list[Round]:
-    """Run a server, measure, and predict each round from what was measured apart in it."""
+    """Run a server, and measure until there are so many undisturbed rounds."""
     with server(TWO_POOLS.models, TWO_POOLS.pools) as running, Watch() as watch:
 
         async def all_rounds() -> list[Round]:
@@ -86,8 +92,8 @@ def measure(seconds: float = 10.0, rounds: int = 4, seed: int = 1) -> list[Round
                 await load.phase(WARM_UP_S, seed=0, bronze_on=False)
                 found: list[Round] = []
                 while len(found) < MOST_TRIES * rounds and len(undisturbed(found)) < rounds:
-                    number = seed + len(found)
-                    found.append(await _round(load, seconds, number, watch, running.pid))
+                    phases = range(seed, seed + len(found) + 1)
+                    found.append(await _round(load, seconds, phases, watch, running.pid))
                 return found
 
         return uvloop.run(all_rounds())
@@ -98,18 +104,20 @@ def undisturbed(rounds: Sequence[Round]) -> list[Round]:
     return [each for each in rounds if not each.is_disturbed]
 
 
-async def _round(load: Load, seconds: float, number: int, watch: Watch, pid: int) -> Round:
-    calibration = Calibration.empty()
+async def _round(
+    load: Load, seconds: float, phases: Sequence[int], watch: Watch, pid: int
+) -> Round:
+    number, calibration = phases[-1], Calibration.empty()
     _, apart = await _watched(watch, calibration.add(load, pid))
     alone_per_s = await load.bronze_alone_per_s(seconds)
     without, quiet = await _watched(watch, load.phase(seconds, seed=number, bronze_on=False))
     async with load.backlog(math.ceil(alone_per_s * (SETTLE_S + seconds))):
         await load.phase(SETTLE_S, seed=0, bronze_on=True)
         beside, busy = await _watched(watch, load.phase(seconds, seed=number, bronze_on=True))
-    figures = calibration.figures()
-    predicted = predict(seconds, (number,), number, figures)
     watched = (("measured apart", apart), ("without bronze", quiet), ("beside bronze", busy))
-    return Round(figures, predicted, without, beside, alone_per_s, watched)
+    found = Round(calibration.figures(), phases, without, beside, alone_per_s, watched)
+    print("." if found.is_disturbed else "o", end="", file=sys.stderr, flush=True)
+    return found
 
 
 async def _watched(watch: Watch, work: Coroutine[Any, Any, T]) -> tuple[T, Control]:
@@ -119,57 +127,61 @@ async def _watched(watch: Watch, work: Coroutine[Any, Any, T]) -> tuple[T, Contr
     return found, watch.end(processor_s(os.getpid()) - own_s)
 
 
-def compared(rounds: Sequence[Round]) -> list[Compared]:
+Pairs = Sequence[tuple[Predicted, Round]]
+"""Rounds as predicted and as measured."""
+
+
+def compared(pairs: Pairs) -> list[Compared]:
     """What was predicted and what was measured, of these rounds together."""
     return [
         *(
-            _times(rounds, tier, share, bronze_on=bronze_on)
+            _times(pairs, tier, share, bronze_on=bronze_on)
             for bronze_on in (False, True)
             for tier in (SlaTier.GOLD, SlaTier.SILVER)
             for share in SHARES
         ),
         _rates(
             "bronze alone, jobs/s",
-            [(each.predicted.bronze_alone_per_s, each.bronze_alone_per_s) for each in rounds],
+            [(said.bronze_alone_per_s, seen.bronze_alone_per_s) for said, seen in pairs],
         ),
         _rates(
             "bronze beside, jobs/s",
-            [(each.predicted.bronze_beside_per_s, each.beside.bronze_per_s) for each in rounds],
+            [(said.bronze_beside_per_s, seen.beside.bronze_per_s) for said, seen in pairs],
         ),
     ]
 
 
-def _times(rounds: Sequence[Round], tier: SlaTier, share: float, *, bronze_on: bool) -> Compared:
-    pairs = [
+def _times(pairs: Pairs, tier: SlaTier, share: float, *, bronze_on: bool) -> Compared:
+    times_ms = [
         (
-            (each.predicted.beside if bronze_on else each.predicted.alone)[tier],
-            (each.beside if bronze_on else each.without).latencies_ms[tier],
+            (said.beside if bronze_on else said.alone)[tier],
+            (seen.beside if bronze_on else seen.without).latencies_ms[tier],
         )
-        for each in rounds
+        for said, seen in pairs
     ]
 
-    def of(times: Sequence[float]) -> float:
-        return percentile(sorted(times), share)
+    def of(values: Sequence[float]) -> float:
+        return percentile(sorted(values), share)
 
     return Compared(
         f"{tier}, p{share * 100:.0f}, {'beside bronze' if bronze_on else 'without bronze'}, ms",
-        of([ms for predicted, _ in pairs for ms in predicted]),
-        of([ms for _, measured in pairs for ms in measured]),
-        [of(predicted) / of(measured) - 1 for predicted, measured in pairs],
+        of([ms for said, _ in times_ms for ms in said]),
+        of([ms for _, seen in times_ms for ms in seen]),
+        [of(said) / of(seen) - 1 for said, seen in times_ms],
     )
 
 
 def _rates(what: str, pairs: Sequence[tuple[float, float]]) -> Compared:
     return Compared(
         what,
-        statistics.mean(predicted for predicted, _ in pairs),
-        statistics.mean(measured for _, measured in pairs),
-        [predicted / measured - 1 for predicted, measured in pairs],
+        statistics.mean(said for said, _ in pairs),
+        statistics.mean(seen for _, seen in pairs),
+        [said / seen - 1 for said, seen in pairs],
     )
 
 
-def show(rounds: Sequence[Round]) -> None:
-    """As tables."""
+def show(rounds: Sequence[Round], predicted: Callable[[Round], Predicted]) -> None:
+    """As tables, with what is predicted of each round."""
     quiet = undisturbed(rounds)
     print("The one machine, predicted from what was measured apart in the same round\n")
     print(
@@ -179,7 +191,7 @@ def show(rounds: Sequence[Round]) -> None:
         print("So all are shown, which say little of the model: run it on a quieter machine.")
     print()
     tables.head("figure", "predicted", "measured", "off", "in each round")
-    for each in compared(quiet or rounds):
+    for each in compared([(predicted(each), each) for each in quiet or rounds]):
         offs = ", ".join(f"{off:+.0%}" for off in each.off_by_round)
         tables.row(
             *(each.what, f"{each.predicted:.1f}", f"{each.measured:.1f}"),
@@ -191,7 +203,9 @@ def show(rounds: Sequence[Round]) -> None:
     tables.head("what, p50 and p99 in ms", *(str(number + 1) for number in range(len(rounds))))
     for name, *_ in POOLS:
         work = (_ms(each.figures.work[name]) for each in rounds)
+        full = (_ms(each.figures.full[name]) for each in rounds)
         tables.row(f"an item on the engine of pool {name}", *work)
+        tables.row("a job there where all slots are full", *full)
     tables.row("what lies around it for a caller", *(_ms(each.figures.around) for each in rounds))
     thread = (f"{each.figures.thread_s * 1000:.2f}" for each in rounds)
     tables.row("what an item takes of the server's thread", *thread)
