@@ -11,6 +11,7 @@ from pathlib import Path
 from bench import (
     auth,
     batches,
+    cross_check,
     downloads,
     embeddings,
     engine_ratio,
@@ -241,6 +242,28 @@ def _start(rounds: int) -> None:
     print()
 
 
+def _client(rounds: int, seconds: float) -> None:
+    print("Our load generator beside wrk, which asks the same server the same (medians)")
+    try:
+        found = cross_check.measure(rounds, seconds)
+    except cross_check.NoWrk as error:
+        print(f"not measured: {error}\n")
+        return
+    print(
+        "| clients | answers/s: ours, wrk | ours ÷ wrk | p50, ms: ours, wrk | p99, ms "
+        "| server's processor ms a request |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in found:
+        ours, wrk = row.ours, row.wrk
+        print(
+            f"| {row.clients} | {ours.per_s:.0f}, {wrk.per_s:.0f} | {row.ratio:.2f} "
+            f"| {ours.p50_ms:.1f}, {wrk.p50_ms:.1f} | {ours.p99_ms:.1f}, {wrk.p99_ms:.1f} "
+            f"| {ours.server_ms:.2f}, {wrk.server_ms:.2f} |"
+        )
+    print()
+
+
 def _machine() -> str:
     model = next(
         (
@@ -271,6 +294,7 @@ PARTS: Mapping[str, Callable[[int | None, float], None]] = {
         tiers.ONE_LLM, "One LLM", 3 * seconds, rounds or ROUNDS_OF_TIERS, "tiers-llm"
     ),
     "start": lambda rounds, seconds: _start(rounds or ROUNDS),
+    "client": lambda rounds, seconds: _client(rounds or ROUNDS, seconds),
 }
 """In their order, with the rounds that were asked for, if any, and the seconds of a load."""
 
