@@ -16,10 +16,16 @@ from synapse.adapters.local.failures import StorageError
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.application.profile import BUDGET_S, Profiler, Progress, Report, Target
+from synapse.application.routing import TYPICAL_OUTPUT_TOKENS
+from synapse.application.windows import TYPICAL_PROMPT_TOKENS
 from synapse.domain.errors import EngineUnavailable
-from synapse.domain.model import ModelSpec
+from synapse.domain.job import SlaTier
+from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
+from synapse.domain.profile import Profile
 from synapse.domain.profiling import ProfilingError
+from synapse.domain.routing import Need
+from synapse.domain.sizing import slots_within
 from synapse_server.config import FleetConfig, LocalPool, ServerConfig, StartError
 from synapse_server.ground import opened_database, served_models
 from synapse_server.local_fleet import LocalFleet
@@ -141,8 +147,12 @@ COLUMNS = (
     "best batch",
     "items/s",
     "USD/1k items",
+    "gold slots",
+    "silver slots",
     "fit error",
 )
+MOST_SLOTS = 256
+"""A pool of more is not suggested."""
 
 
 def table(reports: Sequence[Report]) -> str:
@@ -179,5 +189,19 @@ def _row(report: Report) -> tuple[str, ...]:
         f"{found.best_batch}",
         f"{found.items_per_s:.1f}",
         f"{found.usd_per_1k_items:.6f}",
+        *(_slots(report.target.spec, found, tier) for tier in (SlaTier.GOLD, SlaTier.SILVER)),
         f"{found.fit_error:.0%}",
     )
+
+
+def _slots(spec: ModelSpec, found: Profile, tier: SlaTier) -> str:
+    """How many slots a worker may have for typical requests of a tier to keep their promise."""
+    generates = spec.task is Task.GENERATE
+    need = Need(
+        tier,
+        prompt_tokens=TYPICAL_PROMPT_TOKENS,
+        output_tokens=TYPICAL_OUTPUT_TOKENS if generates else 0,
+        first_token_only=generates,
+    )
+    slots = slots_within(found, need, MOST_SLOTS)
+    return f"≥ {slots}" if slots == MOST_SLOTS else str(slots)

@@ -13,7 +13,7 @@ from synapse.domain.load import ModelDemand, PoolLoad, TierDemand, spread_demand
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
 from synapse.domain.routing import TIER_P99_MS, Need, PoolView
-from synapse.domain.sizing import Crowd, crowd_of, unmixed, worker_s_per_item
+from synapse.domain.sizing import Crowd, crowd_of, slots_within, unmixed, worker_s_per_item
 from synapse.domain.staffing import MOST_USE, workers_for
 
 GOLD, SILVER, BRONZE = SlaTier.GOLD, SlaTier.SILVER, SlaTier.BRONZE
@@ -50,6 +50,26 @@ def test_no_promise_or_one_that_breaks_anyway_asks_for_no_room() -> None:
     assert crowd_of(Need(BRONZE), a_view(70.0)) is None
     assert crowd_of(Need(SILVER), a_view(200.0)) is None
     assert crowd_of(Need(SILVER), unmeasured) is None
+
+
+@pytest.mark.parametrize(
+    ("base_ms", "company", "gold", "silver"),
+    [(16.0, 1.0, 3, 9), (70.0, 1.0, 0, 2), (200.0, 0.0, 0, 0), (20.0, 0.0, 64, 64)],
+)
+def test_a_pool_may_have_as_many_slots_as_keep_the_promise_when_all_are_taken(
+    base_ms: float, company: float, gold: int, silver: int
+) -> None:
+    profile = Profile("m", "1", "gpu", "gpu", base_ms, company=company)
+
+    assert slots_within(profile, Need(GOLD), 64) == gold
+    assert slots_within(profile, Need(SILVER), 64) == silver
+
+
+def test_of_generations_the_slots_are_as_many_as_keep_the_promise_of_the_first_token() -> None:
+    profile = Profile("m", "1", "gpu", "gpu", 10.0, output_token_ms=5.0, first_company=1.0)
+
+    assert slots_within(profile, Need(GOLD, output_tokens=256, first_token_only=True), 64) == 5
+    assert slots_within(profile, Need(GOLD, output_tokens=256), 64) == 0
 
 
 @given(st.floats(0.5, 300.0), st.floats(0.0, 1.0), st.integers(1, 32), st.sampled_from(SlaTier))

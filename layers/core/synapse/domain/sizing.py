@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
-from synapse.domain.profile import slowdown
+from synapse.domain.profile import Profile, slowdown
 from synapse.domain.routing import TIER_P99_MS, Need, PoolView
 from synapse.domain.window import company_of
 
@@ -42,12 +43,7 @@ def crowd_of(need: Need, view: PoolView) -> Crowd | None:
     promise_ms, profile = TIER_P99_MS[need.tier], view.profile
     if promise_ms == math.inf or profile is None:
         return None
-
-    def p99_ms(in_flight: int) -> float:
-        if need.first_token_only:
-            return profile.first_p99_ms(need.prompt_tokens, in_flight)
-        return profile.p99_ms(need.prompt_tokens, need.output_tokens, in_flight)
-
+    p99_ms = partial(_p99_ms, profile, need)
     if not 0 < p99_ms(1) <= promise_ms:
         return None
     most = company_of(p99_ms, p99_ms(1), view.slots, promise_ms).most
@@ -57,6 +53,24 @@ def crowd_of(need: Need, view: PoolView) -> Crowd | None:
     together = min(view.slots, max(1, profile.best_batch))
     speed = together / slowdown(together, profile.company, profile.saturates_at)
     return Crowd(max(1, min(most, round(speed))), most)
+
+
+def slots_within(profile: Profile, need: Need, most: int) -> int:
+    """How many items at once, up to `most`, keep the promise of the need's tier; 0: not even one.
+
+    So many slots a pool may have for a promise to hold whenever all of them are taken.
+    """
+    promise_ms, p99_ms = TIER_P99_MS[need.tier], partial(_p99_ms, profile, need)
+    if p99_ms(1) > promise_ms:
+        return 0
+    return company_of(p99_ms, p99_ms(1), most, promise_ms).most or most
+
+
+def _p99_ms(profile: Profile, need: Need, in_flight: int) -> float:
+    """What the promise is about, at the 99th percentile."""
+    if need.first_token_only:
+        return profile.first_p99_ms(need.prompt_tokens, in_flight)
+    return profile.p99_ms(need.prompt_tokens, need.output_tokens, in_flight)
 
 
 def unmixed(views: Mapping[str, Sequence[PoolView]]) -> dict[str, list[PoolView]]:
