@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -69,8 +70,30 @@ class Delay:
         return self.p50_s * math.exp(score * math.log(self.p99_s / self.p50_s) / Z99)
 
 
+class ByScore(ABC):
+    """See `Timed`: all that follows from what a time is for a given luck."""
+
+    @property
+    def p50_s(self) -> float:
+        """The median, in seconds."""
+        return self.at(0.0)
+
+    @property
+    def p99_s(self) -> float:
+        """The 99th percentile, in seconds."""
+        return self.at(Z99)
+
+    def draw(self, chance: random.Random) -> float:
+        """One such time, in seconds."""
+        return self.at(chance.gauss(0.0, 1.0))
+
+    @abstractmethod
+    def at(self, score: float) -> float:
+        """See `Timed`."""
+
+
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class Sampled(ByScore):
     """A time as it was measured: its values in their order, in seconds; between them a line."""
 
     ordered: tuple[float, ...]
@@ -79,20 +102,6 @@ class Sampled:
     def of(values: Sequence[float]) -> Sampled:
         """These."""
         return Sampled(tuple(sorted(values)))
-
-    @property
-    def p50_s(self) -> float:
-        """The median."""
-        return self.at(0.0)
-
-    @property
-    def p99_s(self) -> float:
-        """The 99th percentile."""
-        return self.at(Z99)
-
-    def draw(self, chance: random.Random) -> float:
-        """One such time, in seconds."""
-        return self.at(chance.gauss(0.0, 1.0))
 
     def at(self, score: float) -> float:
         """See `Timed`."""

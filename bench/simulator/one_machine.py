@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench.simulator.events import Events
-from bench.simulator.facts import AROUND_CALL, ONE_MACHINE, Z99, Delay, Timed
+from bench.simulator.facts import AROUND_CALL, ONE_MACHINE, ByScore, Delay, Timed
 from bench.simulator.machine import Pace
 from bench.simulator.pools import Kind, Pools
 from bench.simulator.report import quantile
@@ -102,7 +102,7 @@ class _Thread:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shared:
+class _Shared(ByScore):
     """An item's time on processors that all pools share: as alone, or as where all is full.
 
     Between the two it is as near to one as so many of all slots are taken.
@@ -111,20 +111,6 @@ class _Shared:
     alone: Timed
     full: Timed
     taken: Callable[[], float]
-
-    @property
-    def p50_s(self) -> float:
-        """The median."""
-        return self.at(0.0)
-
-    @property
-    def p99_s(self) -> float:
-        """The 99th percentile."""
-        return self.at(Z99)
-
-    def draw(self, chance: random.Random) -> float:
-        """One such time, in seconds."""
-        return self.at(chance.gauss(0.0, 1.0))
 
     def at(self, score: float) -> float:
         """See `Timed`."""
