@@ -55,6 +55,21 @@ async def test_a_rested_connection_is_tried_before_it_is_used(
     assert (line.connections, triton.probes) == (1, 1)
 
 
+async def test_a_connection_on_which_a_call_was_lost_is_tried_before_it_is_used_again(
+    engine: TritonEngine, triton: FakeTriton, texts: ModelSpec, generator: ModelSpec, pool: Pool
+) -> None:
+    for model in (texts, generator):
+        await outcome(engine, model, pool, ask("!status UNAVAILABLE unhealthy engine"))
+        before = triton.probes
+        assert isinstance(await outcome(engine, model, pool, ask("hi")), Completion)
+        assert isinstance(await outcome(engine, model, pool, ask("hi")), Completion)
+        assert triton.probes == before + 1
+
+    await outcome(engine, texts, pool, ask("!status INVALID_ARGUMENT it is odd"))
+    await outcome(engine, texts, pool, ask("hi"))
+    assert triton.probes == 2
+
+
 async def test_all_who_wait_share_one_attempt_to_connect(
     texts: ModelSpec, line: Wire, far_pool: Pool
 ) -> None:

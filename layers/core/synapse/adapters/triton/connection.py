@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class Connection:
         self.loop = asyncio.get_running_loop()
         self._address = address
         self._settings = settings
-        self._used_at = 0.0
+        self._used_at = -math.inf
         self._attempt: asyncio.Task[bool] | None = None
         self._line = Line(address, settings)
         self._retired: WeakSet[Line] = WeakSet()
@@ -123,6 +124,14 @@ class Connection:
     def touch(self) -> None:
         """Note that the other end has answered just now."""
         self._used_at = time.monotonic()
+
+    def doubt(self, error: grpc.aio.AioRpcError) -> None:
+        """Note how a call has failed: a line that may have died of it is tried before the next one.
+
+        gRPC tells who was on it sooner than it knows that the line itself is gone.
+        """
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            self._used_at = -math.inf
 
     def retire(self) -> None:
         """Let calls under way finish; there will be no others."""

@@ -110,6 +110,7 @@ class TextBatch:
         except UnreadableAnswer as error:
             return failures.unreadable(place, error)
         except grpc.aio.AioRpcError as error:
+            self._connection.doubt(error)
             secrets = [item.text.decode() for item in part]
             return failures.from_rpc(
                 place, error, connected=line is not None and line.is_up, secrets=secrets
