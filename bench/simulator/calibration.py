@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -41,28 +40,23 @@ ASKED = "fast"
 """The only pool that keeps gold's promise: who asks for gold alone is answered there."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """All that was measured up to now; more of it may be added between the phases."""
+    """All that was measured: seconds of items, by pool, of callers, and of the thread for a job."""
 
-    engine_s: dict[str, list[float]]
-    full_s: dict[str, list[float]]
-    caller_s: list[float]
-    job_cpu_s: list[float]
+    engine_s: Mapping[str, Sequence[float]]
+    full_s: Mapping[str, Sequence[float]]
+    caller_s: Sequence[float]
+    job_cpu_s: float
 
     @staticmethod
-    def empty() -> Calibration:
-        """Nothing yet."""
-        return Calibration(
-            {name: [] for name, *_ in POOLS}, {name: [] for name, *_ in POOLS}, [], []
-        )
-
-    async def add(self, load: Load, pid: int) -> None:
-        """Measure each pool once more, and what a job takes of the server's thread."""
-        for pool in await _pools(load.session):
-            self.engine_s[pool.name] += await _engine_alone(pool)
-        self.caller_s += await _caller_alone(load.session)
-        self.job_cpu_s.append(await self._jobs_alone(load, pid))
+    async def measured(load: Load, pid: int) -> Calibration:
+        """Measure each pool, and what a job takes of the server's thread."""
+        pools = await _pools(load.session)
+        engine_s = {pool.name: await _engine_alone(pool) for pool in pools}
+        caller_s = await _caller_alone(load.session)
+        job_cpu_s, full_s = await _jobs_alone(load, pid)
+        return Calibration(engine_s, full_s, caller_s, job_cpu_s)
 
     def figures(self) -> Figures:
         """For the simulator.
@@ -72,29 +66,7 @@ class Calibration:
         """
         work = {pool: Sampled.of(taken_s) for pool, taken_s in self.engine_s.items()}
         full = {pool: Sampled.of(taken_s) for pool, taken_s in self.full_s.items()}
-        around = _around(self.caller_s, work[ASKED])
-        return Figures(work, full, around, statistics.median(self.job_cpu_s))
-
-    async def _jobs_alone(self, load: Load, pid: int) -> float:
-        """Processor time of the server itself for each job, without that of its engines."""
-        jobs = math.ceil(TWO_POOLS.bronze_per_s * (JOBS_SETTLE_S + JOBS_S))
-        before = await load.bronze_done()
-        async with load.backlog(jobs) as sent:
-            await asyncio.sleep(JOBS_SETTLE_S)
-            first, spent_s = await load.bronze_done() - before, _server_s(pid)
-            await asyncio.sleep(JOBS_S)
-            last, spent_s = await load.bronze_done() - before, _server_s(pid) - spent_s
-            # They went about in the order in which they were sent.
-            for job_id in sent[first:last]:
-                await self._note_full(load.session, job_id)
-        return spent_s / (last - first)
-
-    async def _note_full(self, session: aiohttp.ClientSession, job_id: str) -> None:
-        async with session.get(f"/results/{job_id}") as answer:
-            job = await answer.json()
-        if job["status"] == "COMPLETED":
-            receipt = job["receipt"]
-            self.full_s[receipt["pool"]].append(receipt["inference_ms"] / 1000)
+        return Figures(work, full, _around(self.caller_s, work[ASKED]), self.job_cpu_s)
 
 
 def _around(callers_s: Sequence[float], engine: Sampled) -> Sampled:
@@ -141,6 +113,34 @@ async def _caller_alone(session: aiohttp.ClientSession) -> list[float]:
         taken_s.append(time.perf_counter() - began)
         await asyncio.sleep(PAUSE_S)
     return taken_s[1:]
+
+
+async def _jobs_alone(load: Load, pid: int) -> tuple[float, dict[str, list[float]]]:
+    """Processor time of the server for a job, without its engines', and each item's seconds."""
+    jobs = math.ceil(TWO_POOLS.bronze_per_s * (JOBS_SETTLE_S + JOBS_S))
+    before = await load.bronze_done()
+    async with load.backlog(jobs) as sent:
+        await asyncio.sleep(JOBS_SETTLE_S)
+        first, spent_s = await load.bronze_done() - before, _server_s(pid)
+        await asyncio.sleep(JOBS_S)
+        last, spent_s = await load.bronze_done() - before, _server_s(pid) - spent_s
+        # They went about in the order in which they were sent.
+        full_s = await _inference_s(load.session, sent[first:last])
+    return spent_s / (last - first), full_s
+
+
+async def _inference_s(
+    session: aiohttp.ClientSession, job_ids: Sequence[str]
+) -> dict[str, list[float]]:
+    """What those of the jobs took that are done, by pool."""
+    found: dict[str, list[float]] = {name: [] for name, *_ in POOLS}
+    for job_id in job_ids:
+        async with session.get(f"/results/{job_id}") as answer:
+            job = await answer.json()
+        if job["status"] == "COMPLETED":
+            receipt = job["receipt"]
+            found[receipt["pool"]].append(receipt["inference_ms"] / 1000)
+    return found
 
 
 def _server_s(pid: int) -> float:

@@ -107,8 +107,8 @@ def undisturbed(rounds: Sequence[Round]) -> list[Round]:
 async def _round(
     load: Load, seconds: float, phases: Sequence[int], watch: Watch, pid: int
 ) -> Round:
-    number, calibration = phases[-1], Calibration.empty()
-    _, apart = await _watched(watch, calibration.add(load, pid))
+    number = phases[-1]
+    calibration, apart = await _watched(watch, Calibration.measured(load, pid))
     alone_per_s = await load.bronze_alone_per_s(seconds)
     without, quiet = await _watched(watch, load.phase(seconds, seed=number, bronze_on=False))
     async with load.backlog(math.ceil(alone_per_s * (SETTLE_S + seconds))):

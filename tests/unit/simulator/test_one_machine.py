@@ -39,7 +39,7 @@ def test_what_was_measured_alone_is_what_who_is_alone_is_predicted() -> None:
     engine_s = [0.020 + chance.expovariate(1000) for _ in range(400)]
     caller_s = [each + 0.004 + chance.expovariate(300) for each in engine_s]
     engines_s = {"fast": engine_s, "slow": [0.060] * 400}
-    calibration = Calibration(engines_s, engines_s, caller_s, [0.0])
+    calibration = Calibration(engines_s, engines_s, caller_s, 0.0)
 
     found = predict(seconds=5.0, phases=(1, 2), figures=calibration.figures())
 
