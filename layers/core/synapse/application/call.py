@@ -262,8 +262,7 @@ class Call:
         much more: slots that share a processor take turns.
         """
         expected_ms = self._expected_ms(work, is_first=self._streams, in_flight=self._most)
-        generates = self._size.work.output_tokens > 0
-        if generates and self._profile is None and self._usual is not None:
+        if self._usual is not None:
             expected_ms *= max(1.0, min(self._most, self._slots) / self._usual)
         return expected_ms / 1000
 
@@ -275,7 +274,12 @@ class Call:
         self._most = max(self._most, self._calls.vitals.outstanding[self.place])
 
     def _usual_company(self, now: float) -> float | None:
-        """The median of the most items that were in slots during the calls that were measured."""
+        """The median of the most items that were in slots during the calls that were measured.
+
+        None where they do not tell what company costs: a profile does, or nothing is generated.
+        """
+        if self._profile is not None or self._size.work.output_tokens == 0:
+            return None
         company = self._vitals.company.quantiles(now)
         return None if company is None else company.p50
 
