@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
+
 from synapse.api.openai.bodies import ChatCompletion, TextCompletion
 from synapse.domain.inference import Choice, Completion, ModelInput, TokenLogprob
 from synapse.domain.job import Usage
@@ -59,6 +63,17 @@ async def test_a_completion_has_openais_shape() -> None:
     body = TextCompletion.model_validate(answer.json)
     assert body.id.startswith("cmpl-")
     assert [choice.text for choice in body.choices] == ["hello therehello there"]
+
+
+async def test_what_is_asked_is_not_written_out_for_powertools_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    await call(api_of(World()), "POST", CHATS, HELLO)
+
+    assert "'body': <ChatRequest>}" in caplog.text
+    assert "hello there" not in caplog.text
 
 
 async def test_choices_are_numbered_by_prompt_and_sample() -> None:

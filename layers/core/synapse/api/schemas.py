@@ -34,6 +34,14 @@ class Request(WireModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    def __repr__(self) -> str:
+        """Its name alone.
+
+        Powertools writes out what every handler is called with, for a log of debugging that nobody
+        keeps: everybody would wait for as long as a body is, and what is asked does not belong there.
+        """
+        return f"<{type(self).__name__}>"
+
 
 class SamplingParameters(Request):
     """Sampling parameters, under the names vLLM gives them."""
