@@ -35,15 +35,14 @@ def children(pid: int, proc: Path = PROC) -> list[int]:
     Triton has dozens of threads, and is looked at twice a second by the process that serves
     requests: pathlib and io would keep everybody waiting for milliseconds.
     """
-    threads = f"{proc}/{pid}/task"
     found: list[int] = []
     try:
-        names = os.listdir(threads)
+        threads = list(os.scandir(proc / str(pid) / "task"))
     except OSError:  # the process ended meanwhile
         return found
-    for name in names:
+    for thread in threads:
         try:
-            found += map(int, _read(f"{threads}/{name}/children").split())
+            found += map(int, _read(f"{thread.path}/children").split())
         except OSError:  # the thread ended meanwhile
             continue
     return found

@@ -38,7 +38,7 @@ class Request(WireModel):
         """Its name alone.
 
         Powertools writes out what every handler is called with, for a log of debugging that nobody
-        keeps: everybody would wait for as long as a body is, and what is asked does not belong there.
+        keeps: all would wait for as long as a body is, and what is asked does not belong there.
         """
         return f"<{type(self).__name__}>"
 
