@@ -33,12 +33,23 @@ SETTLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
+class PoolShape:
+    """A pool of one worker: its price an hour, and an item's time in milliseconds."""
+
+    name: str
+    price_usd: float
+    slots: int
+    item_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """What is asked of which pools, and how often.
 
     `bronze_per_s` is more than the pools could do of it: so long is the backlog made at first. A
     request takes `request_share` of what a job takes. Of an answer that is streamed the first part
-    is what is promised. The pools are profiled for `profile_s` seconds before, if at all.
+    is what is promised. The pools are profiled for `profile_s` seconds before, if at all. Where
+    items only take time, `shapes` say how much.
     """
 
     models: str
@@ -49,6 +60,7 @@ class Scenario:
     bronze_per_s: float
     request_share: float = 1.0
     profile_s: float = 0.0
+    shapes: tuple[PoolShape, ...] = ()
 
     @property
     def streams(self) -> bool:
@@ -56,24 +68,21 @@ class Scenario:
         return bool(self.request.get("stream"))
 
 
-def two_pools(fast_ms: float, fast_slots: int, slow_ms: float, slow_slots: int) -> Scenario:
+def two_pools(fast: PoolShape, slow: PoolShape) -> Scenario:
     """A fast dear pool and a slow cheap one: real Tritons; items take time, not the processor."""
     pools = "".join(
         f"""
 [[pool]]
-name = "{name}"
-price_per_hour_usd = {price}
+name = "{pool.name}"
+price_per_hour_usd = {pool.price_usd}
 models = ["echo"]
 [pool.slots]
-echo = {slots}
+echo = {pool.slots}
 [pool.model_parameters.echo]
-slots = "{slots}"
-delay_ms = "{delay_ms}"
+slots = "{pool.slots}"
+delay_ms = "{pool.item_ms}"
 """
-        for name, price, slots, delay_ms in (
-            ("fast", 2.0, fast_slots, fast_ms),
-            ("slow", 0.2, slow_slots, slow_ms),
-        )
+        for pool in (fast, slow)
     )
     return Scenario(
         models="echo",
@@ -81,11 +90,13 @@ delay_ms = "{delay_ms}"
         rates_per_s={"gold": 15.0, "silver": 15.0},
         request={"model": "echo", "prompt": "hello"},
         job={"model": "echo", "prompt": "hello", "sla": "bronze"},
-        bronze_per_s=1000 * (fast_slots / fast_ms + slow_slots / slow_ms),
+        bronze_per_s=sum(1000 * pool.slots / pool.item_ms for pool in (fast, slow)),
+        shapes=(fast, slow),
     )
 
 
-TWO_POOLS = two_pools(fast_ms=20, fast_slots=3, slow_ms=60, slow_slots=6)
+SLOW = PoolShape("slow", 0.2, slots=6, item_ms=60)
+TWO_POOLS = two_pools(PoolShape("fast", 2.0, slots=3, item_ms=20), SLOW)
 
 LLM = "smollm2-135m-instruct"
 ONE_LLM = Scenario(
@@ -177,23 +188,27 @@ class Load:
 
     def __init__(self, session: aiohttp.ClientSession, scenario: Scenario) -> None:
         self.session = session
-        self._scenario = scenario
+        self.scenario = scenario
 
     async def bronze_alone_per_s(self, seconds: float) -> float:
         """What bronze gets while nobody else asks, and all pools are full of it."""
-        jobs = math.ceil(self._scenario.bronze_per_s * (SETTLE_S + seconds))
+        jobs = math.ceil(self.scenario.bronze_per_s * (SETTLE_S + seconds))
         async with self.backlog(jobs):
-            await asyncio.sleep(SETTLE_S)
-            before, began = await self.bronze_done(), time.perf_counter()
-            await asyncio.sleep(seconds)
-            return (await self.bronze_done() - before) / (time.perf_counter() - began)
+            return await self.bronze_per_s(seconds)
+
+    async def bronze_per_s(self, seconds: float) -> float:
+        """Jobs that are completed in a second, once they have settled."""
+        await asyncio.sleep(SETTLE_S)
+        before, began = await self.bronze_done(), time.perf_counter()
+        await asyncio.sleep(seconds)
+        return (await self.bronze_done() - before) / (time.perf_counter() - began)
 
     async def phase(self, seconds: float, *, seed: int, bronze_on: bool) -> Phase:
         """The same requests at the same moments for the same seed."""
         phase = Phase(bronze_on, seconds)
         before, began = await self.bronze_done(), time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            for tier, rate in self._scenario.rates_per_s.items():
+            for tier, rate in self.scenario.rates_per_s.items():
                 draws = random.Random(f"{seed}-{tier}")
                 group.create_task(self._callers(group, phase, tier, rate, draws))
             await asyncio.sleep(seconds)
@@ -212,9 +227,9 @@ class Load:
 
     async def _ask(self, phase: Phase, tier: str, due: float) -> None:
         """One request; its time counts from when it was due, so that no delay of ours is lost."""
-        body = {**self._scenario.request, "service_tier": SERVICE_TIERS[tier]}
+        body = {**self.scenario.request, "service_tier": SERVICE_TIERS[tier]}
         async with self.session.post("/v1/completions", json=body) as response:
-            if self._scenario.streams:
+            if self.scenario.streams:
                 await response.content.readuntil(b"\n\n")
             else:
                 await response.read()
@@ -228,19 +243,44 @@ class Load:
         sent: list[str] = []
         while (missing := jobs - await self._waiting()) > 0:
             left = iter(range(missing))
-            await asyncio.gather(*(self._submit(left, sent) for _ in range(SUBMITTERS)))
+            await asyncio.gather(*(self._submit_all(left, sent) for _ in range(SUBMITTERS)))
         yield sent
-        # The last ones first: those that are under way are the first.
+        await self._clear(sent)
+
+    @asynccontextmanager
+    async def stream(self, per_s: float, seed: int) -> AsyncIterator[Sequence[str]]:
+        """So many bronze jobs come in a second, at random times; none are left at its end."""
+        sent: list[str] = []
+        async with asyncio.TaskGroup() as group:
+            coming = group.create_task(self._come(group, per_s, random.Random(seed), sent))
+            yield sent
+            coming.cancel()
+        await self._clear(sent)
+
+    async def _come(
+        self, group: asyncio.TaskGroup, per_s: float, draws: random.Random, sent: list[str]
+    ) -> None:
+        due = time.perf_counter()
+        while True:
+            due += draws.expovariate(per_s)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(self._submit(sent))
+
+    async def _submit_all(self, left: Iterator[int], sent: list[str]) -> None:
+        for _ in left:
+            await self._submit(sent)
+
+    async def _submit(self, sent: list[str]) -> None:
+        async with self.session.post("/async-infer", json=dict(self.scenario.job)) as answer:
+            answer.raise_for_status()
+            sent.append((await answer.json())["jobId"])
+
+    async def _clear(self, sent: list[str]) -> None:
+        """Cancel what waits, the last ones first: those that are under way are the first."""
         await asyncio.gather(*(self._cancel(sent) for _ in range(SUBMITTERS)))
         while await self._waiting():
             await asyncio.sleep(LOOK_EVERY_S)
         await asyncio.sleep(LOOK_EVERY_S)
-
-    async def _submit(self, left: Iterator[int], sent: list[str]) -> None:
-        for _ in left:
-            async with self.session.post("/async-infer", json=dict(self._scenario.job)) as answer:
-                answer.raise_for_status()
-                sent.append((await answer.json())["jobId"])
 
     async def _cancel(self, sent: list[str]) -> None:
         """Cancel jobs from the end of the list until one has ended."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.simulator import from_zero, mixed_day, plots, tables, validation
 from bench.simulator.mixed_day import DESIGNS, LOADS
+from bench.simulator.one_machine import SCENARIOS
 from bench.simulator.report import Report
 from bench.simulator.sweep import FULL, MODELS, RATES, sweep
 from bench.simulator.traces import TRACES, rivals
@@ -30,14 +31,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=4, help="of `one`: how many quiet ones")
     parser.add_argument("--seconds", type=float, default=10.0, help="of `one`: length of a phase")
+    parser.add_argument(
+        "--pools", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS), help="of `one`"
+    )
     parser.add_argument("--write", action="store_true", help="renew docs/images")
     arguments = parser.parse_args()
     only, seed = arguments.only, arguments.seed
     results: dict[str, Any] = {}
-    if "one" in only:
-        seconds = arguments.seconds
-        rounds = validation.measure(seconds, arguments.rounds, seed)
-        validation.show(rounds, lambda each: each.predicted(seconds))
+    for pools in arguments.pools if "one" in only else ():
+        _one(pools, arguments.seconds, arguments.rounds, seed)
     if "zero" in only:
         results["from_zero"] = _from_zero(seed, write=arguments.write)
     if "day" in only:
@@ -63,6 +65,12 @@ def _write(found: dict[str, Any]) -> None:
         plots.sweep(results["sweep"], IMAGES)
     IMAGES.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+def _one(pools: str, seconds: float, rounds: int, seed: int) -> None:
+    print(f"One machine, pools {pools!r}: predicted from what was measured apart in each round\n")
+    found = validation.measure(SCENARIOS[pools], seconds, rounds, seed)
+    validation.show(found, lambda each: each.predicted(seconds))
 
 
 def _from_zero(seed: int, *, write: bool) -> dict[str, Any]:

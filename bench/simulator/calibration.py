@@ -9,7 +9,6 @@ predicted is among these.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ from bench.simulator.one_machine import (
     JOBS_S,
     JOBS_SETTLE_S,
     MODEL,
+    MORE,
     PAUSE_S,
-    POOLS,
     Figures,
 )
-from bench.tiers import SERVICE_TIERS, TWO_POOLS, Load
+from bench.tiers import SERVICE_TIERS, Load
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import JobId
@@ -50,12 +49,12 @@ class Calibration:
     job_cpu_s: float
 
     @staticmethod
-    async def measured(load: Load, pid: int) -> Calibration:
+    async def measured(load: Load, pid: int, seed: int) -> Calibration:
         """Measure each pool, and what a job takes of the server's thread."""
         pools = await _pools(load.session)
         engine_s = {pool.name: await _engine_alone(pool) for pool in pools}
-        caller_s = await _caller_alone(load.session)
-        job_cpu_s, full_s = await _jobs_alone(load, pid)
+        caller_s = await _caller_alone(load)
+        job_cpu_s, full_s = await _jobs_alone(load, pid, seed)
         return Calibration(engine_s, full_s, caller_s, job_cpu_s)
 
     def figures(self) -> Figures:
@@ -101,13 +100,13 @@ async def _engine_alone(pool: Pool) -> list[float]:
     return taken_s[1:]
 
 
-async def _caller_alone(session: aiohttp.ClientSession) -> list[float]:
+async def _caller_alone(load: Load) -> list[float]:
     """Seconds of each request, one after the other."""
-    body = {**TWO_POOLS.request, "service_tier": SERVICE_TIERS["gold"]}
+    body = {**load.scenario.request, "service_tier": SERVICE_TIERS["gold"]}
     taken_s: list[float] = []
     until = time.perf_counter() + ALONE_S
     while (began := time.perf_counter()) < until:
-        async with session.post("/v1/completions", json=body) as answer:
+        async with load.session.post("/v1/completions", json=body) as answer:
             answer.raise_for_status()
             await answer.read()
         taken_s.append(time.perf_counter() - began)
@@ -115,27 +114,28 @@ async def _caller_alone(session: aiohttp.ClientSession) -> list[float]:
     return taken_s[1:]
 
 
-async def _jobs_alone(load: Load, pid: int) -> tuple[float, dict[str, list[float]]]:
-    """Processor time of the server for a job, without its engines', and each item's seconds."""
-    jobs = math.ceil(TWO_POOLS.bronze_per_s * (JOBS_SETTLE_S + JOBS_S))
+async def _jobs_alone(load: Load, pid: int, seed: int) -> tuple[float, dict[str, list[float]]]:
+    """Processor time of the server for a job, without its engines', and each item's seconds.
+
+    A job that comes is taken to cost as much as one that is done.
+    """
     before = await load.bronze_done()
-    async with load.backlog(jobs) as sent:
+    async with load.stream(MORE * load.scenario.bronze_per_s, seed) as sent:
         await asyncio.sleep(JOBS_SETTLE_S)
-        first, spent_s = await load.bronze_done() - before, _server_s(pid)
+        came, first, spent_s = len(sent), await load.bronze_done() - before, _server_s(pid)
         await asyncio.sleep(JOBS_S)
         last, spent_s = await load.bronze_done() - before, _server_s(pid) - spent_s
+        came = len(sent) - came
         # They went about in the order in which they were sent.
-        full_s = await _inference_s(load.session, sent[first:last])
-    return spent_s / (last - first), full_s
+        done = sent[first:last]
+    return spent_s / (came + last - first), await _inference_s(load, done)
 
 
-async def _inference_s(
-    session: aiohttp.ClientSession, job_ids: Sequence[str]
-) -> dict[str, list[float]]:
+async def _inference_s(load: Load, job_ids: Sequence[str]) -> dict[str, list[float]]:
     """What those of the jobs took that are done, by pool."""
-    found: dict[str, list[float]] = {name: [] for name, *_ in POOLS}
+    found: dict[str, list[float]] = {pool.name: [] for pool in load.scenario.shapes}
     for job_id in job_ids:
-        async with session.get(f"/results/{job_id}") as answer:
+        async with load.session.get(f"/results/{job_id}") as answer:
             job = await answer.json()
         if job["status"] == "COMPLETED":
             receipt = job["receipt"]

@@ -65,4 +65,6 @@ class Calls:
             work_s = unit.kind.work[spec.name].at(request.score)
             unit.machine.take(work_s, request.tier.rank, done)
 
-        self._events.after(self._hop.draw(self._chance), arrived)
+        way = unit.kind.way.get(spec.name)
+        way_s = 0.0 if way is None else way.at(request.score)
+        self._events.after(self._hop.draw(self._chance) + way_s, arrived)

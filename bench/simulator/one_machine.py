@@ -1,6 +1,6 @@
-"""Scenario 3: what `python -m bench --only tiers` measures on one machine, predicted.
+"""Scenario 3: callers and jobs on one machine, as `validation` measures them, predicted.
 
-The same pools, the same callers at the same moments, the same phases.
+The same pools, the same callers and jobs at the same moments, the same phases.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from bench.simulator.pools import Kind, Pools
 from bench.simulator.report import quantile
 from bench.simulator.requests import End, Request
 from bench.simulator.system import Synapse
-from bench.tiers import SETTLE_S, SLO_MS, TWO_POOLS, WARM_UP_S
+from bench.tiers import SETTLE_S, SLO_MS, SLOW, TWO_POOLS, WARM_UP_S, PoolShape, Scenario, two_pools
 from synapse.domain.batching import BatchPolicy
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 
 MODEL = ModelSpec("echo", "1", Task.TEXT, 4096, 0, 16, BatchPolicy(64, 1_000_000))
-POOLS = (("fast", 2.0, 3, 0.020), ("slow", 0.2, 6, 0.060))
-"""As `bench.tiers.TWO_POOLS` declares them: name, price an hour, slots, seconds an item."""
+
+BRIEF = two_pools(PoolShape("fast", 2.0, slots=2, item_ms=12), SLOW)
+
+SCENARIOS = {"tiers": TWO_POOLS, "brief": BRIEF}
+"""That of `bench.tiers`, where about a hundredth of gold is late enough for bronze to leave a slot
+free, so that it does or does not by chance; and items that gold always has the time to wait for."""
 
 ALONE_S = 2.5
 """For so long each engine is asked alone, and then the server (`calibration`)."""
@@ -37,6 +41,10 @@ JOBS_SETTLE_S = 1.0
 JOBS_S = 3.0
 """Then there are jobs alone."""
 
+MORE = 1.1
+"""So many times as many jobs come as the pools could do: some always wait, and never do so many
+come at once that the server is busy with taking them alone."""
+
 ASSUMED = "bench.tiers, and what a sleep takes longer: E"
 
 
@@ -44,9 +52,10 @@ ASSUMED = "bench.tiers, and what a sleep takes longer: E"
 class Figures:
     """What is known of the machine.
 
-    `work` is an item on the engine of a pool that has no other, `full` one of those that fill the
-    slots of all pools, `around` what a caller waits besides who is alone. An item takes the
-    server's one thread for `thread_s`, and others wait.
+    `work` is the call of an item on the engine of a pool that has no other, `full` of one of those
+    that fill the slots of all pools, `around` what a caller waits besides who is alone. An item
+    that is called, and a job that comes, takes the server's one thread for `thread_s`, and others
+    wait.
     """
 
     work: Mapping[str, Timed]
@@ -55,9 +64,13 @@ class Figures:
     thread_s: float
 
 
-E_TIMES = {name: Delay(item_s, item_s * 1.05, ASSUMED) for name, _, _, item_s in POOLS}
-E_FIGURES = Figures(E_TIMES, E_TIMES, AROUND_CALL, 0.0005)
-"""Where nothing was measured."""
+def assumed(scenario: Scenario) -> Figures:
+    """Where nothing was measured."""
+    times = {
+        pool.name: Delay(pool.item_ms / 1000, pool.item_ms * 1.05 / 1000, ASSUMED)
+        for pool in scenario.shapes
+    }
+    return Figures(times, times, AROUND_CALL, 0.0005)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +115,14 @@ class _Thread:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shared(ByScore):
-    """An item's time on processors that all pools share: as alone, or as where all is full.
+class _Way(ByScore):
+    """What the call of an item takes besides the item, on processors that all pools share.
 
-    Between the two it is as near to one as so many of all slots are taken.
+    It is as for one alone, or as where all is full; between the two it is as near to one as so many
+    of all slots are taken. The engine's slot is held for the item alone.
     """
 
+    item_s: float
     alone: Timed
     full: Timed
     taken: Callable[[], float]
@@ -115,16 +130,18 @@ class _Shared(ByScore):
     def at(self, score: float) -> float:
         """See `Timed`."""
         share = self.taken()
-        return (1 - share) * self.alone.at(score) + share * self.full.at(score)
+        call_s = (1 - share) * self.alone.at(score) + share * self.full.at(score)
+        return max(0.0, call_s - self.item_s)
 
 
 class _Load:
     """Callers and a backlog, as the load generator makes them."""
 
-    def __init__(self, chance: random.Random, figures: Figures) -> None:
-        self.events, self._chance, self._figures = Events(), chance, figures
+    def __init__(self, chance: random.Random, scenario: Scenario, figures: Figures) -> None:
+        self.events, self._chance = Events(), chance
+        self._scenario, self._figures = scenario, figures
         self._thread = _Thread(self.events, figures.thread_s)
-        kinds = [self._kind(*each) for each in POOLS]
+        kinds = [self._kind(each) for each in scenario.shapes]
         self._pools = Pools(self.events, chance, kinds)
         around = replace(ONE_MACHINE, hop=self._thread)
         self.system = Synapse(self.events, chance, self._pools, [MODEL], around, is_profiled=False)
@@ -132,17 +149,20 @@ class _Load:
             self._pools.resize(kind, 1, at_once=True)
         self.requests: list[Request] = []
 
-    def _kind(self, name: str, price_usd: float, slots: int, item_s: float) -> Kind:
-        pool = Pool(name, "cpu", price_per_hour_usd=price_usd, slots={MODEL.name: slots})
-        figures = self._figures
-        work = {MODEL.name: _Shared(figures.work[name], figures.full[name], self._taken)}
-        return Kind(pool, Pace(slots, company=0.0), Delay(5.0, 6.0, "not used"), work)
+    def _kind(self, shape: PoolShape) -> Kind:
+        pool = Pool(
+            shape.name, "cpu", price_per_hour_usd=shape.price_usd, slots={MODEL.name: shape.slots}
+        )
+        item_s, name = shape.item_ms / 1000, shape.name
+        item = {MODEL.name: Delay(item_s, item_s, ASSUMED)}
+        way = _Way(item_s, self._figures.work[name], self._figures.full[name], self._taken)
+        pace = Pace(shape.slots, company=0.0)
+        return Kind(pool, pace, Delay(5.0, 6.0, "not used"), item, {MODEL.name: way})
 
     def _taken(self) -> float:
         """The share of all slots that others have."""
-        units = [unit for name, *_ in POOLS for unit in self._pools.up(name)]
-        others = sum(slots for _, _, slots, _ in POOLS) - 1
-        return min(1.0, sum(unit.machine.load for unit in units) / others)
+        calls = sum(self.system.vitals.outstanding.values())
+        return min(1.0, (calls - 1) / (sum(shape.slots for shape in self._scenario.shapes) - 1))
 
     def ask(self, tier: SlaTier) -> None:
         """One more request."""
@@ -160,32 +180,38 @@ class _Load:
     def phase(self, seconds: float, seed: int) -> list[Request]:
         """The callers of a phase of `bench.tiers`, to its end."""
         first, began_at = len(self.requests), self.events.now
-        for tier, rate in TWO_POOLS.rates_per_s.items():
+        for tier, rate in self._scenario.rates_per_s.items():
             draws, due = random.Random(f"{seed}-{tier}"), 0.0
             while (due := due + draws.expovariate(rate)) < seconds:
                 self.events.after(due, partial(self.ask, SlaTier(tier)))
         self.events.run(began_at + seconds)
         return [each for each in self.requests[first:] if each.tier is not SlaTier.BRONZE]
 
-    def backlog(self, jobs: float) -> None:
-        """So many bronze jobs at once."""
-        for _ in range(int(jobs)):
-            self.ask(SlaTier.BRONZE)
+    def bronze(self, seconds: float, seed: int) -> None:
+        """Jobs come for so long from now on, as `bench.tiers.Load.stream` sends them."""
+        draws, due = random.Random(seed), 0.0
+        while (due := due + draws.expovariate(MORE * self._scenario.bronze_per_s)) < seconds:
+            self.events.after(due, self._submit)
+
+    def _submit(self) -> None:
+        """A job comes to the server's thread."""
+        waits_s = self._thread.draw(self._chance)
+        self.events.after(waits_s, partial(self.ask, SlaTier.BRONZE))
 
     def done(self) -> int:
         """Bronze jobs that have ended."""
         return sum(r.end is End.DELIVERED for r in self.requests if r.tier is SlaTier.BRONZE)
 
-    def calibrate(self) -> None:
-        """What the server sees of `calibration.add`: first nothing, then a caller, then jobs."""
-        self.events.run(self.events.now + len(POOLS) * ALONE_S)
+    def calibrate(self, seed: int) -> None:
+        """What the server sees of `calibration`: first nothing, then a caller, then jobs."""
+        self.events.run(self.events.now + len(self._scenario.shapes) * ALONE_S)
         until = self.events.now + ALONE_S
         while self.events.now < until:
             self.ask(SlaTier.GOLD)
             while self.requests[-1].end is None:
                 self.events.run(self.events.now + 0.001)
             self.events.run(self.events.now + PAUSE_S)
-        self.backlog(TWO_POOLS.bronze_per_s * (JOBS_SETTLE_S + JOBS_S))
+        self.bronze(JOBS_SETTLE_S + JOBS_S, seed)
         self.events.run(self.events.now + JOBS_SETTLE_S + JOBS_S)
         self.drain()
 
@@ -196,28 +222,29 @@ class _Load:
 
 
 def predict(
+    scenario: Scenario,
+    figures: Figures,
     seconds: float = 8.0,
     phases: Sequence[int] = (1, 2, 3),
     seed: int = 1,
-    figures: Figures = E_FIGURES,
 ) -> Predicted:
     """The last of the rounds that `validation` measures, after all those before it.
 
     `phases` are the seeds of when the callers of each round come. What came before counts: bronze
     leaves room for a minute to those who came.
     """
-    load = _Load(random.Random(seed), figures)
+    load = _Load(random.Random(seed), scenario, figures)
     load.phase(WARM_UP_S, seed=0)
     for number in phases:
-        load.calibrate()
-        load.backlog(TWO_POOLS.bronze_per_s * (SETTLE_S + seconds))
+        load.calibrate(number)
+        load.bronze(SETTLE_S + seconds, number)
         load.events.run(load.events.now + SETTLE_S)
         before = load.done()
         load.events.run(load.events.now + seconds)
         alone_per_s = (load.done() - before) / seconds
         load.drain()
         without = load.phase(seconds, number)
-        load.backlog(alone_per_s * (SETTLE_S + seconds))
+        load.bronze(SETTLE_S + seconds, number)
         load.phase(SETTLE_S, 0)
         before = load.done()
         beside = load.phase(seconds, number)

@@ -18,13 +18,15 @@ from synapse.domain.pool import Pool
 class Kind:
     """A pool of machines: the product's `pool`, and what the product does not know.
 
-    `work` is the median and the 99th percentile of an item of each model on a machine of its own.
+    `work` is the median and the 99th percentile of an item of each model on a machine of its own,
+    `way` what its call takes besides, as far as that is told apart.
     """
 
     pool: Pool
     pace: Pace
     start: Draws
     work: Mapping[str, Timed]
+    way: Mapping[str, Timed] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

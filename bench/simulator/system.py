@@ -126,7 +126,7 @@ class Synapse:
         self._workers = LocalWorkerRegistry()
         self._heartbeats = Heartbeats(self._workers, models)
         slots, queue = SlotLedger(clock), LocalJobQueue()
-        vitals = Vitals(clock)
+        self.vitals = Vitals(clock)
         fleet = Fleet.over(
             Nowhere(),
             registry,
@@ -135,7 +135,7 @@ class Synapse:
             slots,
             clock,
             fresh_s=around.fresh_s,
-            vitals=vitals,
+            vitals=self.vitals,
         )
         self.routing, self._placement = fleet.routing, fleet.placement
         self._seats = Seats(registry, slots, fleet.windows, clock)
@@ -147,7 +147,7 @@ class Synapse:
         self._cold_starts = ColdStarts(
             registry, fleet.roster, self.routing.views, demand, _Waker(self), starts, quiet, clock
         )
-        self._calls = Calls(events, chance, vitals, profiles, around.hop)
+        self._calls = Calls(events, chance, self.vitals, profiles, around.hop)
         self._jobs = JobLane(
             events,
             chance,

@@ -8,7 +8,6 @@ processor are measured again, a few times.
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 import sys
@@ -26,13 +25,13 @@ from bench.server import server
 from bench.simulator import tables
 from bench.simulator.calibration import Calibration
 from bench.simulator.facts import Timed
-from bench.simulator.one_machine import POOLS, Figures, Predicted, predict
-from bench.tiers import SETTLE_S, TWO_POOLS, WARM_UP_S, Load, Phase
+from bench.simulator.one_machine import MORE, Figures, Predicted, predict
+from bench.tiers import SETTLE_S, WARM_UP_S, Load, Phase, Scenario
 from synapse.domain.job import SlaTier
 
 SHARES = (0.5, 0.99)
 
-QUIET = 0.2
+QUIET = 0.1
 """Cores that others may take while a round is measured, for it to say something of the model."""
 
 MOST_TRIES = 3
@@ -49,6 +48,7 @@ class Round:
     machine meanwhile, by what was done.
     """
 
+    scenario: Scenario
     figures: Figures
     phases: Sequence[int]
     without: Phase
@@ -63,7 +63,7 @@ class Round:
 
     def predicted(self, seconds: float) -> Predicted:
         """What the simulator says of it, where each phase takes so long."""
-        return predict(seconds, self.phases, self.phases[-1], self.figures)
+        return predict(self.scenario, self.figures, seconds, self.phases, self.phases[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,16 @@ class Compared:
         return self.predicted / self.measured - 1
 
 
-def measure(seconds: float = 10.0, rounds: int = 4, seed: int = 1) -> list[Round]:
+def measure(
+    scenario: Scenario, seconds: float = 10.0, rounds: int = 4, seed: int = 1
+) -> list[Round]:
     """Run a server, and measure until there are so many undisturbed rounds."""
-    with server(TWO_POOLS.models, TWO_POOLS.pools) as running, Watch() as watch:
+    with server(scenario.models, scenario.pools) as running, Watch() as watch:
 
         async def all_rounds() -> list[Round]:
             connector = aiohttp.TCPConnector(limit=1000)
             async with aiohttp.ClientSession(running.url, connector=connector) as session:
-                load = Load(session, TWO_POOLS)
+                load = Load(session, scenario)
                 await load.phase(WARM_UP_S, seed=0, bronze_on=False)
                 found: list[Round] = []
                 while len(found) < MOST_TRIES * rounds and len(undisturbed(found)) < rounds:
@@ -107,15 +109,18 @@ def undisturbed(rounds: Sequence[Round]) -> list[Round]:
 async def _round(
     load: Load, seconds: float, phases: Sequence[int], watch: Watch, pid: int
 ) -> Round:
-    number = phases[-1]
-    calibration, apart = await _watched(watch, Calibration.measured(load, pid))
-    alone_per_s = await load.bronze_alone_per_s(seconds)
+    number, jobs_per_s = phases[-1], MORE * load.scenario.bronze_per_s
+    calibration, apart = await _watched(watch, Calibration.measured(load, pid, number))
+    async with load.stream(jobs_per_s, number):
+        alone_per_s = await load.bronze_per_s(seconds)
     without, quiet = await _watched(watch, load.phase(seconds, seed=number, bronze_on=False))
-    async with load.backlog(math.ceil(alone_per_s * (SETTLE_S + seconds))):
+    async with load.stream(jobs_per_s, number):
         await load.phase(SETTLE_S, seed=0, bronze_on=True)
         beside, busy = await _watched(watch, load.phase(seconds, seed=number, bronze_on=True))
     watched = (("measured apart", apart), ("without bronze", quiet), ("beside bronze", busy))
-    found = Round(calibration.figures(), phases, without, beside, alone_per_s, watched)
+    found = Round(
+        load.scenario, calibration.figures(), phases, without, beside, alone_per_s, watched
+    )
     print("." if found.is_disturbed else "o", end="", file=sys.stderr, flush=True)
     return found
 
@@ -183,7 +188,6 @@ def _rates(what: str, pairs: Sequence[tuple[float, float]]) -> Compared:
 def show(rounds: Sequence[Round], predicted: Callable[[Round], Predicted]) -> None:
     """As tables, with what is predicted of each round."""
     quiet = undisturbed(rounds)
-    print("The one machine, predicted from what was measured apart in the same round\n")
     print(
         f"{len(quiet)} of {len(rounds)} rounds were undisturbed: others took {QUIET} cores at most."
     )
@@ -201,7 +205,8 @@ def show(rounds: Sequence[Round], predicted: Callable[[Round], Predicted]) -> No
     _show_machine(rounds)
     print("\nMeasured apart, and put in:\n")
     tables.head("what, p50 and p99 in ms", *(str(number + 1) for number in range(len(rounds))))
-    for name, *_ in POOLS:
+    for pool in rounds[0].scenario.shapes:
+        name = pool.name
         work = (_ms(each.figures.work[name]) for each in rounds)
         full = (_ms(each.figures.full[name]) for each in rounds)
         tables.row(f"an item on the engine of pool {name}", *work)

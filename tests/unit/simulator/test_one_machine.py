@@ -11,20 +11,16 @@ import pytest
 from bench.control import Control
 from bench.simulator.calibration import Calibration
 from bench.simulator.facts import Delay, Sampled
-from bench.simulator.one_machine import E_FIGURES, POOLS, Predicted, predict
+from bench.simulator.one_machine import MORE, Predicted, assumed, predict
 from bench.simulator.validation import Round, compared, show, undisturbed
-from bench.tiers import TWO_POOLS, Phase, two_pools
+from bench.tiers import SLOW, TWO_POOLS, Phase, PoolShape, two_pools
 from synapse.domain.job import SlaTier
 
-
-def test_it_predicts_the_benchmark_as_it_is() -> None:
-    [(_, _, fast_slots, fast_s), (_, _, slow_slots, slow_s)] = POOLS
-
-    assert two_pools(int(fast_s * 1000), fast_slots, int(slow_s * 1000), slow_slots) == TWO_POOLS
+ASSUMED = assumed(TWO_POOLS)
 
 
 def test_bronze_takes_what_is_left_over_and_gold_keeps_its_promise() -> None:
-    found = predict(seconds=2.0, phases=(1,))
+    found = predict(TWO_POOLS, ASSUMED, seconds=2.0, phases=(1,))
 
     without = found.kept(SlaTier.GOLD, bronze_on=False)
     beside = found.kept(SlaTier.GOLD, bronze_on=True)
@@ -41,7 +37,7 @@ def test_what_was_measured_alone_is_what_who_is_alone_is_predicted() -> None:
     engines_s = {"fast": engine_s, "slow": [0.060] * 400}
     calibration = Calibration(engines_s, engines_s, caller_s, 0.0)
 
-    found = predict(seconds=5.0, phases=(1, 2), figures=calibration.figures())
+    found = predict(TWO_POOLS, calibration.figures(), seconds=5.0, phases=(1, 2))
 
     for share in (0.5, 0.9):
         alone_ms = sorted(caller_s)[int(share * len(caller_s))] * 1000
@@ -49,10 +45,13 @@ def test_what_was_measured_alone_is_what_who_is_alone_is_predicted() -> None:
 
 
 def test_items_take_as_long_as_was_measured_where_all_slots_are_full() -> None:
-    full = {name: Delay(2 * item_s, 2 * item_s, "twice") for name, _, _, item_s in POOLS}
+    full = {
+        pool.name: Delay(2 * pool.item_ms / 1000, 2 * pool.item_ms / 1000, "twice")
+        for pool in TWO_POOLS.shapes
+    }
     at_rest, crowded = (
-        predict(seconds=2.0, phases=(1,), figures=each)
-        for each in (E_FIGURES, replace(E_FIGURES, full=full))
+        predict(TWO_POOLS, each, seconds=2.0, phases=(1,))
+        for each in (ASSUMED, replace(ASSUMED, full=full))
     )
 
     assert crowded.bronze_alone_per_s < 0.6 * at_rest.bronze_alone_per_s
@@ -60,12 +59,33 @@ def test_items_take_as_long_as_was_measured_where_all_slots_are_full() -> None:
     assert p50_ms[1] < 1.3 * p50_ms[0]
 
 
+def test_an_engines_slot_is_free_while_a_call_is_on_its_way() -> None:
+    """Jobs fill all slots; who comes waits the less for one, the more of it is only the way."""
+
+    def waited_ms(item_ms: int, way_ms: int) -> float:
+        pools = two_pools(PoolShape("fast", 2.0, slots=2, item_ms=item_ms), SLOW)
+        call_s = (item_ms + way_ms) / 1000
+        call = Delay(call_s, call_s, "as said")
+        slow = Delay(0.060, 0.060, "as said")
+        times = {"fast": call, "slow": slow}
+        figures = replace(ASSUMED, work=times, full=times)
+        found = predict(pools, figures, seconds=4.0, phases=(1,))
+        assert found.bronze_alone_per_s == pytest.approx(2 / call_s + 6 / 0.060, rel=0.1)
+        alone_ms, beside_ms = (
+            found.ms(SlaTier.GOLD, 0.9, bronze_on=bronze_on) for bronze_on in (False, True)
+        )
+        return beside_ms - alone_ms
+
+    assert waited_ms(item_ms=6, way_ms=9) < 0.7 * waited_ms(item_ms=15, way_ms=0)
+
+
 def test_the_servers_thread_lets_no_more_through_than_it_has_time_for() -> None:
-    slow = replace(E_FIGURES, thread_s=0.006)
+    slow = replace(ASSUMED, thread_s=0.0025)
+    left = 1 - MORE * TWO_POOLS.bronze_per_s * slow.thread_s
 
-    free, full = (predict(seconds=2.0, phases=(1,), figures=each) for each in (E_FIGURES, slow))
+    free, full = (predict(TWO_POOLS, each, seconds=2.0, phases=(1,)) for each in (ASSUMED, slow))
 
-    assert full.bronze_alone_per_s == pytest.approx(1 / 0.006, rel=0.05)
+    assert full.bronze_alone_per_s == pytest.approx(left / slow.thread_s, rel=0.15)
     assert free.bronze_alone_per_s > 1.3 * full.bronze_alone_per_s
     p50_ms = [each.ms(SlaTier.GOLD, 0.5, bronze_on=True) for each in (free, full)]
     assert p50_ms[1] > p50_ms[0]
@@ -85,7 +105,8 @@ def test_a_measured_time_has_the_quantiles_that_were_measured() -> None:
 def a_round(gold_ms: Sequence[float], others: float = 0.05, stolen: float = 0.05) -> Round:
     measured = {"gold": list(gold_ms), "silver": [60.0]}
     return Round(
-        E_FIGURES,
+        TWO_POOLS,
+        ASSUMED,
         (1,),
         Phase(bronze_on=False, seconds=2.0, latencies_ms=measured),
         Phase(bronze_on=True, seconds=2.0, latencies_ms=measured, bronze_done=400),
