@@ -6,7 +6,7 @@ The same pools, the same callers and jobs at the same moments, the same phases.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from bench.simulator.pools import Kind, Pools
 from bench.simulator.report import quantile
 from bench.simulator.requests import End, Request
 from bench.simulator.system import Synapse
-from bench.tiers import SETTLE_S, SLO_MS, SLOW, TWO_POOLS, WARM_UP_S, PoolShape, Scenario, two_pools
+from bench.tiers import SETTLE_S, SLO_MS, SLOW, TWO_POOLS, PoolShape, Scenario, two_pools
 from synapse.domain.batching import BatchPolicy
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task
@@ -221,35 +221,23 @@ class _Load:
             self.events.run(self.events.now + 0.1)
 
 
-def predict(
-    scenario: Scenario,
-    figures: Figures,
-    seconds: float = 8.0,
-    phases: Sequence[int] = (1, 2, 3),
-    seed: int = 1,
-) -> Predicted:
-    """The last of the rounds that `validation` measures, after all those before it.
-
-    `phases` are the seeds of when the callers of each round come. What came before counts: bronze
-    leaves room for a minute to those who came.
-    """
+def predict(scenario: Scenario, figures: Figures, seconds: float = 8.0, seed: int = 1) -> Predicted:
+    """A round that `validation` measures; `seed` is of when its callers come."""
     load = _Load(random.Random(seed), scenario, figures)
-    load.phase(WARM_UP_S, seed=0)
-    for number in phases:
-        load.calibrate(number)
-        load.bronze(SETTLE_S + seconds, number)
-        load.events.run(load.events.now + SETTLE_S)
-        before = load.done()
-        load.events.run(load.events.now + seconds)
-        alone_per_s = (load.done() - before) / seconds
-        load.drain()
-        without = load.phase(seconds, number)
-        load.bronze(SETTLE_S + seconds, number)
-        load.phase(SETTLE_S, 0)
-        before = load.done()
-        beside = load.phase(seconds, number)
-        beside_per_s = (load.done() - before) / seconds
-        load.drain()
+    load.calibrate(seed)
+    load.bronze(SETTLE_S + seconds, seed)
+    load.events.run(load.events.now + SETTLE_S)
+    before = load.done()
+    load.events.run(load.events.now + seconds)
+    alone_per_s = (load.done() - before) / seconds
+    load.drain()
+    without = load.phase(seconds, seed)
+    load.bronze(SETTLE_S + seconds, seed)
+    load.phase(SETTLE_S, 0)
+    before = load.done()
+    beside = load.phase(seconds, seed)
+    beside_per_s = (load.done() - before) / seconds
+    load.drain()
     return Predicted(_tiers(without), _tiers(beside), alone_per_s, beside_per_s)
 
 

@@ -8,6 +8,7 @@ processor are measured again, a few times.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import statistics
 import sys
@@ -28,6 +29,7 @@ from bench.simulator.facts import Timed
 from bench.simulator.one_machine import MORE, Figures, Predicted, predict
 from bench.tiers import SETTLE_S, WARM_UP_S, Load, Phase, Scenario
 from synapse.domain.job import SlaTier
+from synapse.domain.window import LOOK_BACK_S
 
 SHARES = (0.5, 0.99)
 
@@ -44,13 +46,12 @@ T = TypeVar("T")
 class Round:
     """Callers without bronze and with it, bronze alone; `figures` are what was measured apart.
 
-    `phases` are the seeds of its callers and of those of the rounds before it, `watched` is the
-    machine meanwhile, by what was done.
+    `seed` is of when its callers came, `watched` is the machine meanwhile, by what was done.
     """
 
     scenario: Scenario
     figures: Figures
-    phases: Sequence[int]
+    seed: int
     without: Phase
     beside: Phase
     bronze_alone_per_s: float
@@ -63,7 +64,7 @@ class Round:
 
     def predicted(self, seconds: float) -> Predicted:
         """What the simulator says of it, where each phase takes so long."""
-        return predict(self.scenario, self.figures, seconds, self.phases, self.phases[-1])
+        return predict(self.scenario, self.figures, seconds, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,10 @@ def measure(
                 await load.phase(WARM_UP_S, seed=0, bronze_on=False)
                 found: list[Round] = []
                 while len(found) < MOST_TRIES * rounds and len(undisturbed(found)) < rounds:
-                    phases = range(seed, seed + len(found) + 1)
-                    found.append(await _round(load, seconds, phases, watch, running.pid))
+                    # A round's figures do not hang on what the server remembers of the last one.
+                    await asyncio.sleep(LOOK_BACK_S)
+                    number = seed + len(found)
+                    found.append(await _round(load, seconds, number, watch, running.pid))
                 return found
 
         return uvloop.run(all_rounds())
@@ -106,21 +109,18 @@ def undisturbed(rounds: Sequence[Round]) -> list[Round]:
     return [each for each in rounds if not each.is_disturbed]
 
 
-async def _round(
-    load: Load, seconds: float, phases: Sequence[int], watch: Watch, pid: int
-) -> Round:
-    number, jobs_per_s = phases[-1], MORE * load.scenario.bronze_per_s
-    calibration, apart = await _watched(watch, Calibration.measured(load, pid, number))
-    async with load.stream(jobs_per_s, number):
-        alone_per_s = await load.bronze_per_s(seconds)
-    without, quiet = await _watched(watch, load.phase(seconds, seed=number, bronze_on=False))
-    async with load.stream(jobs_per_s, number):
+async def _round(load: Load, seconds: float, seed: int, watch: Watch, pid: int) -> Round:
+    jobs_per_s = MORE * load.scenario.bronze_per_s
+    calibration, apart = await _watched(watch, Calibration.measured(load, pid, seed))
+    async with load.stream(jobs_per_s, seed):
+        alone_per_s, full = await _watched(watch, load.bronze_per_s(seconds))
+    without, quiet = await _watched(watch, load.phase(seconds, seed=seed, bronze_on=False))
+    async with load.stream(jobs_per_s, seed):
         await load.phase(SETTLE_S, seed=0, bronze_on=True)
-        beside, busy = await _watched(watch, load.phase(seconds, seed=number, bronze_on=True))
-    watched = (("measured apart", apart), ("without bronze", quiet), ("beside bronze", busy))
-    found = Round(
-        load.scenario, calibration.figures(), phases, without, beside, alone_per_s, watched
-    )
+        beside, busy = await _watched(watch, load.phase(seconds, seed=seed, bronze_on=True))
+    names = ("measured apart", "bronze alone", "without bronze", "beside bronze")
+    watched = tuple(zip(names, (apart, full, quiet, busy), strict=True))
+    found = Round(load.scenario, calibration.figures(), seed, without, beside, alone_per_s, watched)
     print("." if found.is_disturbed else "o", end="", file=sys.stderr, flush=True)
     return found
 

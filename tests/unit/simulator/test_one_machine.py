@@ -20,7 +20,7 @@ ASSUMED = assumed(TWO_POOLS)
 
 
 def test_bronze_takes_what_is_left_over_and_gold_keeps_its_promise() -> None:
-    found = predict(TWO_POOLS, ASSUMED, seconds=2.0, phases=(1,))
+    found = predict(TWO_POOLS, ASSUMED, seconds=2.0)
 
     without = found.kept(SlaTier.GOLD, bronze_on=False)
     beside = found.kept(SlaTier.GOLD, bronze_on=True)
@@ -37,7 +37,7 @@ def test_what_was_measured_alone_is_what_who_is_alone_is_predicted() -> None:
     engines_s = {"fast": engine_s, "slow": [0.060] * 400}
     calibration = Calibration(engines_s, engines_s, caller_s, 0.0)
 
-    found = predict(TWO_POOLS, calibration.figures(), seconds=5.0, phases=(1, 2))
+    found = predict(TWO_POOLS, calibration.figures(), seconds=5.0)
 
     for share in (0.5, 0.9):
         alone_ms = sorted(caller_s)[int(share * len(caller_s))] * 1000
@@ -50,8 +50,7 @@ def test_items_take_as_long_as_was_measured_where_all_slots_are_full() -> None:
         for pool in TWO_POOLS.shapes
     }
     at_rest, crowded = (
-        predict(TWO_POOLS, each, seconds=2.0, phases=(1,))
-        for each in (ASSUMED, replace(ASSUMED, full=full))
+        predict(TWO_POOLS, each, seconds=2.0) for each in (ASSUMED, replace(ASSUMED, full=full))
     )
 
     assert crowded.bronze_alone_per_s < 0.6 * at_rest.bronze_alone_per_s
@@ -69,7 +68,7 @@ def test_an_engines_slot_is_free_while_a_call_is_on_its_way() -> None:
         slow = Delay(0.060, 0.060, "as said")
         times = {"fast": call, "slow": slow}
         figures = replace(ASSUMED, work=times, full=times)
-        found = predict(pools, figures, seconds=4.0, phases=(1,))
+        found = predict(pools, figures, seconds=4.0)
         assert found.bronze_alone_per_s == pytest.approx(2 / call_s + 6 / 0.060, rel=0.1)
         alone_ms, beside_ms = (
             found.ms(SlaTier.GOLD, 0.9, bronze_on=bronze_on) for bronze_on in (False, True)
@@ -83,7 +82,7 @@ def test_the_servers_thread_lets_no_more_through_than_it_has_time_for() -> None:
     slow = replace(ASSUMED, thread_s=0.0025)
     left = 1 - MORE * TWO_POOLS.bronze_per_s * slow.thread_s
 
-    free, full = (predict(TWO_POOLS, each, seconds=2.0, phases=(1,)) for each in (ASSUMED, slow))
+    free, full = (predict(TWO_POOLS, each, seconds=2.0) for each in (ASSUMED, slow))
 
     assert full.bronze_alone_per_s == pytest.approx(left / slow.thread_s, rel=0.15)
     assert free.bronze_alone_per_s > 1.3 * full.bronze_alone_per_s
@@ -107,7 +106,7 @@ def a_round(gold_ms: Sequence[float], others: float = 0.05, stolen: float = 0.05
     return Round(
         TWO_POOLS,
         ASSUMED,
-        (1,),
+        1,
         Phase(bronze_on=False, seconds=2.0, latencies_ms=measured),
         Phase(bronze_on=True, seconds=2.0, latencies_ms=measured, bronze_done=400),
         200.0,
