@@ -36,6 +36,10 @@ SHARES = (0.5, 0.99)
 QUIET = 0.1
 """Cores that others may take while a round is measured, for it to say something of the model."""
 
+LOOK_S = 10.0
+MOST_LOOKS = 30
+"""A round begins once it was quiet for that long; after so many looks it begins anyway."""
+
 MOST_TRIES = 3
 """So many rounds are measured for each that is wanted, in search of quiet ones."""
 
@@ -60,7 +64,7 @@ class Round:
     @property
     def is_disturbed(self) -> bool:
         """Whether others had more of the processors meanwhile than the model can know."""
-        return any(each.others_cores + each.stolen_cores > QUIET for _, each in self.watched)
+        return any(_others(each) > QUIET for _, each in self.watched)
 
     def predicted(self, seconds: float) -> Predicted:
         """What the simulator says of it, where each phase takes so long."""
@@ -97,6 +101,7 @@ def measure(
                 while len(found) < MOST_TRIES * rounds and len(undisturbed(found)) < rounds:
                     # A round's figures do not hang on what the server remembers of the last one.
                     await asyncio.sleep(LOOK_BACK_S)
+                    await _calm(watch)
                     number = seed + len(found)
                     found.append(await _round(load, seconds, number, watch, running.pid))
                 return found
@@ -123,6 +128,19 @@ async def _round(load: Load, seconds: float, seed: int, watch: Watch, pid: int) 
     found = Round(load.scenario, calibration.figures(), seed, without, beside, alone_per_s, watched)
     print("." if found.is_disturbed else "o", end="", file=sys.stderr, flush=True)
     return found
+
+
+async def _calm(watch: Watch) -> None:
+    """Wait until others leave the processors alone, but not for ever."""
+    for _ in range(MOST_LOOKS):
+        _, seen = await _watched(watch, asyncio.sleep(LOOK_S))
+        if _others(seen) <= QUIET:
+            return
+
+
+def _others(seen: Control) -> float:
+    """Cores that others had."""
+    return seen.others_cores + seen.stolen_cores
 
 
 async def _watched(watch: Watch, work: Coroutine[Any, Any, T]) -> tuple[T, Control]:
