@@ -16,6 +16,7 @@ from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
 from tests.e2e.container import container
 from tests.e2e.stack import Stack
 from tests.e2e.worker import Worker as Triton
+from tests.patience import PATIENCE_S
 
 POOL = "gpu-ecs"
 
@@ -46,8 +47,8 @@ def a_worker(name: str, endpoint: str, lease_s: float) -> Worker:
     )
 
 
-def until(holds: Callable[[], Any], timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
+def until(holds: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.2)
@@ -153,12 +154,12 @@ def test_a_job_at_zero_starts_a_worker_that_runs_it_and_goes_again(
     assert accepted.status == 202, accepted.body
     assert accepted.json()["cold_start"]
 
-    until(lambda: service(fleet)["desiredCount"] == 1, 30, "no worker was asked for")
+    until(lambda: service(fleet)["desiredCount"] == 1, "no worker was asked for")
     assert service(fleet, "Neuron")["desiredCount"] == 0
     with container(fleet, POOL, tmp_path) as worker:
         result = fleet.result(accepted.json()["jobId"])
         alive = asyncio.run(workers(fleet).workers(time.time()))
-        until(lambda: scaled_to(fleet, 0), 60, "the pool did not go down again")
+        until(lambda: scaled_to(fleet, 0), "the pool did not go down again")
     after = asyncio.run(workers(fleet).workers(time.time()))
 
     assert result["status"] == "COMPLETED", result
