@@ -38,6 +38,11 @@ class Control:
     others_cores: float
     stolen_cores: float
 
+    @property
+    def taken_cores(self) -> float:
+        """Cores that others had, here or on the same hardware."""
+        return self.others_cores + self.stolen_cores
+
 
 @dataclass(frozen=True, slots=True)
 class Ticks:

@@ -67,6 +67,14 @@ class Scenario:
         """Whether answers are streamed."""
         return bool(self.request.get("stream"))
 
+    @property
+    def stream_per_s(self) -> float:
+        """Jobs that come in a second where they come as a stream: some always wait.
+
+        Never do so many come at once that the server is busy with taking them alone.
+        """
+        return 1.1 * self.bronze_per_s
+
 
 def two_pools(fast: PoolShape, slow: PoolShape) -> Scenario:
     """A fast dear pool and a slow cheap one: real Tritons; items take time, not the processor."""
@@ -219,10 +227,7 @@ class Load:
     async def _callers(
         self, group: asyncio.TaskGroup, phase: Phase, tier: str, rate: float, draws: random.Random
     ) -> None:
-        due = time.perf_counter()
-        end = due + phase.seconds
-        while (due := due + draws.expovariate(rate)) < end:
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        async for due in _arrivals(rate, draws, phase.seconds):
             group.create_task(self._ask(phase, tier, due))
 
     async def _ask(self, phase: Phase, tier: str, due: float) -> None:
@@ -248,22 +253,17 @@ class Load:
         await self._clear(sent)
 
     @asynccontextmanager
-    async def stream(self, per_s: float, seed: int) -> AsyncIterator[Sequence[str]]:
-        """So many bronze jobs come in a second, at random times; none are left at its end."""
+    async def stream(self, seed: int) -> AsyncIterator[Sequence[str]]:
+        """Bronze jobs come at random times, `stream_per_s`; none are left at its end. Their ids."""
         sent: list[str] = []
         async with asyncio.TaskGroup() as group:
-            coming = group.create_task(self._come(group, per_s, random.Random(seed), sent))
+            coming = group.create_task(self._come(group, random.Random(seed), sent))
             yield sent
             coming.cancel()
         await self._clear(sent)
 
-    async def _come(
-        self, group: asyncio.TaskGroup, per_s: float, draws: random.Random, sent: list[str]
-    ) -> None:
-        due = time.perf_counter()
-        while True:
-            due += draws.expovariate(per_s)
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+    async def _come(self, group: asyncio.TaskGroup, draws: random.Random, sent: list[str]) -> None:
+        async for _ in _arrivals(self.scenario.stream_per_s, draws):
             group.create_task(self._submit(sent))
 
     async def _submit_all(self, left: Iterator[int], sent: list[str]) -> None:
@@ -304,3 +304,14 @@ class Load:
             line.rpartition(" ")[2] for line in lines if line.startswith(begin) and part in line
         ]
         return int(sum(map(float, values)))
+
+
+async def _arrivals(
+    per_s: float, draws: random.Random, seconds: float = math.inf
+) -> AsyncIterator[float]:
+    """The moments of a Poisson process, for so long, each when it has come."""
+    due = time.perf_counter()
+    end = due + seconds
+    while (due := due + draws.expovariate(per_s)) < end:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        yield due

@@ -23,7 +23,6 @@ from bench.simulator.one_machine import (
     JOBS_S,
     JOBS_SETTLE_S,
     MODEL,
-    MORE,
     PAUSE_S,
     Figures,
 )
@@ -120,7 +119,7 @@ async def _jobs_alone(load: Load, pid: int, seed: int) -> tuple[float, dict[str,
     A job that comes is taken to cost as much as one that is done.
     """
     before = await load.bronze_done()
-    async with load.stream(MORE * load.scenario.bronze_per_s, seed) as sent:
+    async with load.stream(seed) as sent:
         await asyncio.sleep(JOBS_SETTLE_S)
         came, first, spent_s = len(sent), await load.bronze_done() - before, _server_s(pid)
         await asyncio.sleep(JOBS_S)

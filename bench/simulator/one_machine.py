@@ -41,10 +41,6 @@ JOBS_SETTLE_S = 1.0
 JOBS_S = 3.0
 """Then there are jobs alone."""
 
-MORE = 1.1
-"""So many times as many jobs come as the pools could do: some always wait, and never do so many
-come at once that the server is busy with taking them alone."""
-
 ASSUMED = "bench.tiers, and what a sleep takes longer: E"
 
 
@@ -181,17 +177,22 @@ class _Load:
         """The callers of a phase of `bench.tiers`, to its end."""
         first, began_at = len(self.requests), self.events.now
         for tier, rate in self._scenario.rates_per_s.items():
-            draws, due = random.Random(f"{seed}-{tier}"), 0.0
-            while (due := due + draws.expovariate(rate)) < seconds:
-                self.events.after(due, partial(self.ask, SlaTier(tier)))
+            draws = random.Random(f"{seed}-{tier}")
+            self._come(rate, draws, seconds, partial(self.ask, SlaTier(tier)))
         self.events.run(began_at + seconds)
         return [each for each in self.requests[first:] if each.tier is not SlaTier.BRONZE]
 
     def bronze(self, seconds: float, seed: int) -> None:
         """Jobs come for so long from now on, as `bench.tiers.Load.stream` sends them."""
-        draws, due = random.Random(seed), 0.0
-        while (due := due + draws.expovariate(MORE * self._scenario.bronze_per_s)) < seconds:
-            self.events.after(due, self._submit)
+        self._come(self._scenario.stream_per_s, random.Random(seed), seconds, self._submit)
+
+    def _come(
+        self, per_s: float, draws: random.Random, seconds: float, comes: Callable[[], None]
+    ) -> None:
+        """A Poisson process from now on, for so long."""
+        due = 0.0
+        while (due := due + draws.expovariate(per_s)) < seconds:
+            self.events.after(due, comes)
 
     def _submit(self) -> None:
         """A job comes to the server's thread."""

@@ -26,7 +26,7 @@ from bench.server import server
 from bench.simulator import tables
 from bench.simulator.calibration import Calibration
 from bench.simulator.facts import Timed
-from bench.simulator.one_machine import MORE, Figures, Predicted, predict
+from bench.simulator.one_machine import Figures, Predicted, predict
 from bench.tiers import SETTLE_S, WARM_UP_S, Load, Phase, Scenario
 from synapse.domain.job import SlaTier
 from synapse.domain.window import LOOK_BACK_S
@@ -64,7 +64,7 @@ class Round:
     @property
     def is_disturbed(self) -> bool:
         """Whether others had more of the processors meanwhile than the model can know."""
-        return any(_others(each) > QUIET for _, each in self.watched)
+        return any(each.taken_cores > QUIET for _, each in self.watched)
 
     def predicted(self, seconds: float) -> Predicted:
         """What the simulator says of it, where each phase takes so long."""
@@ -115,12 +115,11 @@ def undisturbed(rounds: Sequence[Round]) -> list[Round]:
 
 
 async def _round(load: Load, seconds: float, seed: int, watch: Watch, pid: int) -> Round:
-    jobs_per_s = MORE * load.scenario.bronze_per_s
     calibration, apart = await _watched(watch, Calibration.measured(load, pid, seed))
-    async with load.stream(jobs_per_s, seed):
+    async with load.stream(seed):
         alone_per_s, full = await _watched(watch, load.bronze_per_s(seconds))
     without, quiet = await _watched(watch, load.phase(seconds, seed=seed, bronze_on=False))
-    async with load.stream(jobs_per_s, seed):
+    async with load.stream(seed):
         await load.phase(SETTLE_S, seed=0, bronze_on=True)
         beside, busy = await _watched(watch, load.phase(seconds, seed=seed, bronze_on=True))
     names = ("measured apart", "bronze alone", "without bronze", "beside bronze")
@@ -134,13 +133,8 @@ async def _calm(watch: Watch) -> None:
     """Wait until others leave the processors alone, but not for ever."""
     for _ in range(MOST_LOOKS):
         _, seen = await _watched(watch, asyncio.sleep(LOOK_S))
-        if _others(seen) <= QUIET:
+        if seen.taken_cores <= QUIET:
             return
-
-
-def _others(seen: Control) -> float:
-    """Cores that others had."""
-    return seen.others_cores + seen.stolen_cores
 
 
 async def _watched(watch: Watch, work: Coroutine[Any, Any, T]) -> tuple[T, Control]:

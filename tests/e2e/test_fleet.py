@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pytest
 from synapse.adapters.aws.workers import DynamoWorkerRegistry
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
 from tests.e2e.container import container
+from tests.e2e.one_machine.fleets import until
 from tests.e2e.stack import Stack
 from tests.e2e.worker import Worker as Triton
-from tests.patience import PATIENCE_S
 
 POOL = "gpu-ecs"
 
@@ -45,13 +44,6 @@ def a_worker(name: str, endpoint: str, lease_s: float) -> Worker:
         beat_at=now,
         lease_until=now + lease_s,
     )
-
-
-def until(holds: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
 
 
 def test_the_network_has_two_subnets_free_endpoints_and_no_nat(fleet: Stack) -> None:
@@ -154,12 +146,12 @@ def test_a_job_at_zero_starts_a_worker_that_runs_it_and_goes_again(
     assert accepted.status == 202, accepted.body
     assert accepted.json()["cold_start"]
 
-    until(lambda: service(fleet)["desiredCount"] == 1, "no worker was asked for")
+    until(lambda: service(fleet)["desiredCount"] == 1, why="no worker was asked for")
     assert service(fleet, "Neuron")["desiredCount"] == 0
     with container(fleet, POOL, tmp_path) as worker:
         result = fleet.result(accepted.json()["jobId"])
         alive = asyncio.run(workers(fleet).workers(time.time()))
-        until(lambda: scaled_to(fleet, 0), "the pool did not go down again")
+        until(lambda: scaled_to(fleet, 0), why="the pool did not go down again")
     after = asyncio.run(workers(fleet).workers(time.time()))
 
     assert result["status"] == "COMPLETED", result

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PROC = Path("/proc")
-PAGE_BYTES = 4096
+CHUNK_BYTES = 4096
 STUB_NAME = "triton_python_backend_stub"
 
 Stubs = Mapping[int, str]
@@ -52,7 +52,7 @@ def _read(path: str) -> bytes:
     """All that a file of the kernel says."""
     file = os.open(path, os.O_RDONLY)
     try:
-        return b"".join(iter(lambda: os.read(file, PAGE_BYTES), b""))
+        return b"".join(iter(lambda: os.read(file, CHUNK_BYTES), b""))
     finally:
         os.close(file)
 
