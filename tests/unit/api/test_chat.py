@@ -70,7 +70,7 @@ async def test_what_is_asked_is_not_written_out_for_powertools_log(
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
-    await call(api_of(World()), "POST", CHATS, HELLO)
+    await call(api_of(World()), "POST", f"{CHATS}/", HELLO)  # the slash: the resolver looks at it
 
     assert "'body': <ChatRequest>}" in caplog.text
     assert "hello there" not in caplog.text

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.event_handler import Response as RouteResponse
+from aws_lambda_powertools.event_handler.api_gateway import Route
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 
@@ -43,6 +44,7 @@ from synapse.api.replies import (
     text_of,
 )
 from synapse.api.route_scopes import RouteScopes
+from synapse.api.shortcuts import Arguments, Make, Shortcuts
 from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import MalformedBody, SynapseError, Unauthenticated
 
@@ -94,6 +96,7 @@ class Api(APIGatewayRestResolver):
         self._pending: _Pending | None = None
         self._caller: Principal | None = None
         self.scopes = RouteScopes()
+        self._shortcuts = Shortcuts[_Pending]()
         self._receiving: list[tuple[str, re.Pattern[str]]] = []
         self.exception_handler(RequestValidationError)(_invalid)
         self.not_found(self._no_route)
@@ -118,7 +121,8 @@ class Api(APIGatewayRestResolver):
             def pending(**arguments: Any) -> _Pending:
                 return _Pending(functools.partial(handler, **arguments), abandonable)
 
-            self._leave_pending(method, rule, scope, handler, pending, openapi)
+            route, make = self._leave_pending(method, rule, scope, handler, pending, openapi)
+            self._shortcuts.add(route, make)
             return handler
 
         return register
@@ -152,8 +156,11 @@ class Api(APIGatewayRestResolver):
         handler: Callable[..., Any],
         pending: Callable[..., _Pending],
         openapi: Mapping[str, Any],
-    ) -> None:
-        """Route to a function that does nothing but leave the validated call behind."""
+    ) -> tuple[Route, Make[_Pending]]:
+        """Route to a function that does nothing but leave the validated call behind.
+
+        Returns the route, and what makes the call of a caller and the handler's other arguments.
+        """
         signature = _arguments_of(handler)
         asked = [p for p in signature.parameters.values() if p.name not in OURS]
         wants_caller = "caller" in signature.parameters
@@ -161,20 +168,23 @@ class Api(APIGatewayRestResolver):
         if wants_caller and scope is None:
             self.curious.add((method, rule))
 
+        def make(caller: Principal | None, arguments: Arguments) -> _Pending:
+            if scope is not None:
+                # Should the ways of matching a path ever differ, nobody passes by that.
+                if caller is None:
+                    raise Unauthenticated(ASK)
+                caller.require(scope)
+            return pending(**arguments, **({"caller": caller} if wants_caller else {}))
+
         @functools.wraps(handler)
         def leave(**arguments: Any) -> RouteResponse[None]:
-            if scope is not None:
-                # Should the two ways of matching a path ever differ, nobody passes by that.
-                if self._caller is None:
-                    raise Unauthenticated(ASK)
-                self._caller.require(scope)
-            if wants_caller:
-                arguments["caller"] = self._caller
-            self._pending = pending(**arguments)
+            self._pending = make(self._caller, arguments)
             return RouteResponse(status_code=HTTPStatus.OK, content_type=JSON, body=None)
 
         leave.__signature__ = signature.replace(parameters=asked)  # type: ignore[attr-defined]
         self.route(rule, method, **openapi)(leave)
+        routes = [*self._static_routes, *self._dynamic_routes]
+        return next(route for route in routes if route.func is leave), make
 
     async def respond(
         self, event: Mapping[str, Any], context: Any, hold: Hold = _as_it_is
@@ -256,8 +266,11 @@ class Api(APIGatewayRestResolver):
         self, event: Mapping[str, Any], context: Any, caller: Principal | None
     ) -> tuple[dict[str, Any], _Pending | None]:
         """The resolver's own response, and the call that is to be made instead if all is well."""
-        self._pending, self._caller = None, caller
         try:
+            call = self._shortcuts.call(event, caller)
+            if call is not None:
+                return {}, call
+            self._pending, self._caller = None, caller
             response = self.resolve(event, context)
         except RecursionError as error:
             raise MalformedBody("body: nested too deeply") from error
