@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from synapse.api.asgi import new_request_id
 from synapse.api.errors import error_body
+from synapse_server.head_with_body import HeadWithBody
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's target and headers, of its trailers, and of what else is no body."""
@@ -96,6 +97,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._first = cycle
+        if cycle.scope["method"] != "HEAD":
+            cycle.transport = HeadWithBody(cycle.transport, self.loop)
         super()._start_asgi_task(cycle, app)
 
     def _bound_idle(self, size: int) -> None:

@@ -9,7 +9,7 @@ is left to the resolver, which takes it or says what is wrong with it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -78,12 +78,21 @@ class _Shortcut(Generic[Call]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Fields:
-    """The fields of a route, but for the body by the names that they have in a request."""
+class _Text:
+    """A field that is not the body: its name in a request, and what it is if it is not there."""
 
-    path: Mapping[str, ModelField]
-    query: Mapping[str, ModelField]
-    headers: Mapping[str, ModelField]
+    name: str
+    field: ModelField
+    default: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """The fields of a route."""
+
+    path: Sequence[_Text]
+    query: Sequence[_Text]
+    headers: Sequence[_Text]
     body: ModelField | None
 
     def arguments(self, event: Mapping[str, Any], in_path: Mapping[str, str]) -> Arguments | None:
@@ -110,11 +119,16 @@ def _fields_of(route: Route) -> _Fields | None:
     if not is_plain or known.cookie_params or known.dependencies or len(bodies) > 1:
         return None
     return _Fields(
-        {field.alias: field for field in known.path_params},
-        {field.alias: field for field in known.query_params},
-        {field.alias.lower(): field for field in known.header_params},
+        [_text(field.alias, field) for field in known.path_params],
+        [_text(field.alias, field) for field in known.query_params],
+        [_text(field.alias.lower(), field) for field in known.header_params],
         bodies[0] if bodies else None,
     )
+
+
+def _text(name: str, field: ModelField) -> _Text:
+    # Scalars, which can be shared by all requests.
+    return _Text(name, field, None if field.required else field.get_default())
 
 
 def _given(event: Mapping[str, Any], once: str, often: str) -> Given:
@@ -125,15 +139,15 @@ def _given(event: Mapping[str, Any], once: str, often: str) -> Given:
     return {name: [value] for name, value in (event.get(once) or {}).items()}
 
 
-def _take(fields: Mapping[str, ModelField], given: Given, into: Arguments) -> bool:
+def _take(texts: Sequence[_Text], given: Given, into: Arguments) -> bool:
     """Read texts; False if one is missing, wrong, or given more than once."""
-    for name, field in fields.items():
-        values = given.get(name)
+    for text in texts:
+        values = given.get(text.name)
         if values is None:
-            if field.required:
+            if text.field.required:
                 return False
-            into[field.name] = field.get_default()
-        elif len(values) != 1 or not _is_valid(field, values[0], into):
+            into[text.field.name] = text.default
+        elif len(values) != 1 or not _is_valid(text.field, values[0], into):
             return False
     return True
 
