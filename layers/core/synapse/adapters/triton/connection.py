@@ -107,13 +107,18 @@ class Connection:
         self._line = Line(address, settings)
         self._retired: WeakSet[Line] = WeakSet()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a line can be had without waiting for it."""
+        return self._line.is_up and time.monotonic() - self._used_at < IDLE_PROBE_AFTER_S
+
     async def line(self) -> Line:
         """A line that works.
 
         Raises:
             Unreachable: there is none, after `connect_timeout_s` at the latest.
         """
-        if not self._is_fresh():
+        if not self.is_ready:
             # All who come meanwhile share the one attempt, and its failure.
             if self._attempt is None or self._attempt.done():
                 self._attempt = asyncio.create_task(self._establish())
@@ -141,9 +146,6 @@ class Connection:
         """Close now, cutting off calls under way."""
         for line in (self._line, *self._retired):
             await line.close()
-
-    def _is_fresh(self) -> bool:
-        return self._line.is_up and time.monotonic() - self._used_at < IDLE_PROBE_AFTER_S
 
     async def _establish(self) -> bool:
         if self._line.is_up and not await self._answers():
