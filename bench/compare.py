@@ -97,7 +97,7 @@ def figures(results: Results) -> Figures:
 
 def _told(one: Measured, plan: Plan) -> dict[str, float]:
     told = {
-        "first answer s": one.middle(lambda each: each.first_answer_s),
+        "first answer s": one.first_answer_s(),
         "memory MiB": one.middle(lambda each: each.memory_mib),
     }
     for count in plan.clients:

@@ -59,6 +59,12 @@ class Ticks:
         busy = ticks[USER] + ticks[NICE] + ticks[SYSTEM]
         return Ticks(busy / TICKS_PER_S, ticks[STEAL] / TICKS_PER_S)
 
+    def stolen_since(self, before: Ticks) -> float:
+        """The share of the time that somebody wanted to compute in which a neighbour did."""
+        stolen_s = self.stolen_s - before.stolen_s
+        wanted_s = self.busy_s - before.busy_s + stolen_s
+        return stolen_s / wanted_s if wanted_s else 0.0
+
 
 class Watch:
     """The tiny process, and what is read beside it. One measurement at a time."""
@@ -87,13 +93,11 @@ class Watch:
         """It has ended; `own_s` is what the measurement itself spent of the processor."""
         ticks, took_s = Ticks.read(), time.perf_counter() - self._at
         busy_s = ticks.busy_s - self._ticks.busy_s
-        stolen_s = ticks.stolen_s - self._ticks.stolen_s
-        wanted_s = busy_s + stolen_s
         return Control(
-            stolen=stolen_s / wanted_s if wanted_s else 0.0,
+            stolen=ticks.stolen_since(self._ticks),
             late_ms=self._late_ms(),
             others_cores=max(0.0, busy_s - own_s) / took_s,
-            stolen_cores=stolen_s / took_s,
+            stolen_cores=(ticks.stolen_s - self._ticks.stolen_s) / took_s,
         )
 
     def _late_ms(self) -> float:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from bench.client import Load, closed_loop, open_loop, poisson, timed
-from bench.control import Watch
+from bench.control import Ticks, Watch
 from bench.peers.catalogue import Peer
 from bench.peers.client import Client
 from bench.peers.plan import WARM_UP_CLIENTS, WARM_UP_S, Plan
@@ -67,11 +67,12 @@ async def measure(peer: Peer, workload: str, plan: Plan, repeat_until: float) ->
     Raises:
         Failed: it did not start, or ended under the load.
     """
-    started = time.perf_counter()
+    started, before = time.perf_counter(), Ticks.read()
     with running(peer, workload) as process, Watch() as watch:
         async with Client(peer, workload, process.url) as client:
             await first_answer(process, client)
             first_answer_s = time.perf_counter() - started
+            start_stolen = Ticks.read().stolen_since(before)
             await closed_loop(WARM_UP_CLIENTS, WARM_UP_S, client.ask)
             meter = Meter(process, watch, repeat_until)
             gaps_s = poisson(plan.rate_per_s, plan.equal_s)
@@ -82,7 +83,7 @@ async def measure(peer: Peer, workload: str, plan: Plan, repeat_until: float) ->
             }
             if process.has_ended:
                 raise Failed(f"it ended under the load:\n{process.tail()}")
-            return Round(first_answer_s, process.memory_mib(), equal, closed)
+            return Round(first_answer_s, process.memory_mib(), equal, closed, start_stolen)
 
 
 async def _closed(clients: int, plan: Plan, client: Client) -> Load:

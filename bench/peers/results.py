@@ -50,12 +50,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One life of one peer: from the command, through all loads, to its end."""
+    """One life of one peer: from the command, through all loads, to its end.
+
+    `start_stolen` is the share of the processor that neighbours had until the first answer.
+    """
 
     first_answer_s: float
     memory_mib: float
     equal: Point
     closed: Mapping[int, Point]
+    start_stolen: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,12 @@ class Measured:
     def closed(self, clients: int) -> Point:
         """A closed loop: medians of the rounds."""
         return median([each.closed[clients] for each in self.rounds.values()])
+
+    def first_answer_s(self) -> float:
+        """The median of the starts that nothing disturbed, or of all."""
+        rounds = self.rounds.values()
+        calm = [each for each in rounds if each.start_stolen <= STOLEN_AT_MOST] or rounds
+        return statistics.median(each.first_answer_s for each in calm)
 
     def middle(self, figure: Callable[[Round], float]) -> float:
         """The median of a figure of the rounds."""
@@ -198,7 +208,13 @@ def _measured(saved: dict[str, Any]) -> Measured:
 
 def _round(saved: dict[str, Any]) -> Round:
     closed = {int(count): Point(**point) for count, point in saved["closed"].items()}
-    return Round(saved["first_answer_s"], saved["memory_mib"], Point(**saved["equal"]), closed)
+    return Round(
+        saved["first_answer_s"],
+        saved["memory_mib"],
+        Point(**saved["equal"]),
+        closed,
+        saved.get("start_stolen", 0.0),  # files of before have none
+    )
 
 
 def _rounded(value: Any) -> Any:

@@ -18,6 +18,11 @@ def test_the_kernels_line_is_read(tmp_path: Path) -> None:
     assert Ticks.read(stat) == Ticks(150 / TICKS_PER_S, 80 / TICKS_PER_S)
 
 
+def test_what_was_stolen_is_a_share_of_what_was_wanted() -> None:
+    assert Ticks(13.0, 3.0).stolen_since(Ticks(10.0, 2.0)) == pytest.approx(0.25)
+    assert Ticks(10.0, 2.0).stolen_since(Ticks(10.0, 2.0)) == 0.0
+
+
 def test_a_pause_shows_in_the_lateness_and_a_few_late_ticks_do_not() -> None:
     assert lateness_ms([]) == 0.0
     assert lateness_ms([0.0] * 995 + [0.3] * 5) == 0.0

@@ -15,7 +15,14 @@ from bench.peers.plots import COLOURS, NEAREST, apart, draw, within
 from bench.peers.report import page, tables
 from bench.peers.results import Crash, Measured, Results
 from bench.peers.run import Run
-from tests.unit.bench.peers_figures import PLAN, a_point, measured, nothing_answered, results
+from tests.unit.bench.peers_figures import (
+    PLAN,
+    a_point,
+    a_round,
+    measured,
+    nothing_answered,
+    results,
+)
 
 
 def test_every_system_can_be_asked_for_what_it_serves(tmp_path: Path) -> None:
@@ -83,6 +90,16 @@ def test_a_figure_that_neighbours_disturbed_in_every_round_is_marked() -> None:
     assert "| Synapse | 100 (10.0 / 20.0) † | 100 (10.0 / 20.0) † |" in text
     assert "| LitServe | 100 (10.0 / 20.0) | 100 (10.0 / 20.0) |" in text
     assert "| Synapse | 30%, 20% | 30%, 20% |" in text
+
+
+def test_a_start_that_neighbours_disturbed_does_not_count_where_others_do() -> None:
+    calm, stolen = (
+        replace(a_round(), first_answer_s=0.6),
+        replace(a_round(), first_answer_s=2.3, start_stolen=0.4),
+    )
+
+    assert Measured({0: stolen, 1: calm, 2: stolen}).first_answer_s() == 0.6
+    assert Measured({0: stolen}).first_answer_s() == 2.3
 
 
 def test_what_is_left_of_the_engine_is_told_by_round() -> None:
