@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -13,8 +14,11 @@ from weakref import WeakSet
 import grpc
 from grpc import ChannelConnectivity
 
+from synapse.adapters.triton import failures
+from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.generated import messages
 from synapse.adapters.triton.service import Service
+from synapse.domain.errors import EngineError
 
 IDLE_PROBE_AFTER_S = 30.0
 """A connection that rested this long may be dead without knowing it: a frozen Lambda hears no
@@ -130,13 +134,21 @@ class Connection:
         """Note that the other end has answered just now."""
         self._used_at = time.monotonic()
 
-    def doubt(self, error: grpc.aio.AioRpcError) -> None:
-        """Note how a call has failed: a line that may have died of it is tried before the next one.
+    def failure(
+        self,
+        place: Place,
+        error: grpc.aio.AioRpcError,
+        line: Line | None,
+        secrets: Sequence[str],
+    ) -> EngineError:
+        """What a failed call means; a line that may have died of it is tried before the next one.
 
         gRPC tells who was on it sooner than it knows that the line itself is gone.
         """
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             self._used_at = -math.inf
+        is_up = line is not None and line.is_up
+        return failures.from_rpc(place, error, connected=is_up, secrets=secrets)
 
     def retire(self) -> None:
         """Let calls under way finish; there will be no others."""

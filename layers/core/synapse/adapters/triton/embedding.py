@@ -138,10 +138,8 @@ async def _call(
     except UnreadableAnswer as error:
         raise failures.unreadable(place, error) from error
     except grpc.aio.AioRpcError as error:
-        connection.doubt(error)
         secrets = [each for each in part.inputs if isinstance(each, str)]
-        connected = line is not None and line.is_up
-        failure = failures.from_rpc(place, error, connected=connected, secrets=secrets)
+        failure = connection.failure(place, error, line, secrets)
         raise _located(failure, error.details() or "", part) from error
     except asyncio.CancelledError:
         if is_being_cancelled():

@@ -75,10 +75,7 @@ async def deltas(
     except UnreadableAnswer as error:
         raise failures.unreadable(place, error) from error
     except grpc.aio.AioRpcError as error:
-        connection.doubt(error)
-        raise failures.from_rpc(
-            place, error, connected=line is not None and line.is_up, secrets=secrets
-        ) from error
+        raise connection.failure(place, error, line, secrets) from error
     finally:
         if call is not None and not call.done():
             call.cancel()

@@ -117,11 +117,8 @@ class TextBatch:
         except UnreadableAnswer as error:
             return failures.unreadable(place, error)
         except grpc.aio.AioRpcError as error:
-            self._connection.doubt(error)
             secrets = [item.text.decode() for item in part]
-            return failures.from_rpc(
-                place, error, connected=line is not None and line.is_up, secrets=secrets
-            )
+            return self._connection.failure(place, error, line, secrets)
         except asyncio.CancelledError:
             if is_being_cancelled():
                 raise
