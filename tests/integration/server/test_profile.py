@@ -16,13 +16,16 @@ from synapse_server.cli import main
 
 VENV = os.environ.get("SYNAPSE_WORKER_VENV", ".venv-worker")
 
-POOLS = """
+DELAY_MS = 120
+"""Of an item: beside less, a busy machine makes two at a time seem as good as four."""
+
+POOLS = f"""
 [[pool]]
 name = "quick"
 models = ["echo"]
 price_per_hour_usd = 3.6
 [pool.model_parameters.echo]
-delay_ms = "30"
+delay_ms = "{DELAY_MS}"
 slots = "4"
 
 [[pool]]
@@ -56,7 +59,7 @@ def kept(folder: Path) -> Sequence[Profile]:
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which one of the pools has been profiled."""
     folder = tmp_path_factory.mktemp("profiled")
-    assert profile(folder, "--pool", "quick", "--budget-s", "4") == 0
+    assert profile(folder, "--pool", "quick", "--budget-s", "12") == 0
     return folder
 
 
@@ -65,9 +68,9 @@ def test_the_time_and_the_slots_of_a_worker_are_found(profiled: Path) -> None:
 
     assert (found.model, found.version, found.pool) == ("echo", "1", "quick")
     # A busy machine makes all this worse without bound, and nothing makes it better.
-    assert found.p50_ms(64, 0, 1) >= 30.0 * 0.9
+    assert found.p50_ms(64, 0, 1) >= DELAY_MS * 0.9
     assert found.best_batch >= 4, "its slots are found"
-    assert found.p50_ms(64, 0, 16) > 2 * 30.0
+    assert found.p50_ms(64, 0, 16) > 2 * DELAY_MS
     assert found.usd_per_1k_items == pytest.approx(1.0 / found.items_per_s)
     assert found.was_idle
 
@@ -111,7 +114,7 @@ def test_a_budget_is_a_time(
 
 
 def test_a_model_is_measured_by_its_tokens(tmp_path: Path) -> None:
-    assert profile(tmp_path, "--models", "all-minilm-l6-v2", "--budget-s", "4") == 0
+    assert profile(tmp_path, "--models", "all-minilm-l6-v2", "--budget-s", "12") == 0
 
     [found] = kept(tmp_path)
     assert (found.model, found.pool) == ("all-minilm-l6-v2", "local")
