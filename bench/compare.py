@@ -98,7 +98,7 @@ def figures(results: Results) -> Figures:
 def _told(one: Measured, plan: Plan) -> dict[str, float]:
     told = {
         "first answer s": one.first_answer_s(),
-        "memory MiB": one.middle(lambda each: each.memory_mib),
+        "memory MiB": one.memory_mib(),
     }
     for count in plan.clients:
         point = one.closed(count)

@@ -110,7 +110,7 @@ def _equal(plan: Plan, peers: Peers) -> str:
                 _marked(_core(one.closed(reference)), one.closed(reference)),
                 f"{errors:,}",
                 f"{one.first_answer_s():.1f} s",
-                f"{one.middle(lambda each: each.memory_mib):.0f} MiB",
+                f"{one.memory_mib():.0f} MiB",
             ]
         )
     return _table(head, rows)

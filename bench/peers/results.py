@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,9 @@ class Measured:
         calm = [each for each in rounds if each.start_stolen <= STOLEN_AT_MOST] or rounds
         return statistics.median(each.first_answer_s for each in calm)
 
-    def middle(self, figure: Callable[[Round], float]) -> float:
-        """The median of a figure of the rounds."""
-        return statistics.median(figure(each) for each in self.rounds.values())
+    def memory_mib(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(each.memory_mib for each in self.rounds.values())
 
 
 @dataclass(slots=True)

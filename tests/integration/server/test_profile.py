@@ -114,7 +114,7 @@ def test_a_budget_is_a_time(
 
 
 def test_a_model_is_measured_by_its_tokens(tmp_path: Path) -> None:
-    assert profile(tmp_path, "--models", "all-minilm-l6-v2", "--budget-s", "12") == 0
+    assert profile(tmp_path, "--models", "all-minilm-l6-v2", "--budget-s", "4") == 0
 
     [found] = kept(tmp_path)
     assert (found.model, found.pool) == ("all-minilm-l6-v2", "local")

@@ -82,16 +82,18 @@ NAMES = st.sampled_from(
 )
 PATHS = st.sampled_from(
     [
-        *("/things", "/things/", "/things//", "/things/special", "/things/special/"),
-        *(
-            "/things/one",
-            "/things/two",
-            "/things/one/",
-            "/things/one/two",
-            "/things/a%20b",
-            "/maybe",
-            "/nothing",
-        ),
+        "/things",
+        "/things/",
+        "/things//",
+        "/things/special",
+        "/things/special/",
+        "/things/one",
+        "/things/two",
+        "/things/one/",
+        "/things/one/two",
+        "/things/a%20b",
+        "/maybe",
+        "/nothing",
     ]
 )
 JSON = st.recursive(
