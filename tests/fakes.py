@@ -11,6 +11,7 @@ import re
 import struct
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from synapse.domain.answer import Answered
@@ -87,6 +88,11 @@ class MemoryJobStore:
         if idempotency is not None:
             self._keys[job.tenant, idempotency.key] = (idempotency.fingerprint, job.id)
         return Created(job, is_new=True)
+
+    @asynccontextmanager
+    async def recording(self, job: Job) -> AsyncIterator[None]:
+        await self.create(job)
+        yield
 
     async def made_with(self, tenant: str, idempotency: Idempotency) -> Job | None:
         fingerprint, first_id = self._keys.get((tenant, idempotency.key), ("", JobId("")))

@@ -82,6 +82,24 @@ class JobStoreMachine(RuleBasedStateMachine):
         )
         self.compare(lambda store: store.create(job, key))
 
+    @rule(owner=OWNERS, state=FINAL, steps=st.integers(0, 2))
+    def record(self, owner: str, state: JobState, steps: int) -> None:
+        """A job that is claimed, and ends, before its creator hears that it is recorded."""
+        job = a_job(id=self.new_id(), created_at=self.clock(), deadline_at=self.clock() + 300)
+        lease = Lease(owner, self.clock() + 30)
+
+        async def life(store: JobStore) -> list[Any]:
+            seen: list[Any] = []
+            async with store.recording(job):
+                if steps > 0:
+                    seen += await store.claim([job.id], lease, self.clock())
+                if steps > 1:
+                    outcome = an_outcome(job.id, state, failure=Failure("code", "text"))
+                    seen.append(await store.settle(outcome, owner, self.clock()))
+            return seen
+
+        self.compare(life)
+
     @rule(count=st.integers(0, 4))
     def create_many(self, count: int) -> None:
         jobs = [a_job(id=self.new_id(), created_at=self.clock()) for _ in range(count)]

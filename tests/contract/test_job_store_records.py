@@ -71,6 +71,38 @@ async def test_the_largest_inline_payload_is_kept(store: JobStore) -> None:
     assert kept.result == Payload(inline="x" * 150_000)
 
 
+async def test_a_job_may_be_claimed_while_it_is_being_recorded(store: JobStore) -> None:
+    job = a_job()
+
+    async with store.recording(job):
+        [running] = await store.claim([job.id], a_lease(), NOW)
+
+    assert running == job.claimed(a_lease(), NOW)
+    assert await store.get(job.id) == running
+
+
+async def test_a_job_may_end_while_it_is_being_recorded(store: JobStore) -> None:
+    job = a_job()
+
+    async with store.recording(job):
+        await store.claim([job.id], a_lease(), NOW)
+        ended = await store.settle(an_outcome(job.id), "batch-1", NOW + 1)
+        assert await store.close(job.id, JobState.CANCELLED, None, NOW + 1) is None
+
+    assert ended is not None and ended.state is JobState.COMPLETED
+    assert await store.get(job.id) == ended
+
+
+async def test_recording_never_overwrites_an_existing_job(store: JobStore) -> None:
+    [job] = await created(store)
+    [running] = await store.claim([job.id], a_lease(), NOW)
+
+    with pytest.raises(ValueError, match=job.id):
+        async with store.recording(a_job(id=job.id, model="other")):
+            pytest.fail("it may be claimed")
+    assert await store.get(job.id) == running
+
+
 async def test_an_existing_job_is_never_overwritten(store: JobStore) -> None:
     [job] = await created(store)
     [running] = await store.claim([job.id], a_lease(), NOW)

@@ -27,7 +27,7 @@ class Fault(StrEnum):
     UNREACHABLE = "not reached"
     LOST = "done, and the answer lost for good"
     REPEATED = "done, the answer lost, and the call repeated"
-    PARTIAL = "a batch done in part, a transaction in conflict"
+    PARTIAL = "a batch done in part, a transaction in conflict, or all of it but its commit"
 
 
 class Trouble:
@@ -84,20 +84,23 @@ class Trouble:
             case Fault.PARTIAL:
                 return PARTIAL[operation](call, arguments)
 
-    def in_sqlite(self) -> None:
-        """What becomes of one transaction, before any of it.
+    def in_sqlite(self) -> sqlite3.OperationalError | None:
+        """What becomes of one transaction: the error of its commit, when all else is done.
 
         Raises:
-            OperationalError: it is not done. A commit whose answer is lost there is none.
+            OperationalError: it is not begun. A commit whose answer is lost there is none.
         """
         fault = self.next()
-        if fault is None or fault in (Fault.REPEATED, Fault.PARTIAL):
-            return
+        if fault is None or fault is Fault.REPEATED:
+            return None
         self.happened[fault] += 1
-        is_full = fault in (Fault.NO_THROUGHPUT, Fault.LOST)
-        raise sqlite3.OperationalError(
+        is_full = fault in (Fault.NO_THROUGHPUT, Fault.LOST, Fault.PARTIAL)
+        error = sqlite3.OperationalError(
             "database or disk is full" if is_full else "database is locked"
         )
+        if fault is Fault.PARTIAL:
+            return error
+        raise error
 
 
 class TroubledDatabase(Database):
@@ -125,9 +128,15 @@ class TroubledDatabase(Database):
         return future
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self.trouble is not None:
-            self.trouble.in_sqlite()
-        return super()._transact(work)
+        error = self.trouble.in_sqlite() if self.trouble is not None else None
+
+        def uncommitted(connection: sqlite3.Connection) -> T:
+            result = work(connection)
+            if error is not None:
+                raise error
+            return result
+
+        return super()._transact(uncommitted)
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self.trouble is not None:

@@ -7,6 +7,9 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
 
 from synapse.adapters.local.database import Database
 from tests.patience import PATIENCE_S
@@ -31,6 +34,38 @@ async def stalled(database: Database) -> AsyncIterator[None]:
     finally:
         release.set()
         await stalling
+
+
+class Flush:
+    """A commit that waits for `end`, and fails with `error` if there is one."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.begun, self.end = threading.Event(), threading.Event()
+        self.error: sqlite3.Error | None = None
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            self.begun.set()
+            self.end.wait(PATIENCE_S)
+            if self.error is not None:
+                raise self.error
+        return self._connection.execute(sql, *parameters)
+
+
+@asynccontextmanager
+async def flushing(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Flush]:
+    """Within, statements are done, but their transactions do not end before `Flush.end` is set."""
+    with monkeypatch.context() as patch:
+        flush = Flush(database._connection)
+        patch.setattr(database, "_connection", flush)
+        try:
+            yield flush
+        finally:
+            flush.end.set()
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from synapse.ports import InferenceRequest
 from tests.factories import a_lease
 from tests.fake_meter import MemoryMeter
 from tests.fakes import FakeClock, MemoryJobStore, ScriptedEngine
-from tests.faults import failing_before
+from tests.faults import failing_after, failing_before
 from tests.unit.application.world import World
 
 KEY = MeterId("default", "key1")
@@ -133,9 +133,10 @@ async def test_what_a_job_had_begun_counts_as_reserved_when_it_is_cancelled() ->
     assert (world.counts.tokens, world.counts.open) == (22, 0)
 
 
-async def test_a_job_that_cannot_be_recorded_is_not_counted() -> None:
+@pytest.mark.parametrize("failing", [failing_before, failing_after])
+async def test_a_job_that_cannot_be_recorded_is_not_counted(failing: Any) -> None:
     world = MeteredWorld()
-    world.store = failing_before(world.store, create=[Unavailable("no disk")])
+    world.store = failing(world.store, recording=[Unavailable("no disk")])
     with pytest.raises(Unavailable):
         await world.submitted()
     assert (world.counts.requests, world.counts.open) == (0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from synapse.application.metering import Metering
@@ -20,6 +21,10 @@ class MeteredJobs:
     async def create(self, job: Job, idempotency: Idempotency | None = None) -> Created:
         """See the port; what the job reserves was reserved before (`Metering.create`)."""
         return await self.store.create(job, idempotency)
+
+    def recording(self, job: Job) -> AbstractAsyncContextManager[None]:
+        """See the port, and `create`."""
+        return self.store.recording(job)
 
     async def made_with(self, tenant: str, idempotency: Idempotency) -> Job | None:
         """See the port."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.cold_start import ColdStart, ColdStarts
@@ -77,6 +78,13 @@ class Accepted:
     standing: Standing | None = None
 
 
+class _Recorded(NamedTuple):
+    """The job on record, and why the queue could not be told of it, if it could not."""
+
+    created: Created
+    unsent: Unavailable | None
+
+
 @dataclass(frozen=True, slots=True)
 class Submitter:
     """The use case behind every way of submitting."""
@@ -98,14 +106,15 @@ class Submitter:
 
         Raises:
             RequestError: the request is at fault; nothing was recorded.
-            Unavailable: the job could not be recorded or queued; nothing will run.
+            Unavailable: the job could not be recorded or queued; nothing will come of it.
         """
         spec = await self._model(command)
-        created, standing = await self._create(command, spec)
+        (created, unsent), standing = await self._create(command, spec)
         if created.is_new:
             self.telemetry.submitted(created.job)
-        if created.job.state is JobState.QUEUED:
-            await self._send(created.job, keyed=command.idempotency_key is not None)
+        if unsent is not None:
+            await self._not_queued(created.job, keyed=command.idempotency_key is not None)
+            raise unsent
         cold = await self._arrived(created, command, spec)
         return replace(await self._accepted(created.job, spec, cold), standing=standing)
 
@@ -146,7 +155,9 @@ class Submitter:
             raise InvalidRequest("callback_url: no webhooks are sent here", param="callback_url")
         return False
 
-    async def _create(self, command: SubmitJob, spec: ModelSpec) -> tuple[Created, Standing | None]:
+    async def _create(
+        self, command: SubmitJob, spec: ModelSpec
+    ) -> tuple[_Recorded, Standing | None]:
         """Record a job, counted against its caller's limits; or find the one made before."""
         idempotency, caller = _idempotency(command), command.caller
         job_id, now = JobId(self.new_id()), self.clock()
@@ -154,36 +165,52 @@ class Submitter:
         place = (job_id, now, now + timeout_s)
         if self.metering is None or not is_limited(caller):
             job = await self._new_job(command, spec, *place)
-            return await self.store.create(job, idempotency), None
+            return await self._record(job, idempotency), None
         if idempotency is not None:
             earlier = await self.store.made_with(caller.tenant, idempotency)
             if earlier is not None:
-                return Created(earlier, is_new=False), None
+                return await self._found(earlier), None
         need = job_need(command, spec)
         ask = Ask(caller, spec, command.input, need, timeout_s, "parameters.")
         ticket = await self.metering.admit_job(ask, job_id, now + timeout_s)
         try:
             job = replace(await self._new_job(command, spec, *place), metered=True)
-            created = await self.store.create(job, idempotency)
+            recorded = await self._record(job, idempotency)
         except Exception:
             await self.metering.forget(ticket)
             raise
-        if not created.is_new:
+        if not recorded.created.is_new:
             await self.metering.forget(ticket)
-        return created, ticket.standing if ticket else None
+        return recorded, ticket.standing if ticket else None
 
-    async def _send(self, job: Job, *, keyed: bool) -> None:
-        try:
-            await self.queue.send([message_of(job)])
-        except Unavailable:
-            # A keyed request that is sent again finds its record and sends the message again;
-            # without a key nobody would, so the record is closed.
-            if not keyed:
-                failure = Failure("not_queued", "the job could not be queued; it never ran")
-                ended = await self.store.close(job.id, JobState.FAILED, failure, self.clock())
-                if ended is not None:
-                    self.telemetry.ended(ended)
-            raise
+    async def _record(self, job: Job, idempotency: Idempotency | None) -> _Recorded:
+        """Put a job on record and tell the queue, before it is durable if the store lets us."""
+        if idempotency is not None:
+            created = await self.store.create(job, idempotency)
+            return _Recorded(created, await self._send(created.job))
+        async with self.store.recording(job):
+            unsent = await self._send(job)
+        return _Recorded(Created(job, is_new=True), unsent)
+
+    async def _found(self, job: Job) -> _Recorded:
+        return _Recorded(Created(job, is_new=False), await self._send(job))
+
+    async def _send(self, job: Job) -> Unavailable | None:
+        if job.state is JobState.QUEUED:
+            try:
+                await self.queue.send([message_of(job)])
+            except Unavailable as error:
+                return error
+        return None
+
+    async def _not_queued(self, job: Job, *, keyed: bool) -> None:
+        # A keyed request that is sent again finds its record and sends the message again;
+        # without a key nobody would, so the record is closed.
+        if not keyed:
+            failure = Failure("not_queued", "the job could not be queued; it never ran")
+            ended = await self.store.close(job.id, JobState.FAILED, failure, self.clock())
+            if ended is not None:
+                self.telemetry.ended(ended)
 
     async def _arrived(
         self, created: Created, command: SubmitJob, spec: ModelSpec

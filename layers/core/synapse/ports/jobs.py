@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +40,19 @@ class JobStore(Protocol):
         Raises:
             IdempotencyConflict: the key was used before with another fingerprint.
             ValueError: the id is taken.
+        """
+        ...
+
+    def recording(self, job: Job) -> AbstractAsyncContextManager[None]:
+        """Record a new job and let it be claimed meanwhile: within the block it can be found.
+
+        It is as durable as after `create` once the block is left without an error. If leaving it
+        fails nothing was recorded, and nothing comes of what was done to the job: nobody hears
+        that he ended it. A store that others claim from may do all of it before the block.
+
+        Raises:
+            ValueError: the id is taken; the block is not entered.
+            Unavailable: the job could not be recorded.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,12 +25,14 @@ RETRY_LATER_S = 1.0
 class Write:
     """What one caller wants on disk, all of it or nothing, and who waits for that.
 
-    `changed` holds each job with the state that callers saw before.
+    `changed` holds each job with the state that callers saw before. `flushing` is set when its
+    statements are done and the disk has begun to flush them, if somebody waits for that.
     """
 
     new: Sequence[Job] = ()
     changed: Sequence[tuple[Job, Job]] = ()
     keys: Sequence[KeyRow] = ()
+    flushing: asyncio.Event | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     error: Exception | None = None
 
@@ -50,6 +52,7 @@ class GroupCommit:
         self._waiting: list[Write] = []
         self._ends: dict[JobId, Write] = {}
         self._later: dict[JobId, Job] = {}
+        self._creating: set[JobId] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._committing: asyncio.Task[None] | None = None
         self.groups = 0
@@ -63,6 +66,24 @@ class GroupCommit:
         """
         await self._enqueue(Write(new=jobs, keys=keys))
 
+    async def begin(self, job: Job) -> asyncio.Future[None]:
+        """Put a new job on the disk, as `create`, which is done when the future is.
+
+        It may be changed when this returns, while the disk flushes: what is decided of it meanwhile
+        is written after it, and comes to nothing if the flush fails. Not before: its statements
+        and the loop would wait for each other's turns of the interpreter.
+
+        Raises: as `create`, and so may the future.
+        """
+        flushing = asyncio.Event()
+        write = Write(new=[job], flushing=flushing)
+        created = _waiter(write)
+        self._start(write)
+        await flushing.wait()
+        if created.done():
+            await created
+        return created
+
     async def end(self, ended: Job, before: Job) -> None:
         """Put a job's end on the disk; until then `before` is shown.
 
@@ -73,13 +94,16 @@ class GroupCommit:
         self._memory.changed(ended, before)
         self._later.pop(ended.id, None)
         self._ends[ended.id] = write
-        await self._enqueue(write)
+        if ended.id not in self._creating:
+            self._start(write)
+        await _waiter(write)
 
     def change(self, job: Job) -> None:
         """Let a change be seen now and be written later."""
         self._memory.changed(job, job)
-        self._later[job.id] = job
-        self._save_later(SAVE_LATER_S)
+        if job.id not in self._creating:
+            self._later[job.id] = job
+            self._save_later(SAVE_LATER_S)
 
     async def ending(self, job_id: JobId) -> None:
         """Wait until the job's end, if one is under way, is on the disk.
@@ -89,7 +113,7 @@ class GroupCommit:
         """
         write = self._ends.get(job_id)
         if write is not None:
-            await _join(write)
+            await _waiter(write)
 
     async def flush(self) -> None:
         """Write all that was put off.
@@ -97,6 +121,8 @@ class GroupCommit:
         Raises:
             Unavailable: it could not be written, and is still put off.
         """
+        if self._creating:
+            await self._enqueue(Write())
         await self._enqueue(self._put_off())
 
     async def close(self) -> None:
@@ -110,7 +136,7 @@ class GroupCommit:
 
     async def _enqueue(self, write: Write) -> None:
         self._start(write)
-        await _join(write)
+        await _waiter(write)
 
     def _start(self, write: Write) -> None:
         self._waiting.append(write)
@@ -129,7 +155,7 @@ class GroupCommit:
     async def _commit(self, group: list[Write]) -> None:
         try:
             try:
-                await self._database.write(partial(_save, group))
+                await self._database.write(self._saving(group))
             except Unavailable:
                 raise
             except Exception:  # noqa: BLE001 - somebody's rows are at fault: find out whose
@@ -141,9 +167,29 @@ class GroupCommit:
         for write in group:
             self._settle(write)
 
+    def _saving(self, group: list[Write]) -> Callable[[sqlite3.Connection], None]:
+        begun = [write for write in group if write.flushing is not None]
+        if not begun:
+            return partial(_save, group)
+        loop = asyncio.get_running_loop()
+
+        def save(connection: sqlite3.Connection) -> None:
+            _save(group, connection)
+            loop.call_soon_threadsafe(self._flushing, begun)
+
+        return save
+
+    def _flushing(self, begun: list[Write]) -> None:
+        for write in begun:
+            for job in write.new:
+                self._memory.changed(job, job)
+                self._creating.add(job.id)
+            if write.flushing is not None:
+                write.flushing.set()
+
     def _settle(self, write: Write) -> None:
-        for job in write.new if write.error is None else ():
-            self._memory.saved(job)
+        for job in write.new:
+            self._created(job, write.error)
         for job, before in write.changed:
             if self._ends.get(job.id) is write:
                 del self._ends[job.id]
@@ -154,11 +200,31 @@ class GroupCommit:
             elif self._memory.is_newest(job):
                 self._memory.changed(before, before)
                 self._later[job.id] = before
-        for waiter in write.waiters:
-            if not waiter.done():
-                _tell(waiter, write.error)
+        _tell(write)
         if self._later and write.error is not None:
             self._save_later(RETRY_LATER_S)
+
+    def _created(self, job: Job, error: Exception | None) -> None:
+        if error is None:
+            self._memory.saved(job)
+        if job.id in self._creating:
+            self._creating.remove(job.id)
+            self._follow(job, error)
+
+    def _follow(self, job: Job, error: Exception | None) -> None:
+        """Go on with what was decided of a job while it was being created."""
+        end = self._ends.get(job.id)
+        newest = self._memory.newest(job.id)
+        if error is not None:
+            self._memory.forget(job.id)
+            if end is not None:
+                del self._ends[job.id]
+                end.error = Unavailable("the job could not be recorded")
+                _tell(end)
+        elif end is not None:
+            self._start(end)
+        elif newest is not None and newest is not job:
+            self.change(newest)
 
     def _save_later(self, delay_s: float) -> None:
         if self._timer is None:
@@ -175,22 +241,31 @@ class GroupCommit:
         return Write(changed=[(job, job) for job in jobs.values()])
 
 
-async def _join(write: Write) -> None:
+def _waiter(write: Write) -> asyncio.Future[None]:
     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     write.waiters.append(waiter)
-    await waiter
+    return waiter
 
 
-def _tell(waiter: asyncio.Future[None], error: Exception | None) -> None:
-    if error is None:
-        waiter.set_result(None)
-    elif isinstance(error, Unavailable):
-        # One exception each: a raised one collects its raiser's traceback.
-        again = Unavailable(error.message, retry_after_s=error.retry_after_s, code=error.code)
-        again.__cause__ = error.__cause__
-        waiter.set_exception(again)
-    else:
-        waiter.set_exception(error)
+def _tell(write: Write) -> None:
+    if write.flushing is not None:
+        write.flushing.set()
+    for waiter in write.waiters:
+        if waiter.done():
+            continue
+        if write.error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(_again(write.error))
+
+
+def _again(error: Exception) -> Exception:
+    """One exception each: a raised one collects its raiser's traceback."""
+    if not isinstance(error, Unavailable):
+        return error
+    again = Unavailable(error.message, retry_after_s=error.retry_after_s, code=error.code)
+    again.__cause__ = error.__cause__
+    return again
 
 
 def _save(writes: Sequence[Write], connection: sqlite3.Connection) -> None:

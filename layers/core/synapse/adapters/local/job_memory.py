@@ -48,6 +48,10 @@ class JobMemory:
         """Note a change that is not on disk yet."""
         self._unsaved[newest.id] = _Unsaved(newest, shown)
 
+    def forget(self, job_id: JobId) -> None:
+        """Drop an unsaved job that will never be saved."""
+        self._unsaved.pop(job_id, None)
+
     def saved(self, job: Job) -> None:
         """Note that `job`, in just this state, is on disk."""
         unsaved = self._unsaved.get(job.id)

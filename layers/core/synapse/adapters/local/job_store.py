@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TypeVar
 
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.group_commit import GroupCommit
@@ -28,6 +29,8 @@ from synapse.domain.job import (
 )
 from synapse.domain.sweep import SweepPolicy
 from synapse.ports import Clock, Created, Idempotency
+
+T = TypeVar("T")
 
 CACHE_BYTES = 64 * 1024 * 1024
 PAGE = 1000
@@ -75,6 +78,13 @@ class SqliteJobStore:
             key = KeyRow(job.tenant, idempotency.key, idempotency.fingerprint, job.id)
             await self._add([job], [key])
             return Created(job, is_new=True)
+
+    @asynccontextmanager
+    async def recording(self, job: Job) -> AsyncIterator[None]:
+        """See the port: within the block the disk is flushed, and who claims finds it in memory."""
+        created = await self._unless_taken([job], self._commit.begin(job))
+        yield
+        await created
 
     async def made_with(self, tenant: str, idempotency: Idempotency) -> Job | None:
         """The job that an earlier request with the key made.
@@ -204,8 +214,11 @@ class SqliteJobStore:
         await self._commit.close()
 
     async def _add(self, jobs: Sequence[Job], keys: Sequence[KeyRow] = ()) -> None:
+        await self._unless_taken(jobs, self._commit.create(jobs, keys))
+
+    async def _unless_taken(self, jobs: Sequence[Job], created: Awaitable[T]) -> T:
         try:
-            await self._commit.create(jobs, keys)
+            return await created
         except sqlite3.IntegrityError as error:
             ids = [job.id for job in jobs]
             stored = await self._database.read(partial(select_jobs, ids=ids))
