@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synapse_worker.errors import WorkerError
+from synapse_worker.model_folder import weights_file
 from synapse_worker.onnx_graph import ElementType, Graph
-from synapse_worker.safetensors import read_tensors
+from synapse_worker.safetensors import Place, read_tensors
 
 FUSED = "com.microsoft"
 INPUT_IDS, LENGTHS, WEIGHTS, EMBEDDING = "input_ids", "lengths", "weights", "embedding"
@@ -66,19 +67,30 @@ class Encoder:
     Output: `embedding` FP32 [rows, hidden], each of length one.
     """
 
-    def __init__(self, tensors: Mapping[str, NDArray[Any]], config: BertConfig) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        config: BertConfig,
+        places: Mapping[str, Place] | None = None,
+    ) -> None:
         self._tensors = tensors
         self._config = config
+        self._places = places or {}
         self._graph = Graph("sentence-encoder")
 
     @classmethod
-    def of(cls, folder: Path, config: BertConfig) -> Self:
+    def of(cls, folder: Path, config: BertConfig, *, beside_weights: bool = False) -> Self:
         """The encoder of a model's folder.
+
+        One `beside_weights` leaves in their file those weights that are used as they lie there:
+        it can be run only by an engine that is told the folder, and is there in a fifth of the time
+        with half the memory, since nothing is copied. Else all is in the graph.
 
         Raises:
             WorkerError: its weights cannot be read.
         """
-        return cls(read_tensors(folder / "model.safetensors"), config)
+        found = read_tensors(weights_file(folder))
+        return cls(found.values, config, found.places if beside_weights else None)
 
     def build(self) -> bytes:
         """The model file's bytes."""
@@ -151,7 +163,11 @@ class Encoder:
         return self._graph.node("BiasGelu", [value, bias], domain=FUSED)
 
     def _product(self, name: str, value: str) -> str:
-        weight = self._graph.weight(f"{name}.weight", self._tensor(f"{name}.weight").T)
+        # They lie transposed in the file, which only ONNX Runtime's own operator can take.
+        if (weight := f"{name}.weight") in self._places:
+            inputs = [value, self._weight(weight)]
+            return self._graph.node("FusedMatMul", inputs, domain=FUSED, transB=1)
+        weight = self._graph.weight(weight, self._tensor(weight).T)
         return self._graph.node("MatMul", [value, weight])
 
     def _add_and_norm(self, name: str, value: str, skipped: str) -> str:
@@ -164,7 +180,7 @@ class Encoder:
         )
 
     def _weight(self, name: str) -> str:
-        return self._graph.weight(name, self._tensor(name))
+        return self._graph.weight(name, self._tensor(name), self._places.get(name))
 
     def _tensor(self, name: str) -> NDArray[np.float32]:
         try:

@@ -17,7 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer
 
-from synapse_worker.artifacts.encoders import PRECISIONS, encoder_file, session
+from synapse_worker.artifacts.encoders import PRECISIONS, encoder_source, session
 from synapse_worker.backends.parameters import numbers
 from synapse_worker.bert import EMBEDDING, INPUT_IDS, LENGTHS, WEIGHTS, BertConfig
 from synapse_worker.errors import InvalidRequest, WorkerError
@@ -72,8 +72,8 @@ class Embedder:
         self._tokenizer.no_padding()
         # What the tokeniser puts around every text.
         self._start, self._end = self._tokenizer.encode("").ids
-        found = encoder_file(settings.folder, config, settings.precision, settings.artifacts)
-        self._session = session(found, threads)
+        source = encoder_source(settings.folder, config, settings.precision, settings.artifacts)
+        self._session = session(source, threads)
         self.dimensions = config.hidden
         self.embed(self.read_texts(["warm"]))
 

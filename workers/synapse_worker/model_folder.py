@@ -6,6 +6,12 @@ from synapse_worker.backends.parameters import package_folders
 from synapse_worker.errors import WorkerError
 
 MODEL_FOLDER = "model"
+WEIGHTS = "model.safetensors"
+
+
+def weights_file(folder: Path) -> Path:
+    """A model's weights where they really lie: the folders of some downloaders hold links only."""
+    return (folder / WEIGHTS).resolve()
 
 
 def find_folder(path: str, package: str) -> Path:
@@ -18,9 +24,9 @@ def find_folder(path: str, package: str) -> Path:
     if path:
         folders = [Path(path)]
     for folder in folders:
-        if (folder / "model.safetensors").is_file():
+        if (folder / WEIGHTS).is_file():
             return folder
     raise WorkerError(
-        f"No model.safetensors in {folders[0] if folders else f'package {package!r}'}",
+        f"No {WEIGHTS} in {folders[0] if folders else f'package {package!r}'}",
         "Install the package or correct model_path",
     )

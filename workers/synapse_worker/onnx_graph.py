@@ -12,6 +12,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from synapse_worker.safetensors import Place
+
 IR_VERSION = 8
 OPSETS = {"": 17, "com.microsoft": 1}
 
@@ -47,11 +49,14 @@ class Graph:
     _parts: list[bytes] = field(default_factory=list)
     _nodes: int = 0
 
-    def weight(self, name: str, values: NDArray[np.generic]) -> str:
-        """A constant; returns its name."""
+    def weight(self, name: str, values: NDArray[np.generic], place: Place | None = None) -> str:
+        """A constant; returns its name. One with a `place` is read from there, by the engine."""
         parts = [_number(1, size) for size in values.shape]
         parts += [_number(2, _ELEMENT_TYPES[values.dtype]), _text(8, name)]
-        parts.append(_bytes(9, np.ascontiguousarray(values).tobytes()))
+        if place is None:
+            parts.append(_bytes(9, np.ascontiguousarray(values).tobytes()))
+        else:
+            parts += _elsewhere(place, values.nbytes)
         self._parts.append(_bytes(5, b"".join(parts)))
         return name
 
@@ -106,6 +111,13 @@ def _attribute(name: str, value: Attribute) -> bytes:
     if isinstance(value, str):
         return _text(1, name) + _text(4, value) + _number(20, 3)
     return _text(1, name) + b"".join(_number(8, each) for each in value) + _number(20, 7)
+
+
+def _elsewhere(place: Place, length: int) -> list[bytes]:
+    """The fields of a tensor whose bytes are in another file."""
+    where = {"location": place.file, "offset": str(place.offset), "length": str(length)}
+    entries = [_bytes(13, _text(1, key) + _text(2, value)) for key, value in where.items()]
+    return [*entries, _number(14, 1)]
 
 
 def _value_info(name: str, kind: ElementType, shape: Sequence[Dimension]) -> bytes:

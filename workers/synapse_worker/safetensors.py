@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,31 @@ from numpy.typing import NDArray
 from synapse_worker.errors import WorkerError
 
 LENGTH_BYTES = 8
+ALIGNED_BYTES = 4
 TYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32}
 
 
-def read_tensors(path: Path) -> Mapping[str, NDArray[Any]]:
-    """Name → tensor, read only when touched: the arrays are windows onto the file.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of a tensor lie: in the file of that name, from `offset` on."""
+
+    file: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """The tensors of a file by their names, read only when touched: windows onto the file.
+
+    `places` has those in FP32 that an engine can use as they lie there.
+    """
+
+    values: Mapping[str, NDArray[Any]]
+    places: Mapping[str, Place]
+
+
+def read_tensors(path: Path) -> Tensors:
+    """What a file holds.
 
     Raises:
         WorkerError: it is no such file, or holds a type that is not understood.
@@ -25,7 +46,15 @@ def read_tensors(path: Path) -> Mapping[str, NDArray[Any]]:
         start = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES].tobytes(), "little")
         header = json.loads(data[LENGTH_BYTES:start].tobytes())
         header.pop("__metadata__", None)
-        return {name: _tensor(data[start:], entry) for name, entry in header.items()}
+        return Tensors(
+            {name: _tensor(data[start:], entry) for name, entry in header.items()},
+            {
+                name: Place(path.name, offset)
+                for name, entry in header.items()
+                if entry["dtype"] == "F32"
+                and (offset := start + entry["data_offsets"][0]) % ALIGNED_BYTES == 0
+            },
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorkerError(f"{path} is not a usable safetensors file: {error!r}") from error
 

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from synapse_worker.artifacts.encoders import STAMP_FILE, encoder_file, prepare, session
-from synapse_worker.bert import BertConfig
+from synapse_worker.artifacts.encoders import STAMP_FILE, Source, encoder_source, prepare, session
+from synapse_worker.bert import BertConfig, Encoder
 from synapse_worker.bert_plain import PlainEncoder
 from synapse_worker.embedder import Embedder, EmbedderSettings
 from synapse_worker.errors import WorkerError
+from synapse_worker.model_folder import WEIGHTS
 
 
 def main(root: Path) -> dict[str, Any]:
@@ -33,10 +35,27 @@ def main(root: Path) -> dict[str, Any]:
         alone = np.concatenate([embedder.embed([row]) for row in rows])
         found[precision] = float(np.sum(together * vectors, axis=1).min())
         found[f"{precision}_alone"] = float(np.abs(alone - together).max())
-    exact._session = session(PlainEncoder.of(folder, config).build(), 1)
+    exact._session = session(Source(Encoder.of(folder, config).build(), root), 1)
+    found["whole"] = float(np.abs(exact.embed(rows) - vectors).max())
+    linked = Embedder(EmbedderSettings(links(folder, root / "links")), 1)
+    found["linked"] = float(np.abs(linked.embed(rows) - vectors).max())
+    exact._session = session(Source(PlainEncoder.of(folder, config).build(), root), 1)
     found["plain"] = float(np.sum(exact.embed(rows) * vectors, axis=1).min())
     found["refused"] = [refused(folder, config, root, change) for change in CHANGES]
     return found
+
+
+def links(folder: Path, to: Path) -> Path:
+    """The folder as Hugging Face's cache has it: links, the weights elsewhere."""
+    (to / "blobs").mkdir(parents=True)
+    (to / "snapshot").mkdir()
+    for path in folder.iterdir():
+        (to / "snapshot" / path.name).symlink_to(path)
+    weights = to / "blobs" / "c0ffee"
+    shutil.copy(folder / WEIGHTS, weights)
+    (to / "snapshot" / WEIGHTS).unlink()
+    (to / "snapshot" / WEIGHTS).symlink_to(Path("..", "blobs", weights.name))
+    return to / "snapshot"
 
 
 def refused(folder: Path, config: BertConfig, root: Path, change: dict[str, object]) -> str:
@@ -46,7 +65,7 @@ def refused(folder: Path, config: BertConfig, root: Path, change: dict[str, obje
     stamps["int8"] |= change
     stamp_file.write_text(json.dumps(stamps))
     try:
-        encoder_file(folder, config, "int8", root)
+        encoder_source(folder, config, "int8", root)
     except WorkerError as error:
         return str(error)
     finally:

@@ -50,6 +50,14 @@ def test_what_was_optimised_beforehand_answers_the_same(
     assert found["plain"] > 0.99999
 
 
+def test_weights_left_in_their_file_are_the_same(prepared: tuple[Path, dict[str, Any]]) -> None:
+    root, found = prepared
+
+    assert found["whole"] < 1e-6
+    assert found["linked"] == 0
+    assert (root / "fp32.onnx").stat().st_size < 100_000 < (root / "fp32.weights").stat().st_size
+
+
 def test_eight_bits_turn_no_vector_far(prepared: tuple[Path, dict[str, Any]]) -> None:
     _, found = prepared
 

@@ -9,51 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
 from synapse_worker.artifacts import __main__ as command
 from synapse_worker.artifacts import neuron, tensorrt
 from synapse_worker.errors import WorkerError
-from tests.unit.worker.test_model_files import CONFIG, folder, safetensors
-
-HIDDEN, INNER = CONFIG["hidden_size"], 4 * CONFIG["hidden_size"]
-
-
-def a_model(root: Path) -> Path:
-    """The folder of an encoder of two tiny layers, its weights drawn by chance."""
-    root.mkdir()
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (CONFIG["vocab_size"], HIDDEN),
-        "embeddings.position_embeddings.weight": (CONFIG["max_position_embeddings"], HIDDEN),
-        "embeddings.token_type_embeddings.weight": (2, HIDDEN),
-        **dict.fromkeys([f"embeddings.LayerNorm.{part}" for part in ("weight", "bias")], (HIDDEN,)),
-    }
-    for number in range(CONFIG["num_hidden_layers"]):
-        name = f"encoder.layer.{number}."
-        sizes = {
-            **{f"attention.self.{part}": (HIDDEN, HIDDEN) for part in ("query", "key", "value")},
-            "attention.output.dense": (HIDDEN, HIDDEN),
-            "intermediate.dense": (INNER, HIDDEN),
-            "output.dense": (HIDDEN, INNER),
-        }
-        for part, size in sizes.items():
-            shapes[f"{name}{part}.weight"], shapes[f"{name}{part}.bias"] = size, size[:1]
-        for part in ("attention.output", "output"):
-            shapes[f"{name}{part}.LayerNorm.weight"] = (HIDDEN,)
-            shapes[f"{name}{part}.LayerNorm.bias"] = (HIDDEN,)
-    chance, header, data = np.random.default_rng(1), dict[str, Any](), b""
-    for tensor, shape in shapes.items():
-        values = chance.standard_normal(shape).astype(np.float32).tobytes()
-        header[tensor] = {
-            "dtype": "F32",
-            "shape": shape,
-            "data_offsets": [len(data), len(data) + len(values)],
-        }
-        data += values
-    safetensors(root / "model.safetensors", header, data)
-    return folder(root)
-
+from tests.unit.worker.a_model import HIDDEN, a_model
 
 TRTEXEC = """#!/bin/sh
 echo "$@" > "{said}"

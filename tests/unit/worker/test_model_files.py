@@ -1,32 +1,14 @@
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from synapse_worker.bert import BertConfig
+from synapse_worker.bert import BertConfig, Encoder
 from synapse_worker.errors import WorkerError
 from synapse_worker.onnx_graph import ElementType, Graph
-from synapse_worker.safetensors import read_tensors
-
-CONFIG: dict[str, Any] = {
-    "model_type": "bert",
-    "hidden_act": "gelu",
-    "hidden_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 16,
-    "vocab_size": 30,
-    "layer_norm_eps": 1e-12,
-}
-POOLING = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}
-
-
-def safetensors(path: Path, header: dict[str, Any], data: bytes) -> Path:
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-    return path
+from synapse_worker.safetensors import Place, read_tensors
+from tests.unit.worker.a_model import a_model, folder, safetensors
 
 
 def test_tensors_are_read_by_name_with_type_and_shape(tmp_path: Path) -> None:
@@ -42,9 +24,48 @@ def test_tensors_are_read_by_name_with_type_and_shape(tmp_path: Path) -> None:
 
     found = read_tensors(path)
 
-    assert set(found) == {"a", "b"}
-    assert np.array_equal(found["a"], numbers.reshape(2, 3))
-    assert found["b"].tolist() == [7]
+    assert set(found.values) == {"a", "b"}
+    assert np.array_equal(found.values["a"], numbers.reshape(2, 3))
+    assert found.values["b"].tolist() == [7]
+
+
+@pytest.mark.parametrize("pad", range(4))
+def test_only_numbers_in_fp32_where_a_processor_can_read_them_have_a_place(
+    tmp_path: Path, pad: int
+) -> None:
+    header = {
+        "__metadata__": {"pad": "-" * pad},
+        "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        "b": {"dtype": "F16", "shape": [2], "data_offsets": [8, 12]},
+        "c": {"dtype": "F32", "shape": [1], "data_offsets": [12, 16]},
+    }
+    numbers = np.arange(4, dtype=np.float32)
+    path = safetensors(tmp_path / "m.safetensors", header, numbers.tobytes())
+
+    found = read_tensors(path)
+
+    start = path.stat().st_size - 16
+    whole = {"a": Place("m.safetensors", start), "c": Place("m.safetensors", start + 12)}
+    assert found.places == ({} if start % 4 else whole)
+    assert found.values["a"].tolist() == [0, 1]
+    assert found.values["c"].tolist() == [3]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_graph_beside_its_weights_has_only_what_had_to_be_changed(
+    tmp_path: Path, beside: bool
+) -> None:
+    model = a_model(tmp_path / "m")
+    written = Encoder.of(model, BertConfig.read(model), beside_weights=beside).build()
+    tensors = read_tensors(model / "model.safetensors").values
+    words = tensors["embeddings.word_embeddings.weight"]
+    product = tensors["encoder.layer.1.output.dense.weight"]
+    query = tensors["encoder.layer.1.attention.self.query.weight"]
+
+    assert (words.tobytes() in written) is not beside
+    assert (np.ascontiguousarray(product.T).tobytes() in written) is not beside
+    assert np.ascontiguousarray(query.T)[0].tobytes() in written
+    assert (b"model.safetensors" in written) is beside
 
 
 @pytest.mark.parametrize(
@@ -69,17 +90,6 @@ def test_what_is_no_such_file_is_told_too(tmp_path: Path) -> None:
         read_tensors(tmp_path / "text")
     with pytest.raises(WorkerError, match="not a usable"):
         read_tensors(tmp_path / "nothing")
-
-
-def folder(
-    root: Path, config: dict[str, Any] | None = None, pooling: dict[str, Any] | None = None
-) -> Path:
-    (root / "1_Pooling").mkdir()
-    (root / "config.json").write_text(json.dumps(CONFIG | (config or {})))
-    (root / "1_Pooling" / "config.json").write_text(
-        json.dumps(POOLING if pooling is None else pooling)
-    )
-    return root
 
 
 def test_the_shape_of_an_encoder_is_read(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def _onnx(given: argparse.Namespace) -> dict[str, Any]:
 
     folder = _folder(given)
     path = prepare(folder, given.precision, given.to)
-    found = {"path": str(path), "bytes": path.stat().st_size}
+    size = sum(each.stat().st_size for each in path.parent.glob(f"{given.precision}.*"))
+    found = {"path": str(path), "bytes": size}
     if given.compare or given.texts:
         settings = EmbedderSettings(folder, given.precision, given.to)
         return {**found, **compare(settings, _texts(given.texts))}

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from platform import machine
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnxruntime
@@ -11,10 +13,18 @@ import onnxruntime
 from synapse_worker.bert import BertConfig, Encoder
 from synapse_worker.bert_int8 import Int8Encoder
 from synapse_worker.errors import WorkerError
+from synapse_worker.model_folder import weights_file
 
 PRECISIONS: Mapping[str, type[Encoder]] = {"fp32": Encoder, "int8": Int8Encoder}
 PROVIDERS = ["CPUExecutionProvider"]
 STAMP_FILE = "artifact.json"
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""ONNX Runtime's name for where the files lie that a model has its weights in."""
+
+WRITTEN_WEIGHTS = "session.optimized_model_external_initializers_file_name"
+WRITTEN_LEAST = "session.optimized_model_external_initializers_min_size_in_bytes"
+WRITTEN_LEAST_BYTES = 1024
+"""Smaller weights stay in the graph."""
 
 INSTRUCTIONS = frozenset(
     {
@@ -25,32 +35,50 @@ INSTRUCTIONS = frozenset(
 """Of x86 and of Arm: those that ONNX Runtime has kernels for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model file by its bytes or its path; `beside` is the folder of what it leaves in files."""
+
+    model: bytes | str
+    beside: Path
+
+
 def prepare(folder: Path, precision: str, to: Path) -> Path:
     """Write the encoder of a model's folder, as ONNX Runtime optimises it for this machine.
+
+    It is two files, of which the graph is returned; the other, beside it, has the weights.
 
     Raises:
         WorkerError: the model cannot be read, or the file not be written.
     """
     config = BertConfig.read(folder)
-    path = to / f"{precision}.onnx"
+    graph, weights = f"{precision}.onnx", f"{precision}.weights"
     options = _options(threads=1)
-    # Its last level also fits the file to the instructions that this processor has.
-    options.optimized_model_filepath = str(path)
+    # Weights in a file of their own are mapped when a worker starts, not read and copied.
+    options.add_session_config_entry(WRITTEN_WEIGHTS, weights)
+    options.add_session_config_entry(WRITTEN_LEAST, str(WRITTEN_LEAST_BYTES))
     # It warns that the file is for this machine, which is why the stamp says which.
     options.log_severity_level = 3
     try:
         to.mkdir(parents=True, exist_ok=True)
-        onnxruntime.InferenceSession(_written(folder, config, precision), options, PROVIDERS)
+        with TemporaryDirectory(dir=to) as draft:
+            # Its last level also fits the file to the instructions that this processor has.
+            options.optimized_model_filepath = str(Path(draft, graph))
+            written = PRECISIONS[precision].of(folder, config).build()
+            onnxruntime.InferenceSession(written, options, PROVIDERS)
+            # Moved, not written over: a worker may have mapped the one before.
+            for name in (weights, graph):
+                Path(draft, name).replace(to / name)
         stamps = {**_stamps(to), precision: _stamp(folder)}
         (to / STAMP_FILE).write_text(json.dumps(stamps, indent=2), encoding="utf-8")
     except OSError as error:
         raise WorkerError(f"{to} cannot be written: {error.strerror or error}") from error
-    return path
+    return to / graph
 
 
-def encoder_file(
+def encoder_source(
     folder: Path, config: BertConfig, precision: str, artifacts: Path | None
-) -> bytes | str:
+) -> Source:
     """What a session is made of: the path of what was prepared, or the graph as it is written now.
 
     Raises:
@@ -58,7 +86,8 @@ def encoder_file(
             machine, by this ONNX Runtime.
     """
     if artifacts is None:
-        return _written(folder, config, precision)
+        written = PRECISIONS[precision].of(folder, config, beside_weights=True).build()
+        return Source(written, weights_file(folder).parent)
     path = artifacts / f"{precision}.onnx"
     stamp = _stamps(artifacts).get(precision)
     again = f"Run python -m synapse_worker.artifacts onnx --precision {precision} again here"
@@ -69,12 +98,14 @@ def encoder_file(
             raise WorkerError(
                 f"{path} was prepared for {key} {stamp.get(key)!r}, this is {value!r}", again
             )
-    return str(path)
+    return Source(str(path), artifacts)
 
 
-def session(model: bytes | str, threads: int) -> Any:
-    """A session over a model file or its bytes."""
-    return onnxruntime.InferenceSession(model, _options(threads), PROVIDERS)
+def session(source: Source, threads: int) -> Any:
+    """A session over an encoder."""
+    options = _options(threads)
+    options.add_session_config_entry(WEIGHTS_FOLDER, str(source.beside))
+    return onnxruntime.InferenceSession(source.model, options, PROVIDERS)
 
 
 def _options(threads: int) -> Any:
@@ -86,13 +117,9 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _written(folder: Path, config: BertConfig, precision: str) -> bytes:
-    return PRECISIONS[precision].of(folder, config).build()
-
-
 def _stamp(folder: Path) -> dict[str, object]:
     """What a file was prepared from, and for."""
-    weights = (folder / "model.safetensors").stat()
+    weights = weights_file(folder).stat()
     return {
         "model": folder.name,
         "weights_bytes": weights.st_size,
