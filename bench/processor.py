@@ -48,5 +48,18 @@ def own_s(pid: int) -> float:
     Raises:
         FileNotFoundError, ProcessLookupError: it is gone.
     """
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return _seconds(Path(f"/proc/{pid}/stat"))
+
+
+def first_thread_s(pid: int) -> float:
+    """Seconds that a process's first thread has spent so far: that of an event loop.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: it is gone.
+    """
+    return _seconds(Path(f"/proc/{pid}/task/{pid}/stat"))
+
+
+def _seconds(stat: Path) -> float:
+    fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[USER]) + int(fields[SYSTEM])) / TICKS_PER_S

@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--loads", nargs="+", choices=list(LOADS), default=list(LOADS))
     parser.add_argument("--rates", nargs="+", type=float, default=RATES, help="of the sweep")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=4, help="of `one`: how many quiet ones")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of `one`: length of a phase")
+    parser.add_argument("--rounds", type=int, default=3, help="of `one`: how many quiet ones")
+    parser.add_argument("--seconds", type=float, default=40.0, help="of `one`: length of a phase")
     parser.add_argument(
         "--pools", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS), help="of `one`"
     )

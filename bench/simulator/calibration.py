@@ -2,7 +2,7 @@
 
 Nobody else asks meanwhile: an engine is called directly, one item at a time; then the server, one
 caller at a time, which tells what lies between the two; then jobs alone, which tells what a job
-takes of the server's processor, and how long items take where all slots are full. No phase that is
+takes of the server's one thread, and how long items take where all slots are full. No phase that is
 predicted is among these.
 """
 
@@ -16,7 +16,7 @@ from statistics import NormalDist
 
 import aiohttp
 
-from bench.processor import processor_s
+from bench.processor import first_thread_s
 from bench.simulator.facts import Sampled
 from bench.simulator.one_machine import (
     ALONE_S,
@@ -32,7 +32,6 @@ from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import JobId
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
-from synapse_worker.stubs import children
 
 ASKED = "fast"
 """The only pool that keeps gold's promise: who asks for gold alone is answered there."""
@@ -40,12 +39,15 @@ ASKED = "fast"
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """All that was measured: seconds of items, by pool, of callers, and of the thread for a job."""
+    """All that was measured: seconds of items, by pool, of callers, and of the thread for a job.
+
+    `thread_s` is half of that: a job that comes is taken to cost as much as one that is done.
+    """
 
     engine_s: Mapping[str, Sequence[float]]
     full_s: Mapping[str, Sequence[float]]
     caller_s: Sequence[float]
-    job_cpu_s: float
+    thread_s: float
 
     @staticmethod
     async def measured(load: Load, pid: int, seed: int) -> Calibration:
@@ -53,8 +55,8 @@ class Calibration:
         pools = await _pools(load.session)
         engine_s = {pool.name: await _engine_alone(pool) for pool in pools}
         caller_s = await _caller_alone(load)
-        job_cpu_s, full_s = await _jobs_alone(load, pid, seed)
-        return Calibration(engine_s, full_s, caller_s, job_cpu_s)
+        thread_s, full_s = await _jobs_alone(load, pid, seed)
+        return Calibration(engine_s, full_s, caller_s, thread_s)
 
     def figures(self) -> Figures:
         """For the simulator.
@@ -64,7 +66,7 @@ class Calibration:
         """
         work = {pool: Sampled.of(taken_s) for pool, taken_s in self.engine_s.items()}
         full = {pool: Sampled.of(taken_s) for pool, taken_s in self.full_s.items()}
-        return Figures(work, full, _around(self.caller_s, work[ASKED]), self.job_cpu_s)
+        return Figures(work, full, _around(self.caller_s, work[ASKED]), self.thread_s)
 
 
 def _around(callers_s: Sequence[float], engine: Sampled) -> Sampled:
@@ -114,16 +116,13 @@ async def _caller_alone(load: Load) -> list[float]:
 
 
 async def _jobs_alone(load: Load, pid: int, seed: int) -> tuple[float, dict[str, list[float]]]:
-    """Processor time of the server for a job, without its engines', and each item's seconds.
-
-    A job that comes is taken to cost as much as one that is done.
-    """
+    """What a job takes of the server's thread when it comes, or is done; each item's seconds."""
     before = await load.bronze_done()
     async with load.stream(seed) as sent:
         await asyncio.sleep(JOBS_SETTLE_S)
-        came, first, spent_s = len(sent), await load.bronze_done() - before, _server_s(pid)
+        came, first, spent_s = len(sent), await load.bronze_done() - before, first_thread_s(pid)
         await asyncio.sleep(JOBS_S)
-        last, spent_s = await load.bronze_done() - before, _server_s(pid) - spent_s
+        last, spent_s = await load.bronze_done() - before, first_thread_s(pid) - spent_s
         came = len(sent) - came
         # They went about in the order in which they were sent.
         done = sent[first:last]
@@ -140,7 +139,3 @@ async def _inference_s(load: Load, job_ids: Sequence[str]) -> dict[str, list[flo
             receipt = job["receipt"]
             found[receipt["pool"]].append(receipt["inference_ms"] / 1000)
     return found
-
-
-def _server_s(pid: int) -> float:
-    return processor_s(pid) - sum(processor_s(child) for child in children(pid))

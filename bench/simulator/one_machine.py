@@ -99,13 +99,9 @@ class _Thread:
     each_s: float
     free_at: float = 0.0
 
-    def wait_s(self) -> float:
-        """How long one would wait who comes now."""
-        return max(0.0, self.free_at - self.events.now)
-
     def draw(self, chance: random.Random) -> float:
         """An item passes: how long it waits (`facts.Draws`)."""
-        waits_s = self.wait_s()
+        waits_s = max(0.0, self.free_at - self.events.now)
         self.free_at = self.events.now + waits_s + self.each_s
         return waits_s
 
@@ -170,8 +166,11 @@ class _Load:
         self.system.arrive(request)
 
     def _answered(self, request: Request) -> None:
-        """What lies around the call, and those whom the answer meets in the server's thread."""
-        request.front_s = self._figures.around.at(request.score) + self._thread.wait_s()
+        """What lies around the call.
+
+        Those whom the answer meets in the server's thread are in what calls took where all is full.
+        """
+        request.front_s = self._figures.around.at(request.score)
 
     def phase(self, seconds: float, seed: int) -> list[Request]:
         """The callers of a phase of `bench.tiers`, to its end."""

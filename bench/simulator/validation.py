@@ -86,9 +86,7 @@ class Compared:
         return self.predicted / self.measured - 1
 
 
-def measure(
-    scenario: Scenario, seconds: float = 10.0, rounds: int = 4, seed: int = 1
-) -> list[Round]:
+def measure(scenario: Scenario, seconds: float, rounds: int, seed: int = 1) -> list[Round]:
     """Run a server, and measure until there are so many undisturbed rounds."""
     with server(scenario.models, scenario.pools) as running, Watch() as watch:
 
