@@ -20,6 +20,7 @@ from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.fleet_view import FleetView
 from synapse.application.give_back import GiveBack
+from synapse.application.intake import message_of
 from synapse.application.line_tools import LineTools
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
@@ -28,7 +29,7 @@ from synapse.application.results import Results
 from synapse.application.revocations import Revocations
 from synapse.application.run_batch import BatchRunner
 from synapse.application.seats import Seats
-from synapse.application.submit import Submitter, message_of
+from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
 from synapse.application.usage_reports import UsageReports
 from synapse.domain.job import JobId

@@ -11,11 +11,12 @@ from typing import TypeVar
 from synapse.application.batcher import Batcher
 from synapse.application.dispatch import Dispatcher
 from synapse.application.give_back import GiveBack
+from synapse.application.intake import SubmitJob
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
 from synapse.application.results import JobView, Results
 from synapse.application.run_batch import BatchRunner
-from synapse.application.submit import SubmitJob, Submitter
+from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
 from synapse.domain.access import ANYONE, Limits, Principal
 from synapse.domain.batching import JobMessage

@@ -9,10 +9,11 @@ from synapse.adapters.local.demand import LocalDemand, LocalStartTimes
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.application.cold_start import ColdStarts
 from synapse.application.direct import DirectLane
+from synapse.application.intake import SubmitJob
 from synapse.application.results import Results
 from synapse.application.roster import Roster
 from synapse.application.routing import Routing
-from synapse.application.submit import Accepted, SubmitJob, Submitter
+from synapse.application.submit import Accepted, Submitter
 from synapse.application.vitals import Vitals
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import SlaTier

@@ -10,9 +10,9 @@ import pytest
 
 from synapse.application.cold_start import ColdStart
 from synapse.application.direct import DirectRequest
+from synapse.application.intake import SubmitJob
 from synapse.application.on_demand import load_of
 from synapse.application.roster import Roster
-from synapse.application.submit import SubmitJob
 from synapse.domain.errors import Unavailable
 from synapse.domain.inference import TOKEN_IDS, ModelInput
 from synapse.domain.job import JobState, SlaTier

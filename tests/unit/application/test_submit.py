@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from synapse.application.intake import SubmitJob
 from synapse.application.payloads import INLINE_LIMIT_BYTES, decode_input, fetch
-from synapse.application.submit import SubmitJob, SubmitLimits
+from synapse.application.submit import SubmitLimits
 from synapse.domain.errors import (
     IdempotencyConflict,
     InvalidRequest,

@@ -17,13 +17,14 @@ from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.fleet import Fleet
 from synapse.application.give_back import GiveBack
+from synapse.application.intake import SubmitJob
 from synapse.application.ping import Pinger
 from synapse.application.response_cache import ResponseCache
 from synapse.application.results import Results
 from synapse.application.roster import Roster
 from synapse.application.run_batch import BatchRunner
 from synapse.application.seats import Seats
-from synapse.application.submit import SubmitJob, Submitter
+from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Job, JobId, JobState

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from synapse.application.intake import message_of
 from synapse.application.revocations import Revocations
-from synapse.application.submit import message_of
 from synapse.domain.access import Principal
 from synapse.domain.api_key import ApiKey, digest
 from synapse.domain.errors import SynapseError, Unavailable

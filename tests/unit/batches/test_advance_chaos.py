@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from synapse.application.submit import message_of
+from synapse.application.intake import message_of
 from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import FileBatchStatus
 from tests.unit.batches.batch_world import BatchWorld, a_line

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from synapse.application.intake import message_of
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
-from synapse.application.submit import message_of
 from synapse.domain.access import Limits, Principal
 from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import FileBatchStatus

@@ -12,7 +12,7 @@ import pytest
 
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.queue import LocalJobQueue
-from synapse.application.submit import SubmitJob, message_of
+from synapse.application.intake import SubmitJob, message_of
 from synapse.domain.batching import BatchPolicy
 from synapse.domain.errors import Unavailable
 from synapse.domain.extension import NO_EXTENSIONS, Extension, Extensions

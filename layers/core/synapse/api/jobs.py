@@ -21,8 +21,9 @@ from synapse.api.schemas import (
     UsageBody,
 )
 from synapse.api.services import Services
+from synapse.application.intake import SubmitJob
 from synapse.application.results import JobView
-from synapse.application.submit import Accepted, SubmitJob
+from synapse.application.submit import Accepted
 from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import InvalidRequest
 from synapse.domain.inference import ChatMessage, ModelInput

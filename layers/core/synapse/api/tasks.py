@@ -22,8 +22,9 @@ from synapse.api.schemas import (
     TaskResult,
 )
 from synapse.api.services import Services
+from synapse.application.intake import SubmitJob
 from synapse.application.results import JobView
-from synapse.application.submit import Accepted, SubmitJob
+from synapse.application.submit import Accepted
 from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import SynapseError
 from synapse.domain.inference import ModelInput

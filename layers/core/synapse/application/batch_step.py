@@ -13,9 +13,9 @@ from synapse.application.batch_lines import BadLine, Envelope, RawLine, envelope
 from synapse.application.batch_lines import read_lines as lines_of
 from synapse.application.batch_parts import Parts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
+from synapse.application.intake import SubmitJob, message_of, new_job
 from synapse.application.line_tools import CANCELLED, EXPIRED, LineTools, NoRoom
 from synapse.application.payloads import decode_result, fetch
-from synapse.application.submit import SubmitJob, message_of, new_job
 from synapse.domain.errors import SynapseError, Unavailable
 from synapse.domain.file_batch import (
     LINE_TIER,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from synapse.application.submit import message_of
+from synapse.application.intake import message_of
 from synapse.domain.errors import Unavailable
 from synapse.domain.job import Failure, Job, JobId, JobState, Outcome
 from synapse.domain.sweep import SweepPolicy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from synapse.application.intake import SubmitJob, job_need
 from synapse.application.metering import Ask, Metering
-from synapse.application.submit import SubmitJob, job_need
 from synapse.domain.errors import LimitReached
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Failure, Job, JobId, JobState

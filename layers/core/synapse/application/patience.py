@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from synapse.application.submit import BYTES_PER_TOKEN
+from synapse.application.intake import BYTES_PER_TOKEN
 from synapse.domain.expectation import Work
 from synapse.domain.latency import Quantiles
 from synapse.domain.model import ModelSpec, Task

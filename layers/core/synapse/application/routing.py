@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from synapse.application.intake import BYTES_PER_TOKEN
 from synapse.application.placement import DOUBTFUL, ON_TRIAL, WELL, rank_of
 from synapse.application.roster import Roster
-from synapse.application.submit import BYTES_PER_TOKEN
 from synapse.application.vitals import Vitals
 from synapse.domain.affinity import prefix_affinity
 from synapse.domain.inference import ModelInput

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.cold_start import ColdStart, ColdStarts
+from synapse.application.intake import (
+    SubmitJob,
+    idempotency_of,
+    job_need,
+    message_of,
+    new_job,
+)
 from synapse.application.metering import Ask, Metering
-from synapse.application.payloads import encode_input, stow
 from synapse.application.webhooks import Audience
-from synapse.domain.access import ANYONE, Principal
-from synapse.domain.batching import JobMessage
 from synapse.domain.errors import InvalidRequest, SynapseError, Unavailable
 from synapse.domain.estimate import estimated_wait_s, queue_position
-from synapse.domain.inference import ModelInput
-from synapse.domain.job import Failure, Job, JobId, JobState, Priority, SlaTier
+from synapse.domain.job import Failure, Job, JobId, JobState
 from synapse.domain.limiting import Standing
 from synapse.domain.metering import is_limited
-from synapse.domain.model import ModelSpec, Task
-from synapse.domain.routing import Need
+from synapse.domain.model import ModelSpec
 from synapse.ports import (
     BlobStore,
     Clock,
@@ -35,9 +35,6 @@ from synapse.ports import (
     Telemetry,
 )
 
-BYTES_PER_TOKEN = 4
-"""Rule of thumb for the token budget of a batch; usage is what the engine counts."""
-
 
 @dataclass(frozen=True, slots=True)
 class SubmitLimits:
@@ -46,21 +43,6 @@ class SubmitLimits:
     max_input_bytes: int = MAX_INPUT_BYTES
     default_timeout_s: float = 3600.0
     max_timeout_s: float = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitJob:
-    """A caller's request for one job."""
-
-    model: str
-    input: ModelInput
-    priority: Priority = Priority.NORMAL
-    sla: SlaTier = SlaTier.BRONZE
-    timeout_s: float | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    caller: Principal = ANYONE
-    idempotency_key: str | None = None
-    callback_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +141,7 @@ class Submitter:
         self, command: SubmitJob, spec: ModelSpec
     ) -> tuple[_Recorded, Standing | None]:
         """Record a job, counted against its caller's limits; or find the one made before."""
-        idempotency, caller = _idempotency(command), command.caller
+        idempotency, caller = idempotency_of(command), command.caller
         job_id, now = JobId(self.new_id()), self.clock()
         timeout_s = command.timeout_s or self.limits.default_timeout_s
         place = (job_id, now, now + timeout_s)
@@ -239,85 +221,3 @@ class Submitter:
         if start_s is not None:
             wait_s = start_s + (wait_s or 0.0)
         return Accepted(job, position, wait_s, cold is not None)
-
-
-async def new_job(
-    blobs: BlobStore,
-    command: SubmitJob,
-    spec: ModelSpec,
-    job_id: JobId,
-    now: float,
-    deadline_at: float,
-) -> Job:
-    """The job that a command asks for, its input stowed away; not recorded yet."""
-    return Job(
-        id=job_id,
-        model=spec.name,
-        version=spec.version,
-        payload=await stow(blobs, f"jobs/{job_id}/input", encode_input(command.input)),
-        priority=command.priority,
-        sla=command.sla,
-        tokens=_token_estimate(command.input, spec),
-        requires=command.input.requires,
-        created_at=now,
-        deadline_at=deadline_at,
-        tenant=command.caller.tenant,
-        account=command.caller.account,
-        metadata=command.metadata,
-        sent_at=now,
-    )
-
-
-def message_of(job: Job) -> JobMessage:
-    """The message that tells a queue of a job."""
-    return JobMessage(
-        job_id=job.id,
-        model=job.model,
-        version=job.version,
-        priority=job.priority,
-        tokens=job.tokens,
-        sent_at=job.sent_at,
-        deadline_at=job.deadline_at,
-        losses=job.losses,
-        sla=job.sla,
-        requires=job.requires,
-        tenant=job.tenant,
-    )
-
-
-def _token_estimate(value: ModelInput, spec: ModelSpec) -> int:
-    asked = value.parameters.get("max_tokens")
-    output = asked if isinstance(asked, int) else spec.max_output_tokens
-    return min(spec.context_tokens, value.size_bytes // BYTES_PER_TOKEN + 1 + output)
-
-
-def job_need(command: SubmitJob, spec: ModelSpec) -> Need:
-    """What a job needs of a pool, its size estimated."""
-    prompt = min(spec.context_tokens, command.input.size_bytes // BYTES_PER_TOKEN + 1)
-    generates = spec.task is Task.GENERATE
-    output = _token_estimate(command.input, spec) - prompt if generates else 0
-    return Need(
-        command.sla,
-        items=command.input.samples,
-        prompt_tokens=prompt,
-        output_tokens=max(0, output),
-        first_token_only=generates,
-        requires=command.input.requires,
-    )
-
-
-def _idempotency(command: SubmitJob) -> Idempotency | None:
-    if command.idempotency_key is None:
-        return None
-    body = [
-        command.model,
-        encode_input(command.input),
-        command.priority,
-        command.sla,
-        command.timeout_s,
-        sorted(command.metadata.items()),
-    ]
-    if command.callback_url is not None:
-        body.append(command.callback_url)
-    fingerprint = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    return Idempotency(command.idempotency_key, fingerprint)

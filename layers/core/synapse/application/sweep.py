@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from synapse.application.submit import message_of
+from synapse.application.intake import message_of
 from synapse.domain.job import Job, JobState
 from synapse.domain.sweep import EXPIRED, LOST, Remedy, SweepPolicy
 from synapse.ports import Clock, JobQueue, JobStore, Telemetry

@@ -1,0 +1,118 @@
+"""What a request for a job becomes: the job, the message about it, and what it needs of a pool."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from synapse.application.payloads import encode_input, stow
+from synapse.domain.access import ANYONE, Principal
+from synapse.domain.batching import JobMessage
+from synapse.domain.inference import ModelInput
+from synapse.domain.job import Job, JobId, Priority, SlaTier
+from synapse.domain.model import ModelSpec, Task
+from synapse.domain.routing import Need
+from synapse.ports import BlobStore, Idempotency
+
+BYTES_PER_TOKEN = 4
+"""Rule of thumb for the token budget of a batch; usage is what the engine counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitJob:
+    """A caller's request for one job."""
+
+    model: str
+    input: ModelInput
+    priority: Priority = Priority.NORMAL
+    sla: SlaTier = SlaTier.BRONZE
+    timeout_s: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    caller: Principal = ANYONE
+    idempotency_key: str | None = None
+    callback_url: str | None = None
+
+
+async def new_job(
+    blobs: BlobStore,
+    command: SubmitJob,
+    spec: ModelSpec,
+    job_id: JobId,
+    now: float,
+    deadline_at: float,
+) -> Job:
+    """The job that a command asks for, its input stowed away; not recorded yet."""
+    return Job(
+        id=job_id,
+        model=spec.name,
+        version=spec.version,
+        payload=await stow(blobs, f"jobs/{job_id}/input", encode_input(command.input)),
+        priority=command.priority,
+        sla=command.sla,
+        tokens=_token_estimate(command.input, spec),
+        requires=command.input.requires,
+        created_at=now,
+        deadline_at=deadline_at,
+        tenant=command.caller.tenant,
+        account=command.caller.account,
+        metadata=command.metadata,
+        sent_at=now,
+    )
+
+
+def message_of(job: Job) -> JobMessage:
+    """The message that tells a queue of a job."""
+    return JobMessage(
+        job_id=job.id,
+        model=job.model,
+        version=job.version,
+        priority=job.priority,
+        tokens=job.tokens,
+        sent_at=job.sent_at,
+        deadline_at=job.deadline_at,
+        losses=job.losses,
+        sla=job.sla,
+        requires=job.requires,
+        tenant=job.tenant,
+    )
+
+
+def _token_estimate(value: ModelInput, spec: ModelSpec) -> int:
+    asked = value.parameters.get("max_tokens")
+    output = asked if isinstance(asked, int) else spec.max_output_tokens
+    return min(spec.context_tokens, value.size_bytes // BYTES_PER_TOKEN + 1 + output)
+
+
+def job_need(command: SubmitJob, spec: ModelSpec) -> Need:
+    """What a job needs of a pool, its size estimated."""
+    prompt = min(spec.context_tokens, command.input.size_bytes // BYTES_PER_TOKEN + 1)
+    generates = spec.task is Task.GENERATE
+    output = _token_estimate(command.input, spec) - prompt if generates else 0
+    return Need(
+        command.sla,
+        items=command.input.samples,
+        prompt_tokens=prompt,
+        output_tokens=max(0, output),
+        first_token_only=generates,
+        requires=command.input.requires,
+    )
+
+
+def idempotency_of(command: SubmitJob) -> Idempotency | None:
+    """The key of a command that has one, and what tells it from another with the same key."""
+    if command.idempotency_key is None:
+        return None
+    body = [
+        command.model,
+        encode_input(command.input),
+        command.priority,
+        command.sla,
+        command.timeout_s,
+        sorted(command.metadata.items()),
+    ]
+    if command.callback_url is not None:
+        body.append(command.callback_url)
+    fingerprint = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    return Idempotency(command.idempotency_key, fingerprint)
