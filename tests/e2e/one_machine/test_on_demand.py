@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.one_machine.running import Server, finished, submit
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 
 LLM, EMBEDDER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 ROUNDS = 2
@@ -17,7 +17,7 @@ ROUNDS = 2
 POOLS = f"""
 [[pool]]
 name = "small"
-memory_budget_mb = 650        # either the language model or the encoder, beside echo
+memory_budget_mb = 400        # either the language model or the encoder, beside echo
 models_at_start = ["echo"]
 [pool.model_parameters.{LLM}]
 slots = "2"
@@ -30,9 +30,14 @@ scale_every_s = 0.2
 """
 
 
-def _models_up(client: httpx.Client, url: str) -> set[str]:
-    workers = client.get(f"{url}/health").json()["workers"]
-    return {worker["model"] for worker in workers}
+def _wait_until_gone(client: httpx.Client, url: str, model: str) -> None:
+    """Its place was taken; the health page tells so with the next look at the workers."""
+
+    def is_gone() -> bool:
+        workers = client.get(f"{url}/health").json()["workers"]
+        return model not in {worker["model"] for worker in workers}
+
+    wait_until(is_gone)
 
 
 def test_three_models_are_answered_in_turn_where_two_have_room(
@@ -50,13 +55,13 @@ def test_three_models_are_answered_in_turn_where_two_have_room(
             assert finished(client, server.url, job)["status"] == "COMPLETED"
             text = client.post(f"{server.url}/v1/completions", json=chat, timeout=PATIENCE_S)
             assert text.status_code == 200, text.text
-            assert EMBEDDER not in _models_up(client, server.url)
+            _wait_until_gone(client, server.url, EMBEDDER)
 
             embed = {"model": EMBEDDER, "input": f"turn {turn}"}
             vector = client.post(f"{server.url}/v1/embeddings", json=embed, timeout=PATIENCE_S)
             assert vector.status_code == 200, vector.text
             assert len(vector.json()["data"][0]["embedding"]) == 384
-            assert LLM not in _models_up(client, server.url)
+            _wait_until_gone(client, server.url, LLM)
 
             echo = {"model": "echo", "prompt": f"turn {turn}"}
             said = client.post(f"{server.url}/v1/completions", json=echo, timeout=PATIENCE_S)
