@@ -30,7 +30,7 @@ from synapse.application.run_batch import BatchRunner
 from synapse.application.vitals import Vitals
 from synapse.domain.errors import SynapseError
 from synapse.domain.inference import ModelInput
-from synapse.domain.job import Job, JobId, SlaTier
+from synapse.domain.job import Job, JobId, Payload, SlaTier
 from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
@@ -52,6 +52,8 @@ MODEL = a_chat_model(GENERATOR)
 POOL = Pool("cpu", "cpu", min_workers=2, max_workers=2)
 USUAL_S = 0.01
 PATIENCE = Patience(min_slow_s=0.03, min_late_s=3.0)
+FEW_TOKENS = Payload(inline='{"prompt":"one two three","parameters":{"max_tokens":8}}')
+"""A job is waited for as long as all that it may write takes: with 1,024 tokens, for minutes."""
 
 
 @dataclass
@@ -175,7 +177,10 @@ class Ward:
         give_back = GiveBack(self.store, self.queue, RecordingTelemetry(), time.time)
         retry = RetryPolicy(max_attempts=4, base_s=0.05, max_s=0.2)
         batcher = Batcher(runner, give_back, retry, asyncio.sleep, random.random)
-        jobs = [a_job(model=MODEL.name, created_at=time.time()) for _ in range(count)]
+        made_at = time.time()
+        jobs = [
+            a_job(model=MODEL.name, created_at=made_at, payload=FEW_TOKENS) for _ in range(count)
+        ]
         await self.store.create_many(jobs)
         waiting: list[list[JobId]] = [[job.id for job in jobs]]
         while waiting:

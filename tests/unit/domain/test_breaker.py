@@ -147,6 +147,46 @@ def test_only_lateness_is_told_apart_from_failing() -> None:
     assert not mixed.is_mild
 
 
+def late_but(early_ones: int) -> tuple[Breaker, list[Ticket]]:
+    """One that opened for late answers, and calls from before that are still under way."""
+    breaker = Breaker(POLICY)
+    early = [breaker.began(0.0) for _ in range(early_ones)]
+    for _ in range(POLICY.in_a_row):
+        breaker.failed(breaker.began(0.0), 0.0, mild=True)
+    return breaker, early
+
+
+def test_who_was_thought_late_and_never_answers_is_failing_from_then_on() -> None:
+    breaker, (first, second) = late_but(2)
+    assert breaker.is_mild
+
+    breaker.failed(first, 3.0)
+    breaker.failed(second, 3.5)
+
+    assert not breaker.is_mild
+    assert breaker.state(3.5) is BreakerState.OPEN
+    assert pause_s(breaker, 3.0) == 2 * POLICY.open_s
+
+
+def test_more_late_answers_from_before_it_opened_tell_nothing_new() -> None:
+    breaker, (call,) = late_but(1)
+
+    breaker.failed(call, 0.5, mild=True)
+
+    assert breaker.is_mild
+    assert pause_s(breaker, 0.0) == POLICY.open_s
+
+
+def test_what_fails_late_counts_no_more_once_the_worker_is_well_again() -> None:
+    breaker, (call,) = late_but(1)
+    breaker.succeeded(breaker.began(1.0), 1.1)
+
+    breaker.failed(call, 3.0)
+
+    assert breaker.state(3.0) is BreakerState.CLOSED
+    assert not breaker.failures_in_a_row
+
+
 class BreakerMachine(RuleBasedStateMachine):
     """Any calls in any order, some of them overlapping, some never heard of again."""
 

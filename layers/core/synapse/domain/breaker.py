@@ -6,7 +6,8 @@
     HALF_OPEN → OPEN     it did not, and the next time is twice as long
 
 What a call shows counts for the breaker as it stood when the call began: those that began before
-it opened tell nothing new. One that began while it is open (the pinger's do) is a trial as well.
+it opened tell nothing new, unless it opened for answers that were only late and theirs never came.
+One that began while it is open (the pinger's do) is a trial as well.
 """
 
 from __future__ import annotations
@@ -117,13 +118,18 @@ class Breaker:
 
     def failed(self, ticket: Ticket, now: float, *, mild: bool = False) -> None:
         """The call failed; `mild` if there was an answer, though not what one hopes for."""
-        if ticket.openings != self._openings:
+        if ticket.openings != self._openings and (mild or not self._is_news(ticket)):
             return
         self.is_mild = mild and (self.is_mild or self.failures_in_a_row == 0)
         self.failures_in_a_row += 1
         self._last.append((now, False))
         if self._opened_at is not None or self._is_enough(now):
             self._open(now)
+
+    def _is_news(self, ticket: Ticket) -> bool:
+        """Whether a failure of a call from before the last opening is worse than what opened it."""
+        is_of_the_last = ticket.openings == self._openings - 1
+        return is_of_the_last and self.is_mild and self._opened_at is not None
 
     def dropped(self, ticket: Ticket) -> None:
         """The call ended without showing anything: its caller went away."""
