@@ -22,14 +22,14 @@ from synapse.domain.model import ModelSpec, ServiceSample, WorkerHealth
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
-from synapse.ports import InferenceRequest
+from synapse.ports import InferenceRequest, StreamingEngine
 
 ROUNDS, CALLS = 7, 1000
 ANSWER = Completion("hello", "stop", Usage(1, 1))
 VALUE = ModelInput("The future of AI is")
 
 
-class _Engine:
+class _Engine(StreamingEngine):
     """Answers at once."""
 
     async def infer(

@@ -36,7 +36,14 @@ from synapse.domain.job import (
 from synapse.domain.model import ModelSpec, ServiceSample, WorkerHealth
 from synapse.domain.pool import Pool
 from synapse.domain.scaling import ScalingDecision
-from synapse.ports import BatchOrder, Clock, Created, Idempotency, InferenceRequest
+from synapse.ports import (
+    BatchOrder,
+    Clock,
+    Created,
+    Idempotency,
+    InferenceRequest,
+    StreamingEngine,
+)
 from tests.factories import NOW
 from tests.fake_usage import MemoryUsageStore
 
@@ -289,7 +296,7 @@ def echoed(request: InferenceRequest) -> Answer:
     return Completion(text, "stop", Usage(words, words))
 
 
-class ScriptedEngine:
+class ScriptedEngine(StreamingEngine):
     """Answers each request as its script says, in the order asked; echoes where it has none."""
 
     def __init__(self, script: Script | Mapping[str, Answer] = echoed) -> None:

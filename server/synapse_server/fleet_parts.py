@@ -46,7 +46,6 @@ class FleetParts:
         self.workers = ground.workers
         self.local = ground.fleet
         self._triton = TritonEngine()
-        self._delay = LoopDelay()
         self.fleet = Fleet.over(
             self._triton,
             registry,
@@ -54,7 +53,7 @@ class FleetParts:
             records.profiles,
             slots,
             clock,
-            vitals=Vitals(time.monotonic, self._delay),
+            vitals=Vitals(time.monotonic, LoopDelay()),
         )
         demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
         self._loader = LocalModelLoader(
@@ -105,7 +104,6 @@ class FleetParts:
         """What runs until it is cancelled, by name."""
         times = self._times
         return {
-            "delay": self._delay.watch(),
             "ping": every(times.ping_every_s, "ping", self._pinger.ping),
             "expire": every(times.beat_every_s / 2, "expire", self._mourner.bury),
             "scale": keep_scaled(self.autoscaler, self._waker, times.scale_every_s),

@@ -238,6 +238,9 @@ class _EngineOnDemand:
     ) -> AsyncGenerator[tuple[JobId, Result | EngineError], None]:
         return self._engine().infer(model, pool, requests)
 
+    async def answer(self, model: ModelSpec, pool: Pool, request: InferenceRequest) -> Result:
+        return await self._engine().answer(model, pool, request)
+
     def stream(
         self, model: ModelSpec, pool: Pool, request: InferenceRequest
     ) -> AsyncGenerator[Delta, None]:

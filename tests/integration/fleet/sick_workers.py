@@ -222,9 +222,6 @@ async def a_ward(sockets: Path) -> AsyncIterator[Ward]:
             TritonEngine(ConnectionSettings(connect_timeout_s=3.0))
         )
         registry, workers = MemoryRegistry([MODEL], [POOL]), LocalWorkerRegistry()
-        deaf = LoopDelay()
-        listening = asyncio.create_task(deaf.watch())
-        stack.callback(listening.cancel)
         fleet = Fleet.over(
             engine,
             registry,
@@ -233,7 +230,7 @@ async def a_ward(sockets: Path) -> AsyncIterator[Ward]:
             SlotLedger(time.time),
             time.time,
             fresh_s=0.05,
-            vitals=Vitals(time.monotonic, deaf),
+            vitals=Vitals(time.monotonic, LoopDelay()),
             patience=PATIENCE,
         )
         ward = Ward(tritons, fleet, engine, registry, workers)

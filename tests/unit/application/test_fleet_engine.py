@@ -32,6 +32,12 @@ HASTY = Patience(min_late_s=0.03)
 """Nothing is waited for longer than 30 ms where it usually comes at once."""
 
 
+@pytest.fixture(autouse=True, params=["infer", "answer"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever way an item is asked for, the same becomes known of its worker."""
+    monkeypatch.setattr(ToyFleetWorld, "way", request.param)
+
+
 async def used_to(world: ToyFleetWorld, worker: str, delay_s: float = 0.02) -> None:
     """Let a worker answer a few times, so that it is known what is usual."""
     world.engine.delay_s[worker] = delay_s
@@ -48,7 +54,9 @@ async def test_answers_come_through_as_they_are_and_are_counted_while_they_come(
     async for job_id, outcome in world.fleet.engine.infer(ECHO, world.at("w-1"), requests):
         seen.append((job_id, isinstance(outcome, Completion)))
         assert world.fleet.vitals.outstanding == {("cpu", "w-1"): 3}
+        assert world.engine.deaf.waiting == 1
 
+    assert world.engine.deaf.waiting == 0
     assert seen == [("r-0", True), ("r-1", True), ("r-2", True)]
     assert not world.fleet.vitals.outstanding
     assert [each async for each in world.fleet.engine.infer(ECHO, world.at("w-1"), [])] == []
@@ -389,6 +397,7 @@ async def test_a_caller_that_goes_away_says_nothing_of_the_worker_and_ends_its_w
     assert world.engine.running["w-1"] == 0
     assert world.breaker("w-1").state(0.0) is BreakerState.CLOSED
     assert not world.fleet.vitals.outstanding
+    assert world.engine.deaf.waiting == 0
 
 
 async def test_a_profile_that_cannot_be_read_stops_no_call() -> None:

@@ -15,7 +15,7 @@ from synapse.domain.job import JobId, Usage
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse.domain.profiling import STABLE_SAMPLES, Cell
-from synapse.ports import InferenceRequest
+from synapse.ports import InferenceRequest, StreamingEngine
 from tests.factories import a_chat_model, a_model, a_pool
 from tests.virtual_time import in_virtual_time
 
@@ -23,7 +23,7 @@ TEXT, CHAT, POOL = a_model("echo"), a_chat_model("smollm2"), a_pool()
 EMBED = replace(a_model("minilm"), task=Task.EMBED, dimensions=2)
 
 
-class TimedEngine:
+class TimedEngine(StreamingEngine):
     """So many slots, each of which takes so long; tokens are words, each written in a moment."""
 
     def __init__(self, item_s: float = 0.005, slots: int = 64, token_s: float = 0.0) -> None:

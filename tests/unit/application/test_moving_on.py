@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import pytest
 
@@ -27,8 +28,12 @@ Behaviour = Sequence[str | EngineError]
 
 @dataclass
 class Crew:
-    """Two workers in each pool, `gpu-1` to `cpu-2`; those not named answer `ok`."""
+    """Two workers in each pool, `gpu-1` to `cpu-2`; those not named answer `ok`.
 
+    A request is answered by `way`: "run" in parts, "first" as a whole.
+    """
+
+    way: ClassVar[str] = "run"
     does: dict[str, list[Behaviour]] = field(default_factory=dict)
     called: list[str] = field(default_factory=list)
     slept_s: list[float] = field(default_factory=list)
@@ -50,6 +55,9 @@ class Crew:
                 raise step
             yield step
 
+    async def call_whole(self, pool: Pool) -> str:
+        return "".join([part async for part in self.call(pool)])
+
     async def sleep(self, seconds: float) -> None:
         self.slept_s.append(seconds)
 
@@ -57,8 +65,17 @@ class Crew:
         deadline_at = asyncio.get_running_loop().time() + timeout_s
         retry = RetryPolicy(base_s=0.1, max_s=1.0)
         attempts = Attempts(pools, deadline_at, retry, self.sleep, lambda: 0.5, self.place)
+        if self.way == "first":
+            pool, part = await attempts.first(self.call_whole)
+            return [(pool.worker, part)]
         async with aclosing(attempts.run(self.call)) as parts:
             return [(pool.worker, part) async for pool, part in parts]
+
+
+@pytest.fixture(autouse=True, params=["run", "first"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes as a whole moves on as what comes in parts does."""
+    monkeypatch.setattr(Crew, "way", request.param)
 
 
 AWAY, LOST = EngineUnavailable("it cannot be reached"), EngineLost("it went down")
@@ -96,6 +113,7 @@ async def test_a_request_takes_no_more_than_two_workers_with_it() -> None:
     assert crew.called == ["gpu-1", "gpu-2"]
 
 
+@pytest.mark.parametrize("way", ["run"], indirect=True)
 async def test_what_was_begun_is_not_begun_again() -> None:
     crew = Crew({"gpu-1": [["a", LOST]]})
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
@@ -35,6 +35,18 @@ ECHO = a_model("echo")
 LLM = a_chat_model("llm")
 
 
+class ToyDeafness(FakeClock):
+    """Tells what it was told; `waiting` is how many are said to wait."""
+
+    waiting = 0
+
+    def begin(self) -> None:
+        self.waiting += 1
+
+    def end(self) -> None:
+        self.waiting -= 1
+
+
 @dataclass
 class ToyWorkers(StreamingEngine):
     """An engine for many workers, by id: each answers after its `delay_s`, or as `mode` says.
@@ -51,7 +63,7 @@ class ToyWorkers(StreamingEngine):
     deaf_s: float = 0.0
     release: asyncio.Event = field(default_factory=asyncio.Event)
     tick: FakeClock = field(default_factory=lambda: FakeClock(0.0))
-    deaf: FakeClock = field(default_factory=lambda: FakeClock(0.0))
+    deaf: ToyDeafness = field(default_factory=lambda: ToyDeafness(0.0))
     called: list[str] = field(default_factory=list)
     running: Counter[str] = field(default_factory=Counter)
 
@@ -111,8 +123,12 @@ class ToyWorkers(StreamingEngine):
 
 @dataclass
 class ToyFleetWorld:
-    """The fleet over toy workers; `clock` is that of leases, `tick` that of breakers."""
+    """The fleet over toy workers; `clock` is that of leases, `tick` that of breakers.
 
+    One item is asked for by `way`: "infer" as of jobs, "answer" as of callers on the line.
+    """
+
+    way: ClassVar[str] = "infer"
     pools: Sequence[Pool] = (Pool("cpu", "cpu", max_workers=4),)
     clock: FakeClock = field(default_factory=FakeClock)
     engine: ToyWorkers = field(default_factory=ToyWorkers)
@@ -155,6 +171,11 @@ class ToyFleetWorld:
     ) -> Result | EngineError:
         """Send an item to a worker, by way of the fleet's engine."""
         request = a_toy_request(input=ModelInput(prompt, parameters=parameters))
+        if self.way == "answer":
+            try:
+                return await self.fleet.engine.answer(spec, self.at(worker), request)
+            except EngineError as error:
+                return error
         outcomes = self.fleet.engine.infer(spec, self.at(worker), [request])
         [(_, outcome)] = [each async for each in outcomes]
         return outcome

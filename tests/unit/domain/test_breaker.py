@@ -153,12 +153,12 @@ def late_but(early_ones: int) -> tuple[Breaker, list[Ticket]]:
     early = [breaker.began(0.0) for _ in range(early_ones)]
     for _ in range(POLICY.in_a_row):
         breaker.failed(breaker.began(0.0), 0.0, mild=True)
+    assert breaker.is_mild
     return breaker, early
 
 
 def test_who_was_thought_late_and_never_answers_is_failing_from_then_on() -> None:
     breaker, (first, second) = late_but(2)
-    assert breaker.is_mild
 
     breaker.failed(first, 3.0)
     breaker.failed(second, 3.5)

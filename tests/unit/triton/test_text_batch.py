@@ -192,6 +192,37 @@ async def test_a_connection_that_breaks_under_a_batch_is_a_lost_worker(
     assert [type(each) for each in (await task).values()] == [EngineLost] * 2
 
 
+async def test_who_waits_for_one_text_has_it_or_its_error(
+    engine: TritonEngine, texts: ModelSpec, pool: Pool
+) -> None:
+    assert await engine.answer(texts, pool, ask("one")) == Completion("ONE", "stop", Usage())
+    with pytest.raises(InvalidInput, match="refuses this input"):
+        await engine.answer(texts, pool, ask(POISON))
+    with pytest.raises(EngineTimeout):
+        await engine.answer(texts, pool, ask("!hang", timeout_s=0.05))
+
+
+async def test_a_text_that_is_waited_for_is_out_of_time_before_there_is_a_connection(
+    texts: ModelSpec, pool: Pool
+) -> None:
+    async with TritonEngine() as cold:
+        with pytest.raises(EngineTimeout):
+            await cold.answer(texts, pool, ask("one", timeout_s=0.0))
+
+
+async def test_who_does_not_wait_any_longer_ends_the_work_on_his_text(
+    engine: TritonEngine, triton: FakeTriton, texts: ModelSpec, pool: Pool
+) -> None:
+    waiting = asyncio.create_task(engine.answer(texts, pool, ask("!hang")))
+    await until(lambda: triton.running == 1)
+
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await until(lambda: triton.cancelled == ["!hang"])
+
+
 async def test_no_worker_is_no_ones_fault(engine: TritonEngine, texts: ModelSpec) -> None:
     nowhere = a_pool(endpoint="unix:/nowhere/at-all")
 

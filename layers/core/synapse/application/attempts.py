@@ -49,6 +49,20 @@ class Attempts:
     place: PlaceInPool = only_worker
     retry_after_s: int = RETRY_AFTER_S
 
+    async def first(self, call: Callable[[Pool], Awaitable[T]]) -> tuple[Pool, T]:
+        """What the first call answers that gives an answer, and the pool (placed) it is from.
+
+        Raises:
+            Unavailable, EngineError: as `run` does.
+        """
+        search = _Search(self)
+        while True:
+            worker = await search.next()
+            try:
+                return worker, await call(worker)
+            except (EngineUnavailable, EngineLost) as error:
+                search.failed(worker, error)
+
     async def run(
         self, call: Callable[[Pool], AsyncGenerator[T, None]]
     ) -> AsyncGenerator[tuple[Pool, T], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from synapse.application.patience import Patience, Size
@@ -54,6 +54,7 @@ class Calls:
             profile = None
         place = (pool.name, pool.worker)
         self.vitals.outstanding[place] += size.items
+        self.vitals.deaf.begin()
         call = Call(self, model, pool, size, profile, streams=streams)
         self._open[place].add(call)
         return call
@@ -63,6 +64,7 @@ class Calls:
         calls = self._open[call.place]
         calls.discard(call)
         self.vitals.outstanding[call.place] -= items
+        self.vitals.deaf.end()
         if not calls:
             # Workers come and go: nothing is kept of those that nobody calls.
             del self._open[call.place], self.vitals.outstanding[call.place]
@@ -128,11 +130,10 @@ class Call:
             self._late_s = self._late_after_s(self._factor)
             self._watch(self._loop.time())
 
-    async def next(self, parts: AsyncGenerator[T, None]) -> T:
-        """The next of the call's parts.
+    async def wait_for(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What is asked for next of the call: a part of it, or all.
 
         Raises:
-            StopAsyncIteration: there are no more.
             EngineLost, EngineUnavailable: the call was broken off.
         """
         self._raise_if_broken()
@@ -142,7 +143,7 @@ class Call:
             async with limit:
                 self._limit = limit
                 try:
-                    return await anext(parts)
+                    return await ask()
                 finally:
                     self._limit = None
         except TimeoutError:

@@ -40,7 +40,7 @@ class FleetEngine(StreamingEngine):
         try:
             async with aclosing(outcomes):
                 while left:
-                    job_id, outcome = await call.next(outcomes)
+                    job_id, outcome = await call.wait_for(outcomes.__anext__)
                     left.discard(job_id)
                     call.note(outcome)
                     yield job_id, outcome
@@ -53,6 +53,19 @@ class FleetEngine(StreamingEngine):
         finally:
             call.end()
 
+    async def answer(self, model: ModelSpec, pool: Pool, request: InferenceRequest) -> Result:
+        """See the port; what is broken off ends with EngineLost."""
+        call = await self.calls.begin(model, pool, Size.of(model, [request]), streams=False)
+        try:
+            result = await call.wait_for(lambda: self._engine.answer(model, pool, request))
+            call.note(result)
+            return result
+        except EngineError as error:
+            call.note(error)
+            raise
+        finally:
+            call.end()
+
     async def stream(
         self, model: ModelSpec, pool: Pool, request: InferenceRequest
     ) -> AsyncGenerator[Delta, None]:
@@ -62,7 +75,7 @@ class FleetEngine(StreamingEngine):
         try:
             async with aclosing(deltas):
                 while True:
-                    delta = await call.next(deltas)
+                    delta = await call.wait_for(deltas.__anext__)
                     call.note_delta(delta)
                     yield delta
         except StopAsyncIteration:

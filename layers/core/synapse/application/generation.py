@@ -156,19 +156,17 @@ class Generation:
             EngineError: it was refused, or broke off.
         """
         value = self._admitted.input
-        results = self._admitted.attempts.run(lambda pool: self._whole(pool, value))
+        attempts = self._admitted.attempts
         try:
-            async with aclosing(results):
-                async for pool, result in results:
-                    self.pool, self.usage = pool, result.usage
-                    if isinstance(result, Completion):
-                        self.outcome = result.finish_reason
-                    self._succeeded()
-                    return result
+            self.pool, result = await attempts.first(lambda pool: self._whole(pool, value))
         except SynapseError as error:
             self.outcome = error.code
             raise
-        raise EngineError("the engine gave no answer")
+        self.usage = result.usage
+        if isinstance(result, Completion):
+            self.outcome = result.finish_reason
+        self._succeeded()
+        return result
 
     async def aclose(self) -> None:
         """Cancel what is unfinished and give the slots back; again does nothing."""
@@ -229,9 +227,7 @@ class Generation:
         """One sample from one pool; a model that cannot stream gives it in one piece."""
         value = self._admitted.input.sample(index)
         if self.spec.task is not Task.GENERATE:
-            async with aclosing(self._whole(pool, value)) as results:
-                async for result in results:
-                    yield _as_delta(result)
+            yield _as_delta(await self._whole(pool, value))
             return
         self._held_s = self._elapsed_s()
         request = self._request(f"{self._admitted.id}-{index}", value)
@@ -239,15 +235,10 @@ class Generation:
             async for delta in deltas:
                 yield delta
 
-    async def _whole(self, pool: Pool, value: ModelInput) -> AsyncGenerator[Result, None]:
+    async def _whole(self, pool: Pool, value: ModelInput) -> Result:
         self._held_s = self._elapsed_s()
         request = self._request(self._admitted.id, value)
-        outcomes = self._engine.infer(self.spec, pool, [request])
-        async with aclosing(outcomes):
-            async for _, outcome in outcomes:
-                if isinstance(outcome, EngineError):
-                    raise outcome
-                yield outcome
+        return await self._engine.answer(self.spec, pool, request)
 
     def _request(self, name: str, value: ModelInput) -> InferenceRequest:
         left_s = self._admitted.deadline_at - asyncio.get_running_loop().time()

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from synapse.domain.breaker import Breaker, BreakerPolicy, BreakerState
 from synapse.domain.latency import WINDOW_S, Latencies
@@ -61,20 +62,45 @@ class PoolVitals:
         return Live(self.whole.quantiles(now), self.first.quantiles(now))
 
 
-def _never() -> float:
-    return 0.0
+class Deafness(Protocol):
+    """For how long this process could not listen, while somebody waited for an answer."""
+
+    def __call__(self) -> float:
+        """All the seconds until now."""
+        ...
+
+    def begin(self) -> None:
+        """From now on somebody waits; to be ended as often as begun."""
+        ...
+
+    def end(self) -> None:
+        """One who waited does so no more."""
+        ...
+
+
+class NeverDeaf:
+    """Of a process that is not told how late it is."""
+
+    def __call__(self) -> float:
+        """None."""
+        return 0.0
+
+    def begin(self) -> None:
+        """Nothing is counted."""
+
+    def end(self) -> None:
+        """Nothing was."""
 
 
 class Vitals:
     """Breakers of workers and pools, the times of their calls, and the items under way.
 
-    `clock` only has to go forward, and `deaf` has the seconds of it in which this process could not
-    listen. A pool's only worker has no id and the pool's name.
+    `clock` only has to go forward. A pool's only worker has no id and the pool's name.
     """
 
-    def __init__(self, clock: Clock = time.monotonic, deaf: Clock = _never) -> None:
+    def __init__(self, clock: Clock = time.monotonic, deaf: Deafness | None = None) -> None:
         self.clock = clock
-        self.deaf = deaf
+        self.deaf = deaf or NeverDeaf()
         self.outstanding: Counter[tuple[str, str]] = Counter()
         """Items that this process has under way, by pool and worker."""
         self._bought: dict[str, dict[str, float]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +44,21 @@ class InferenceEngine(Protocol):
 
 class StreamingEngine(InferenceEngine, Protocol):
     """A worker that also hands over a generation while it is being written."""
+
+    async def answer(self, model: ModelSpec, pool: Pool, request: InferenceRequest) -> Result:
+        """One item as a whole, for somebody who waits for it.
+
+        Being cancelled cancels it at the engine.
+
+        Raises:
+            EngineError: the request is refused, or breaks off.
+        """
+        async with aclosing(self.infer(model, pool, [request])) as outcomes:
+            async for _, outcome in outcomes:
+                if isinstance(outcome, EngineError):
+                    raise outcome
+                return outcome
+        raise EngineError("the engine gave no answer")
 
     def stream(
         self, model: ModelSpec, pool: Pool, request: InferenceRequest

@@ -22,7 +22,7 @@ from synapse.adapters.triton.generated import messages
 from synapse.adapters.triton.samples import merged
 from synapse.adapters.triton.service import Service
 from synapse.adapters.triton.tensors import generation_request
-from synapse.adapters.triton.text_batch import TextBatch, TextItem
+from synapse.adapters.triton.text_batch import TextBatch, TextItem, only_text
 from synapse.domain.errors import EngineError, InvalidInput
 from synapse.domain.inference import Completion, Delta, Embeddings, Result
 from synapse.domain.job import JobId
@@ -55,10 +55,25 @@ class TritonEngine:
         Closing the iterator cancels what is unfinished at the engine.
         """
         place = _place(model, pool)
+        if len(requests) == 1:
+            (only,) = requests
+            yield only.id, await self._one(place, only)
+            return
         run = self._texts if model.task is Task.TEXT else self._side_by_side
         async with aclosing(run(place, requests)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
+
+    async def answer(self, model: ModelSpec, pool: Pool, request: InferenceRequest) -> Result:
+        """One item as a whole. Being cancelled cancels it at the engine.
+
+        Raises:
+            EngineError: the request is refused, or breaks off.
+        """
+        outcome = await self._one(_place(model, pool), request)
+        if isinstance(outcome, EngineError):
+            raise outcome
+        return outcome
 
     async def stream(
         self, model: ModelSpec, pool: Pool, request: InferenceRequest
@@ -105,17 +120,28 @@ class TritonEngine:
         """Close."""
         await self.aclose()
 
+    async def _one(self, place: Place, request: InferenceRequest) -> Result | EngineError:
+        """The outcome of one item; of several samples all as one."""
+        deadline_at = _deadline_at(request)
+        try:
+            if place.model.task is not Task.TEXT:
+                answer = self._embed if place.model.task is Task.EMBED else self._generate
+                slots = asyncio.Semaphore(place.model.slots)
+                return await answer(place, request, deadline_at, slots)
+            connection = self._connections.to(place.pool.endpoint)
+            return await only_text(connection, place, _text_item(place, request, deadline_at))
+        except EngineError as error:
+            return error
+
     async def _texts(
         self, place: Place, requests: Sequence[InferenceRequest]
     ) -> AsyncGenerator[Outcome, None]:
         items: list[TextItem] = []
         for request in requests:
             try:
-                text = _encoded(chat.text_of(place.model, request))
+                items.append(_text_item(place, request, _deadline_at(request)))
             except EngineError as error:
                 yield request.id, error
-            else:
-                items.append(TextItem(request.id, text, _deadline_at(request), request.priority))
         batch = TextBatch(self._connections.to(place.pool.endpoint), place, items)
         async with aclosing(batch.outcomes()) as outcomes:
             async for outcome in outcomes:
@@ -130,10 +156,6 @@ class TritonEngine:
         async def run(request: InferenceRequest, deadline_at: float) -> Outcome:
             return request.id, await answer(place, request, deadline_at, slots)
 
-        if len(requests) == 1:
-            (only,) = requests
-            yield await run(only, _deadline_at(only))
-            return
         tasks = [asyncio.create_task(run(request, _deadline_at(request))) for request in requests]
         try:
             for task in asyncio.as_completed(tasks):
@@ -258,6 +280,11 @@ def _place(model: ModelSpec, pool: Pool) -> Place:
 
 def _deadline_at(request: InferenceRequest) -> float:
     return asyncio.get_running_loop().time() + request.timeout_s
+
+
+def _text_item(place: Place, request: InferenceRequest, deadline_at: float) -> TextItem:
+    text = _encoded(chat.text_of(place.model, request))
+    return TextItem(request.id, text, deadline_at, request.priority)
 
 
 def _encoded(text: str) -> bytes:

@@ -31,7 +31,7 @@ class TextItem:
     priority: int = 0
 
 
-Outcome = tuple[JobId, Completion | EngineError]
+Outcome = Completion | EngineError
 
 
 class TextBatch:
@@ -44,18 +44,11 @@ class TextBatch:
         self._calls: dict[asyncio.Task[list[str] | EngineError], Sequence[TextItem]] = {}
         self._now = asyncio.get_running_loop().time
 
-    async def outcomes(self) -> AsyncGenerator[Outcome, None]:
+    async def outcomes(self) -> AsyncGenerator[tuple[JobId, Outcome], None]:
         """Each item's outcome once; one whose time is up does not wait for the rest of its call.
 
         Closing the iterator early cancels the calls at the engine.
         """
-        if len(self._open) == 1 and self._connection.is_ready:
-            # gRPC watches the time of the one call: nothing else is to be waited for.
-            (item,) = self._open.values()
-            answer = await self._call([item])
-            for outcome in self._settle([item], answer):
-                yield outcome
-            return
         for part in _parts(list(self._open.values()), self._place.model.batch.max_items):
             self._start(part)
         try:
@@ -78,11 +71,11 @@ class TextBatch:
 
     def _start(self, part: Sequence[TextItem]) -> None:
         if part:
-            self._calls[asyncio.create_task(self._call(part))] = part
+            self._calls[asyncio.create_task(_call(self._connection, self._place, part))] = part
 
     def _settle(
         self, part: Sequence[TextItem], answer: list[str] | EngineError
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[tuple[JobId, Outcome]]:
         if isinstance(answer, InvalidInput) and len(part) > 1:
             # Which item it was the engine does not say: look for it, half by half.
             still_open = [item for item in part if item.id in self._open]
@@ -94,37 +87,53 @@ class TextBatch:
             if self._open.pop(item.id, None) is not None:
                 yield item.id, answer if isinstance(answer, EngineError) else _done(answer[at])
 
-    def _expire(self) -> Iterator[Outcome]:
+    def _expire(self) -> Iterator[tuple[JobId, Outcome]]:
         now = self._now()
         for item in [item for item in self._open.values() if item.deadline_at <= now]:
             del self._open[item.id]
             yield item.id, failures.timed_out()
 
-    async def _call(self, part: Sequence[TextItem]) -> list[str] | EngineError:
-        """The texts of one call in the order of its items, or why there are none."""
-        place = self._place
-        timeout_s = max(item.deadline_at for item in part) - self._now()
-        line: Line | None = None
+
+async def only_text(connection: Connection, place: Place, item: TextItem) -> Outcome:
+    """The outcome of a text that is sent alone, with no other to wait for."""
+    if connection.is_ready:
+        # gRPC watches the time of the one call.
+        answer = await _call(connection, place, [item])
+    else:
         try:
-            line = await self._connection.line()
-            urgency = min(item.priority for item in part)
-            request = text_request(place.model, [item.text for item in part], urgency)
-            call = line.counted(line.service.infer(request, timeout=max(0.0, timeout_s)))
-            response = await call
-            texts = read_texts(response, len(part))
-        except Unreachable:
-            return failures.unreachable(place)
-        except UnreadableAnswer as error:
-            return failures.unreadable(place, error)
-        except grpc.aio.AioRpcError as error:
-            secrets = [item.text.decode() for item in part]
-            return self._connection.failure(place, error, line, secrets)
-        except asyncio.CancelledError:
-            if is_being_cancelled():
-                raise
-            return failures.closed(place)
-        self._connection.touch()
-        return texts
+            async with asyncio.timeout_at(item.deadline_at):
+                answer = await _call(connection, place, [item])
+        except TimeoutError:
+            return failures.timed_out()
+    return answer if isinstance(answer, EngineError) else _done(answer[0])
+
+
+async def _call(
+    connection: Connection, place: Place, part: Sequence[TextItem]
+) -> list[str] | EngineError:
+    """The texts of one call in the order of its items, or why there are none."""
+    timeout_s = max([item.deadline_at for item in part]) - asyncio.get_running_loop().time()
+    line: Line | None = None
+    try:
+        line = await connection.line()
+        urgency = min([item.priority for item in part])
+        request = text_request(place.model, [item.text for item in part], urgency)
+        call = line.counted(line.service.infer(request, timeout=max(0.0, timeout_s)))
+        response = await call
+        texts = read_texts(response, len(part))
+    except Unreachable:
+        return failures.unreachable(place)
+    except UnreadableAnswer as error:
+        return failures.unreadable(place, error)
+    except grpc.aio.AioRpcError as error:
+        secrets = [item.text.decode() for item in part]
+        return connection.failure(place, error, line, secrets)
+    except asyncio.CancelledError:
+        if is_being_cancelled():
+            raise
+        return failures.closed(place)
+    connection.touch()
+    return texts
 
 
 def _done(text: str) -> Completion:
