@@ -60,7 +60,12 @@ def revoked(deployed: Stack) -> RevokedKey:
 
 @pytest.fixture(scope="session")
 def deployed(
-    aws: Emulator, triton: Worker, built: Path, hooks: Hooks, people: UserPool
+    request: pytest.FixtureRequest,
+    aws: Emulator,
+    triton: Worker,
+    built: Path,
+    hooks: Hooks,
+    people: UserPool,
 ) -> Iterator[Stack]:
     """The application, built and deployed as a user would, in front of the worker."""
     parameters = {
@@ -75,11 +80,12 @@ def deployed(
     deployed = Stack(aws)
     deployed.complete_api(built)
     yield deployed
-    _keep_logs(deployed, built.parent)
+    if request.session.testsfailed:
+        _keep_logs(deployed, built.parent)
 
 
 @pytest.fixture(scope="session")
-def fleet(aws: Emulator, built: Path) -> Iterator[Stack]:
+def fleet(request: pytest.FixtureRequest, aws: Emulator, built: Path) -> Iterator[Stack]:
     """The same application with every pool, no engine elsewhere, and its guards.
 
     But for the firewall: the emulator cannot put one before an API.
@@ -98,11 +104,15 @@ def fleet(aws: Emulator, built: Path) -> Iterator[Stack]:
     deployed = Stack(aws, FLEET)
     deployed.complete_api(built)
     yield deployed
-    _keep_logs(deployed, built.parent / FLEET)
+    if request.session.testsfailed:
+        _keep_logs(deployed, built.parent / FLEET)
 
 
 def _keep_logs(deployed: Stack, folder: Path) -> None:
-    """The emulator forgets them, and whoever looks into a failed test needs them."""
+    """The emulator forgets them, and whoever looks into a failed test needs them.
+
+    To read them all takes half a minute.
+    """
     folder.mkdir(exist_ok=True)
     for function in FUNCTIONS:
         if f"{logical_id(function)}Arn" in deployed.outputs:
