@@ -10,7 +10,7 @@ from bench.client import Load, closed_loop, open_loop, poisson, timed
 from bench.control import Ticks, Watch
 from bench.peers.catalogue import Peer
 from bench.peers.client import Client
-from bench.peers.plan import WARM_UP_CLIENTS, WARM_UP_S, Plan
+from bench.peers.plan import SETTLE_S, WARM_UP_CLIENTS, WARM_UP_S, Plan
 from bench.peers.process import Running, running, with_session
 from bench.peers.results import Point, Round
 from bench.processor import readings, spent_s
@@ -40,6 +40,14 @@ class Meter:
         ):
             points.append(await self._once(load))
         return min(points, key=lambda point: point.stolen + point.others_cores)
+
+    async def at_rest(self, seconds: float) -> float:
+        """How many cores it keeps busy while nobody asks anything."""
+        await asyncio.sleep(SETTLE_S)
+        before, began_at = readings(with_session(self._process.pid)), time.perf_counter()
+        await asyncio.sleep(seconds)
+        core_s = spent_s(before, readings(with_session(self._process.pid)))
+        return core_s / (time.perf_counter() - began_at)
 
     async def _once(self, load: Callable[[], Awaitable[Load]]) -> Point:
         self._watch.begin()
@@ -75,6 +83,7 @@ async def measure(peer: Peer, workload: str, plan: Plan, repeat_until: float) ->
             start_stolen = Ticks.read().stolen_since(before)
             await closed_loop(WARM_UP_CLIENTS, WARM_UP_S, client.ask)
             meter = Meter(process, watch, repeat_until)
+            rest_cores = await meter.at_rest(plan.rest_s) if plan.rest_s else None
             gaps_s = poisson(plan.rate_per_s, plan.equal_s)
             equal = await meter.point(lambda: open_loop(gaps_s, client.ask))
             closed = {
@@ -83,7 +92,8 @@ async def measure(peer: Peer, workload: str, plan: Plan, repeat_until: float) ->
             }
             if process.has_ended:
                 raise Failed(f"it ended under the load:\n{process.tail()}")
-            return Round(first_answer_s, process.memory_mib(), equal, closed, start_stolen)
+            memory_mib = process.memory_mib()
+            return Round(first_answer_s, memory_mib, equal, closed, start_stolen, rest_cores)
 
 
 async def _closed(clients: int, plan: Plan, client: Client) -> Load:

@@ -10,6 +10,9 @@ from bench.peers.catalogue import Peer
 WARM_UP_S = 1.5
 WARM_UP_CLIENTS = 8
 
+SETTLE_S = 1.0
+"""Before rest is measured: the last answers are done with."""
+
 BEGIN_AND_END_S = 3.0
 SLOW_TO_BEGIN_S: Mapping[str, float] = {"Ray Serve": 12.0}
 """From the command to the first answer and from the signal to the end, where it is longer."""
@@ -25,6 +28,7 @@ class Plan:
     `clients` ask in closed loops of `seconds` each; before them come `rate_per_s` requests at
     random for `equal_s`, the same for every peer. `typical_per_s` is what most peers bear, for the
     reckoning only. `killed` requests are under way when everything is killed; none: nothing is.
+    For `rest_s` nobody asks anything, and it is measured what is spent on that.
     """
 
     clients: tuple[int, ...]
@@ -33,6 +37,7 @@ class Plan:
     equal_s: float
     typical_per_s: float
     killed: int
+    rest_s: float = 0.0
 
     @property
     def reference_clients(self) -> int:
@@ -48,6 +53,7 @@ class Plan:
         """How long one round of one peer takes."""
         closed = sum(self.seconds + count / self.typical_per_s for count in self.clients)
         warm_up = WARM_UP_S + WARM_UP_CLIENTS / self.typical_per_s
+        warm_up += SETTLE_S + self.rest_s if self.rest_s else 0.0
         return _begin_s(peer) + warm_up + self.equal_s + 1 / self.typical_per_s + closed
 
     def crash_s(self, peer: Peer) -> float:
@@ -59,12 +65,12 @@ class Plan:
 
 
 PLANS: Mapping[str, Plan] = {
-    "noop": Plan((1, 8, 64, 256, 1000), 1.0, 60.0, 5.0, 300.0, 200),
+    "noop": Plan((1, 8, 64, 256, 1000), 1.0, 60.0, 5.0, 300.0, 200, rest_s=4.0),
     "embed": Plan((1, 8, 64), 2.0, 24.0, 5.0, 100.0, 0),
     # A generation takes seconds at 32 clients; with more most of what is measured is the queue.
     "generate": Plan((1, 8, 32), 3.0, 1.3, 11.0, 4.5, 0),
 }
-"""Crashes are of no-ops: what is lost does not depend on the model, and its load is the start's."""
+"""Crashes and rest are of no-ops: they do not depend on the model, whose load is the start's."""
 
 
 def _begin_s(peer: Peer) -> float:

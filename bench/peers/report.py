@@ -96,6 +96,9 @@ def _equal(plan: Plan, peers: Peers) -> str:
         "first answer",
         "memory",
     ]
+    with_rest = plan.rest_s > 0
+    if with_rest:
+        head.append("of a core at rest")
     rows = []
     for name, one in peers.items():
         point = one.equal()
@@ -111,6 +114,7 @@ def _equal(plan: Plan, peers: Peers) -> str:
                 f"{errors:,}",
                 f"{one.first_answer_s():.1f} s",
                 f"{one.memory_mib():.0f} MiB",
+                *([_share(one.rest_cores())] if with_rest else []),
             ]
         )
     return _table(head, rows)
@@ -221,6 +225,10 @@ def _core(point: Point) -> str:
 
 def _latencies(point: Point) -> str:
     return "–" if point.p50_ms is None else f"{_ms(point.p50_ms)} / {_ms(point.p99_ms)}"
+
+
+def _share(cores: float | None) -> str:
+    return "–" if cores is None else f"{cores:.1%}"
 
 
 def _ms(value: float | None) -> str:

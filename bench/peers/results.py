@@ -52,7 +52,8 @@ class Point:
 class Round:
     """One life of one peer: from the command, through all loads, to its end.
 
-    `start_stolen` is the share of the processor that neighbours had until the first answer.
+    `start_stolen` is the share of the processor that neighbours had until the first answer,
+    `rest_cores` how many cores it kept busy at rest; None in files from before that was measured.
     """
 
     first_answer_s: float
@@ -60,6 +61,7 @@ class Round:
     equal: Point
     closed: Mapping[int, Point]
     start_stolen: float = 0.0
+    rest_cores: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,10 @@ class Measured:
     def memory_mib(self) -> float:
         """The median of the rounds."""
         return statistics.median(each.memory_mib for each in self.rounds.values())
+
+    def rest_cores(self) -> float | None:
+        """The median of the rounds that have it."""
+        return _middle(each.rest_cores for each in self.rounds.values())
 
 
 @dataclass(slots=True)
@@ -214,6 +220,7 @@ def _round(saved: dict[str, Any]) -> Round:
         Point(**saved["equal"]),
         closed,
         saved.get("start_stolen", 0.0),  # files of before have none
+        saved.get("rest_cores"),
     )
 
 

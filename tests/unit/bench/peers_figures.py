@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.peers.plan import Plan
 from bench.peers.results import Crash, Measured, Point, Results, Round
 
-PLAN = Plan((1, 8), 1.0, 50.0, 5.0, 300.0, 200)
+PLAN = Plan((1, 8), 1.0, 50.0, 5.0, 300.0, 200, rest_s=4.0)
 
 
 def a_point(
@@ -25,7 +25,7 @@ def nothing_answered(errors: int) -> Point:
 
 def a_round(point: Point | None = None) -> Round:
     point = point or a_point()
-    return Round(1.5, 100.0, point, dict.fromkeys(PLAN.clients, point))
+    return Round(1.5, 100.0, point, dict.fromkeys(PLAN.clients, point), rest_cores=0.02)
 
 
 def measured(*points: Point, crash: Crash | None = None) -> Measured:

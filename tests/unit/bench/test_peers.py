@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_a_run_as_it_is_by_default_takes_half_an_hour() -> None:
         peers = [peer for peer in CATALOGUE if workload in peer.workloads]
         needs_s += Run(Results({}), Path("none")).reckoned_s(workload, plan, peers, 3)
         assert plan.rate_per_s * plan.equal_s * 3 >= 40
-    assert 20 * 60 < needs_s < 30 * 60
+    assert 25 * 60 < needs_s < 32 * 60
 
 
 def test_a_plan_can_be_made_shorter() -> None:
@@ -63,7 +64,7 @@ def test_the_tables_tell_errors_and_losses() -> None:
     text = tables(results(Synapse_jobs=jobs, LitServe=failing))
 
     assert "| LitServe | 100 (10.0 / 20.0), 7 errors | 100 (10.0 / 20.0), 7 errors |" in text
-    assert "| LitServe | 10.0 / 20.0 | 20.0 | 2.00 | 2.00 | 21 | 1.5 s | 100 MiB |" in text
+    assert "| LitServe | 10.0 / 20.0 | 20.0 | 2.00 | 2.00 | 21 | 1.5 s | 100 MiB | 2.0% |" in text
     assert "| Synapse jobs | 60 | 0 | 3 | 1.2 s |" in text
     assert "| LitServe | accepts none | – | 200 | 0.9 s |" in text
     assert "LitServe failed: Failed: it gave no answer:" in text
@@ -80,7 +81,7 @@ def test_the_page_of_the_docs_has_the_tables_and_the_picture() -> None:
 def test_what_was_not_answered_has_no_latency() -> None:
     text = tables(results(LitServe=measured(nothing_answered(3))))
     assert "0.00 (–), 3 errors" in text
-    assert "| LitServe | – | – | – | – | 9 | 1.5 s | 100 MiB |" in text
+    assert "| LitServe | – | – | – | – | 9 | 1.5 s | 100 MiB | 2.0% |" in text
 
 
 def test_a_figure_that_neighbours_disturbed_in_every_round_is_marked() -> None:
@@ -100,6 +101,16 @@ def test_a_start_that_neighbours_disturbed_does_not_count_where_others_do() -> N
 
     assert Measured({0: stolen, 1: calm, 2: stolen}).first_answer_s() == 0.6
     assert Measured({0: stolen}).first_answer_s() == 2.3
+
+
+def test_files_from_before_it_was_measured_tell_nothing_of_rest(tmp_path: Path) -> None:
+    file = tmp_path / "peers.json"
+    results(Synapse=measured()).save(file)
+    saved = json.loads(file.read_text("utf-8"))
+    del saved["measured"]["noop"]["Synapse"]["rounds"]["0"]["rest_cores"]
+    file.write_text(json.dumps(saved), "utf-8")
+
+    assert "| 0 | 1.5 s | 100 MiB | – |" in tables(Results.load([file]))
 
 
 def test_what_is_left_of_the_engine_is_told_by_round() -> None:

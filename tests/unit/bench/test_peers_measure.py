@@ -76,6 +76,14 @@ async def test_a_load_is_told_with_processor_time_a_request_and_the_machines_sta
     assert CORE_S <= watch.own_s[0] < CORE_S + 1.0
 
 
+async def test_at_rest_a_system_keeps_as_many_cores_busy_as_it_spends_seconds_in_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measure, "SETTLE_S", 0.0)
+    cores = await a_meter(Controls()).at_rest(0.1)
+    assert 0.0 < cores <= CORE_S / 0.1
+
+
 async def test_what_others_disturb_is_measured_again_until_it_is_not() -> None:
     watch = Controls(STOLEN, CALM, CALM)
     assert (await a_meter(watch).point(a_load)).stolen == 0.0
