@@ -58,18 +58,23 @@ FEW_TOKENS = Payload(inline='{"prompt":"one two three","parameters":{"max_tokens
 
 @dataclass
 class SickTriton(FakeTriton):
-    """Takes `USUAL_S` for an answer, unless something is the matter with it."""
+    """Takes `USUAL_S` for an answer, unless something is the matter with it.
+
+    Faults: `hung`, `slow`, `errors`, and `failing`: every second answer is slow, the others never
+    come.
+    """
 
     fault: str = ""
     asked: int = 0
 
     async def _answers(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.asked += 1
-        if self.fault == "hung":
+        if self.fault == "hung" or (self.fault == "failing" and self.asked % 2):
             await asyncio.Event().wait()
         if self.fault == "errors":
             raise ModelError("engine failed: out of order", grpc.StatusCode.UNAVAILABLE)
-        await asyncio.sleep(10 * USUAL_S if self.fault == "slow" else USUAL_S)
+        is_slow = self.fault in ("slow", "failing")
+        await asyncio.sleep(10 * USUAL_S if is_slow else USUAL_S)
         async for answer in super()._answers(request, context):
             yield answer
 
