@@ -302,7 +302,7 @@ async def test_a_download_is_faster_than_any_one_connection(
     config: CacheConfig, link: FaultyLink, store: Path
 ) -> None:
     # How much of a link it takes is for the benchmark to say: here other tests want the cores too.
-    parts, parts_per_s = 300, 50
+    parts, parts_per_s = 300, 25
     publish_model(store, parts)
     link.connection_rate = parts_per_s * PART_BYTES
     started = time.monotonic()
