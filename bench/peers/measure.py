@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from bench.client import Load, closed_loop, open_loop, poisson, timed
 from bench.control import Ticks, Watch
@@ -44,16 +44,19 @@ class Meter:
     async def at_rest(self, seconds: float) -> float:
         """How many cores it keeps busy while nobody asks anything."""
         await asyncio.sleep(SETTLE_S)
-        before, began_at = readings(with_session(self._process.pid)), time.perf_counter()
+        before, began_at = self._readings(), time.perf_counter()
         await asyncio.sleep(seconds)
-        core_s = spent_s(before, readings(with_session(self._process.pid)))
+        core_s = spent_s(before, self._readings())
         return core_s / (time.perf_counter() - began_at)
+
+    def _readings(self) -> Mapping[int, float]:
+        return readings(with_session(self._process.pid))
 
     async def _once(self, load: Callable[[], Awaitable[Load]]) -> Point:
         self._watch.begin()
-        before, own_s = readings(with_session(self._process.pid)), time.process_time()
+        before, own_s = self._readings(), time.process_time()
         found = await load()
-        core_s = spent_s(before, readings(with_session(self._process.pid)))
+        core_s = spent_s(before, self._readings())
         control = self._watch.end(core_s + time.process_time() - own_s)
         answers = len(found.latencies_s)
         return Point(

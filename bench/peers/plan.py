@@ -53,8 +53,8 @@ class Plan:
         """How long one round of one peer takes."""
         closed = sum(self.seconds + count / self.typical_per_s for count in self.clients)
         warm_up = WARM_UP_S + WARM_UP_CLIENTS / self.typical_per_s
-        warm_up += SETTLE_S + self.rest_s if self.rest_s else 0.0
-        return _begin_s(peer) + warm_up + self.equal_s + 1 / self.typical_per_s + closed
+        rest = SETTLE_S + self.rest_s if self.rest_s else 0.0
+        return _begin_s(peer) + warm_up + rest + self.equal_s + 1 / self.typical_per_s + closed
 
     def crash_s(self, peer: Peer) -> float:
         """How long it takes to kill it and to see what is left."""

@@ -80,8 +80,7 @@ def deployed(
     deployed = Stack(aws)
     deployed.complete_api(built)
     yield deployed
-    if request.session.testsfailed:
-        _keep_logs(deployed, built.parent)
+    _keep_logs(request.session, deployed, built.parent)
 
 
 @pytest.fixture(scope="session")
@@ -104,15 +103,16 @@ def fleet(request: pytest.FixtureRequest, aws: Emulator, built: Path) -> Iterato
     deployed = Stack(aws, FLEET)
     deployed.complete_api(built)
     yield deployed
-    if request.session.testsfailed:
-        _keep_logs(deployed, built.parent / FLEET)
+    _keep_logs(request.session, deployed, built.parent / FLEET)
 
 
-def _keep_logs(deployed: Stack, folder: Path) -> None:
+def _keep_logs(session: pytest.Session, deployed: Stack, folder: Path) -> None:
     """The emulator forgets them, and whoever looks into a failed test needs them.
 
-    To read them all takes half a minute.
+    To read them all takes half a minute, which is spared where none failed.
     """
+    if not session.testsfailed:
+        return
     folder.mkdir(exist_ok=True)
     for function in FUNCTIONS:
         if f"{logical_id(function)}Arn" in deployed.outputs:

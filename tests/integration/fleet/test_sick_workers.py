@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
 from synapse.domain.errors import EngineLost
-from synapse.domain.job import Job, JobState
+from synapse.domain.job import JobState
 from tests.integration.fleet.sick_workers import Ward, under_load
 from tests.patience import PATIENCE_S
 
@@ -24,14 +23,6 @@ async def gets_well(ward: Ward, fault: str) -> None:
     ward.tritons["w-1"].fault = ""
     if fault == "killed":
         await ward.tritons["w-1"].start()
-
-
-def lost_again(jobs: Sequence[Job]) -> int:
-    """Jobs that were lost more than once.
-
-    Where this process is held up for a second or two, one may be what a sick worker is tried with.
-    """
-    return sum(job.losses > 1 for job in jobs)
 
 
 CALLERS = 6
@@ -75,7 +66,7 @@ async def test_jobs_finish_though_a_worker_is_lost_under_them(ward: Ward, fault:
 
     assert {job.state for job in jobs} == {JobState.COMPLETED}
     assert {job.served.worker for job in jobs if job.served} <= {"w-1", "w-2"}
-    assert lost_again(jobs) <= 1
+    assert max(job.losses for job in jobs) <= 1
 
 
 async def test_jobs_lost_with_a_worker_that_was_slow_first_do_not_go_there_again(
@@ -89,7 +80,8 @@ async def test_jobs_lost_with_a_worker_that_was_slow_first_do_not_go_there_again
 
     assert {job.state for job in jobs} == {JobState.COMPLETED}
     assert max(job.losses for job in jobs) >= 1
-    assert lost_again(jobs) <= 1
+    # One may be what the sick worker is tried with, when its breaker's time is up.
+    assert sum(job.losses > 1 for job in jobs) <= 1
 
 
 async def test_with_both_hung_callers_are_held_until_one_is_back(ward: Ward) -> None:

@@ -123,15 +123,14 @@ class TritonEngine:
     async def _one(self, place: Place, request: InferenceRequest) -> Result | EngineError:
         """The outcome of one item; of several samples all as one."""
         deadline_at = _deadline_at(request)
+        if place.model.task is not Task.TEXT:
+            slots = asyncio.Semaphore(place.model.slots)
+            return await self._in_slots(place, request, deadline_at, slots)
         try:
-            if place.model.task is not Task.TEXT:
-                answer = self._embed if place.model.task is Task.EMBED else self._generate
-                slots = asyncio.Semaphore(place.model.slots)
-                return await answer(place, request, deadline_at, slots)
-            connection = self._connections.to(place.pool.endpoint)
-            return await only_text(connection, place, _text_item(place, request, deadline_at))
+            item = _text_item(place, request, deadline_at)
         except EngineError as error:
             return error
+        return await only_text(self._connections.to(place.pool.endpoint), place, item)
 
     async def _texts(
         self, place: Place, requests: Sequence[InferenceRequest]
@@ -151,10 +150,9 @@ class TritonEngine:
         self, place: Place, requests: Sequence[InferenceRequest]
     ) -> AsyncGenerator[Outcome, None]:
         slots = asyncio.Semaphore(place.model.slots)
-        answer = self._embed if place.model.task is Task.EMBED else self._generate
 
         async def run(request: InferenceRequest, deadline_at: float) -> Outcome:
-            return request.id, await answer(place, request, deadline_at, slots)
+            return request.id, await self._in_slots(place, request, deadline_at, slots)
 
         tasks = [asyncio.create_task(run(request, _deadline_at(request))) for request in requests]
         try:
@@ -164,6 +162,16 @@ class TritonEngine:
             for unfinished in tasks:
                 unfinished.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _in_slots(
+        self,
+        place: Place,
+        request: InferenceRequest,
+        deadline_at: float,
+        slots: asyncio.Semaphore,
+    ) -> Result | EngineError:
+        answer = self._embed if place.model.task is Task.EMBED else self._generate
+        return await answer(place, request, deadline_at, slots)
 
     async def _embed(
         self,
