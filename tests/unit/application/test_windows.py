@@ -10,11 +10,13 @@ from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.application.fleet import Fleet
 from synapse.application.windows import FRESH_S
-from synapse.domain.job import SlaTier
+from synapse.domain.inference import Completion, ModelInput
+from synapse.domain.job import JobId, SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.domain.profile import Profile
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
+from synapse.ports import InferenceRequest
 from tests.factories import NOW, a_chat_model, a_model, a_pool, a_sample
 from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import FakeClock, MemoryRegistry, ScriptedEngine
@@ -51,6 +53,10 @@ class Place:
 
     async def took(self, seconds: float) -> None:
         await self.registry.record_service(a_sample(10, 10 * seconds, pool="fixed"), NOW)
+
+    async def asks(self, prompt: str, tier: SlaTier) -> None:
+        request = InferenceRequest(JobId("r"), 60.0, ModelInput(prompt), tier=tier)
+        assert isinstance(await self.fleet.engine.answer(LLM, FIXED, request), Completion)
 
     async def up(self, worker: str) -> None:
         known = (WorkerModel("echo", "1", CacheLevel.GPU_RESIDENT),)
@@ -174,6 +180,31 @@ async def test_gold_that_is_late_even_alone_is_held_to_silvers_promise(place: Pl
     assert await place.room(LLM) == 3
     await place.profiles.keep(replace(profile, base_ms=200.0))
     assert await place.room(LLM) == 6
+
+
+async def test_what_better_tiers_have_to_read_tells_whether_their_promise_can_be_kept(
+    place: Place,
+) -> None:
+    profile = Profile(
+        "llm", "1", "fixed", "cpu", base_ms=15.0, prompt_token_ms=1.0, output_token_ms=20.0,
+        company=0.4, spread=1.0,
+    )  # fmt: skip
+    await place.profiles.keep(profile)
+    place.slots.occupy("llm", "fixed", 1, SlaTier.GOLD)
+    # 128 tokens take 143 ms alone, which is silver's at best; that company would break.
+    assert await place.room(LLM) == 0
+
+    for _ in range(3):
+        await place.asks("x" * 16, SlaTier.GOLD)
+    # Five take 20 ms, among four 44, among five 52. One place is left to the next of gold to come.
+    assert await place.room(LLM) == 2
+    for _ in range(20):
+        await place.asks("x" * 400, SlaTier.BRONZE)
+    assert await place.room(LLM) == 2
+    for _ in range(4):
+        await place.asks("x" * 400, SlaTier.SILVER)
+    # A hundred and one take 116, with one more 162.
+    assert await place.room(LLM) == 0
 
 
 async def test_the_slots_are_those_of_the_workers_that_are_up(place: Place) -> None:

@@ -21,6 +21,7 @@ from synapse.domain.errors import (
 )
 from synapse.domain.expectation import Work, first_ms, whole_ms
 from synapse.domain.inference import Completion, Delta, Result
+from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
@@ -54,6 +55,9 @@ class Calls:
             profile = None
         place = (pool.name, pool.worker)
         self.vitals.outstanding[place] += size.items
+        if size.tier is not SlaTier.BRONZE:
+            vitals = self.vitals.pool(model.name, pool.name)
+            vitals.to_read.note(self.vitals.clock(), size.work.prompt_tokens)
         self.vitals.deaf.begin()
         call = Call(self, model, pool, size, profile, streams=streams)
         self._open[place].add(call)

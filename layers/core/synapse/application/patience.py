@@ -12,6 +12,7 @@ from typing import Self
 
 from synapse.application.intake import BYTES_PER_TOKEN
 from synapse.domain.expectation import Work
+from synapse.domain.job import SlaTier
 from synapse.domain.latency import Quantiles
 from synapse.domain.model import ModelSpec, Task
 from synapse.ports import InferenceRequest
@@ -46,10 +47,14 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a call asks for: its items, and the work of one, with all the output it may have."""
+    """What a call asks for: its items, and the work of one, with all the output it may have.
+
+    Those of a call are of one tier.
+    """
 
     items: int
     work: Work
+    tier: SlaTier = SlaTier.SILVER
 
     @classmethod
     def of(cls, model: ModelSpec, requests: Sequence[InferenceRequest]) -> Self:
@@ -61,4 +66,5 @@ class Size:
             asked = [request.input.parameters.get("max_tokens") for request in requests]
             most = model.max_output_tokens
             written = max([each if isinstance(each, int) else most for each in asked])
-        return cls(items, Work(size // len(requests) // BYTES_PER_TOKEN + 1, written))
+        work = Work(size // len(requests) // BYTES_PER_TOKEN + 1, written)
+        return cls(items, work, requests[0].tier)

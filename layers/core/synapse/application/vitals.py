@@ -36,7 +36,8 @@ class PoolVitals:
 
     `whole` and `first` hold multiples of what was to be expected (`domain.expectation`) by the
     profile measured at `profiled_at`, or without one (None); `company` the most items
-    that were in slots during those calls.
+    that were in slots during those calls; `to_read` the tokens that each item of gold and silver
+    had to read.
     """
 
     breaker: Breaker = field(default_factory=lambda: Breaker(POOL_POLICY))
@@ -44,6 +45,7 @@ class PoolVitals:
     whole: Latencies = field(default_factory=Latencies)
     first: Latencies = field(default_factory=Latencies)
     company: Latencies = field(default_factory=Latencies)
+    to_read: Latencies = field(default_factory=Latencies)
     profiled_at: float | None = None
     patience: dict[bool, tuple[float, float]] = field(default_factory=dict)
     """From how many times what is to be expected a call is slow, by whether it streams: found out

@@ -108,15 +108,20 @@ class BronzeWindows:
     def _profiled(self, spec: ModelSpec, pool: Pool, profile: Profile, best: SlaTier) -> Company:
         """By the profile, as far as the last minute did not tell otherwise.
 
-        Gold that is answered too late even alone is held to silver's promise.
+        What better tiers have to read is what they had lately, at the median: longer prompts than
+        theirs would say of promises that they are not to be kept. Gold that is answered too late
+        even alone is held to silver's promise.
         """
         generates, slots = spec.task is Task.GENERATE, pool.slots_of(spec)
-        work = Work(TYPICAL_PROMPT_TOKENS, TYPICAL_OUTPUT_TOKENS if generates else 0)
+        vitals, now = self.vitals.pool(spec.name, pool.name), self.vitals.clock()
+        lately = vitals.to_read.quantiles(now)
+        to_read = TYPICAL_PROMPT_TOKENS if lately is None else round(lately.p50)
+        work = Work(to_read, TYPICAL_OUTPUT_TOKENS if generates else 0)
         p50_ms = (first_ms if generates else whole_ms)(profile, work, 1, slots)
         promise_ms = TIER_P99_MS[best]
         if p50_ms > promise_ms:
             promise_ms = TIER_P99_MS[SlaTier.SILVER]
-        live = self.vitals.pool(spec.name, pool.name).live(self.vitals.clock())
+        live = vitals.live(now)
 
         def p99_ms(in_flight: int) -> float:
             prediction = predicted(
