@@ -293,6 +293,13 @@ PARTS: Mapping[str, Callable[[int | None, float], None]] = {
     "tiers-llm": lambda rounds, seconds: _tiers(
         tiers.ONE_LLM, "One LLM", 3 * seconds, rounds or ROUNDS_OF_TIERS, "tiers-llm"
     ),
+    "tiers-llm-unprofiled": lambda rounds, seconds: _tiers(
+        tiers.ONE_UNPROFILED_LLM,
+        "One LLM without a profile",
+        3 * seconds,
+        rounds or ROUNDS_OF_TIERS,
+        "tiers-llm-unprofiled",
+    ),
     "start": lambda rounds, seconds: _start(rounds or ROUNDS),
     "client": lambda rounds, seconds: _client(rounds or ROUNDS, seconds),
 }

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -48,8 +48,8 @@ class Scenario:
 
     `bronze_per_s` is more than the pools could do of it: so long is the backlog made at first. A
     request takes `request_share` of what a job takes. Of an answer that is streamed the first part
-    is what is promised. The pools are profiled for `profile_s` seconds before, if at all. Where
-    items only take time, `shapes` say how much.
+    is what is promised. The pools are profiled for `profile_s` seconds before, if at all, or all
+    tiers are there for `learn_s`, unmeasured. Where items only take time, `shapes` say how much.
     """
 
     models: str
@@ -60,6 +60,7 @@ class Scenario:
     bronze_per_s: float
     request_share: float = 1.0
     profile_s: float = 0.0
+    learn_s: float = 0.0
     shapes: tuple[PoolShape, ...] = ()
 
     @property
@@ -118,6 +119,9 @@ ONE_LLM = Scenario(
     profile_s=60.0,
 )
 """Short generations, by their first token, beside long ones of bronze on the same cores."""
+
+ONE_UNPROFILED_LLM = replace(ONE_LLM, profile_s=0.0, learn_s=60.0)
+"""The same where only the answers themselves tell what company costs."""
 
 
 @dataclass(slots=True)
@@ -182,6 +186,9 @@ async def _measure(url: str, scenario: Scenario, seconds: float, rounds: int) ->
         # Bronze first: it goes everywhere, so that something is known of every pool.
         alone_per_s = await load.bronze_alone_per_s(seconds)
         await load.phase(WARM_UP_S, seed=0, bronze_on=False)
+        if scenario.learn_s:
+            async with load.backlog(math.ceil(alone_per_s * scenario.learn_s)):
+                await load.phase(scenario.learn_s, seed=0, bronze_on=True)
         phases = []
         for number in range(rounds):
             phases.append(await load.phase(seconds, seed=number + 1, bronze_on=False))

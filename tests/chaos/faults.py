@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import signal
@@ -20,6 +21,8 @@ from tests.e2e.one_machine.fleets import FleetServer
 from tests.e2e.one_machine.running import descendants
 
 DISK_MIB = 48
+DISK_MIB_PER_S = 0.25
+"""Some 50 jobs a second are kept with 1.2 KB each."""
 HELD_S = (0.5, 8.0)
 """Longer than SQLite's busy timeout is part of it."""
 
@@ -135,10 +138,21 @@ ON_SMALL_DISK = Fault("full-disk", _fill_disk)
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """A folder of few MiB, so that a disk can be filled; False if this user may not mount one."""
+def small_disk(folder: Path, seconds: float) -> Iterator[bool]:
+    """A folder of few MiB, so that a disk can be filled; False if this user may not mount one.
+
+    What a soak of so many seconds keeps of its jobs does not fill it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
+    mount = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        f"size={DISK_MIB + math.ceil(seconds * DISK_MIB_PER_S)}m",
+        "tmpfs",
+        str(folder),
+    ]
     try:
         is_mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:

@@ -49,6 +49,9 @@ PUSH_S = 70.0
 RESERVED_FOR_S = 120.0
 """How long after its deadline nothing is reserved for a job any more, whatever has happened."""
 
+ACCEPTED_WITHIN_S = 300.0
+"""Sent again and again, until every fault has been mended for long."""
+
 BOOKS_PATIENCE_S = 15.0
 """Some of what is added up is written behind, and again if it could not be."""
 
@@ -171,7 +174,8 @@ class Oracle:
     ) -> str:
         """Send a job until it is accepted; its prompt begins with its number, which is its key."""
         body = {"model": "echo", "prompt": prompt, "timeout": timeout_s}
-        while True:
+        deadline, seen = time.monotonic() + ACCEPTED_WITHIN_S, "nobody answered"
+        while time.monotonic() < deadline:
             try:
                 response = await client.post(
                     f"{self.server.url}/async-infer",
@@ -184,8 +188,10 @@ class Oracle:
                 return str(response.json()["jobId"])
             if response is not None and response.status_code not in self.server.again:
                 raise Violation(f"refused with {response.status_code}: {response.text}")
+            seen = "nobody answered" if response is None else response.text
             self.resent += 1
             await asyncio.sleep(RETRY_S)
+        raise Violation(f"no job was accepted for {ACCEPTED_WITHIN_S:g} s: {seen}")
 
     async def _cancel(self, client: httpx.AsyncClient, job: Accepted) -> None:
         url = f"{self.server.url}/results/{job.id}"

@@ -41,7 +41,7 @@ async def soak(
     Raises:
         Violation: a promise was broken.
     """
-    with small_disk(folder / "disk") as is_small:
+    with small_disk(folder / "disk", seconds) as is_small:
         if not is_small:
             say("no disk is filled: mounting a small one needs root")
         kinds = [KINDS[name] for name in names] or list(ALWAYS)

@@ -106,6 +106,40 @@ async def test_what_the_disk_does_not_take_is_written_when_it_does(
     await database.close()
 
 
+async def test_a_disk_that_stays_full_is_tried_by_one_at_a_time_and_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database.open(tmp_path / "jobs.db")
+    meter = await SqliteMeter.open(database)
+    save, fails, tries = meter_module._save, True, 0
+
+    def failing(connection: sqlite3.Connection, rows: Any) -> None:
+        nonlocal tries
+        tries += 1
+        save(connection, rows)
+        if fails:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(meter_module, "_save", failing)
+    monkeypatch.setattr(meter_module, "RETRY_LATER_S", 0.05)
+    changes = 30
+    for number in range(changes):
+        reservation_id = ReservationId("acme", str(number), int(NOW) + 60)
+        await meter.reserve(Reservation(reservation_id, (KEY,), NOW, 1, 1, True), {})
+        await asyncio.sleep(0.005)
+    await until(lambda: tries >= changes)
+    before, looks = tries, 20
+    await asyncio.sleep(looks * 0.05)
+
+    # Each request tries once; after them there is one retry, not one for each failure.
+    assert 0 < tries - before <= looks + 1
+    assert caplog.text.count("meters not written") == 1
+    fails = False
+    await _until_written(database, [str(number) for number in range(changes)])
+    await meter.aclose()
+    await database.close()
+
+
 async def test_what_a_locked_database_does_not_take_is_written_when_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,16 +158,20 @@ async def test_what_a_locked_database_does_not_take_is_written_when_it_does(
 
     await meter.settle(settled.id, Used(1, 1, 7))
 
-    deadline = time.monotonic() + PATIENCE_S
-    while (written := await database.read(_written)) != [job.id.name]:
-        assert time.monotonic() < deadline, written
-        await asyncio.sleep(0.01)
+    await _until_written(database, [job.id.name])
     await meter.aclose()
     await database.close()
 
 
+async def _until_written(database: Database, names: list[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while (written := await database.read(_written)) != sorted(names):
+        assert time.monotonic() < deadline, written
+        await asyncio.sleep(0.01)
+
+
 def _written(connection: sqlite3.Connection) -> list[str]:
-    return [name for [name] in connection.execute("SELECT name FROM reservations")]
+    return [name for [name] in connection.execute("SELECT name FROM reservations ORDER BY name")]
 
 
 async def test_writes_are_shared_and_never_waited_for(tmp_path: Path) -> None:

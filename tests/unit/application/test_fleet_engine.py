@@ -12,6 +12,7 @@ from synapse.application.call import Calls
 from synapse.application.fleet_engine import FleetEngine
 from synapse.application.patience import Patience
 from synapse.domain.breaker import BreakerState
+from synapse.domain.crowding import MIN_ANSWERS
 from synapse.domain.errors import (
     EngineError,
     EngineLost,
@@ -21,7 +22,7 @@ from synapse.domain.errors import (
     Unavailable,
 )
 from synapse.domain.inference import Completion, Delta
-from synapse.domain.job import JobId
+from synapse.domain.job import JobId, SlaTier
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
 from tests.faults import failing_before
@@ -70,6 +71,23 @@ async def test_what_calls_took_is_told_for_each_pool() -> None:
 
     assert took is not None
     assert (took.count, took.p50, took.p99) == (10, 250.0, 250.0)
+
+
+async def test_first_tokens_of_better_tiers_are_kept_by_their_company() -> None:
+    world = ToyFleetWorld()
+    world.engine.delay_s["w-1"] = 0.2
+    crowding = world.fleet.vitals.pool("llm", "cpu").crowding
+
+    for _ in range(MIN_ANSWERS):
+        async with world.busy("w-1", 3):
+            await world.read("w-1", SlaTier.BRONZE)
+    assert crowding.most(world.tick.now, 150.0) is None
+
+    for _ in range(MIN_ANSWERS):
+        async with world.busy("w-1", 3):
+            await world.read("w-1", SlaTier.SILVER)
+    assert crowding.most(world.tick.now, 150.0) == 2
+    assert crowding.most(world.tick.now, 250.0) == 8
 
 
 @pytest.mark.parametrize("mode", ["away", "lost", "broken"])

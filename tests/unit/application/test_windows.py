@@ -10,6 +10,7 @@ from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.application.fleet import Fleet
 from synapse.application.windows import FRESH_S
+from synapse.domain.crowding import MIN_ANSWERS
 from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import JobId, SlaTier
 from synapse.domain.model import ModelSpec
@@ -157,6 +158,32 @@ async def test_generations_that_slow_each_other_down_are_limited_by_the_profile(
     assert await place.room(LLM) == 5
     await place.profiles.keep(replace(profile, company=0.0))
     assert await place.room(LLM) == 6
+
+
+async def test_without_a_profile_first_tokens_tell_how_much_company_is_borne(place: Place) -> None:
+    vitals = place.fleet.vitals
+    crowding = vitals.pool("llm", "fixed").crowding
+
+    def came_after(ms: float, in_flight: int) -> None:
+        for _ in range(MIN_ANSWERS):
+            crowding.note(vitals.clock(), in_flight, ms)
+
+    place.slots.occupy("llm", "fixed", 1, SlaTier.SILVER)
+    assert await place.room(LLM) == 6
+    came_after(200.0, in_flight=8)
+    assert await place.room(LLM) == 3
+    came_after(100.0, in_flight=4)
+    assert await place.room(LLM) == 3
+
+    # Silver bears four; gold, which has come as well, may bear two, or nobody.
+    place.slots.occupy("llm", "fixed", 1, SlaTier.GOLD)
+    assert await place.room(LLM) == 0
+    came_after(100.0, in_flight=2)
+    # It is late by itself, so that silver's promise is what counts.
+    assert await place.room(LLM) == 2
+    came_after(200.0, in_flight=2)
+    # And where not even that is kept, there is nothing to keep but slots.
+    assert await place.room(LLM) == 5
 
 
 async def test_brief_items_start_beside_what_is_in_flight_now(place: Place) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.application.fleet import Fleet
-from synapse.application.patience import Patience
+from synapse.application.patience import Patience, Size
 from synapse.application.vitals import Vitals
 from synapse.domain.breaker import Breaker
 from synapse.domain.errors import (
@@ -22,7 +23,7 @@ from synapse.domain.errors import (
     InvalidInput,
 )
 from synapse.domain.inference import Completion, Delta, ModelInput, Result
-from synapse.domain.job import JobId, Usage
+from synapse.domain.job import JobId, SlaTier, Usage
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
@@ -180,10 +181,21 @@ class ToyFleetWorld:
         [(_, outcome)] = [each async for each in outcomes]
         return outcome
 
-    async def read(self, worker: str) -> str:
+    async def read(self, worker: str, tier: SlaTier = SlaTier.SILVER) -> str:
         """Read a generation of a worker as a stream."""
-        deltas = self.fleet.engine.stream(LLM, self.at(worker), a_toy_request())
+        deltas = self.fleet.engine.stream(LLM, self.at(worker), a_toy_request(tier=tier))
         return "".join([delta.text async for delta in deltas])
+
+    @asynccontextmanager
+    async def busy(self, worker: str, items: int) -> AsyncIterator[None]:
+        """A call of so many items of bronze is under way meanwhile."""
+        request = a_toy_request(tier=SlaTier.BRONZE)
+        size = Size.of(LLM, [request] * items)
+        call = await self.fleet.engine.calls.begin(LLM, self.at(worker), size, streams=False)
+        try:
+            yield
+        finally:
+            call.end()
 
 
 def a_toy_worker(worker_id: str, pool: str = "cpu", now: float = NOW) -> Worker:

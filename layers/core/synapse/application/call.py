@@ -228,6 +228,8 @@ class Call:
         if self._first_at is not None:
             first_s, judged_s = self._first_at - self._began_at, self._first_own_s
             vitals.first.note(now, first_s * 1000 / self._expected_ms(work, is_first=True))
+            if self._size.tier is not SlaTier.BRONZE:
+                vitals.crowding.note(now, self._in_flight, judged_s * 1000)
         if self._is_slow(judged_s, self._written):
             self._in_doubt(now)
         else:

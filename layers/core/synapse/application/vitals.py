@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from synapse.domain.breaker import Breaker, BreakerPolicy, BreakerState
+from synapse.domain.crowding import Crowding
 from synapse.domain.latency import WINDOW_S, Latencies
 from synapse.domain.pool import Pool
 from synapse.domain.prediction import Live
@@ -36,8 +37,8 @@ class PoolVitals:
 
     `whole` and `first` hold multiples of what was to be expected (`domain.expectation`) by the
     profile measured at `profiled_at`, or without one (None); `company` the most items
-    that were in slots during those calls; `to_read` the tokens that each item of gold and silver
-    had to read.
+    that were in slots during those calls. Of gold and silver: `to_read`, the tokens that each item
+    had to read, and `crowding`, their first tokens by the items in flight.
     """
 
     breaker: Breaker = field(default_factory=lambda: Breaker(POOL_POLICY))
@@ -46,6 +47,7 @@ class PoolVitals:
     first: Latencies = field(default_factory=Latencies)
     company: Latencies = field(default_factory=Latencies)
     to_read: Latencies = field(default_factory=Latencies)
+    crowding: Crowding = field(default_factory=Crowding)
     profiled_at: float | None = None
     patience: dict[bool, tuple[float, float]] = field(default_factory=dict)
     """From how many times what is to be expected a call is slow, by whether it streams: found out

@@ -15,8 +15,8 @@ from synapse.domain.prediction import UNKNOWN_SPREAD, predicted, slot_ms
 from synapse.domain.profile import Profile
 from synapse.domain.routing import TIER_P99_MS
 from synapse.domain.window import (
-    HARMLESS,
     Company,
+    Traffic,
     bronze_room,
     bronze_window,
     company_of,
@@ -57,7 +57,7 @@ class BronzeWindows:
         """
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
         slots = ready * pool.slots_of(spec)
-        company = await self._company(spec, pool, traffic.best)
+        company = await self._company(spec, pool, traffic)
         return bronze_room(traffic, slots, company, ready)
 
     async def limit(self, spec: ModelSpec, pool: Pool, items: int) -> int:
@@ -74,12 +74,13 @@ class BronzeWindows:
             # Its runner sees the one worker beside it, and others have theirs.
             ready = max(ready, pool.fixed_workers)
         slots = ready * pool.slots_of(spec)
-        company = await self._company(spec, pool, traffic.best)
+        company = await self._company(spec, pool, traffic)
         window = bronze_window(traffic, slots, company, ready)
         least = items if traffic.in_flight == 0 else 0
         return max(least, min(slots, traffic.better + window))
 
-    async def _company(self, spec: ModelSpec, pool: Pool, best: SlaTier) -> Company:
+    async def _company(self, spec: ModelSpec, pool: Pool, traffic: Traffic) -> Company:
+        best = traffic.best
         key, now = (spec.name, pool.name, best), self.clock()
         known = self._companies.get(key)
         if known is not None and 0 <= now - known[0] < FRESH_S:
@@ -87,23 +88,34 @@ class BronzeWindows:
         profile = await self.profiles.profile(spec.name, spec.version, pool.name)
         if profile is None:
             rate = await self.registry.service_rate(spec.name, now, pool.name)
-            company = self._unprofiled(
-                spec, pool, slot_ms(rate.seconds_per_item), TIER_P99_MS[best]
-            )
+            company = self._unprofiled(spec, pool, slot_ms(rate.seconds_per_item), traffic)
         else:
             company = self._profiled(spec, pool, profile, best)
         self._companies[key] = (now, company)
         return company
 
     def _unprofiled(
-        self, spec: ModelSpec, pool: Pool, mean_ms: float | None, promise_ms: float
+        self, spec: ModelSpec, pool: Pool, mean_ms: float | None, traffic: Traffic
     ) -> Company:
-        """By the times of whole answers alone."""
+        """By the times of whole answers, and of generations by how crowded first tokens came."""
+        most = self._not_too_crowded(spec, pool, traffic)
         if mean_ms is None:
-            return HARMLESS
+            return Company(most=most)
+        promise_ms = TIER_P99_MS[traffic.best]
         at_stake = self._at_stake(spec, pool, mean_ms, promise_ms)
         may_wait = turns_over(at_stake, UNKNOWN_SPREAD * mean_ms, mean_ms, promise_ms)
-        return Company(may_wait, is_brief=mean_ms <= promise_ms)
+        return Company(may_wait, most, is_brief=mean_ms <= promise_ms)
+
+    def _not_too_crowded(self, spec: ModelSpec, pool: Pool, traffic: Traffic) -> int | None:
+        """Gold that is answered too late even alone is held to silver's promise."""
+        if spec.task is not Task.GENERATE:
+            return None
+        crowding, now = self.vitals.pool(spec.name, pool.name).crowding, self.vitals.clock()
+        own = max(traffic.better, traffic.peak)
+        gold = None
+        if traffic.best is SlaTier.GOLD:
+            gold = crowding.most(now, TIER_P99_MS[SlaTier.GOLD], own)
+        return gold or crowding.most(now, TIER_P99_MS[SlaTier.SILVER], own)
 
     def _profiled(self, spec: ModelSpec, pool: Pool, profile: Profile, best: SlaTier) -> Company:
         """By the profile, as far as the last minute did not tell otherwise.

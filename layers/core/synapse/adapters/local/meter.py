@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import threading
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from synapse.domain.metering import Bounds, Counts, MeterId, Reservation, Reserv
 logger = logging.getLogger(__name__)
 
 RETRY_LATER_S = 1.0
+TELL_EVERY_S = 10.0
 
 
 class SqliteMeter:
@@ -37,6 +39,8 @@ class SqliteMeter:
         self._unwritten = _Rows()
         self._is_queued = False
         self._last_write: asyncio.Future[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._told_at = -math.inf
 
     @classmethod
     async def open(cls, database: Database) -> Self:
@@ -76,6 +80,9 @@ class SqliteMeter:
             await asyncio.wait([self._last_write])
 
     def _changed(self, reservation: Reservation, now_is: Reservation | None) -> None:
+        if self._retry is not None:
+            self._write_everything()
+            return
         with self._lock:
             for meter in reservation.meters:
                 self._unwritten.meters[meter] = self._ledger.counts(meter)
@@ -110,11 +117,19 @@ class SqliteMeter:
             return
         # One that could not even begin (the database was locked) has taken no rows.
         self._is_queued = False
-        logger.warning("meters not written, tried again in %g s: %s", RETRY_LATER_S, error)
-        asyncio.get_running_loop().call_later(RETRY_LATER_S, self._write_everything)
+        loop = asyncio.get_running_loop()
+        # A disk stays full for hours, and every request that ends tries.
+        if loop.time() - self._told_at >= TELL_EVERY_S:
+            self._told_at = loop.time()
+            logger.warning("meters not written, tried again in %g s: %s", RETRY_LATER_S, error)
+        if self._retry is None:
+            self._retry = loop.call_later(RETRY_LATER_S, self._write_everything)
 
     def _write_everything(self) -> None:
         """After a failure nobody knows which rows are behind."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         everything = self._ledger
         with self._lock:
             self._unwritten = _Rows(
