@@ -55,7 +55,7 @@ class Calls:
             profile = None
         place = (pool.name, pool.worker)
         self.vitals.outstanding[place] += size.items
-        if size.tier is not SlaTier.BRONZE:
+        if profile is not None and size.tier is not SlaTier.BRONZE:
             vitals = self.vitals.pool(model.name, pool.name)
             vitals.to_read.note(self.vitals.clock(), size.work.prompt_tokens)
         self.vitals.deaf.begin()
@@ -228,7 +228,7 @@ class Call:
         if self._first_at is not None:
             first_s, judged_s = self._first_at - self._began_at, self._first_own_s
             vitals.first.note(now, first_s * 1000 / self._expected_ms(work, is_first=True))
-            if self._size.tier is not SlaTier.BRONZE:
+            if self._profile is None and self._size.tier is not SlaTier.BRONZE:
                 vitals.crowding.note(now, self._in_flight, judged_s * 1000)
         if self._is_slow(judged_s, self._written):
             self._in_doubt(now)

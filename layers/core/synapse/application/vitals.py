@@ -37,8 +37,8 @@ class PoolVitals:
 
     `whole` and `first` hold multiples of what was to be expected (`domain.expectation`) by the
     profile measured at `profiled_at`, or without one (None); `company` the most items
-    that were in slots during those calls. Of gold and silver: `to_read`, the tokens that each item
-    had to read, and `crowding`, their first tokens by the items in flight.
+    that were in slots during those calls. Of gold and silver, with a profile: `to_read`, the tokens
+    that items had to read; without: `crowding`, their first tokens by the items in flight.
     """
 
     breaker: Breaker = field(default_factory=lambda: Breaker(POOL_POLICY))
