@@ -22,7 +22,8 @@ from tests.e2e.one_machine.running import descendants
 
 DISK_MIB = 48
 DISK_MIB_PER_S = 0.25
-"""Some 50 jobs a second are kept with 1.2 KB each."""
+"""Twice what is kept of 100 jobs a second."""
+
 HELD_S = (0.5, 8.0)
 """Longer than SQLite's busy timeout is part of it."""
 
@@ -144,15 +145,8 @@ def small_disk(folder: Path, seconds: float) -> Iterator[bool]:
     What a soak of so many seconds keeps of its jobs does not fill it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    mount = [
-        "mount",
-        "-t",
-        "tmpfs",
-        "-o",
-        f"size={DISK_MIB + math.ceil(seconds * DISK_MIB_PER_S)}m",
-        "tmpfs",
-        str(folder),
-    ]
+    size_mib = DISK_MIB + math.ceil(seconds * DISK_MIB_PER_S)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(folder)]
     try:
         is_mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
