@@ -45,6 +45,21 @@ ROUNDS = 5
 SEED = 20261121
 
 
+class FailingDisk:
+    """What the meter writes comes to nothing as long as it `fails`; it counts how often."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+        self.fails, self.tries = True, 0
+        self._save, self._why = meter_module._save, why
+        monkeypatch.setattr(meter_module, "_save", self.save)
+
+    def save(self, connection: sqlite3.Connection, rows: Any) -> None:
+        self.tries += 1
+        self._save(connection, rows)
+        if self.fails:
+            raise sqlite3.OperationalError(self._why)
+
+
 def asked(nano: int = 100, *, is_job: bool = True) -> Reservation:
     reservation_id = ReservationId("acme", an_id(), int(NOW) + 3600)
     return Reservation(reservation_id, tuple(BOTH), NOW, 10, nano, is_job)
@@ -82,21 +97,14 @@ async def test_what_the_disk_does_not_take_is_written_when_it_does(
 ) -> None:
     database = Database.open(tmp_path / "jobs.db")
     meter = await SqliteMeter.open(database)
-    save, fails = meter_module._save, True
-
-    def failing(connection: sqlite3.Connection, rows: Any) -> None:
-        save(connection, rows)
-        if fails:
-            raise sqlite3.OperationalError("disk I/O error")
-
-    monkeypatch.setattr(meter_module, "_save", failing)
+    disk = FailingDisk(monkeypatch, "disk I/O error")
     monkeypatch.setattr(meter_module, "RETRY_LATER_S", 0.02)
     kept, settled = asked(), asked()
     await meter.reserve(kept, BOTH)
     await meter.reserve(settled, BOTH)
     await until(lambda: "meters not written" in caplog.text)
     await meter.settle(settled.id, Used(1, 1, 7))
-    fails = False
+    disk.fails = False
     await asyncio.sleep(0.1)
     await meter.aclose()
     again = await SqliteMeter.open(database)
@@ -111,16 +119,7 @@ async def test_a_disk_that_stays_full_is_tried_by_one_at_a_time_and_told_of_once
 ) -> None:
     database = Database.open(tmp_path / "jobs.db")
     meter = await SqliteMeter.open(database)
-    save, fails, tries = meter_module._save, True, 0
-
-    def failing(connection: sqlite3.Connection, rows: Any) -> None:
-        nonlocal tries
-        tries += 1
-        save(connection, rows)
-        if fails:
-            raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(meter_module, "_save", failing)
+    disk = FailingDisk(monkeypatch, "database or disk is full")
     monkeypatch.setattr(meter_module, "RETRY_LATER_S", 0.05)
     monkeypatch.setattr(meter_module, "TELL_EVERY_S", 3600.0)
     changes = 30
@@ -128,14 +127,14 @@ async def test_a_disk_that_stays_full_is_tried_by_one_at_a_time_and_told_of_once
         reservation_id = ReservationId("acme", str(number), int(NOW) + 60)
         await meter.reserve(Reservation(reservation_id, (KEY,), NOW, 1, 1, True), {})
         await asyncio.sleep(0.005)
-    await until(lambda: tries >= changes)
-    before, began_at = tries, time.monotonic()
+    await until(lambda: disk.tries >= changes)
+    before, began_at = disk.tries, time.monotonic()
     await asyncio.sleep(1.0)
 
     # Each request tries once; after them there is one retry, not one for each failure.
-    assert 0 < tries - before <= (time.monotonic() - began_at) / 0.05 + 1
+    assert 0 < disk.tries - before <= (time.monotonic() - began_at) / 0.05 + 1
     assert caplog.text.count("meters not written") == 1
-    fails = False
+    disk.fails = False
     await _until_written(database, [str(number) for number in range(changes)])
     await meter.aclose()
     await database.close()

@@ -12,15 +12,15 @@ from synapse.application.fleet import Fleet
 from synapse.application.windows import FRESH_S
 from synapse.domain.crowding import MIN_ANSWERS
 from synapse.domain.inference import Completion, ModelInput
-from synapse.domain.job import JobId, SlaTier
+from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.domain.profile import Profile
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
-from synapse.ports import InferenceRequest
 from tests.factories import NOW, a_chat_model, a_model, a_pool, a_sample
 from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import FakeClock, MemoryRegistry, ScriptedEngine
+from tests.unit.application.toy_workers import a_toy_request
 
 ECHO, LLM = a_model("echo", slots=8), a_chat_model("llm", slots=8)
 FIXED, POOL = a_pool("fixed"), a_pool("cpu", endpoint="")
@@ -56,7 +56,7 @@ class Place:
         await self.registry.record_service(a_sample(10, 10 * seconds, pool="fixed"), NOW)
 
     async def asks(self, prompt: str, tier: SlaTier) -> None:
-        request = InferenceRequest(JobId("r"), 60.0, ModelInput(prompt), tier=tier)
+        request = a_toy_request(input=ModelInput(prompt), tier=tier)
         assert isinstance(await self.fleet.engine.answer(LLM, FIXED, request), Completion)
 
     async def up(self, worker: str) -> None:

@@ -55,9 +55,6 @@ class Calls:
             profile = None
         place = (pool.name, pool.worker)
         self.vitals.outstanding[place] += size.items
-        if profile is not None and size.tier is not SlaTier.BRONZE:
-            vitals = self.vitals.pool(model.name, pool.name)
-            vitals.to_read.note(self.vitals.clock(), size.work.prompt_tokens)
         self.vitals.deaf.begin()
         call = Call(self, model, pool, size, profile, streams=streams)
         self._open[place].add(call)
@@ -113,6 +110,8 @@ class Call:
         self._vitals.measure_by(profile)
         self._in_flight = self._most = vitals.outstanding[self.place]
         now = self._began_at = vitals.clock()
+        if profile is not None and size.tier is not SlaTier.BRONZE:
+            self._vitals.to_read.note(now, size.work.prompt_tokens)
         self._deaf_before_s = vitals.deaf()
         self._ticket = self.breaker.began(now)
         self._pool_ticket = self._vitals.breaker.began(now)

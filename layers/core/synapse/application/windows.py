@@ -111,11 +111,10 @@ class BronzeWindows:
         if spec.task is not Task.GENERATE:
             return None
         crowding, now = self.vitals.pool(spec.name, pool.name).crowding, self.vitals.clock()
-        own = max(traffic.better, traffic.peak)
         gold = None
         if traffic.best is SlaTier.GOLD:
-            gold = crowding.most(now, TIER_P99_MS[SlaTier.GOLD], own)
-        return gold or crowding.most(now, TIER_P99_MS[SlaTier.SILVER], own)
+            gold = crowding.most(now, TIER_P99_MS[SlaTier.GOLD], traffic.wanted)
+        return gold or crowding.most(now, TIER_P99_MS[SlaTier.SILVER], traffic.wanted)
 
     def _profiled(self, spec: ModelSpec, pool: Pool, profile: Profile, best: SlaTier) -> Company:
         """By the profile, as far as the last minute did not tell otherwise.
@@ -172,7 +171,6 @@ class BronzeWindows:
         if spec.task is Task.GENERATE:
             return None
         took_ms, now = vitals.pool(spec.name, pool.name).took_ms, vitals.clock()
-        known = took_ms.quantiles(now)
-        if known is None or known.count < MIN_SAMPLES:
+        if took_ms.count(now) < MIN_SAMPLES:
             return None
         return took_ms.share(now, promise_ms - holds_ms / 2, promise_ms)

@@ -50,11 +50,12 @@ class Crowding:
         late: dict[int, float] = {}
         told: list[int] = []
         for size, took_ms in sorted(self._took_ms.items()):
-            share, lately = took_ms.share(now, promise_ms, math.inf), took_ms.quantiles(now)
-            if share is not None and lately is not None:
-                late[size] = share
-                if lately.count >= MIN_ANSWERS:
-                    told.append(size)
+            share = took_ms.share(now, promise_ms, math.inf)
+            if share is None:
+                continue
+            late[size] = share
+            if took_ms.count(now) >= MIN_ANSWERS:
+                told.append(size)
         alone = late[told[0]] if told and told[0] <= _class_of(own) else 0.0
         if not late or alone >= HOPELESS:
             return None

@@ -41,11 +41,15 @@ class Latencies:
         self._by_age.append((now, value))
         insort(self._by_size, value)
 
-    def quantiles(self, now: float) -> Quantiles | None:
-        """Of what was noted lately (nearest rank); None where nothing was."""
+    def count(self, now: float) -> int:
+        """How much was noted lately."""
         while self._by_age and self._by_age[0][0] <= now - self._window_s:
             self._drop_oldest()
-        count = len(self._by_size)
+        return len(self._by_size)
+
+    def quantiles(self, now: float) -> Quantiles | None:
+        """Of what was noted lately (nearest rank); None where nothing was."""
+        count = self.count(now)
         if count == 0:
             return None
         rank = self._ranked
@@ -53,10 +57,10 @@ class Latencies:
 
     def share(self, now: float, above: float, up_to: float) -> float | None:
         """The share of what was noted lately that lies between; None where nothing was noted."""
-        if self.quantiles(now) is None:
+        count, sizes = self.count(now), self._by_size
+        if count == 0:
             return None
-        sizes = self._by_size
-        return (bisect_right(sizes, up_to) - bisect_right(sizes, above)) / len(sizes)
+        return (bisect_right(sizes, up_to) - bisect_right(sizes, above)) / count
 
     def _ranked(self, share: float) -> float:
         return self._by_size[math.ceil(share * len(self._by_size)) - 1]

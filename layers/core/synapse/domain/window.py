@@ -44,6 +44,11 @@ class Traffic:
         """Of all tiers."""
         return self.better + self.bronze
 
+    @property
+    def wanted(self) -> int:
+        """As many as the better tiers are likely to want."""
+        return max(self.better, self.peak)
+
 
 @dataclass(frozen=True, slots=True)
 class Company:
@@ -68,7 +73,7 @@ def bronze_window(traffic: Traffic, slots: int, company: Company = HARMLESS, rea
 
     `slots` are those of its `ready` workers together.
     """
-    wanted = max(traffic.better, traffic.peak)
+    wanted = traffic.wanted
     if slots <= 0 or wanted == 0:
         return max(0, slots)
     expected = kept = traffic.better + 1
