@@ -302,6 +302,26 @@ async def test_many_who_come_at_once_share_the_worker_and_none_is_broken_off() -
     assert {type(outcome) for outcome in outcomes} == {Completion}
 
 
+async def test_who_waits_for_a_slot_is_not_broken_off_while_others_are_answered() -> None:
+    world = ToyFleetWorld(patience=HASTY)
+    await used_to(world, "w-1", delay_s=0.0)
+    world.engine.mode["w-1"] = "hung"
+    waiting = [asyncio.create_task(world.ask("w-1", LLM)) for _ in range(LLM.slots + 4)]
+    await asyncio.sleep(0)
+
+    world.engine.mode["w-1"] = ""
+    late_at = asyncio.get_running_loop().time() + HASTY.min_late_s * 5
+    while asyncio.get_running_loop().time() < late_at:
+        assert isinstance(await world.ask("w-1", LLM), Completion)
+        await asyncio.sleep(HASTY.min_late_s / 10)
+    assert world.breaker("w-1", LLM).is_closed
+    assert not any(task.done() for task in waiting)
+
+    # From now on nobody hears of it any more.
+    async with asyncio.timeout(PATIENCE_S):
+        assert {type(outcome) for outcome in await asyncio.gather(*waiting)} == {EngineLost}
+
+
 async def test_a_new_profile_begins_the_count_of_what_was_expected_anew() -> None:
     world = ToyFleetWorld()
     await used_to(world, "w-1")

@@ -45,6 +45,7 @@ class Calls:
         self.patience = patience or Patience()
         self._profiles = profiles
         self._open: defaultdict[tuple[str, str], set[Call]] = defaultdict(set)
+        self._heard_at: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
 
     async def begin(self, model: ModelSpec, pool: Pool, size: Size, *, streams: bool) -> Call:
         """A call that is about to be made; it must be ended."""
@@ -69,6 +70,15 @@ class Calls:
         if not calls:
             # Workers come and go: nothing is kept of those that nobody calls.
             del self._open[call.place], self.vitals.outstanding[call.place]
+            self._heard_at.pop(call.place, None)
+
+    def heard(self, call: Call, now: float) -> None:
+        """Something came of a call, at that time of the loop's."""
+        self._heard_at[call.place][call.model] = now
+
+    def heard_at(self, call: Call) -> float:
+        """When something came last of a call of the same model and worker."""
+        return self._heard_at[call.place].get(call.model, float("-inf"))
 
     def break_off(self, worker: str, why: str) -> int:
         """End all calls of a worker; returns how many there were."""
@@ -100,7 +110,7 @@ class Call:
         streams: bool,
     ) -> None:
         vitals = calls.vitals
-        self.place = (pool.name, pool.worker)
+        self.place, self.model = (pool.name, pool.worker), model.name
         self.breaker = vitals.breaker_of(model.name, pool)
         self.times_late = 0
         self._calls, self._clock, self._deaf = calls, vitals.clock, vitals.deaf
@@ -166,12 +176,14 @@ class Call:
             if self._error is None or isinstance(self._error, InvalidInput):
                 self._error = outcome
             return
+        self._calls.heard(self, self._loop.time())
         self._is_whole = True
         if isinstance(outcome, Completion):
             self._written = max(self._written, outcome.usage.completion_tokens)
 
     def note_delta(self, delta: Delta) -> None:
         """A part of a generation has come."""
+        self._calls.heard(self, self._loop.time())
         if self._first_at is None:
             self._first_at = self._clock()
             self._first_own_s = self._own_s(self._first_at)
@@ -303,6 +315,16 @@ class Call:
             self._vitals.patience[self._streams] = (now, factor)
         return factor
 
+    def _silent_since(self, waits_since: float) -> float:
+        """From when on the worker has been silent.
+
+        Where there are more items than slots, others are answered first, and how long each of them
+        takes is not known: a worker from which they hear something does not hang.
+        """
+        if self._most <= self._slots:
+            return waits_since
+        return max(waits_since, self._calls.heard_at(self))
+
     def _watch(self, since: float) -> None:
         """Look again when nothing has come for too long from then on."""
         self._due_at = since + self._late_s
@@ -317,8 +339,9 @@ class Call:
         if self._factor is not None:
             self._look_around()
             self._late_s = self._late_after_s(self._factor)
-        if waits_since + self._late_s > now:
-            self._watch(waits_since)
+        silent_since = self._silent_since(waits_since)
+        if silent_since + self._late_s > now:
+            self._watch(silent_since)
             return
         self.times_late += 1
         at = self._clock()
