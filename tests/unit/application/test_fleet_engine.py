@@ -191,6 +191,24 @@ async def test_an_open_breaker_is_closed_by_a_probe_that_goes_well() -> None:
     assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
 
 
+async def test_a_worker_that_failed_and_then_answers_slowly_is_asked_where_there_is_no_other() -> (
+    None
+):
+    world = ToyFleetWorld()
+    await world.up("w-1")
+    await used_to(world, "w-1")
+    world.engine.mode["w-1"] = "away"
+    for _ in range(3):
+        await world.ask("w-1")
+    with pytest.raises(EngineUnavailable, match="is failing"):
+        await world.fleet.placement.place(ECHO, world.pools[0])
+
+    world.engine.mode["w-1"], world.engine.delay_s["w-1"] = "", 0.2
+    await world.ask("w-1")
+
+    assert (await world.fleet.placement.place(ECHO, world.pools[0])).worker == "w-1"
+
+
 async def test_a_worker_that_is_ten_times_as_slow_as_usual_opens_its_breaker() -> None:
     world = ToyFleetWorld()
     await used_to(world, "w-1")

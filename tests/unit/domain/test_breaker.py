@@ -177,6 +177,18 @@ def test_more_late_answers_from_before_it_opened_tell_nothing_new() -> None:
     assert pause_s(breaker, 0.0) == POLICY.open_s
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_trial_that_is_answered_late_shows_that_the_worker_answers(answered: bool) -> None:
+    breaker = opened()
+
+    breaker.failed(breaker.began(1.0), 1.5, mild=True, answered=answered)
+
+    assert breaker.is_mild is answered
+    assert breaker.state(1.5) is BreakerState.OPEN
+    breaker.failed(breaker.began(1.6), 1.7)
+    assert not breaker.is_mild
+
+
 def test_what_fails_late_counts_no_more_once_the_worker_is_well_again() -> None:
     breaker, (call,) = late_but(1)
     breaker.succeeded(breaker.began(1.0), 1.1)

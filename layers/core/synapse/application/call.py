@@ -223,7 +223,7 @@ class Call:
             self._in_doubt(now) if self._is_slow(self._own_s(now), 0) else self._dropped()
         elif error.param is None and type(error) is InvalidInput:
             # Nothing of the input is to blame by name: it may be the worker.
-            self._in_doubt(now)
+            self._in_doubt(now, answered=True)
         else:
             self._went_well(now)
 
@@ -242,7 +242,7 @@ class Call:
             if self._profile is None and self._size.tier is not SlaTier.BRONZE:
                 vitals.crowding.note(now, self._in_flight, judged_s * 1000)
         if self._is_slow(judged_s, self._written):
-            self._in_doubt(now)
+            self._in_doubt(now, answered=True)
         else:
             self._went_well(now)
 
@@ -257,8 +257,8 @@ class Call:
         work = Work(self._size.work.prompt_tokens, written or self._size.work.output_tokens)
         return took_s * 1000 >= self._factor * self._expected_ms(work, is_first=self._streams)
 
-    def _in_doubt(self, now: float) -> None:
-        self.breaker.failed(self._ticket, now, mild=True)
+    def _in_doubt(self, now: float, *, answered: bool = False) -> None:
+        self.breaker.failed(self._ticket, now, mild=True, answered=answered)
         self._vitals.breaker.dropped(self._pool_ticket)
 
     def _went_well(self, now: float) -> None:

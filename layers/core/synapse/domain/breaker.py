@@ -79,7 +79,10 @@ class Breaker:
         self._trial_until = float("-inf")
         self.failures_in_a_row = 0
         self.is_mild = False
-        """Whether there was an answer each time: much too late, or a refusal without a reason."""
+        """Whether there was an answer each time: much too late, or a refusal without a reason.
+
+        A call on trial decides alone: whatever was before, a worker that answers late answers.
+        """
 
     @property
     def is_closed(self) -> bool:
@@ -116,11 +119,18 @@ class Breaker:
             self._close(now)
         self._last.append((now, True))
 
-    def failed(self, ticket: Ticket, now: float, *, mild: bool = False) -> None:
-        """The call failed; `mild` if there was an answer, though not what one hopes for."""
+    def failed(
+        self, ticket: Ticket, now: float, *, mild: bool = False, answered: bool = False
+    ) -> None:
+        """The call failed.
+
+        `mild` if that may be no fault of the worker, or its answer was not what one hopes for;
+        `answered` if there was one.
+        """
         if ticket.openings != self._openings and (mild or not self._is_news(ticket)):
             return
-        self.is_mild = mild and (self.is_mild or self.failures_in_a_row == 0)
+        decides = self.failures_in_a_row == 0 or (answered and self._opened_at is not None)
+        self.is_mild = mild and (self.is_mild or decides)
         self.failures_in_a_row += 1
         self._last.append((now, False))
         if self._opened_at is not None or self._is_enough(now):
