@@ -168,6 +168,26 @@ async def test_callers_whose_time_is_up_before_an_answer_count_if_they_had_waite
     assert world.breaker("w-1").is_mild is not is_closed
 
 
+async def test_callers_whose_time_is_up_before_their_turn_say_nothing_of_the_worker() -> None:
+    world = ToyFleetWorld()
+    await used_to(world, "w-1")
+    world.engine.mode["w-1"] = "hung"
+    long = [asyncio.create_task(world.ask("w-1", max_tokens=9)) for _ in range(ECHO.slots)]
+    await asyncio.sleep(0.01)
+
+    world.engine.mode["w-1"] = "late"
+    world.engine.delay_s["w-1"] = 10.0
+    for _ in range(3):
+        assert isinstance(await world.ask("w-1"), EngineTimeout)
+    assert not world.breaker("w-1").failures_in_a_row
+
+    for task in long:
+        task.cancel()
+    await asyncio.gather(*long, return_exceptions=True)
+    await world.ask("w-1")
+    assert world.breaker("w-1").failures_in_a_row
+
+
 async def test_a_stream_that_breaks_off_counts_against_its_worker() -> None:
     world = ToyFleetWorld()
     world.engine.mode["w-1"] = "lost"
@@ -321,23 +341,45 @@ async def test_many_who_come_at_once_share_the_worker_and_none_is_broken_off() -
 
 
 async def test_who_waits_for_a_slot_is_not_broken_off_while_others_are_answered() -> None:
-    world = ToyFleetWorld(patience=HASTY)
+    late_s = 0.3  # more than this process is held up for
+    world = ToyFleetWorld(patience=Patience(min_late_s=late_s))
     await used_to(world, "w-1", delay_s=0.0)
     world.engine.mode["w-1"] = "hung"
     waiting = [asyncio.create_task(world.ask("w-1", LLM)) for _ in range(LLM.slots + 4)]
     await asyncio.sleep(0)
 
     world.engine.mode["w-1"] = ""
-    late_at = asyncio.get_running_loop().time() + HASTY.min_late_s * 5
-    while asyncio.get_running_loop().time() < late_at:
+    enough_at = asyncio.get_running_loop().time() + 3 * late_s
+    while asyncio.get_running_loop().time() < enough_at:
         assert isinstance(await world.ask("w-1", LLM), Completion)
-        await asyncio.sleep(HASTY.min_late_s / 10)
+        await asyncio.sleep(late_s / 100)
     assert world.breaker("w-1", LLM).is_closed
     assert not any(task.done() for task in waiting)
 
     # From now on nobody hears of it any more.
     async with asyncio.timeout(PATIENCE_S):
         assert {type(outcome) for outcome in await asyncio.gather(*waiting)} == {EngineLost}
+
+
+async def test_who_waits_behind_long_work_is_not_late_as_long_as_that_is_not() -> None:
+    world = ToyFleetWorld(patience=HASTY)
+    await used_to(world, "w-1", delay_s=0.002)
+    world.engine.mode["w-1"] = "hung"
+    long = [
+        asyncio.create_task(world.ask("w-1", LLM, max_tokens=100_000)) for _ in range(LLM.slots)
+    ]
+    await asyncio.sleep(0)
+
+    short = [asyncio.create_task(world.ask("w-1", LLM, max_tokens=1)) for _ in range(4)]
+    await asyncio.sleep(HASTY.min_late_s * 10)
+    assert world.breaker("w-1", LLM).is_closed
+
+    long.pop().cancel()
+    async with asyncio.timeout(PATIENCE_S):
+        assert {type(outcome) for outcome in await asyncio.gather(*short)} == {EngineLost}
+    assert not any(task.done() for task in long)
+    for task in long:
+        task.cancel()
 
 
 async def test_a_new_profile_begins_the_count_of_what_was_expected_anew() -> None:

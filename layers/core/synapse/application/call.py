@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from synapse.application.lateness import Lateness
 from synapse.application.patience import Patience, Size
 from synapse.application.vitals import Vitals
 from synapse.domain.breaker import Breaker
@@ -19,7 +20,7 @@ from synapse.domain.errors import (
     InvalidInput,
     Unavailable,
 )
-from synapse.domain.expectation import Work, first_ms, whole_ms
+from synapse.domain.expectation import Work
 from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
@@ -28,9 +29,6 @@ from synapse.domain.profile import Profile
 from synapse.ports import ProfileStore
 
 logger = logging.getLogger(__name__)
-
-FRESH_S = 0.1
-"""For how long what was found out for one call is good for others."""
 
 T = TypeVar("T")
 
@@ -44,7 +42,7 @@ class Calls:
         self.vitals = vitals
         self.patience = patience or Patience()
         self._profiles = profiles
-        self._open: defaultdict[tuple[str, str], set[Call]] = defaultdict(set)
+        self._open: defaultdict[tuple[str, str], dict[Call, None]] = defaultdict(dict)
         self._heard_at: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
 
     async def begin(self, model: ModelSpec, pool: Pool, size: Size, *, streams: bool) -> Call:
@@ -58,13 +56,13 @@ class Calls:
         self.vitals.outstanding[place] += size.items
         self.vitals.deaf.begin()
         call = Call(self, model, pool, size, profile, streams=streams)
-        self._open[place].add(call)
+        self._open[place][call] = None
         return call
 
     def ended(self, call: Call, items: int) -> None:
         """Count a call no more."""
         calls = self._open[call.place]
-        calls.discard(call)
+        calls.pop(call, None)
         self.vitals.outstanding[call.place] -= items
         self.vitals.deaf.end()
         if not calls:
@@ -79,6 +77,16 @@ class Calls:
     def heard_at(self, call: Call) -> float:
         """When something came last of a call of the same model and worker."""
         return self._heard_at[call.place].get(call.model, float("-inf"))
+
+    def fill_slots_before(self, call: Call) -> bool:
+        """Whether calls that came before it, and are not late themselves, take all the slots."""
+        items = 0
+        for other in self._open[call.place]:
+            if other is call:
+                break
+            if other.breaker is call.breaker and not other.times_late:
+                items += other.items
+        return items >= call.slots
 
     def break_off(self, worker: str, why: str) -> int:
         """End all calls of a worker; returns how many there were."""
@@ -114,7 +122,8 @@ class Call:
         self.breaker = vitals.breaker_of(model.name, pool)
         self.times_late = 0
         self._calls, self._clock, self._deaf = calls, vitals.clock, vitals.deaf
-        self._pool, self._slots, self._size = pool, pool.slots_of(model), size
+        self.items, self.slots = size.items, pool.slots_of(model)
+        self._pool, self._size = pool, size
         self._profile, self._streams = profile, streams
         self._vitals = vitals.pool(model.name, pool.name)
         self._vitals.measure_by(profile)
@@ -135,12 +144,20 @@ class Call:
         self._loop = asyncio.get_running_loop()
         self._waits_since: float | None = None
         self._patience = calls.patience
-        self._factor = self._slow_factor(now)
-        self._usual = self._usual_company(now)
+        self._lateness = Lateness(
+            size,
+            self.slots,
+            self._in_flight,
+            profile,
+            self._vitals,
+            calls.patience,
+            now,
+            streams=streams,
+        )
         self._late_s = self._due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        if self._factor is not None:
-            self._late_s = self._late_after_s(self._factor)
+        if self._lateness.factor is not None:
+            self._late_s = self._lateness.late_after_s(self._most)
             self._watch(self._loop.time())
 
     async def wait_for(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -209,7 +226,8 @@ class Call:
         if self._timer is not None:
             self._timer.cancel()
         self._look_around()
-        self._calls.ended(self, self._size.items)
+        waited_for_slot = self._waits_for_slot
+        self._calls.ended(self, self.items)
         now, error = self._clock(), self._error
         if error is not None and not isinstance(error, InvalidInput | EngineTimeout):
             self.breaker.failed(self._ticket, now)
@@ -220,7 +238,8 @@ class Call:
             self._measured(now)
         elif not isinstance(error, InvalidInput):
             # Its time was up, or its caller went away.
-            self._in_doubt(now) if self._is_slow(self._own_s(now), 0) else self._dropped()
+            is_slow = not waited_for_slot and self._lateness.is_slow(self._own_s(now), 0)
+            self._in_doubt(now) if is_slow else self._dropped()
         elif error.param is None and type(error) is InvalidInput:
             # Nothing of the input is to blame by name: it may be the worker.
             self._in_doubt(now, answered=True)
@@ -232,16 +251,16 @@ class Call:
         took_s, judged_s = now - self._began_at, self._own_s(now)
         size, vitals = self._size.work, self._vitals
         work = Work(size.prompt_tokens, self._written)
-        vitals.company.note(now, min(self._most, self._slots))
+        vitals.company.note(now, min(self._most, self.slots))
         if self._is_whole:
             vitals.took_ms.note(now, took_s * 1000)
-            vitals.whole.note(now, took_s * 1000 / self._expected_ms(work, is_first=False))
+            vitals.whole.note(now, took_s * 1000 / self._lateness.expected_ms(work, is_first=False))
         if self._first_at is not None:
             first_s, judged_s = self._first_at - self._began_at, self._first_own_s
-            vitals.first.note(now, first_s * 1000 / self._expected_ms(work, is_first=True))
+            vitals.first.note(now, first_s * 1000 / self._lateness.expected_ms(work, is_first=True))
             if self._profile is None and self._size.tier is not SlaTier.BRONZE:
                 vitals.crowding.note(now, self._in_flight, judged_s * 1000)
-        if self._is_slow(judged_s, self._written):
+        if self._lateness.is_slow(judged_s, self._written):
             self._in_doubt(now, answered=True)
         else:
             self._went_well(now)
@@ -249,13 +268,6 @@ class Call:
     def _own_s(self, now: float) -> float:
         """How much of the time until now may be the worker's: when we are deaf, we are late."""
         return now - self._began_at - (self._deaf() - self._deaf_before_s)
-
-    def _is_slow(self, took_s: float, written: int) -> bool:
-        """Whether an answer of that length should have come sooner, or its first part."""
-        if self._factor is None or took_s < self._patience.min_slow_s:
-            return False
-        work = Work(self._size.work.prompt_tokens, written or self._size.work.output_tokens)
-        return took_s * 1000 >= self._factor * self._expected_ms(work, is_first=self._streams)
 
     def _in_doubt(self, now: float, *, answered: bool = False) -> None:
         self.breaker.failed(self._ticket, now, mild=True, answered=answered)
@@ -269,60 +281,29 @@ class Call:
         self.breaker.dropped(self._ticket)
         self._vitals.breaker.dropped(self._pool_ticket)
 
-    def _expected_ms(self, work: Work, *, is_first: bool, in_flight: int | None = None) -> float:
-        expected = first_ms if is_first else whole_ms
-        return max(1e-6, expected(self._profile, work, in_flight or self._in_flight, self._slots))
-
-    def _at_worst_s(self, work: Work) -> float:
-        """What is expected in the most company that there was, which came perhaps after the call.
-
-        Where no profile tells what company costs, of generations more of it than usual may cost as
-        much more: slots that share a processor take turns.
-        """
-        expected_ms = self._expected_ms(work, is_first=self._streams, in_flight=self._most)
-        if self._usual is not None:
-            expected_ms *= max(1.0, min(self._most, self._slots) / self._usual)
-        return expected_ms / 1000
-
-    def _late_after_s(self, factor: float) -> float:
-        return max(self._patience.min_late_s, factor * self._at_worst_s(self._size.work))
-
     def _look_around(self) -> None:
         """See how much company there is by now."""
         self._most = max(self._most, self._calls.vitals.outstanding[self.place])
 
-    def _usual_company(self, now: float) -> float | None:
-        """The median of the most items that were in slots during the calls that were measured.
+    @property
+    def _waits_for_slot(self) -> bool:
+        """Whether nothing can have come of it yet, since others have all the slots."""
+        if self._most <= self.slots or self._first_at is not None or self._is_whole:
+            return False
+        return self._calls.fill_slots_before(self)
 
-        None where they do not tell what company costs: a profile does, or nothing is generated.
+    def _silent_since(self, waits_since: float, now: float) -> float:
+        """From when on the worker should have been heard of.
+
+        Where there are more items than slots others are answered first, and how long each of them
+        takes is not known: a worker from which they hear something does not hang. Nor does one
+        that is silent to who waits for a slot, as long as those who have them may take their time.
         """
-        if self._profile is not None or self._size.work.output_tokens == 0:
-            return None
-        company = self._vitals.company.quantiles(now)
-        return None if company is None else company.p50
-
-    def _slow_factor(self, now: float) -> float | None:
-        """From how many times what is expected on an answer is slow; None if nothing tells."""
-        known = self._vitals.patience.get(self._streams)
-        if known is not None and now - known[0] < FRESH_S:
-            return known[1]
-        latencies = self._vitals.first if self._streams else self._vitals.whole
-        spread = None if self._profile is None else self._profile.spread
-        if self._profile is not None and self._streams:
-            spread = self._profile.first_spread or spread
-        factor = self._patience.factor(latencies.quantiles(now), spread)
-        if factor is not None:
-            self._vitals.patience[self._streams] = (now, factor)
-        return factor
-
-    def _silent_since(self, waits_since: float) -> float:
-        """From when on the worker has been silent.
-
-        Where there are more items than slots, others are answered first, and how long each of them
-        takes is not known: a worker from which they hear something does not hang.
-        """
-        if self._most <= self._slots:
+        if self._most <= self.slots:
             return waits_since
+        is_failing = not self.breaker.is_closed and not self.breaker.is_mild
+        if not is_failing and self._waits_for_slot:
+            return now
         return max(waits_since, self._calls.heard_at(self))
 
     def _watch(self, since: float) -> None:
@@ -336,10 +317,9 @@ class Call:
         if waits_since is None or now - self._due_at >= self._patience.stall_s:
             self._watch(now)
             return
-        if self._factor is not None:
-            self._look_around()
-            self._late_s = self._late_after_s(self._factor)
-        silent_since = self._silent_since(waits_since)
+        self._look_around()
+        self._late_s = self._lateness.late_after_s(self._most)
+        silent_since = self._silent_since(waits_since, now)
         if silent_since + self._late_s > now:
             self._watch(silent_since)
             return
