@@ -48,7 +48,7 @@ class Oracle:
         self._one_job_a_key(jobs)
         self._telemetry_adds_up(jobs)
         await self._usage_adds_up(jobs)
-        await self._meter_adds_up(jobs)
+        await self._meter_adds_up()
 
     async def _calm(self) -> None:
         """Let everybody do their work until there is none left."""
@@ -138,12 +138,12 @@ class Oracle:
             for key, used in (await usage.used(tenant, "2000-01-01", "2100-01-01")).items()
         }
 
-    async def _meter_adds_up(self, jobs: Mapping[JobId, Job]) -> None:
+    async def _meter_adds_up(self) -> None:
         """Nothing is under way: at once where all went well, else when its time is up."""
         system = self._system
         if not system.trouble.happened and not system.engine.deaths:
             assert system.at.under_way(METER) == (0, 0), "ended, and counted as under way"
-        now = max([system.clock(), *(job.deadline_at for job in jobs.values())]) + 3600.0
+        now = max(system.clock(), system.asked_until) + 3600.0
         system.clock.now = now
         probe = Reservation(ReservationId(METER.tenant, "probe", int(now) + 60), (METER,), now, 1)
         verdict = await system.at.meter.reserve(probe, {METER: Limits(concurrent_jobs=1)})

@@ -60,7 +60,10 @@ class Wish:
 
 @dataclass
 class System:
-    """What was accepted and what is under way. Its methods pass on no fault of AWS or SQLite."""
+    """What was accepted and what is under way. Its methods pass on no fault of AWS or SQLite.
+
+    `asked_until` is the last deadline of all that was asked for, accepted or not.
+    """
 
     at: Deployment
     clock: FakeClock
@@ -72,6 +75,7 @@ class System:
     accepted: dict[JobId, Wish] = field(default_factory=dict)
     keyed: dict[str, Wish] = field(default_factory=dict)
     by_key: dict[str, JobId] = field(default_factory=dict)
+    asked_until: float = 0.0
     cancelled: set[JobId] = field(default_factory=set)
     messages: list[JobMessage] = field(default_factory=list)
     orders: list[BatchOrder] = field(default_factory=list)
@@ -123,6 +127,7 @@ class System:
         text = f"of {wish.key}" if wish.key else f"number {len(self.ids) + 1}"
         prompt = f"prompt {text} {LARGE if wish.is_large else ''}"
         before = len(self.ids)
+        self.asked_until = max(self.asked_until, self.clock() + wish.timeout_s)
         try:
             accepted = await self.submitter.submit(
                 SubmitJob(
