@@ -172,7 +172,7 @@ async def test_callers_whose_time_is_up_before_their_turn_say_nothing_of_the_wor
     world = ToyFleetWorld()
     await used_to(world, "w-1")
     world.engine.mode["w-1"] = "hung"
-    long = [asyncio.create_task(world.ask("w-1", max_tokens=9)) for _ in range(ECHO.slots)]
+    long = [asyncio.create_task(world.ask("w-1")) for _ in range(ECHO.slots)]
     await asyncio.sleep(0.01)
 
     world.engine.mode["w-1"] = "late"

@@ -43,7 +43,7 @@ class Calls:
         self.patience = patience or Patience()
         self._profiles = profiles
         self._open: defaultdict[tuple[str, str], dict[Call, None]] = defaultdict(dict)
-        self._heard_at: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+        self._heard_at: defaultdict[tuple[str, str], dict[Breaker, float]] = defaultdict(dict)
 
     async def begin(self, model: ModelSpec, pool: Pool, size: Size, *, streams: bool) -> Call:
         """A call that is about to be made; it must be ended."""
@@ -59,11 +59,11 @@ class Calls:
         self._open[place][call] = None
         return call
 
-    def ended(self, call: Call, items: int) -> None:
+    def ended(self, call: Call) -> None:
         """Count a call no more."""
         calls = self._open[call.place]
         calls.pop(call, None)
-        self.vitals.outstanding[call.place] -= items
+        self.vitals.outstanding[call.place] -= call.items
         self.vitals.deaf.end()
         if not calls:
             # Workers come and go: nothing is kept of those that nobody calls.
@@ -72,11 +72,11 @@ class Calls:
 
     def heard(self, call: Call, now: float) -> None:
         """Something came of a call, at that time of the loop's."""
-        self._heard_at[call.place][call.model] = now
+        self._heard_at[call.place][call.breaker] = now
 
     def heard_at(self, call: Call) -> float:
         """When something came last of a call of the same model and worker."""
-        return self._heard_at[call.place].get(call.model, float("-inf"))
+        return self._heard_at[call.place].get(call.breaker, float("-inf"))
 
     def fill_slots_before(self, call: Call) -> bool:
         """Whether calls that came before it, and are not late themselves, take all the slots."""
@@ -118,7 +118,7 @@ class Call:
         streams: bool,
     ) -> None:
         vitals = calls.vitals
-        self.place, self.model = (pool.name, pool.worker), model.name
+        self.place = (pool.name, pool.worker)
         self.breaker = vitals.breaker_of(model.name, pool)
         self.times_late = 0
         self._calls, self._clock, self._deaf = calls, vitals.clock, vitals.deaf
@@ -145,7 +145,7 @@ class Call:
         self._waits_since: float | None = None
         self._patience = calls.patience
         self._lateness = Lateness(
-            size,
+            size.work,
             self.slots,
             self._in_flight,
             profile,
@@ -227,7 +227,7 @@ class Call:
             self._timer.cancel()
         self._look_around()
         waited_for_slot = self._waits_for_slot
-        self._calls.ended(self, self.items)
+        self._calls.ended(self)
         now, error = self._clock(), self._error
         if error is not None and not isinstance(error, InvalidInput | EngineTimeout):
             self.breaker.failed(self._ticket, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synapse.application.patience import Patience, Size
+from synapse.application.patience import Patience
 from synapse.application.vitals import PoolVitals
 from synapse.domain.expectation import Work, first_ms, whole_ms
 from synapse.domain.profile import Profile
@@ -14,8 +14,9 @@ FRESH_S = 0.1
 class Lateness:
     """What is expected of a call that began among `in_flight` items, itself counted.
 
-    Held against are `first` parts if it streams, else whole answers; `factor` is from how many
-    times what is expected on it is slow, None where nothing tells.
+    `work` is that of one of its items. Held against are `first` parts if it streams, else whole
+    answers; `factor` is from how many times what is expected on it is slow, None where nothing
+    tells.
     """
 
     __slots__ = (
@@ -32,7 +33,7 @@ class Lateness:
 
     def __init__(
         self,
-        size: Size,
+        work: Work,
         slots: int,
         in_flight: int,
         profile: Profile | None,
@@ -42,7 +43,7 @@ class Lateness:
         *,
         streams: bool,
     ) -> None:
-        self._work, self._slots, self._in_flight = size.work, slots, in_flight
+        self._work, self._slots, self._in_flight = work, slots, in_flight
         self._profile, self._vitals, self._patience = profile, vitals, patience
         self._streams = streams
         self.factor = self._slow_factor(now)
