@@ -79,9 +79,7 @@ async def test_jobs_lost_with_a_worker_that_was_slow_first_do_not_go_there_again
         jobs = await ward.run_jobs(24)
 
     assert {job.state for job in jobs} == {JobState.COMPLETED}
-    assert max(job.losses for job in jobs) >= 1
-    # One may be what the sick worker is tried with, when its breaker's time is up.
-    assert sum(job.losses > 1 for job in jobs) <= 1
+    assert max(job.losses for job in jobs) == 1
 
 
 async def test_with_both_hung_callers_are_held_until_one_is_back(ward: Ward) -> None:

@@ -382,6 +382,26 @@ async def test_who_waits_behind_long_work_is_not_late_as_long_as_that_is_not() -
         task.cancel()
 
 
+async def test_who_waits_for_a_slot_of_a_worker_that_hangs_is_broken_off_with_the_others() -> None:
+    late_s = 0.4
+    world = ToyFleetWorld(patience=Patience(min_late_s=late_s))
+    await used_to(world, "w-1", delay_s=0.0)
+    world.engine.mode["w-1"] = "hung"
+    first = [asyncio.create_task(world.ask("w-1", LLM)) for _ in range(LLM.slots)]
+    waiting = asyncio.create_task(world.ask("w-1", LLM))
+    # It is heard of once more: when `waiting` looks first, those before it are not late.
+    await asyncio.sleep(late_s / 2)
+    world.engine.mode["w-1"] = ""
+    await world.ask("w-1", LLM)
+
+    async with asyncio.timeout(PATIENCE_S):
+        assert {type(outcome) for outcome in await asyncio.gather(*first)} == {EngineLost}
+        for _ in range(100):
+            await asyncio.sleep(0)
+    assert waiting.done()
+    assert isinstance(await waiting, EngineLost)
+
+
 async def test_a_new_profile_begins_the_count_of_what_was_expected_anew() -> None:
     world = ToyFleetWorld()
     await used_to(world, "w-1")

@@ -110,6 +110,24 @@ async def test_what_was_lost_before_goes_where_nothing_has_just_failed() -> None
     assert {await placed(world) for _ in range(9)} == {"w-1"}
 
 
+async def test_what_was_lost_before_is_not_what_a_failing_worker_is_tried_with() -> None:
+    world = ToyFleetWorld()
+    await world.up("w-1", "w-2")
+    failing, slow = (world.fleet.vitals.breaker("echo", "cpu", w) for w in ("w-1", "w-2"))
+    for _ in range(3):
+        failing.failed(failing.began(0.0), 0.0)
+        slow.failed(slow.began(0.0), 0.0, mild=True)
+    world.tick.advance(1.0)
+    slow.began(world.tick())
+    assert failing.lets_through(world.tick()) and not slow.lets_through(world.tick())
+
+    place = world.fleet.placement.place
+    wary = {(await place(ECHO, world.pools[0], wary=True)).worker for _ in range(9)}
+
+    assert wary == {"w-2"}
+    assert {await placed(world) for _ in range(9)} == {"w-1"}
+
+
 async def test_where_all_have_just_failed_what_was_lost_before_is_tried_all_the_same() -> None:
     world = ToyFleetWorld()
     await world.up("w-1")

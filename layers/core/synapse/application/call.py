@@ -103,6 +103,12 @@ class Calls:
             if call.breaker is breaker and call.times_late:
                 call.break_off("does not answer any more", is_late=True)
 
+    def look_again(self, place: tuple[str, str], breaker: Breaker) -> None:
+        """See which calls of a worker are late now that it is known to fail."""
+        for call in tuple(self._open[place]):
+            if call.breaker is breaker and not call.times_late:
+                call.look_again()
+
 
 class Call:
     """A call under way. What it was told decides, at its end, what it says of its worker."""
@@ -292,6 +298,10 @@ class Call:
             return False
         return self._calls.fill_slots_before(self)
 
+    @property
+    def _is_failing(self) -> bool:
+        return not self.breaker.is_closed and not self.breaker.is_mild
+
     def _silent_since(self, waits_since: float, now: float) -> float:
         """From when on the worker should have been heard of.
 
@@ -301,8 +311,7 @@ class Call:
         """
         if self._most <= self.slots:
             return waits_since
-        is_failing = not self.breaker.is_closed and not self.breaker.is_mild
-        if not is_failing and self._waits_for_slot:
+        if not self._is_failing and self._waits_for_slot:
             return now
         return max(waits_since, self._calls.heard_at(self))
 
@@ -310,6 +319,12 @@ class Call:
         """Look again when nothing has come for too long from then on."""
         self._due_at = since + self._late_s
         self._timer = self._loop.call_at(self._due_at, self._is_due)
+
+    def look_again(self) -> None:
+        """It may be late sooner than was thought."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._loop.time(), self._is_due)
 
     def _is_due(self) -> None:
         """It is late, unless it was heard of since, or nobody listened."""
@@ -324,9 +339,11 @@ class Call:
             self._watch(silent_since)
             return
         self.times_late += 1
-        at = self._clock()
+        at, was_failing = self._clock(), self._is_failing
         self.breaker.failed(self._ticket, at)
         self._vitals.breaker.failed(self._pool_ticket, at)
         if not self.breaker.is_closed:
             self._calls.break_off_late(self.place, self.breaker)
+        if self._is_failing and not was_failing:
+            self._calls.look_again(self.place, self.breaker)
         self._watch(now)

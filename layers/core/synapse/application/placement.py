@@ -16,10 +16,11 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.worker import Worker
 
-WELL, SHAKEN, ON_TRIAL, DOUBTFUL = range(4)
+WELL, SHAKEN, ON_TRIAL, DOUBTFUL, RISKY = range(5)
 """Ranks of workers: one on trial or in doubt is asked only where nobody who is well is left.
 
-One that is shaken failed when it was last asked, which may have been no fault of its own.
+To who is wary one that failed when it was last asked is shaken, which may have been no fault of its
+own, and one that failed until it was put on trial is a risk.
 """
 
 NEVER_BUSY_SHARE = 4
@@ -66,7 +67,8 @@ class Placement:
 
         Workers in `avoid` are left out: they have just failed with this very request. `wary` is
         for what was lost with a worker before: another loss would be held against it, so those
-        that failed when they were last asked come after those that did not.
+        that failed when they were last asked come after those that did not, and a worker that
+        answers late before one of which nobody knows yet whether it answers again.
 
         Raises:
             EngineUnavailable: there is no such worker at present.
@@ -102,9 +104,7 @@ class Placement:
             if worker.id in avoid:
                 continue
             breaker = vitals.breaker(spec.name, pool.name, worker.id)
-            rank = rank_of(breaker, now)
-            if rank == WELL and wary and breaker.failures_in_a_row:
-                rank = SHAKEN
+            rank = _wary_rank(breaker, now) if wary else rank_of(breaker, now)
             if rank is not None:
                 # Who fails fast is never busy: its failures count as work, or all would go there.
                 busy = vitals.outstanding[pool.name, worker.id] + breaker.failures_in_a_row
@@ -136,6 +136,15 @@ def rank_of(breaker: Breaker, now: float) -> int | None:
         return ON_TRIAL
     # A late answer is better than none, and who refuses may be right.
     return DOUBTFUL if breaker.is_mild else None
+
+
+def _wary_rank(breaker: Breaker, now: float) -> int | None:
+    rank = rank_of(breaker, now)
+    if rank == WELL and breaker.failures_in_a_row:
+        return SHAKEN
+    if rank == ON_TRIAL and not breaker.is_mild:
+        return RISKY
+    return rank
 
 
 def _nobody(pool: Pool, starting: int) -> str:
