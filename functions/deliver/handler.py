@@ -56,4 +56,7 @@ async def _is_done(record: dict[str, Any]) -> bool:
         logger.warning("not tried", extra={"reason": error.message})
     except ValueError:
         logger.exception("unreadable message", extra={"message_id": record["messageId"]})
+    except Exception:
+        # Those beside it are none the worse for it.
+        logger.exception("not tried", extra={"message_id": record["messageId"]})
     return False

@@ -83,6 +83,21 @@ async def test_a_receiver_says_when_to_come_again_by_a_date() -> None:
     assert 80 < answer.retry_after_s <= 90
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Mon, 01 Jan 2027 00:00:00 +99999999999999",
+        "Mon, 01 Jan 2027 99999999999999999999:00:00 GMT",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2027",
+    ],
+)
+async def test_a_date_that_is_none_is_not_waited_for(value: str) -> None:
+    answer, _ = await post(status(200, f"Retry-After: {value}"))
+
+    assert answer == Answer(200)
+
+
 async def test_who_does_not_answer_is_left_after_a_while() -> None:
     async def silent(writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()

@@ -258,3 +258,14 @@ def test_an_outcome_that_cannot_be_written_is_tried_again(target: Target, due: D
     assert first == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert again == {"batchItemFailures": []}
     assert len(target.sender.posted) == 2
+
+
+def test_a_fault_of_ours_spares_the_messages_beside_it(target: Target, due: Delivery) -> None:
+    target.parts.deliveries = failing_before(
+        target.parts.deliveries, get=[RuntimeError("a fault of ours")]
+    )
+
+    answer = deliver.handler({"Records": [message(due, "m1"), message(due, "m2")]}, CONTEXT)
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert len(target.sender.posted) == 1

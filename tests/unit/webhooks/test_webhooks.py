@@ -205,6 +205,18 @@ async def test_a_failed_attempt_is_due_again_and_what_is_delivered_never(world: 
     assert len(world.sender.posted) == 2
 
 
+async def test_an_attempt_that_fails_for_our_own_fault_counts(world: World) -> None:
+    broken = failing_before(world.sender, post=[RuntimeError("a fault of ours")])
+    world.deliverer = Deliverer(world.hooks, broken, lambda: 0.5, RecordingTelemetry())
+    await world.hooks.register("t", "https://a.example/x", JOBS)
+    (delivery,) = await world.announced(a_completed_job())
+
+    after = await world.deliverer.attempt(delivery)
+
+    assert (after.attempts, after.last_error) == (1, "it could not be sent")
+    assert after.due_at == world.clock.now + 5.0
+
+
 async def test_what_was_for_a_deleted_webhook_is_given_up_unsent(world: World) -> None:
     made = await world.hooks.register("t", "https://a.example/x", JOBS)
     (delivery,) = await world.announced(a_completed_job())

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from synapse.domain.delivery import Delivery, DeliveryState, delivery_of, headers_of
+from synapse.domain.delivery import Answer, Delivery, DeliveryState, delivery_of, headers_of
 from synapse.domain.errors import (
     InvalidRequest,
     Unavailable,
@@ -245,7 +245,12 @@ class Deliverer:
             return delivery.given_up(f"the URL {error}")
         now = clock()
         headers = headers_of(delivery, endpoint.signing(now), now)
-        answer = await self.sender.post(url, headers, delivery.body)
+        try:
+            answer = await self.sender.post(url, headers, delivery.body)
+        except Exception:
+            # It may have been sent all the same: not counted, it would be sent for ever.
+            logger.exception("webhook not sent", extra={"delivery": delivery.id})
+            answer = Answer(error="it could not be sent")
         return delivery.after(answer, clock(), self.uniform())
 
 

@@ -97,7 +97,7 @@ class HttpSender:
             return float(text)
         try:
             at = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         # A date that names no zone is one of UTC.
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
