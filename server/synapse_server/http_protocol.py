@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from synapse.api.asgi import new_request_id
 from synapse.api.errors import error_body
+from synapse_server.declined_upgrade import framing_of, parser_behind_head
 from synapse_server.head_with_body import HeadWithBody
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -63,16 +64,23 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._has_moved = False
         try:
-            self.parser.feed_data(data)
+            self._feed(data)
             self._bound_idle(len(data))
         except (httptools.HttpParserError, _Refused):
             self._refuse()
-        except httptools.HttpParserUpgrade:
-            # Nothing is upgraded to here. What would follow is in no protocol that is known.
-            self.cycle.keep_alive = False
         is_awaited = self._is_head_open or self._idle_bytes > 0
         if self._head_timer is None and is_awaited and not self._is_deaf:
             self._expect_head()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse it as HTTP/1.1, whatever else a request offers: nothing is upgraded to here."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                self.parser = parser_behind_head(self, framing_of(self.headers))
+                data = data[offer.args[0] :]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -93,7 +101,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._has_moved = True
-        super().on_message_complete()
+        if not (self.parser.should_upgrade() and framing_of(self.headers)):
+            super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._first = cycle

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from synapse.api.asgi import AsgiApp
-from synapse.api.resolver import Api, Reply
+from synapse.api.resolver import Api, Incoming, Reply
 from synapse_server import http_protocol
 from synapse_server.http_protocol import MAX_HEAD_BYTES, HttpProtocol
 from tests.patience import PATIENCE_S
@@ -38,6 +38,10 @@ class Served:
         async def slow() -> Reply:
             await self.release.wait()
             return Reply({"served": True})
+
+        @api.receives("POST", "/echo", scope=None)
+        async def echo(incoming: Incoming) -> Reply:
+            return Reply({"sent": b"".join([chunk async for chunk in incoming.chunks]).decode()})
 
         return api
 
@@ -213,12 +217,48 @@ async def test_a_refusal_is_never_read_as_the_answer_to_the_request_before_it() 
     assert told.count(b"HTTP/1.1") == 1
 
 
-async def test_an_upgrade_is_not_made_and_ends_the_connection_after_its_answer() -> None:
-    async with serving_one() as served:
-        told = await served.told(GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+OFFER = (
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+)
 
-    assert told.startswith(b"HTTP/1.1 200")
-    assert b"connection: close" in told
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+async def test_an_upgrade_is_not_made_and_the_connection_goes_on(protocol: bytes) -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
+    async with serving_one() as served:
+        told = await served.told(GET + offer + GET + offer, GET + CLOSE + b"\r\n")
+
+    assert told.count(b"HTTP/1.1 200") == told.count(b'{"served":true}') == 3
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 10_000], ids="in {} pieces".format)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 11\r\n\r\nhello world",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+    ],
+    ids=["with its length", "chunked"],
+)
+async def test_the_body_of_a_request_that_offers_an_upgrade_is_read(
+    body: bytes, pieces: int
+) -> None:
+    post = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
+    empty = post + OFFER + b"Content-Length: 0\r\n\r\n"
+    sent = (post + OFFER + body) * 2 + empty + post + CLOSE + body
+    size = -(-len(sent) // pieces)
+    async with serving_one() as served:
+        told = await served.told(*(sent[at : at + size] for at in range(0, len(sent), size)))
+
+    answers = [answer.partition(b"\r\n\r\n")[2] for answer in told.split(b"HTTP/1.1 200")[1:]]
+    assert answers == [b'{"sent":"hello world"}'] * 2 + [b'{"sent":""}', b'{"sent":"hello world"}']
+
+
+async def test_a_body_after_an_offer_that_breaks_is_refused() -> None:
+    async with serving_one() as served:
+        told = await served.told(GET + OFFER + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+
+    assert refusal(told)[0] == 400
 
 
 async def test_a_body_that_breaks_leaves_no_error_of_ours_in_the_log(
