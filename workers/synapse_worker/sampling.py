@@ -12,6 +12,7 @@ from synapse_worker.errors import InvalidRequest
 from synapse_worker.structured import constraint
 
 DEFAULT_MAX_TOKENS = 16
+MAX_TOKENS = 2**31 - 1
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
 UINT32_MODULUS = 2**32
@@ -78,7 +79,8 @@ def _length(parameters: Parameters) -> Request:
     wanted = parameters.get("max_tokens", DEFAULT_MAX_TOKENS)
     if wanted is None:  # vLLM: until the context is full
         return {"max_tokens": WHOLE_CONTEXT}
-    return {"max_tokens": _integer("max_tokens", wanted, lambda v: v >= 1, "at least 1")}
+    check = _between(1, MAX_TOKENS)
+    return {"max_tokens": _integer("max_tokens", wanted, check, f"1 to {MAX_TOKENS}")}
 
 
 def _forced_length(parameters: Parameters) -> bool:
@@ -123,11 +125,11 @@ def _penalties(parameters: Parameters) -> Request:
     repetition = read.number("repetition_penalty", 1.0, lambda v: v > 0, "above 0")
     if (presence, frequency, repetition) == (0.0, 0.0, 1.0):
         return {"repeat_last_n": 0}
+    # How far back they count is the engine's default: all that a slot holds.
     return {
         "presence_penalty": presence,
         "frequency_penalty": frequency,
         "repeat_penalty": repetition,
-        "repeat_last_n": WHOLE_CONTEXT,
     }
 
 

@@ -98,6 +98,41 @@ async def test_temperature_zero_and_a_seed_repeat_themselves(client: InferenceSe
     assert len({answer.text for answer in [*seeded, *others]}) > 1
 
 
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        {"presence_penalty": 2.0},
+        {"presence_penalty": -2.0},
+        {"frequency_penalty": 2.0},
+        {"frequency_penalty": -2.0},
+        {"repetition_penalty": 1.5},
+    ],
+    ids=str,
+)
+async def test_penalties_change_what_is_written(
+    client: InferenceServerClient, penalty: dict[str, Any]
+) -> None:
+    again = "one two three one two three one two three one two"
+
+    usual = await generate(client, again, max_tokens=24, temperature=0)
+    penalised = await generate(client, again, max_tokens=24, temperature=0, **penalty)
+
+    assert penalised.output_tokens == [24]
+    assert penalised.text != usual.text
+
+
+async def test_penalties_count_all_that_was_written_and_not_only_its_end(
+    client: InferenceServerClient,
+) -> None:
+    commas: dict[str, Any] = {"logit_bias": {"28": 60}, "temperature": 0, "ignore_eos": True}
+
+    answer = await generate(client, PROMPT, max_tokens=200, frequency_penalty=2.0, **commas)
+
+    # Forty or so make up for the bias; of the last 64 tokens alone half would be, to the end.
+    assert 20 < answer.text.count(",") < 60
+    assert answer.text[-100:].count(",") < 10
+
+
 async def test_characters_of_several_tokens_are_never_torn(client: InferenceServerClient) -> None:
     family = "👩\N{ZERO WIDTH JOINER}👩\N{ZERO WIDTH JOINER}👧"
     prompt = f"<|im_start|>user\nOnly emojis<|im_end|>\n<|im_start|>assistant\n🎉🚀{family}🎉🚀"
@@ -112,7 +147,7 @@ async def test_characters_of_several_tokens_are_never_torn(client: InferenceServ
     ("prompt", "sampling", "message"),
     [
         (PROMPT, {"temprature": 1}, "'temprature' is not supported"),
-        (PROMPT, {"max_tokens": -5}, "'max_tokens' must be at least 1"),
+        (PROMPT, {"max_tokens": -5}, "'max_tokens' must be 1 to"),
         (PROMPT, {"n": 2}, "'n' supports only 1"),
         (PROMPT, {"guided_grammar": "root ::= ((("}, "grammar"),
         (PROMPT, {"guided_json": {"type": "nonsense"}}, "cannot apply this schema"),

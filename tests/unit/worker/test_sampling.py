@@ -58,7 +58,6 @@ def test_every_supported_parameter_reaches_the_engine() -> None:
         "presence_penalty": 1.0,
         "frequency_penalty": -1.0,
         "repeat_penalty": 1.2,
-        "repeat_last_n": -1,
         "ignore_eos": True,
         "logit_bias": [[12, -100.0]],
         "logprobs": 2,

@@ -147,6 +147,8 @@ def _common_params(settings: EngineSettings) -> Any:
     params.model.path = str(settings.gguf)
     params.n_parallel = settings.slots
     params.n_ctx = settings.slots * settings.context_per_slot
+    # Penalties count all that a slot holds, as vLLM's do; a request may name no such "all".
+    params.sampling.penalty_last_n = settings.context_per_slot
     params.n_batch = settings.batch_tokens
     params.n_ubatch = min(settings.micro_batch_tokens, settings.batch_tokens)
     params.n_gpu_layers = settings.gpu_layers
