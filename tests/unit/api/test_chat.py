@@ -129,12 +129,14 @@ async def test_a_called_tool_is_told_as_one() -> None:
     assert asked(world).tools == (TOOL,)
 
 
-async def test_a_tool_that_must_be_called_is_called() -> None:
+@pytest.mark.parametrize(
+    "headers", [{}, {"x-stainless-retry-count": "0"}, {"Idempotency-Key": "k"}]
+)
+async def test_a_tool_that_must_be_called_is_called(headers: dict[str, str]) -> None:
     named = {"type": "function", "function": {"name": "f"}}
     world = a_world_for_tools('{"a": 1}')
-    answer = await call(
-        api_of(world), "POST", CHATS, {**HELLO, "tools": [TOOL], "tool_choice": named}
-    )
+    body = {**HELLO, "tools": [TOOL], "tool_choice": named}
+    answer = await call(api_of(world), "POST", CHATS, body, headers=headers)
 
     message = answer.json["choices"][0]["message"]
     assert message["content"] is None

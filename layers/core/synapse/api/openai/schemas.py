@@ -212,7 +212,8 @@ class NamedTool(Request):
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("str")]
     | Annotated[NamedTool, Tag("list[named]")],
-    Discriminator(lambda value: "list[named]" if isinstance(value, Mapping) else "str"),
+    # It is asked of what was read, too, when that is written again.
+    Discriminator(lambda value: "list[named]" if isinstance(value, Mapping | NamedTool) else "str"),
 ]
 
 
