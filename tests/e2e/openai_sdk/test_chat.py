@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from openai import BadRequestError, OpenAI
@@ -160,6 +161,18 @@ def test_text_may_come_in_parts_and_from_a_developer(client: OpenAI) -> None:
     )
 
     assert "Paris" in (answer.choices[0].message.content or "")
+
+
+def test_an_answer_is_sent_back_as_the_sdk_holds_it(client: OpenAI) -> None:
+    answer = client.chat.completions.parse(model=LLM, messages=CAPITAL, temperature=0, max_tokens=8)
+    held: Any = answer.choices[0].message
+    question: ChatCompletionMessageParam = {"role": "user", "content": "And of Spain?"}
+
+    for turn in (held, held.model_dump()):
+        more = client.chat.completions.create(
+            model=LLM, messages=[*CAPITAL, turn, question], temperature=0, max_tokens=8
+        )
+        assert more.choices[0].message.content
 
 
 def test_an_image_is_refused_by_name(client: OpenAI) -> None:

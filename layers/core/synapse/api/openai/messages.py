@@ -12,6 +12,9 @@ from synapse.domain.inference import ChatMessage, ToolCall
 ROLES = {"developer": "system"}
 """What models were trained on, for roles that are OpenAI's own."""
 
+SENT_BACK = ("annotations", "parsed")
+"""What OpenAI's SDKs put into the assistant's messages, and send with them in the next turn."""
+
 
 def conversation(turns: Sequence[ChatTurn]) -> tuple[ChatMessage, ...]:
     """The turns in our terms.
@@ -24,6 +27,9 @@ def conversation(turns: Sequence[ChatTurn]) -> tuple[ChatMessage, ...]:
 
 def _message(turn: ChatTurn, place: str) -> ChatMessage:
     refuse_unsupported(turn, place)
+    for name in SENT_BACK:
+        if name in turn.model_fields_set and turn.role != "assistant":
+            raise _invalid(f"{place}{name}", "is only for messages of the assistant")
     if turn.tool_calls and turn.role != "assistant":
         raise _invalid(f"{place}tool_calls", "only the assistant calls tools")
     if turn.tool_call_id is None and turn.role == "tool":

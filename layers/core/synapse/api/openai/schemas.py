@@ -39,6 +39,8 @@ Schema = Annotated[
 ]
 """A JSON schema, or its text."""
 
+UNUSED = Field(description="What SDKs send back with the assistant's messages; has no effect.")
+
 Unsupported = Annotated[Any, Field(description="Only the value that changes nothing is accepted.")]
 
 
@@ -150,6 +152,7 @@ class FunctionCall(Request):
 
     name: Text
     arguments: str
+    parsed_arguments: Annotated[Any, UNUSED] = None
 
 
 class MessageToolCall(Request):
@@ -158,6 +161,7 @@ class MessageToolCall(Request):
     id: Text
     type: Literal["function"] = "function"
     function: FunctionCall
+    index: Annotated[int | None, UNUSED] = None
 
 
 class ChatTurn(Request):
@@ -176,6 +180,8 @@ class ChatTurn(Request):
     tool_calls: list[MessageToolCall] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
+    annotations: Annotated[list[Any] | None, UNUSED] = None
+    parsed: Annotated[Any, UNUSED] = None
     audio: Unsupported = None
     function_call: Unsupported = None
 
