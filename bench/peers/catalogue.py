@@ -122,7 +122,9 @@ def _ask_synapse(workload: str, text: str) -> Ask:
     if workload == "embed":
         body = {"model": model, "input": text, "encoding_format": "float"}
         return Ask("/v1/embeddings", body, "data")
-    sampling = {"max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
+    sampling: dict[str, Any] = {"max_tokens": TOKENS, "temperature": 0}
+    if workload == "generate":
+        sampling["ignore_eos"] = True
     return Ask("/v1/completions", {"model": model, "prompt": text, **sampling}, "choices")
 
 

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from synapse.api.errors import validation_error
 from synapse.api.openai.requests import Ask, check_model
-from synapse.api.openai.unsupported import CHANGES_NOTHING
+from synapse.api.openai.unsupported import CHANGES_NOTHING, UnsupportedParameter
 from synapse.domain.errors import InvalidRequest
 from synapse.domain.model import ModelSpec, Task
 from tests.factories import a_chat_model, a_model
-from tests.unit.openai.asking import HELLO, TOOL, chat, completion, parameters
+from tests.unit.openai.asking import HELLO, SCHEMA, TOOL, chat, completion, parameters
 
 
 def refusal(is_chat: bool, fields: dict[str, Any]) -> tuple[str | None, str]:
@@ -239,3 +239,50 @@ def test_what_this_model_cannot_do_is_refused(ask: Ask, spec: ModelSpec, param: 
 def test_a_model_made_for_tools_takes_them() -> None:
     check_model(chat(tools=[TOOL]), a_chat_model("m", tool_parser="hermes"))
     check_model(completion(), a_model("m"))
+
+
+WITHOUT_EFFECT: list[dict[str, Any]] = [
+    *({name: "[a-z]+"} for name in ("stop", "guided_regex", "guided_grammar")),
+    *({name: 0} for name in ("logprobs", "top_k")),
+    *({name: 0.5} for name in ("presence_penalty", "frequency_penalty", "repetition_penalty")),
+    {"stop": ["a", "b"]},
+    {"guided_json": SCHEMA},
+    {"guided_choice": ["a"]},
+    {"structured_outputs": {"regex": "a"}},
+    {"logit_bias": {"5": 1}},
+    {"min_p": 0.1},
+    {"min_tokens": 1},
+    {"ignore_eos": True},
+    {"n": 2},
+    {"n": 2, "best_of": 2},
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fields", WITHOUT_EFFECT)
+def test_what_has_no_effect_on_a_model_of_texts_is_refused(
+    fields: dict[str, Any], stream: bool
+) -> None:
+    ask = completion(**fields, stream=stream)
+
+    with pytest.raises(UnsupportedParameter) as refused:
+        check_model(ask, a_model("m", task=Task.TEXT))
+
+    assert refused.value.param == next(iter(fields))
+    assert refused.value.message.startswith(f"{refused.value.param}: has no effect on model 'm'")
+    check_model(ask, a_model("m", task=Task.GENERATE))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "seed": 7, "user": "u", "echo": True},
+        {"stream": True, "stream_options": {"include_usage": True}},
+        {"n": 1, "best_of": 1, "stop": [], "logit_bias": {}, "guided_json": None},
+        {"presence_penalty": 0, "frequency_penalty": 0.0, "repetition_penalty": 1.0},
+        {"top_k": -1, "min_p": 0, "min_tokens": 0, "ignore_eos": False},
+        {"prompt": ["a", "b"]},
+    ],
+)
+def test_what_clients_always_send_is_not(fields: dict[str, Any]) -> None:
+    check_model(completion(**fields), a_model("m", task=Task.TEXT))

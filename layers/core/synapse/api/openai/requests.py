@@ -18,7 +18,11 @@ from synapse.api.openai.schemas import (
     ResponseFormat,
 )
 from synapse.api.openai.tools import Calling, calling
-from synapse.api.openai.unsupported import UnsupportedParameter, refuse_unsupported
+from synapse.api.openai.unsupported import (
+    UnsupportedParameter,
+    refuse_unsupported,
+    refuse_without_effect,
+)
 from synapse.domain.errors import InvalidRequest
 from synapse.domain.inference import ModelInput, TextOrTokens
 from synapse.domain.job import SlaTier
@@ -144,6 +148,8 @@ def check_model(ask: Ask, spec: ModelSpec) -> None:
         raise _invalid("model", f"{spec.name!r} writes no text; use it for /v1/embeddings")
     if spec.task is not Task.GENERATE and ask.told.is_chat:
         raise _invalid("model", f"{spec.name!r} does not chat; use it for /v1/completions")
+    if spec.task is Task.TEXT:
+        refuse_without_effect(ask.inputs[0], ask.told.form_from, spec.name)
     if ask.told.calling is not None and spec.tool_parser is None:
         raise UnsupportedParameter(
             f"tools: model {spec.name!r} was not made for tools", param="tools"

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from synapse.domain.errors import InvalidRequest
+from synapse.domain.inference import ModelInput
 
 CHANGES_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "add_generation_prompt": (True,),
@@ -41,6 +42,15 @@ CHANGES_NOTHING: Mapping[str, tuple[Any, ...]] = {
 }
 """The values of each that change nothing, besides null."""
 
+ALWAYS_SENT = ("max_tokens", "temperature", "top_p", "seed")
+"""What clients send to any model, which one that makes one text of another has no use for."""
+
+LEAVES_AS_IT_IS: Mapping[str, Any] = {
+    **{"top_k": -1, "min_p": 0, "min_tokens": 0, "ignore_eos": False},
+    **{"presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1},
+}
+"""The value of what else goes to an engine with which it writes as without it."""
+
 INSTEAD = {
     "functions": "; give them as tools",
     "function_call": "; use tool_choice",
@@ -69,6 +79,28 @@ def refuse_unsupported(body: BaseModel, place: str = "") -> None:
         known = f" other than {_listed(accepted)}" if accepted else ""
         raise UnsupportedParameter(
             f"{place}{name}: is not supported{known}{INSTEAD.get(name, '')}", param=place + name
+        )
+
+
+def refuse_without_effect(value: ModelInput, form_from: str, model: str) -> None:
+    """Refuse what a model that makes one text of another, all at once, could only ignore.
+
+    `form_from` is the parameter that holds the answer to a form, if there is one.
+
+    Raises:
+        UnsupportedParameter: that is asked for.
+    """
+    given = [
+        form_from if name == "structured_outputs" else name
+        for name, wanted in value.parameters.items()
+        if name not in ALWAYS_SENT and LEAVES_AS_IT_IS.get(name) != wanted
+    ]
+    if value.samples > 1:
+        given.append("n")
+    if given:
+        raise UnsupportedParameter(
+            f"{given[0]}: has no effect on model {model!r}, which makes one text of another",
+            param=given[0],
         )
 
 
