@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synapse.application.payloads import decode_input, decode_result, encode_input, encode_result
@@ -37,7 +39,7 @@ LOGPROB = st.builds(
 LOGPROBS = st.lists(LOGPROB, max_size=2).map(tuple)
 INPUT = st.builds(
     ModelInput,
-    prompt=st.none() | st.text(min_size=1) | TOKENS,
+    prompt=st.none() | TEXT | TOKENS,
     messages=st.lists(MESSAGE, max_size=3).map(tuple),
     parameters=st.dictionaries(st.text(min_size=1), NUMBER | TEXT, max_size=3),
     tools=st.lists(st.fixed_dictionaries({"name": TEXT}), max_size=2).map(tuple),
@@ -54,9 +56,29 @@ COMPLETION = st.builds(
 )
 
 
+@example(ModelInput(""))
 @given(INPUT)
 def test_an_input_survives_its_record(value: ModelInput) -> None:
     assert decode_input(encode_input(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "recorded"),
+    [
+        (ModelInput(""), {"prompt": ""}),
+        (ModelInput("a", parameters={"seed": 1}), {"prompt": "a", "parameters": {"seed": 1}}),
+        (ModelInput((1, 2), samples=2), {"prompt": [1, 2], "samples": 2}),
+        (
+            ModelInput(messages=(ChatMessage("user", ""),), tools=({"name": ""},)),
+            {"messages": [{"role": "user"}], "tools": [{"name": ""}]},
+        ),
+        (ModelInput(inputs=("", (1,))), {"inputs": ["", [1]]}),
+    ],
+)
+def test_what_is_at_its_default_is_not_recorded(
+    value: ModelInput, recorded: dict[str, Any]
+) -> None:
+    assert encode_input(value) == json.dumps(recorded, separators=(",", ":"))
 
 
 @given(COMPLETION)

@@ -28,14 +28,15 @@ INLINE_LIMIT_BYTES = 200 * 1024
 def encode_input(value: ModelInput) -> str:
     """The JSON text of an input; what is at its default is left out."""
     body = {
-        "prompt": value.prompt,
         "messages": [_present(_message_body(message)) for message in value.messages],
         "parameters": dict(value.parameters),
         "tools": value.tools,
         "inputs": value.inputs,
         "samples": value.samples if value.samples > 1 else None,
     }
-    return _json(_present(body))
+    # An empty prompt is one, other than none at all.
+    prompt = {} if value.prompt is None else {"prompt": value.prompt}
+    return _json(prompt | _present(body))
 
 
 def decode_input(text: str) -> ModelInput:
