@@ -96,9 +96,10 @@ class Parts:
             status, body = response
             request_id = self.batch.job_id(line)
             value["response"] = {"status_code": status, "request_id": request_id, "body": body}
-        # A lone surrogate, which JSON text may hold, is written as the escape that it came as.
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        kind.lines.append(text.encode("utf-8", "backslashreplace") + b"\n")
+        # In ASCII: many readers end a line at U+2028, U+2029 or U+0085 as well, and half a
+        # surrogate pair, which JSON text may hold, is nothing that UTF-8 can write.
+        text = json.dumps(value, separators=(",", ":"))
+        kind.lines.append(text.encode("ascii") + b"\n")
         kind.size_bytes += len(kind.lines[-1])
         if kind.size_bytes >= PART_BYTES:
             await self._write(kind)
