@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Header
@@ -13,6 +14,9 @@ from synapse.domain.access import Principal
 
 LEAST_S = 1.0
 """The patience of those whose SDK tells whole seconds, where that is none."""
+
+COUNT = re.compile(r"[0-9]{1,9}")
+"""How many attempts a client may say it has made; what is more, or no number, tells nothing."""
 
 PythonDeadline = Annotated[
     str | None, Header(alias="x-stainless-read-timeout", include_in_schema=False)
@@ -49,7 +53,7 @@ def attempt_of(
     caller: Principal, route: str, body: BaseModel, key: str | None, retries: str | None
 ) -> Attempt:
     """The request as it may come again."""
-    count = int(retries) if retries is not None and retries.isdecimal() else None
+    count = int(retries) if retries is not None and COUNT.fullmatch(retries) else None
     attempt = Attempt(caller, route, "", key, count)
     if not attempt.is_tracked:
         return attempt
