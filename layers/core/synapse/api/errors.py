@@ -112,9 +112,7 @@ def validation_error(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | No
     first = errors[0]
     if first["type"] == "json_invalid":
         return "body: not valid JSON", None, "invalid_json"
-    # pydantic's path also says where the value came from, and which branch of a union it tried.
-    places = [part for part in map(str, first["loc"]) if not _is_no_field(part)]
-    param = ".".join(places) or None
+    param = ".".join(_places(first)) or None
     reason = _REASONS.get(first["type"]) or _decapitalised(str(first["msg"]))
     return f"{param or 'body'}: {reason}", param, _code(str(first["type"]))
 
@@ -127,15 +125,29 @@ class InvalidBody(InvalidRequest):
         super().__init__(message, param=param)
 
 
-_SOURCES = frozenset({"body", "query", "path", "header", "str"})
+_SOURCES = frozenset({"body", "query", "path", "header"})
 _REASONS = {
     "missing": "is required",
     "extra_forbidden": "is not a field of this request; see /api/docs",
 }
 
 
-def _is_no_field(part: str) -> bool:
-    return part in _SOURCES or part.startswith(("constrained-", "list["))
+def _places(error: Mapping[str, Any]) -> list[str]:
+    """Where an error is, without what pydantic's path says besides.
+
+    That is where the value came from, which is said first, and which branch of a union it tried.
+    The name of a field that nobody knows may be any of these words.
+    """
+    parts = [str(part) for part in error["loc"]]
+    unknown = parts[-1:] if error["type"] == "extra_forbidden" else []
+    known = parts[: len(parts) - len(unknown)]
+    if known and known[0] in _SOURCES:
+        del known[0]
+    return [part for part in known if not _is_branch(part)] + unknown
+
+
+def _is_branch(part: str) -> bool:
+    return part == "str" or part.startswith(("constrained-", "list["))
 
 
 def _code(kind: str) -> str:
