@@ -123,6 +123,15 @@ async def test_one_request_may_not_ask_for_too_many_tokens(path: str) -> None:
     assert limited.meter.entries == []
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_too_many_tokens_are_told_under_the_name_that_the_caller_used(name: str) -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=15))
+    body = {"model": CHAT, "messages": MESSAGES, name: 20}
+    refused = await call(limited.api, "POST", "/v1/chat/completions", body)
+    assert (refused.status, refused.error["param"]) == (400, name)
+    assert refused.error["message"].startswith(f"{name}: ")
+
+
 async def test_tasks_of_one_batch_are_let_in_one_by_one() -> None:
     limited = LimitedWorld(Limits(requests_per_minute=3))
     tasks = [{"model": "echo", "data": {"text": str(n)}} for n in range(5)]

@@ -45,6 +45,15 @@ async def test_a_chat_line_asks_for_what_the_route_would(lines: OpenAiLines) -> 
     assert request.input.parameters["max_tokens"] == 3
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_a_line_says_how_long_under_the_name_that_its_caller_used(
+    lines: OpenAiLines, name: str
+) -> None:
+    request = await lines.parse(CHAT, {"model": "chat", "messages": MESSAGES, name: 3}, ANYONE)
+
+    assert request.length_at == name
+
+
 async def test_a_line_tells_nothing_of_models_that_its_caller_may_not_use(
     lines: OpenAiLines,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from synapse.domain.job import Outcome, Served
 from synapse.domain.metering import NANO, MeterId
 from synapse.domain.routing import PoolView
 from synapse.ports import Idempotency
+from synapse.ports.file_batches import LineRequest
 from tests.factories import a_pool
+from tests.fake_file_batches import PlainCodec
 from tests.fake_meter import MemoryMeter
 from tests.faults import failing_after, failing_before
 from tests.unit.batches.batch_world import BatchWorld, a_line
@@ -58,6 +61,29 @@ class LimitedWorld(BatchWorld):
     @property
     def spent(self) -> int:
         return self.meter.counts(KEY, self.clock()).nano_usd
+
+
+class LongCodec(PlainCodec):
+    """Each line asks for as many tokens as its prompt says, in words of its own."""
+
+    async def parse(self, *args: Any) -> LineRequest:
+        request = await super().parse(*args)
+        parameters = {"max_tokens": int(str(request.input.prompt))}
+        value = replace(request.input, parameters=parameters)
+        return replace(request, input=value, length_at="how_long")
+
+
+@pytest.mark.parametrize("tokens", [500, 10**6])
+async def test_a_line_that_asks_for_too_many_tokens_is_told_where(tokens: int) -> None:
+    world = LimitedWorld(max_tokens_per_request=300)
+    world.codec = LongCodec()
+    body = {"model": "echo", "prompt": str(tokens)}
+
+    await world.created([a_line(1, body=body)], caller=world.caller)
+    await world.run()
+
+    [error] = await world.errors()
+    assert error["response"]["body"]["error"]["message"].startswith("how_long: ")
 
 
 async def test_a_budget_that_ends_in_the_middle_fails_the_rest_with_its_cause() -> None:

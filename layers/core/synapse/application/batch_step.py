@@ -203,7 +203,7 @@ class BatchStep:
         batch, tools = self.batch, self.tools
         request = await tools.codec.parse(batch.endpoint, envelope.body, batch.caller)
         spec = await served_model(tools.registry, request.model, batch.caller)
-        check_input(request.input, spec, MAX_INPUT_BYTES)
+        check_input(request.input, spec, MAX_INPUT_BYTES, request.length_at)
         command = SubmitJob(
             model=request.model,
             input=request.input,
@@ -211,6 +211,7 @@ class BatchStep:
             sla=LINE_TIER,
             metadata={"batch_id": batch.id, "line": str(number)},
             caller=batch.caller,
+            length_at=request.length_at,
         )
         place = (batch.job_id(number), tools.clock(), batch.expires_at)
         job = await new_job(tools.blobs, command, spec, *place)

@@ -28,9 +28,9 @@ async def served_model(registry: Registry, name: str, caller: Principal) -> Mode
 
 
 def check_input(
-    value: ModelInput, spec: ModelSpec, max_input_bytes: int, parameters_at: str = ""
+    value: ModelInput, spec: ModelSpec, max_input_bytes: int, length_at: str = "max_tokens"
 ) -> None:
-    """Refuse what the model cannot take; `parameters_at` is where parameters stand in the request.
+    """Refuse what the model cannot take; `length_at` is where the request says how long.
 
     Raises:
         PayloadTooLarge: the input has more than `max_input_bytes` (UTF-8).
@@ -57,9 +57,9 @@ def check_input(
     max_tokens = value.parameters.get("max_tokens")
     if isinstance(max_tokens, int) and max_tokens > spec.max_output_tokens:
         raise InvalidRequest(
-            f"{parameters_at}max_tokens: {max_tokens} is more than the {spec.max_output_tokens} "
+            f"{length_at}: {max_tokens} is more than the {spec.max_output_tokens} "
             f"that model {spec.name!r} can write",
-            param=f"{parameters_at}max_tokens",
+            param=length_at,
         )
 
 

@@ -53,7 +53,7 @@ class DirectRequest:
     Who reads a stream waits so long for its start, since from then on there is news all the time;
     `stream_s` is all the time that a stream may take, None for an answer that is read whole.
     Requests with the same `affinity` go to the same worker where that is not too busy; without one
-    those that begin alike do.
+    those that begin alike do. `length_at` is where it says how long its answer may be.
     """
 
     id: str
@@ -64,6 +64,7 @@ class DirectRequest:
     caller: Principal = ANYONE
     stream_s: float | None = None
     affinity: str = ""
+    length_at: str = "max_tokens"
 
     @property
     def whole_s(self) -> float:
@@ -115,11 +116,11 @@ class DirectLane:
             raise InvalidRequest("timeout: must be more than 0 seconds", param="timeout")
         spec = await served_model(self.registry, request.model, request.caller)
         request.caller.require_tier(request.tier)
-        check_input(request.input, spec, self.max_input_bytes)
+        check_input(request.input, spec, self.max_input_bytes, request.length_at)
         need = need_of(spec, request.input, request.tier, request.whole_s, request.affinity)
         if self.metering is None or not is_limited(request.caller):
             return await self._begin(request, spec, need)
-        ask = Ask(request.caller, spec, request.input, need, request.whole_s)
+        ask = Ask(request.caller, spec, request.input, need, request.whole_s, request.length_at)
         ticket = await self.metering.admit(ask, request.id, self.clock() + request.whole_s)
         try:
             return await self._begin(request, spec, need, ticket)

@@ -22,7 +22,7 @@ BYTES_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class SubmitJob:
-    """A caller's request for one job."""
+    """A caller's request for one job; `length_at` is where it says how long its answer may be."""
 
     model: str
     input: ModelInput
@@ -33,6 +33,7 @@ class SubmitJob:
     caller: Principal = ANYONE
     idempotency_key: str | None = None
     callback_url: str | None = None
+    length_at: str = "parameters.max_tokens"
 
 
 async def new_job(

@@ -66,7 +66,8 @@ class LineTools:
             # By an earlier step, which was not recorded.
             return job
         need = job_need(command, spec)
-        ask = Ask(command.caller, spec, command.input, need, job.deadline_at - job.created_at)
+        at_most_s = job.deadline_at - job.created_at
+        ask = Ask(command.caller, spec, command.input, need, at_most_s, command.length_at)
         try:
             await self.metering.admit_job(ask, job.id, job.deadline_at)
         except LimitReached as error:

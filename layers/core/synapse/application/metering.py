@@ -45,7 +45,7 @@ Views = Callable[[ModelSpec, SlaTier], Awaitable[Sequence[PoolView]]]
 class Ask:
     """What a request wants, as far as it is limited.
 
-    It takes `at_most_s` seconds; `parameters_at` is where in the request its parameters stand.
+    It takes `at_most_s` seconds; `length_at` is where it says how many tokens are to be written.
     """
 
     caller: Principal
@@ -53,7 +53,7 @@ class Ask:
     input: ModelInput
     need: Need
     at_most_s: float
-    parameters_at: str = ""
+    length_at: str = "max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +178,8 @@ def _check_size(ask: Ask, bounds: Bounds, tokens: int) -> None:
     most = min((size for size in sizes if size is not None), default=tokens)
     if tokens <= most:
         return
-    param = f"{ask.parameters_at}max_tokens"
     raise InvalidRequest(
-        f"{param}: a request of this key or user may use {most} tokens, the prompt's and those "
-        f"that it lets the model write; this one may use {tokens}",
-        param=param,
+        f"{ask.length_at}: a request of this key or user may use {most} tokens, the prompt's and "
+        f"those that it lets the model write; this one may use {tokens}",
+        param=ask.length_at,
     )

@@ -114,7 +114,7 @@ class Submitter:
     async def _model(self, command: SubmitJob) -> ModelSpec:
         spec = await served_model(self.registry, command.model, command.caller)
         command.caller.require_tier(command.sla)
-        check_input(command.input, spec, self.limits.max_input_bytes, parameters_at="parameters.")
+        check_input(command.input, spec, self.limits.max_input_bytes, command.length_at)
         timeout_s = command.timeout_s
         if timeout_s is not None and not 0 < timeout_s <= self.limits.max_timeout_s:
             raise InvalidRequest(
@@ -153,7 +153,7 @@ class Submitter:
             if earlier is not None:
                 return await self._found(earlier), None
         need = job_need(command, spec)
-        ask = Ask(caller, spec, command.input, need, timeout_s, "parameters.")
+        ask = Ask(caller, spec, command.input, need, timeout_s, command.length_at)
         ticket = await self.metering.admit_job(ask, job_id, now + timeout_s)
         try:
             job = replace(await self._new_job(command, spec, *place), metered=True)

@@ -58,10 +58,11 @@ class FileBatchStarter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LineRequest:
-    """What a line's body asks for."""
+    """What a line's body asks for; `length_at` is where it says how long its answer may be."""
 
     model: str
     input: ModelInput
+    length_at: str = "max_tokens"
 
 
 class LineCodec(Protocol):

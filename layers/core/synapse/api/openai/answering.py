@@ -62,6 +62,7 @@ async def answer(
             caller,
             stream_s=stream_s,
             affinity=ask.affinity,
+            length_at=ask.length_at,
         )
         for at, value in enumerate(ask.inputs)
     )

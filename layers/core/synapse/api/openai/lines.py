@@ -66,7 +66,7 @@ class OpenAiLines:
         if len(ask.inputs) > 1:
             reason = "prompt: a line of a batch has one; give each prompt a line of its own"
             raise UnsupportedParameter(reason, param="prompt")
-        return LineRequest(spec.name, ask.inputs[0])
+        return LineRequest(spec.name, ask.inputs[0], ask.length_at)
 
     async def render(
         self, endpoint: str, body: Mapping[str, Any], job_id: str, created_at: float, result: Result

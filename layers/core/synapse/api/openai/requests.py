@@ -67,7 +67,8 @@ class Told:
 class Ask:
     """What a body asks for: an input for each prompt, all with the same samples.
 
-    `affinity` is the caller's own key for requests that have much in common.
+    `affinity` is the caller's own key for requests that have much in common, `length_at` the
+    parameter that says how long an answer may be.
     """
 
     model: str
@@ -76,6 +77,7 @@ class Ask:
     tier: SlaTier = SlaTier.SILVER
     stream: bool = False
     affinity: str = ""
+    length_at: str = "max_tokens"
 
     @property
     def samples(self) -> int:
@@ -183,7 +185,7 @@ def _ask(
         usage_in_each=bool(options and options.continuous_usage_stats),
     )
     affinity = body.prompt_cache_key or body.safety_identifier or body.user or ""
-    return Ask(body.model, inputs, told, tier, bool(body.stream), affinity)
+    return Ask(body.model, inputs, told, tier, bool(body.stream), affinity, _length_at(body))
 
 
 def told_tier(ask: Ask, keeps_tier: bool) -> str | None:
@@ -219,6 +221,13 @@ def _chat_length(body: ChatRequest) -> int | None:
     if old is not None and new is not None and old != new:
         raise _invalid("max_tokens", "differs from max_completion_tokens; give one of them")
     return old if new is None else new
+
+
+def _length_at(body: GenerationRequest) -> str:
+    """The parameter by which the caller says how long an answer may be."""
+    if isinstance(body, ChatRequest) and body.max_completion_tokens is not None:
+        return "max_completion_tokens"
+    return "max_tokens"
 
 
 def _response_format(wanted: ResponseFormat | None) -> Mapping[str, Any] | None:
