@@ -194,3 +194,15 @@ def test_offsets_of_tokens_count_from_the_start_of_the_completion() -> None:
     assert (first["text_offset"], second["text_offset"]) == ([0], [2])
     assert (second["tokens"], second["token_logprobs"]) == (["c"], [-2.0])
     assert second["top_logprobs"] == [{"c": -2.0}]
+
+
+def test_an_event_is_one_line_to_readers_who_end_lines_at_more_than_newlines() -> None:
+    text = "a\x85b\u2028c\u2029d\x0b\x0c\x1c\x1d\x1eé"
+    writer = ChunkWriter(chat(stream=True), HEADING)
+
+    wire = writer.write(0, Delta(text, 3, 1)).decode()
+
+    lines = [line for line in wire.splitlines() if line]
+    told = [json.loads(line.removeprefix("data: ")) for line in lines]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in told) == text
+    assert "é" in wire

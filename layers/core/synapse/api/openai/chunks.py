@@ -31,9 +31,14 @@ from synapse.domain.receipt import Receipt, combined
 DONE = b"data: [DONE]\n\n"
 
 
+LINE_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"})
+"""What some clients (those over httpx) take for the end of a line, though events know it not."""
+
+
 def dumps(value: object) -> str:
-    """Compact JSON, with characters as they are."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """Compact JSON of one line, with characters as they are."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isascii() else text.translate(LINE_ENDS)
 
 
 def event(value: object) -> bytes:
