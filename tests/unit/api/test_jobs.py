@@ -60,6 +60,27 @@ async def test_tokens_from_the_prefix_cache_are_told_with_the_usage() -> None:
     assert done.json["usage"]["cached_tokens"] == 4
 
 
+async def test_a_job_that_outlives_its_result_says_so() -> None:
+    long = "word " * 60_000
+    world = World()
+    api = api_of(world)
+    asked = await call(api, "POST", "/async-infer", {"model": "echo", "prompt": long})
+    job_id = asked.json["jobId"]
+    await world.work()
+    assert (await call(api, "GET", f"/results/{job_id}")).json["result"]["text"] == long
+
+    world.blobs.blobs.clear()
+    gone = await call(api, "GET", f"/results/{job_id}")
+
+    assert gone.status == 410
+    assert gone.json["error"] == {
+        "message": f"the result of job {job_id} is gone; submit the job again",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "result_lost",
+    }
+
+
 async def test_everything_the_request_says_reaches_the_job() -> None:
     world = World()
     body = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.payloads import fetch
-from synapse.domain.errors import JobNotCancellable, JobNotFound
+from synapse.domain.errors import JobNotCancellable, JobNotFound, ResultLost
 from synapse.domain.job import Failure, Job, JobId, JobState
 from synapse.domain.sweep import EXPIRED
 from synapse.ports import BlobStore, Clock, JobStore, Telemetry
@@ -44,6 +44,7 @@ class Results:
 
         Raises:
             JobNotFound: there is no such job, or it is another tenant's.
+            ResultLost: it is COMPLETED, and its record has outlived its result.
         """
         give_up_at = self.clock() + wait_s
         job = await self._current(job_id, tenant)
@@ -91,5 +92,10 @@ class Results:
     async def _result(self, job: Job) -> dict[str, Any] | None:
         if job.result is None:
             return None
-        value: dict[str, Any] = json.loads(await fetch(self.blobs, job.result))
+        try:
+            text = await fetch(self.blobs, job.result)
+        except KeyError as error:
+            reason = f"the result of job {job.id} is gone; submit the job again"
+            raise ResultLost(reason) from error
+        value: dict[str, Any] = json.loads(text)
         return value

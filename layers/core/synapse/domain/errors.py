@@ -82,6 +82,12 @@ class JobNotFound(RequestError):
     code = "job_not_found"
 
 
+class ResultLost(RequestError):
+    """A job has COMPLETED, but what it wrote is no longer kept."""
+
+    code = "result_lost"
+
+
 class FileUnknown(RequestError):
     """No file of that id (or name) is here, or it has expired."""
 
