@@ -20,8 +20,9 @@ from synapse.adapters.profile_events import (
     target_from_event,
 )
 from synapse.application.profile import BUDGET_S
+from synapse.aws_fleet import fleet_target
+from synapse.aws_loop import run
 from synapse.aws_profiling import profiler_of
-from synapse.bootstrap_aws import run, target
 from synapse.observability import lambda_logger
 
 logger = lambda_logger()
@@ -37,7 +38,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         ProfilingError: what is wished for is not served, or too little was measured of it.
         ValueError: it is no step of this function's.
     """
-    profiler = profiler_of(target())
+    profiler = profiler_of(fleet_target())
     if step_of(event) == PLAN:
         wish = plan_from_event(event, BUDGET_S)
         found = run(profiler.targets(wish.model, wish.pool))

@@ -19,8 +19,9 @@ from synapse.adapters.profile_events import (
     step_of,
     target_from_event,
 )
+from synapse.aws_fleet import fleet_target
+from synapse.aws_loop import run
 from synapse.aws_profiling import profiler_of
-from synapse.bootstrap_aws import run, target
 from synapse.observability import lambda_logger
 
 logger = lambda_logger()
@@ -40,20 +41,20 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         EngineLost: the worker went down with some jobs (given back).
     """
     if is_probe(event):
-        return run(target().probe(event))
+        return run(fleet_target().probe(event))
     if step_of(event) == MEASURE:
         return _measured(event, context.get_remaining_time_in_millis() / 1000 - SPARE_S)
     batch, pool_name = runner_order_from_event(event)
     logger.append_keys(batch_id=batch.id, model=batch.model, pool=pool_name)
     lease_s = context.get_remaining_time_in_millis() / 1000
-    with target().telemetry_flushed():
-        run(target().run_batch(batch, pool_name, lease_s))
+    with fleet_target().telemetry_flushed():
+        run(fleet_target().run_batch(batch, pool_name, lease_s))
     logger.info("batch done", extra={"jobs": len(batch.job_ids)})
     return {"batchId": batch.id, "jobs": len(batch.job_ids)}
 
 
 def _measured(event: dict[str, Any], most_s: float) -> dict[str, Any]:
-    order, profiler = target_from_event(event), profiler_of(target(), most_s)
+    order, profiler = target_from_event(event), profiler_of(fleet_target(), most_s)
     chosen = run(profiler.target(order.model, order.version, order.pool))
     new = run(profiler.measure_next(chosen, order.done, order.budget_s))
     return measured_to_event(order.done, new)

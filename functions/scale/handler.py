@@ -8,7 +8,8 @@ from typing import Any
 from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from synapse.bootstrap_aws import run, target
+from synapse.aws_fleet import fleet_target
+from synapse.aws_loop import run
 from synapse.domain.extension import Extension
 from synapse.domain.job import SlaTier
 from synapse.observability import lambda_logger
@@ -30,11 +31,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if "model" in event:
         requires = frozenset(Extension(each) for each in event.get("requires", ()))
         tier = SlaTier(event["tier"])
-        target().parts.demand.woken(event["model"], tier, time.time(), requires)
+        fleet_target().parts.demand.woken(event["model"], tier, time.time(), requires)
     left_s = context.get_remaining_time_in_millis() / 1000
-    with target().telemetry_flushed():
-        changes = run(target().autoscaler.settle(left_s - RESERVE_S, ROUND_EVERY_S))
+    with fleet_target().telemetry_flushed():
+        changes = run(fleet_target().autoscaler.settle(left_s - RESERVE_S, ROUND_EVERY_S))
     changed = {decision.pool: decision.desired for decision in changes}
-    pools = len(target().autoscaler.decisions())
+    pools = len(fleet_target().autoscaler.decisions())
     logger.info("scaled", extra={"pools": pools, "changed": changed})
     return {"pools": pools, "changed": changed}

@@ -1,11 +1,15 @@
-"""Wiring of the AWS target, as far as workers go: the fleet, its runners, its size."""
+"""Wiring of the AWS target, as far as workers go: the fleet, its runners, its size.
+
+It loads nothing of the API: runners are in workers' containers too, which have no packages for it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from synapse.adapters.aws.demand import NoArrivals
@@ -31,6 +35,12 @@ WORKERS_FRESH_S = 2.0
 
 REVOCATIONS_FRESH_S = 30.0
 """And what is known of a key: so long jobs are begun yet for one that was revoked with them."""
+
+
+@cache
+def fleet_target() -> FleetTarget:
+    """The pools and workers of this environment."""
+    return FleetTarget(Settings.load(os.environ))
 
 
 class FleetTarget:
