@@ -121,6 +121,20 @@ def test_the_firewall_bounds_each_address_and_is_before_the_stage() -> None:
     assert "${Api.Stage}" in stage["Fn::Sub"]
 
 
+def test_there_is_one_stage_and_it_has_a_limit_and_logs() -> None:
+    """A deployment that names a stage makes one more, live beside the guarded one."""
+    deployments = of_type(translated(), "AWS::ApiGateway::Deployment").values()
+    (stage,) = of_type(translated(), "AWS::ApiGateway::Stage").values()
+    (api,) = of_type(translated(), "AWS::ApiGateway::RestApi").values()
+    (everything,) = stage["Properties"]["MethodSettings"]
+
+    assert [each["Properties"].get("StageName") for each in deployments] == [None]
+    assert (everything["ResourcePath"], everything["HttpMethod"]) == ("/*", "*")
+    assert {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= set(everything)
+    assert stage["Properties"]["AccessLogSetting"]["DestinationArn"]
+    assert api["Properties"]["Body"]["swagger"] == "2.0"
+
+
 def test_the_firewall_stops_no_prompt_for_what_it_is_about() -> None:
     """A prompt may be long, and about scripts, paths and addresses."""
     group = rules()["common"]["Statement"]["ManagedRuleGroupStatement"]
