@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,12 @@ CONSUMERS = {
     "WebhookQueue": "DeliverFunction",
 }
 QUEUES = list(CONSUMERS)
+TEMPLATES = [TEMPLATE, *sorted((ROOT / "infra").glob("*.yaml"))]
+NAMED_WITHIN_ANOTHER = {
+    *("AWS::Lambda::Alias", "AWS::Lambda::LayerVersion"),
+    *("AWS::Cognito::UserPoolClient", "AWS::Cognito::UserPoolGroup"),
+}
+"""Their names are a function's, a layer's (which counts versions) or a pool's own."""
 
 
 @pytest.fixture(scope="module")
@@ -259,18 +266,26 @@ def test_the_bucket_is_private_and_forgets(template: Template) -> None:
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_the_resources_are_named_by_cloudformation_or_after_the_stack(template: Template) -> None:
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_the_resources_are_named_by_cloudformation_or_after_the_stack(path: Path) -> None:
     """A fixed name would keep a second stack out of the account."""
-    names = [
-        value
-        for resource in template["Resources"].values()
+    names = {
+        name: value
+        for name, resource in translated(path)["Resources"].items()
         for key, value in resource.get("Properties", {}).items()
-        if key in ("TableName", "QueueName", "BucketName", "FunctionName", "LogGroupName")
-        and resource["Type"] not in ("AWS::Lambda::Permission", "AWS::Lambda::Alias")
-        and isinstance(value, str)
-    ]
+        if key.endswith("Name") and key != "MetricName"
+        if resource["Type"] not in NAMED_WITHIN_ANOTHER and isinstance(value, str)
+    }
 
-    assert names == []
+    assert names == {}
+
+
+def test_schedules_are_named_by_cloudformation(template: Template) -> None:
+    """SAM names a schedule after its function unless it is told not to."""
+    schedules = of_type(template, "AWS::Scheduler::Schedule")
+
+    assert len(schedules) == 3
+    assert not [name for name, each in schedules.items() if "Name" in each["Properties"]]
 
 
 def test_the_outputs_are_there_that_users_and_tests_read(template: Template) -> None:
