@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from synapse.domain.errors import EngineLost, EngineUnavailable, Unavailable
 from synapse.domain.inference import Completion
-from synapse.domain.job import JobState, Usage
+from synapse.domain.job import Failure, JobState, Usage
 from synapse.ports import BatchOrder, InferenceRequest
-from tests.factories import a_batch, a_pool
+from tests.factories import a_batch, a_lease, a_pool
 from tests.fakes import Answer, ScriptedEngine
 from tests.faults import failing_before
 from tests.unit.application.world import World
 
 OK = Completion("ok", "stop", Usage(1, 1))
 REFUSED = EngineUnavailable("connection refused")
+LOST = Failure("worker_lost", "the worker went down")
 
 
 async def test_a_refusal_is_retried_on_the_same_pool_with_growing_waits() -> None:
@@ -149,6 +152,36 @@ async def test_a_spent_job_whose_end_cannot_be_written_down_is_queued_once_more(
     assert sorted(states) == [JobState.FAILED, JobState.QUEUED]
     await world.work()
     assert {(await world.job(each.id)).state for each in (job, other)} == {JobState.FAILED}
+
+
+async def test_a_batch_that_is_given_back_again_has_lost_one_worker() -> None:
+    """The state machine tries again, where the first time only the queue could not be reached."""
+    world = World()
+    job = await world.submit()
+    await world.store.claim([job.id], a_lease("b"), world.clock())
+    world.queue.messages.clear()
+    down = Unavailable("SendMessageBatch failed for now")
+    world.queue = failing_before(world.queue, send=[down, down])
+
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await world.give_back("b", [job.id], LOST, lost=True)
+    await world.give_back("b", [job.id], LOST, lost=True)
+
+    again = await world.job(job.id)
+    assert (again.state, again.losses) == (JobState.QUEUED, 1)
+    assert [message.job_id for message in world.queue.messages] == [job.id]
+
+
+async def test_a_job_that_no_worker_had_begun_has_lost_none() -> None:
+    world = World()
+    job = await world.submit()
+    world.queue.messages.clear()
+
+    await world.give_back("b", [job.id], LOST, lost=True)
+
+    assert (await world.job(job.id)).losses == 0
+    assert [message.is_suspect for message in world.queue.messages] == [False]
 
 
 async def test_what_cannot_be_given_back_is_left_to_the_sweeper() -> None:

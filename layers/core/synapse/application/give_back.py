@@ -31,17 +31,18 @@ class GiveBack:
         """Give back the jobs that `owner` (a batch) still holds; the others are left alone.
 
         `lost` says that a worker went down with them: such a job runs alone from then on, and
-        fails with `failure` as its cause once it has been lost too often.
+        fails with `failure` as its cause once it has been lost too often. A job that is queued was
+        never begun, or given back already: it is sent again, and has lost no worker.
         """
         requeued: list[Job] = []
         for job_id in job_ids:
             job = await self.store.get(job_id)
             if job is None or not (job.is_held_by(owner) or job.state is JobState.QUEUED):
                 continue
-            is_spent = job.state is JobState.RUNNING and self.policy.is_spent(job, lost=lost)
-            if is_spent and await self._fail(job, owner, failure):
+            was_lost = lost and job.state is JobState.RUNNING
+            if self.policy.is_spent(job, lost=was_lost) and await self._fail(job, owner, failure):
                 continue
-            again = await self.store.requeue(job, self.clock(), lost=lost)
+            again = await self.store.requeue(job, self.clock(), lost=was_lost)
             requeued.extend([again] if again else [])
         if requeued:
             await self.queue.send([message_of(job) for job in requeued])
