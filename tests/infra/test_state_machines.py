@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from synapse.adapters.codec import give_back_order_from_event
 from tests.infra.translation import ROOT
 
 State = dict[str, Any]
@@ -90,6 +91,38 @@ def test_a_map_runs_as_many_at_once_as_it_may(state: State) -> None:
 def test_a_failure_says_what_and_why(state: State) -> None:
     assert state["Error"]
     assert state["Cause"]
+
+
+REFUSED = (
+    *("TooManyRequestsException", "ServiceException", "AWSLambdaException", "SdkClientException"),
+    *("ResourceNotReadyException", "ResourceConflictException", "ENINotReadyException"),
+    *("CodeArtifactUserPendingException", "ENILimitReachedException", "EC2ThrottledException"),
+    *("SubnetIPAddressLimitReachedException", "EC2UnexpectedException"),
+)
+"""Invocations that Lambda did not begin."""
+
+
+@pytest.mark.parametrize("name", [*REFUSED, "ResourceNotFoundException"])
+def test_what_lambda_refuses_costs_no_worker_and_goes_to_the_next_pool(name: str) -> None:
+    error = f"Lambda.{name}"
+    task = dict(states(BATCHER["States"]["Run batches"]["ItemProcessor"]))["Run on pool"]
+    event = {"batchId": "b", "jobIds": ["j"], "error": {"Error": error, "Cause": ""}}
+
+    assert error in task["Catch"][0]["ErrorEquals"]
+    assert not give_back_order_from_event(event).lost
+
+
+@pytest.mark.parametrize("task", states_of_type("Task"))
+def test_what_lambda_refuses_is_tried_again(task: State) -> None:
+    retried = {error for retry in task["Retry"] for error in retry["ErrorEquals"]}
+
+    assert "States.TaskFailed" in retried or {f"Lambda.{name}" for name in REFUSED} <= retried
+
+
+def test_the_profiler_waits_for_a_runner_that_lambda_cannot_start_yet() -> None:
+    measure = dict(states(PROFILER["States"]["Each pool"]["ItemProcessor"]))["Measure"]
+
+    assert {f"Lambda.{name}" for name in REFUSED} <= set(measure["Catch"][0]["ErrorEquals"])
 
 
 @pytest.mark.parametrize("machine", [BATCHER, PROFILER], ids=["batcher", "profiler"])

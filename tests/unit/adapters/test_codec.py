@@ -217,6 +217,7 @@ def test_a_batch_is_given_back_with_the_workers_own_words() -> None:
         ("EngineUnavailable", "engine_unavailable", False),
         ("Lambda.TooManyRequestsException", "engine_unavailable", False),
         ("Lambda.ResourceNotFoundException", "engine_unavailable", False),
+        ("Lambda.ENINotReadyException", "engine_unavailable", False),
         ("EngineLost", "worker_lost", True),
         ("Sandbox.Timedout", "worker_lost", True),
         ("Runtime.ExitError", "worker_lost", True),

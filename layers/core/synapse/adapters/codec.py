@@ -183,6 +183,14 @@ def progress_to_event(*, done: bool, wait_s: float) -> dict[str, Any]:
     return {"done": done, "waitSeconds": max(1, math.ceil(wait_s))}
 
 
+# What Lambda calls an invocation that it refused: none of our code ran, and it may later.
+_REFUSED = (
+    *("TooManyRequestsException", "ServiceException", "AWSLambdaException", "SdkClientException"),
+    *("ResourceNotFoundException", "ResourceNotReadyException", "ResourceConflictException"),
+    *("CodeArtifactUserPendingException", "ENINotReadyException", "ENILimitReachedException"),
+    *("SubnetIPAddressLimitReachedException", "EC2ThrottledException", "EC2UnexpectedException"),
+)
+
 # Error's name → stable code, whether its text is ours (so public), whether work was begun.
 _ERRORS = {
     "EngineUnavailable": ("engine_unavailable", True, False),
@@ -191,11 +199,7 @@ _ERRORS = {
     "Runtime.ExitError": ("worker_lost", False, True),
     "Sandbox.Timedout": ("worker_lost", False, True),
     "States.Timeout": ("worker_lost", False, True),
-    "Lambda.TooManyRequestsException": ("engine_unavailable", False, False),
-    "Lambda.ServiceException": ("engine_unavailable", False, False),
-    "Lambda.AWSLambdaException": ("engine_unavailable", False, False),
-    "Lambda.SdkClientException": ("engine_unavailable", False, False),
-    "Lambda.ResourceNotFoundException": ("engine_unavailable", False, False),
+    **{f"Lambda.{name}": ("engine_unavailable", False, False) for name in _REFUSED},
 }
 
 
