@@ -67,6 +67,25 @@ async def test_a_job_that_lost_three_runners_is_given_up() -> None:
     assert failed.failure.code == "worker_lost"
 
 
+async def test_deadlines_are_kept_though_the_queue_takes_nothing() -> None:
+    world = World()
+    stale, other = await world.submit(), await world.submit()
+    world.clock.advance(60.0)
+    short = await world.submit(timeout_s=100.0)
+    world.queue.take()
+    world.clock.advance(101.0)
+    full = failing_before(world.queue, send=[Unavailable("the queue is full")])
+    world.queue = full
+
+    assert await world.sweeper.sweep() == {"expire": 1}
+
+    assert (await world.job(short.id)).state is JobState.EXPIRED
+    assert not full.messages
+    world.clock.advance(241.0)
+    assert await world.sweeper.sweep() == {"resend": 2}
+    assert {message.job_id for message in full.messages} == {stale.id, other.id}
+
+
 @pytest.mark.parametrize("running", [False, True])
 async def test_an_open_job_past_its_deadline_expires(running: bool) -> None:
     world = World()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from synapse.application.intake import message_of
+from synapse.domain.errors import Unavailable
 from synapse.domain.job import Job, JobState
 from synapse.domain.sweep import EXPIRED, LOST, Remedy, SweepPolicy
 from synapse.ports import Clock, JobQueue, JobStore, Telemetry
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,32 +27,48 @@ class Sweeper:
     policy: SweepPolicy = field(default_factory=SweepPolicy)
 
     async def sweep(self, limit: int = 1000) -> Mapping[str, int]:
-        """Treat at most `limit` due jobs; returns how often each remedy was applied."""
+        """Treat at most `limit` due jobs; returns how often each remedy was applied.
+
+        Deadlines are kept though the queue takes nothing: what was not sent comes due again.
+        """
         counts: Counter[str] = Counter()
+        unsent = 0
         for job in await self.store.due(self.clock(), limit):
             remedy = self.policy.remedy(job, self.clock())
-            if await self._apply(job, remedy):
-                counts[remedy.value] += 1
+            if remedy is not Remedy.RESEND:
+                counts[remedy.value] += await self._end(job, remedy)
+                continue
+            lost = job.state is JobState.RUNNING
+            again = await self.store.requeue(job, self.clock(), lost=lost)
+            if again is None:
+                continue
+            # Once the queue has refused one, the others would wait for it as long, in vain.
+            is_sent = not unsent and await self._send(again)
+            counts[remedy.value] += is_sent
+            unsent += not is_sent
+        if unsent:
+            logger.warning("jobs not sent again, they come due again", extra={"jobs": unsent})
+        counts = +counts  # without what was applied to none
         self.telemetry.swept(counts)
         return counts
 
-    async def _apply(self, job: Job, remedy: Remedy) -> bool:
-        now = self.clock()
+    async def _send(self, job: Job) -> bool:
+        try:
+            await self.queue.send([message_of(job)])
+        except Unavailable as error:
+            logger.warning("the queue takes nothing: %s", error.message, extra={"job": job.id})
+            return False
+        return True
+
+    async def _end(self, job: Job, remedy: Remedy) -> bool:
         match remedy:
             case Remedy.EXPIRE:
-                return self._ended(await self.store.close(job.id, JobState.EXPIRED, EXPIRED, now))
+                closing = self.store.close(job.id, JobState.EXPIRED, EXPIRED, self.clock())
             case Remedy.GIVE_UP:
-                return self._ended(await self.store.close(job.id, JobState.FAILED, LOST, now))
-            case Remedy.RESEND:
-                lost = job.state is JobState.RUNNING
-                again = await self.store.requeue(job, now, lost=lost)
-                if again is not None:
-                    await self.queue.send([message_of(again)])
-                return again is not None
-            case Remedy.LEAVE:
+                closing = self.store.close(job.id, JobState.FAILED, LOST, self.clock())
+            case _:
                 return False
-
-    def _ended(self, job: Job | None) -> bool:
-        if job is not None:
-            self.telemetry.ended(job)
-        return job is not None
+        ended = await closing
+        if ended is not None:
+            self.telemetry.ended(ended)
+        return ended is not None
