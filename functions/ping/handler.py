@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -14,22 +15,47 @@ from synapse.observability import lambda_logger
 logger = lambda_logger()
 tracer = Tracer()
 
+T = TypeVar("T")
+
+
+class _Chores:
+    """Does each by itself: one that fails keeps none of the others from being done."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+
+    def do(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+        try:
+            return run(work())
+        except Exception:
+            logger.exception("a chore failed", extra={"chore": name})
+            self.failed.append(name)
+            return None
+
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Sweep and restart first: they must not wait for a worker that does not answer."""
+    """Sweep and restart first: they must not wait for a worker that does not answer.
+
+    Raises:
+        RuntimeError: some of it failed; all of it has been tried.
+    """
+    chores = _Chores()
     with target().telemetry_flushed():
-        swept = run(target().sweeper.sweep())
-        restarted = run(target().file_batches.restart_stale())
-        dead = [worker.id for worker in run(target().parts.workers.expire(time.time()))]
-        workers = run(target().pinger.ping())
+        swept = chores.do("sweep", lambda: target().sweeper.sweep()) or {}
+        restarted = chores.do("restart", lambda: target().file_batches.restart_stale()) or ()
+        expired = chores.do("expire", lambda: target().parts.workers.expire(time.time())) or ()
+        workers = chores.do("ping", lambda: target().pinger.ping()) or ()
+    dead = [worker.id for worker in expired]
     unhealthy = [f"{worker.model}@{worker.pool}" for worker in workers if not worker.healthy]
     logger.info("pinged", extra={"workers": len(workers), "unhealthy": unhealthy, "swept": swept})
     if restarted:
         logger.warning("file batches started again", extra={"batches": restarted})
     if dead:
         logger.warning("workers gave no sign of life", extra={"dead": dead})
+    if chores.failed:
+        raise RuntimeError(f"failed: {', '.join(chores.failed)}")
     return {
         "workers": len(workers),
         "dead": dead,

@@ -1,0 +1,74 @@
+"""The function that does each minute's chores on AWS."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from functions.ping import handler as ping
+from synapse.domain.errors import Unavailable
+
+CHORES = ("sweep", "restart", "expire", "ping")
+CONTEXT: Any = SimpleNamespace(
+    function_name="ping",
+    memory_limit_in_mb=512,
+    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:ping",
+    aws_request_id="request-1",
+)
+
+
+class Chores:
+    """A target that notes what is done, some of which fails."""
+
+    def __init__(self, *failing: str) -> None:
+        self.done: list[str] = []
+        self.failing = failing
+        self.flushed = False
+        self.sweeper = SimpleNamespace(sweep=self._chore("sweep", {"expire": 1}))
+        self.file_batches = SimpleNamespace(restart_stale=self._chore("restart", []))
+        self.parts = SimpleNamespace(workers=SimpleNamespace(expire=self._chore("expire", [])))
+        self.pinger = SimpleNamespace(ping=self._chore("ping", []))
+
+    def _chore(self, name: str, answer: Any) -> Callable[..., Any]:
+        async def chore(*_: object) -> Any:
+            self.done.append(name)
+            if name in self.failing:
+                raise Unavailable(f"{name} cannot be done")
+            return answer
+
+        return chore
+
+    @contextlib.contextmanager
+    def telemetry_flushed(self) -> Iterator[None]:
+        yield
+        self.flushed = True
+
+
+def handled(chores: Chores, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(ping, "target", lambda: chores)
+    answer: dict[str, Any] = ping.handler({}, CONTEXT)
+    return answer
+
+
+def test_all_is_done_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    chores = Chores()
+
+    assert handled(chores, monkeypatch)["swept"] == {"expire": 1}
+    assert chores.done == [*CHORES]
+
+
+@pytest.mark.parametrize("failing", CHORES)
+def test_one_that_fails_keeps_none_of_the_others(
+    failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chores = Chores(failing)
+
+    with pytest.raises(RuntimeError, match=failing):
+        handled(chores, monkeypatch)
+
+    assert chores.done == [*CHORES]
+    assert chores.flushed
