@@ -15,6 +15,9 @@ from typing import Any
 from synapse_worker.errors import WorkerError
 
 PROBE_TIMEOUT_S = 30
+MACHINES = ("x86_64", "aarch64")
+"""Those that the wheel is made for, with the same files for each."""
+
 REINSTALL = "Run `make setup` to build the worker environment again"
 
 # Runs in the worker's Python, at every start of a worker: packages are only looked for. To import
@@ -59,11 +62,11 @@ def find_runtime(venv: Path) -> TritonRuntime:
     python = venv / "bin" / "python"
     if not python.exists():
         raise WorkerError(f"The worker environment {venv} does not exist", "Run `make setup`")
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
+    if platform.system() != "Linux" or platform.machine() not in MACHINES:
         raise WorkerError(
-            f"Triton's wheel runs on Linux x86_64 only, this is "
+            f"Triton's wheel runs on Linux {' or '.join(MACHINES)} only, this is "
             f"{platform.system()} {platform.machine()}",
-            "Use the worker container, or a Linux x86_64 machine",
+            "Use the worker container, or such a machine",
         )
     return runtime_from_facts(python, _probe(python))
 

@@ -13,7 +13,7 @@ from synapse_worker.backends.parameters import model_parameters
 from synapse_worker.config import BUNDLED_MODELS, WorkerConfig
 from synapse_worker.errors import WorkerError
 from synapse_worker.gguf import read_metadata
-from synapse_worker.runtime import TritonRuntime, runtime_from_facts
+from synapse_worker.runtime import TritonRuntime, find_runtime, runtime_from_facts
 from synapse_worker.shared_memory import lock_file, new_region_prefix, remove_stale_regions
 from synapse_worker.staging import build_stage
 from synapse_worker.triton import Ports, TritonProgram
@@ -157,6 +157,26 @@ def test_an_environment_that_cannot_work_is_told_in_one_line(
 
     with pytest.raises(WorkerError, match=message):
         runtime_from_facts(Path("python"), facts)
+
+
+@pytest.mark.parametrize(
+    ("machine", "message"),
+    [
+        ("x86_64", "has no Triton"),
+        ("aarch64", "has no Triton"),
+        ("riscv64", "Linux x86_64 or aarch64 only, this is Linux riscv64"),
+    ],
+)
+def test_a_worker_runs_where_there_is_a_wheel_of_triton(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, message: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("synapse_worker.runtime._probe", lambda _: FACTS)
+
+    with pytest.raises(WorkerError, match=message):
+        find_runtime(tmp_path)
 
 
 def test_metadata_tell_the_length_of_arrays_and_nothing_of_the_weights(tmp_path: Path) -> None:
