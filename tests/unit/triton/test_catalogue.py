@@ -155,3 +155,12 @@ def test_a_file_that_is_no_object_is_an_error(tmp_path: Path, content: bytes, pr
         load_catalogue(tmp_path)
 
     assert str(file) in str(caught.value)
+
+
+def test_the_entry_that_the_docs_show_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "worker.md").read_text()
+    shown = page.split("A whole `model.json`:")[1].split("```json\n")[1].split("```")[0]
+    (tmp_path / "my-llm").mkdir()
+    (tmp_path / "my-llm" / "model.json").write_text(shown)
+
+    assert "my-llm" in {spec.name for spec in load_catalogue(tmp_path)}

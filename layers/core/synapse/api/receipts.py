@@ -22,8 +22,8 @@ class ReceiptBody(WireModel):
     """Where the time went, in milliseconds, who served it, and what it cost.
 
     For `cold_ms` of `queue_ms` no worker was up. `batch_size` requests were given to the worker
-    together. There is no pool where nothing was computed; no worker where a pool has just one, or
-    several had a part in it.
+    together. There is no pool where nothing was computed; no worker where the pool's one has no
+    name, or several had a part in it.
     """
 
     queue_ms: float

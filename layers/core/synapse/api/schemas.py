@@ -159,8 +159,8 @@ class JobResult(WireModel):
 
     `cold_start` says that it waits for a worker to start, and `estimated_wait_time` how many
     seconds that should still take; null otherwise. `worker` is the one of the pool that ran it,
-    null where a pool has just one; `routing` says why no pool met the job's tier, null where one
-    did. `receipt` and `cost` are null until it has ended, and if it ended before it ran.
+    null where the pool's one has no name; `routing` says why no pool met the job's tier, null where
+    one did. `receipt` and `cost` are null until it has ended, and if it ended before it ran.
     """
 
     jobId: str

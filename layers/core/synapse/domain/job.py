@@ -154,7 +154,7 @@ class Lease:
 class Served:
     """Where a job ran: the pool, its kind of accelerator, and how many rode in its batch.
 
-    `worker` is the id of the one of the pool's workers, empty where the pool has just one;
+    `worker` is the id of the one of the pool's workers, empty where its one has no name;
     `fallback` says why no pool met the job's tier, empty where this one did. For `cold_ms` of its
     wait no worker was up. It cost so much for the slots it held, and for keeping workers warm.
     """
