@@ -165,3 +165,16 @@ async def test_a_requeued_job_can_be_claimed_by_anyone(store: JobStore) -> None:
     [claimed] = await store.claim([job.id], a_lease("batch-2"), NOW + 6)
 
     assert (claimed.lease, claimed.losses) == (a_lease("batch-2"), 1)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_requeued_job_has_not_begun(store: JobStore, lost: bool) -> None:
+    [job] = await created(store)
+    [held] = await store.claim([job.id], a_lease(), NOW + 1)
+    await store.requeue(held, NOW + 5, lost=lost)
+
+    closed = await store.close(job.id, JobState.CANCELLED, None, NOW + 6)
+
+    assert closed is not None
+    assert closed.started_at is None
+    assert await store.get(job.id) == closed

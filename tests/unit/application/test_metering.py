@@ -11,7 +11,13 @@ import pytest
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
 from synapse.domain.access import ANYONE, Limits, Principal
-from synapse.domain.errors import EngineLost, InvalidInput, LimitReached, Unavailable
+from synapse.domain.errors import (
+    EngineLost,
+    EngineUnavailable,
+    InvalidInput,
+    LimitReached,
+    Unavailable,
+)
 from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import Job, JobState, Usage
 from synapse.domain.metering import Counts, MeterId
@@ -130,6 +136,23 @@ async def test_what_a_job_had_begun_counts_as_reserved_when_it_is_cancelled() ->
     await world.store.claim([job.id], a_lease(), world.clock())
     await is_cancelled(world, job)
     assert (world.counts.tokens, world.counts.open) == (22, 0)
+
+
+@pytest.mark.parametrize("end", [is_cancelled, expires_unseen_until_it_is_read, is_swept])
+@pytest.mark.parametrize("why", [EngineUnavailable("no worker is up"), EngineLost("it went down")])
+async def test_a_job_that_waits_again_has_used_nothing_when_it_ends(
+    end: Callable[[MeteredWorld, Job], Awaitable[None]], why: Exception
+) -> None:
+    world = MeteredWorld(engine=ScriptedEngine(lambda request: why))
+    job = await world.submitted()
+    await world.work()
+    assert (await world.job(job.id)).state is JobState.QUEUED
+
+    await end(world, job)
+
+    [entry] = world.meter.entries
+    assert (entry.used.requests, entry.used.tokens) == (1, 0)
+    assert world.counts.open == 0
 
 
 @pytest.mark.parametrize("failing", [failing_before, failing_after])

@@ -96,6 +96,12 @@ def test_taking_ones_own_job_again_is_no_loss() -> None:
     assert (again.losses, again.started_at) == (0, NOW)
 
 
+def test_what_is_back_in_its_queue_has_not_begun() -> None:
+    waiting = a_running_job("batch-1").requeued(NOW + 5, lost=False)
+
+    assert (waiting.state, waiting.lease, waiting.started_at) == (JobState.QUEUED, None, None)
+
+
 def test_an_outcome_is_the_end() -> None:
     outcome = an_outcome(a_job().id, result=Payload("{}"), usage=Usage(3, 4))
 

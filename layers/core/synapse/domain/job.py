@@ -274,6 +274,7 @@ class Job:
             self,
             state=JobState.QUEUED,
             lease=None,
+            started_at=None,  # it waits again: what it did so far is no part of what it will cost
             sends=self.sends + 1,
             sent_at=now,
             losses=self.losses + 1 if lost else self.losses,
