@@ -17,6 +17,7 @@ from tests.infra.translation import (
     Template,
     of_type,
     read,
+    statements,
     translate,
     translated,
 )
@@ -77,6 +78,34 @@ def test_the_functions_are_those_the_rules_below_are_for(template: Template) -> 
 
 def source_functions() -> dict[str, Resource]:
     return of_type(read(TEMPLATE), "AWS::Serverless::Function")
+
+
+def of_handlers(*words: str) -> set[str]:
+    """The functions whose own code has one of the words."""
+    found = set()
+    for name, function in source_functions().items():
+        folder = ROOT / function["Properties"]["CodeUri"]
+        code = "".join(path.read_text() for path in folder.glob("*.py"))
+        if any(word in code for word in words):
+            found.add(name)
+    return found
+
+
+def test_whoever_takes_requests_in_knows_the_pools_by_which_their_cost_is_reckoned(
+    template: Template,
+) -> None:
+    takers = of_handlers("target().api", "target().advancer")
+
+    assert takers == {"ApiFunction", "ChatFunction", "AdvanceBatchFunction"}
+    for name in takers:
+        assert "SYNAPSE_POOLS" in properties(template, name)["Environment"]["Variables"], name
+        actions = {
+            action
+            for statement in statements(template["Resources"][f"{name}Role"])
+            if statement["Resource"] == {"Fn::GetAtt": ["RegistryTable", "Arn"]}
+            for action in statement["Action"]
+        }
+        assert {"dynamodb:GetItem", "dynamodb:Query"} <= actions, name
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

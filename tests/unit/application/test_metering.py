@@ -187,6 +187,15 @@ async def _unavailable(*arguments: object) -> Any:
     raise Unavailable("the meter cannot be reached")
 
 
+async def test_a_budget_lets_nothing_through_whose_cost_nobody_can_reckon() -> None:
+    world = MeteredWorld()
+    caller = Principal("default", "key1", limits=Limits(monthly_usd=5.0))
+
+    with pytest.raises(Unavailable, match="no pool serves model 'echo'"):
+        await world.submitted(caller=caller)
+    assert world.counts == Counts().at(world.clock())
+
+
 async def test_jobs_beyond_the_limit_leave_nothing_behind() -> None:
     world = MeteredWorld()
     long = ModelInput("x" * 100_000, parameters={"max_tokens": 20})

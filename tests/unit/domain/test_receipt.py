@@ -150,4 +150,8 @@ def test_an_estimate_where_nothing_was_measured_is_for_all_the_time_it_may_take(
 
 def test_pools_that_are_free_or_absent_are_estimated_at_nothing() -> None:
     assert estimated_usd(NEED, [a_view(price=0.0)], 60.0) == 0.0
-    assert estimated_usd(NEED, [], 60.0) == 0.0
+
+
+def test_what_no_pool_serves_is_not_for_free_but_unknown() -> None:
+    with pytest.raises(ValueError, match="no pool"):
+        estimated_usd(NEED, [], 60.0)

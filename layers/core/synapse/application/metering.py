@@ -83,7 +83,7 @@ class Metering:
         Raises:
             InvalidRequest: it asks for more tokens than one request may.
             LimitReached: it does not fit within a limit.
-            Unavailable: it could not be counted.
+            Unavailable: it could not be counted, or there is a budget and no pool to reckon by.
         """
         bounds = bounds_of(ask.caller)
         return await self._admit(ask, bounds, name, expires_at, is_job=False) if bounds else None
@@ -151,6 +151,8 @@ class Metering:
         spend = 0.0
         if any(limits.monthly_usd is not None for limits in bounds.values()):
             views = await self.views(ask.spec, ask.need.tier)
+            if not views:
+                raise Unavailable(f"no pool serves model {ask.spec.name!r}")
             spend = estimated_usd(ask.need, views, min(ask.at_most_s, MOST_RUN_S))
         counted_as = reservation_id(ask.caller.tenant, name, expires_at)
         asked = Reservation(

@@ -183,9 +183,14 @@ def estimated_usd(need: Need, views: Sequence[PoolView], at_most_s: float) -> fl
     In the worst of the pools that can take it, at the 99th percentile among as many as a worker
     takes; where nothing was measured, for the whole time that it may take. What it pays for
     keeping workers warm is not known before it has run.
+
+    Raises:
+        ValueError: there is no pool: that is not for free, but unknown.
     """
+    if not views:
+        raise ValueError("there is no pool to estimate by")
     able = [view for view in views if not view.pool.lacks(need.requires)] or views
-    return max((_estimate(need, view, at_most_s) for view in able), default=0.0)
+    return max(_estimate(need, view, at_most_s) for view in able)
 
 
 def _estimate(need: Need, view: PoolView, at_most_s: float) -> float:
