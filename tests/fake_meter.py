@@ -58,7 +58,7 @@ class MemoryMeter:
             sum(used.tokens for used in in_minute),
             month,
             sum(used.nano_usd for used in in_month),
-            sum(each.used is None for each in mine),
+            sum(each.reservation.requests for each in mine if each.used is None),
         )
 
     def _entry(self, reservation_id: ReservationId) -> Entry | None:

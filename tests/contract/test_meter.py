@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -145,6 +146,42 @@ async def test_what_does_not_fit_on_one_meter_is_counted_on_neither(
         *[None] * 9,
         Measure.REQUESTS,
     ]
+
+
+async def test_several_requests_at_once_are_counted_as_so_many_or_not_at_all(
+    meter: Meter, clock: FakeClock
+) -> None:
+    limits = Limits(requests_per_minute=10, concurrent_jobs=10, monthly_usd=1000 / NANO)
+    within = bounds(limits, Limits(requests_per_minute=10, tokens_per_minute=500))
+    nine = replace(asked(clock, within, tokens=90, nano=900), requests=9)
+    two = replace(asked(clock, within), requests=2)
+    assert (await meter.reserve(nine, within)).refusal is None
+    for _ in range(3):
+        refused = await meter.reserve(two, within)
+        assert refused.refusal is not None
+        assert (refused.refusal.measure, refused.refusal.needed) == (Measure.REQUESTS, 2)
+        assert refused.standing.requests == Left(1, 10)
+
+    # Of the nine, five were begun.
+    await meter.settle(nine.id, Used(5, 40, 300))
+    verdict = await meter.reserve(replace(two, requests=5), within)
+    assert verdict.refusal is None
+    assert verdict.standing.requests == Left(0, 10)
+    assert verdict.standing.tokens == Left(450, 500)
+    await meter.settle(two.id, Used(5, 10, 0))
+    assert await refused_for(meter, clock, bounds(Limits(concurrent_jobs=1))) is None
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_more_at_once_than_the_limit_itself_never_fit(
+    meter: Meter, clock: FakeClock, requests: int
+) -> None:
+    within = bounds(Limits(concurrent_jobs=requests))
+    many = replace(asked(clock, within), requests=requests + 1)
+    refusal = (await meter.reserve(many, within)).refusal
+    assert refusal is not None
+    assert (refusal.measure, refusal.retry_after_s) == (Measure.CONCURRENT, None)
+    assert (await meter.reserve(replace(many, requests=requests), within)).refusal is None
 
 
 async def test_the_accounts_of_a_tenant_share_its_limit(meter: Meter, clock: FakeClock) -> None:

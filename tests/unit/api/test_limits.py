@@ -143,6 +143,74 @@ async def test_tasks_of_one_batch_are_let_in_one_by_one() -> None:
     assert answer.headers["x-ratelimit-remaining-requests"] == "0"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("limits", "retry_after"),
+    [
+        (Limits(requests_per_minute=3), "40"),
+        (Limits(tokens_per_minute=64), "40"),
+        (Limits(monthly_usd=1.0, requests_per_minute=3), "40"),
+        (Limits(requests_per_minute=2), None),
+        (Limits(concurrent_jobs=2), None),
+        (Limits(tokens_per_minute=62), None),
+    ],
+)
+async def test_prompts_of_one_request_are_let_in_together_or_not_at_all(
+    limits: Limits, retry_after: str | None, stream: bool
+) -> None:
+    limited = LimitedWorld(limits)
+    assert (await limited.post("/v1/completions")).status == 200
+    before, calls = limited.counts(), len(limited.world.engine.calls)
+
+    refused = await limited.post("/v1/completions", prompt=["a", "b", "c"], stream=stream)
+
+    assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
+    assert refused.headers.get("retry-after") == retry_after
+    assert refused.headers.get("x-should-retry") == (None if retry_after else "false")
+    assert (limited.counts(), len(limited.world.engine.calls)) == (before, calls)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_prompts_of_one_request_are_settled_as_each_was_used(stream: bool) -> None:
+    limits = Limits(
+        requests_per_minute=9, tokens_per_minute=999, concurrent_jobs=3, monthly_usd=1.0
+    )
+    limited = LimitedWorld(limits, limits)
+
+    answer = await limited.post("/v1/completions", prompt=["a", "b", "c"], stream=stream)
+
+    assert answer.status == 200
+    assert answer.headers["x-ratelimit-remaining-requests"] == "6"
+    assert answer.headers["x-ratelimit-remaining-tokens"] == "936"
+    [entry] = limited.meter.entries
+    assert entry.used is not None
+    assert (entry.used.requests, entry.used.tokens) == (3, 6)
+    assert 0 < entry.used.nano_usd < entry.reservation.nano_usd
+    assert limited.counts().open == limited.counts(TENANT).open == 0
+
+
+async def test_prompts_whose_answers_were_kept_are_not_counted() -> None:
+    limited = LimitedWorld(Limits(requests_per_minute=3))
+    headers = {"Synapse-Cache": "max-age=60"}
+    for prompts, left in ((["a"], 2), (["a", "b", "a"], 1), (["b", "c", "a"], 0)):
+        body = {"model": CHAT, "prompt": prompts, "temperature": 0}
+        answer = await call(limited.api, "POST", "/v1/completions", body, headers)
+        assert answer.status == 200
+        assert answer.headers["x-ratelimit-remaining-requests"] == str(left)
+    body["prompt"] = ["a", "b", "c"]
+    assert (await call(limited.api, "POST", "/v1/completions", body, headers)).status == 200
+    body["prompt"] = ["a", "b", "d"]
+    assert (await call(limited.api, "POST", "/v1/completions", body, headers)).status == 429
+
+
+async def test_of_prompts_that_are_refused_for_another_reason_none_counts() -> None:
+    limited = LimitedWorld(Limits(requests_per_minute=9))
+    limited.world.registry._pools = ()
+    answer = await limited.post("/v1/completions", prompt=["a", "b", "c"])
+    assert answer.status == 503
+    assert (limited.counts().requests, limited.counts().open) == (0, 0)
+
+
 async def test_a_thousand_at_once_against_a_limit_of_a_hundred() -> None:
     limited = LimitedWorld(Limits(requests_per_minute=100))
     api = limited.api

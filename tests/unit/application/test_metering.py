@@ -12,6 +12,7 @@ from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
 from synapse.domain.access import ANYONE, Limits, Principal
 from synapse.domain.errors import (
+    EngineError,
     EngineLost,
     EngineUnavailable,
     InvalidInput,
@@ -141,7 +142,7 @@ async def test_what_a_job_had_begun_counts_as_reserved_when_it_is_cancelled() ->
 @pytest.mark.parametrize("end", [is_cancelled, expires_unseen_until_it_is_read, is_swept])
 @pytest.mark.parametrize("why", [EngineUnavailable("no worker is up"), EngineLost("it went down")])
 async def test_a_job_that_waits_again_has_used_nothing_when_it_ends(
-    end: Callable[[MeteredWorld, Job], Awaitable[None]], why: Exception
+    end: Callable[[MeteredWorld, Job], Awaitable[None]], why: EngineError
 ) -> None:
     world = MeteredWorld(engine=ScriptedEngine(lambda request: why))
     job = await world.submitted()

@@ -27,10 +27,14 @@ NOW = 1_800_000_000.0 + 22.75
 """A moment that is 37.25 s before the end of its minute."""
 
 
-def told(bounds: Bounds, tokens: int = 10, nano: int = 5, **counted: Any) -> LimitReached:
+def told(
+    bounds: Bounds, tokens: int = 10, nano: int = 5, many: int = 1, **counted: Any
+) -> LimitReached:
     """The error of a request that is refused, the meters showing what was `counted`."""
     counts = Counts(minute=minute_of(NOW), month=month_of(NOW), **counted)
-    asked = Reservation(ReservationId("acme", "r", 0), tuple(bounds), NOW, tokens, nano)
+    asked = Reservation(
+        ReservationId("acme", "r", 0), tuple(bounds), NOW, tokens, nano, False, many
+    )
     verdict = verdict_on(bounds, dict.fromkeys(bounds, counts), asked)
     assert verdict.refusal is not None
     return error_of(verdict.refusal, verdict.standing)
@@ -64,6 +68,14 @@ def test_what_can_never_fit_is_not_to_be_tried_again() -> None:
     assert "9 tokens a minute" in error.message
     assert "may use 10" in error.message
     assert "smaller max_tokens" in error.message
+
+
+def test_so_many_at_once_as_can_never_fit_are_not_to_be_tried_again() -> None:
+    error = told({KEY: Limits(requests_per_minute=10)}, many=11)
+    assert (error.code, error.retry_after_s) == ("rate_limit_exceeded", None)
+    assert "10 requests a minute, and this one counts as 11; send fewer prompts" in error.message
+    assert told({KEY: Limits(concurrent_jobs=4)}, many=5).retry_after_s is None
+    assert told({KEY: Limits(requests_per_minute=10)}, many=10, requests=1).retry_after_s == 38
 
 
 def test_of_several_limits_that_are_in_the_way_the_longest_is_told() -> None:

@@ -50,20 +50,23 @@ class Meters(RuleBasedStateMachine):
         bounds=st.sampled_from(BOUNDS),
         tokens=st.integers(0, 70),
         nano=st.integers(0, 100),
+        requests=st.integers(1, 3),
         lasts_s=st.sampled_from([30, 4000]),
     )
-    def reserve(self, bounds: Bounds, tokens: int, nano: int, lasts_s: int) -> None:
+    def reserve(self, bounds: Bounds, tokens: int, nano: int, requests: int, lasts_s: int) -> None:
         reservation_id = ReservationId("acme", f"r{len(self.all)}", int(self.now) + lasts_s)
-        asked = Reservation(reservation_id, tuple(bounds), self.now, tokens, nano)
+        asked = Reservation(
+            reservation_id, tuple(bounds), self.now, tokens, nano, requests=requests
+        )
         before = {meter: self.expected(meter) for meter in bounds}
         verdict = self.ledger.reserve(asked, bounds)
         fits = all(
-            requests + 1 <= (limits.requests_per_minute or 0)
+            counted + requests <= (limits.requests_per_minute or 0)
             and so_far + max(1, tokens) <= (limits.tokens_per_minute or 0)
             and spent + max(1, nano) <= (limits.monthly_usd or 0) * NANO
-            and under_way + 1 <= (limits.concurrent_jobs or 0)
+            and under_way + requests <= (limits.concurrent_jobs or 0)
             for meter, limits in bounds.items()
-            for requests, so_far, spent, under_way in [before[meter]]
+            for counted, so_far, spent, under_way in [before[meter]]
         )
         assert (verdict.refusal is None) == fits
         if fits:
@@ -72,14 +75,14 @@ class Meters(RuleBasedStateMachine):
     @precondition(lambda self: self.all)
     @rule(
         data=st.data(),
-        requests=st.integers(0, 1),
+        requests=st.integers(0, 3),
         tokens=st.integers(0, 90),
         nano=st.integers(0, 150),
     )
     def settle(self, data: st.DataObject, requests: int, tokens: int, nano: int) -> None:
         at = data.draw(st.integers(0, len(self.all) - 1))
         reservation, before = self.all[at]
-        used = Used(requests, tokens, nano)
+        used = Used(min(requests, reservation.requests), tokens, nano)
         settled = self.ledger.settle(reservation.id, used)
         assert (settled is None) == (before is not None), "settled once, whoever asks again"
         if before is None:
@@ -112,7 +115,7 @@ class Meters(RuleBasedStateMachine):
             sum(used.requests for used in in_minute),
             sum(used.tokens for used in in_minute),
             sum(used.nano_usd for used in in_month),
-            sum(used is None for _, used in mine),
+            sum(each.requests for each, used in mine if used is None),
         )
 
     @invariant()

@@ -16,6 +16,7 @@ def reservation_to_json(reservation: Reservation) -> str:
             "tokens": reservation.tokens,
             "nano_usd": reservation.nano_usd,
             "is_job": reservation.is_job,
+            "requests": reservation.requests,
         }
     )
 
@@ -30,4 +31,6 @@ def reservation_from_json(reservation_id: ReservationId, text: str) -> Reservati
         record["tokens"],
         record["nano_usd"],
         record["is_job"],
+        # Earlier versions reserved for one at a time.
+        record.get("requests", 1),
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from synapse.application.accounting import Accounting
@@ -101,32 +102,57 @@ class DirectLane:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     uniform: Callable[[], float] = random.random
 
-    async def begin(self, request: DirectRequest) -> Generation:
+    @asynccontextmanager
+    async def counted(
+        self, requests: Sequence[DirectRequest]
+    ) -> AsyncGenerator[Sequence[Ticket | None], None]:
+        """Count requests that are one at their caller's together, before any of them is begun.
+
+        What has not been begun when this is left does not count; raises as `begin` does.
+        """
+        if len(requests) < 2 or self.metering is None or not is_limited(requests[0].caller):
+            yield [None] * len(requests)  # one alone is counted when it is begun
+            return
+        first, asks = requests[0], [await self._ask(request) for request in requests]
+        tickets = await self.metering.admit(asks, first.id, self.clock() + first.whole_s)
+        try:
+            yield tickets
+        finally:
+            for ticket in tickets:
+                await self.metering.forget(ticket)
+
+    async def begin(self, request: DirectRequest, ticket: Ticket | None = None) -> Generation:
         """Admit a request; nothing is sent before the generation is asked for its answer.
 
-        The generation must be left (`async with`, or `aclose`), or its slots stay taken until the
-        caller's time is up.
+        With a `ticket` it is counted already. The generation must be left (`async with`, or
+        `aclose`), or its slots stay taken until the caller's time is up.
 
         Raises:
             RequestError: the request is at fault, or beyond its caller's limits.
             Overloaded: it would not be answered in time.
             Unavailable: no pool serves the model, or what is under way could not be counted.
         """
+        ask = await self._ask(request)
+        if self.metering is None or not is_limited(request.caller):
+            return await self._begin(request, ask.spec, ask.need)
+        if ticket is None:
+            expires_at = self.clock() + request.whole_s
+            [ticket] = await self.metering.admit([ask], request.id, expires_at)
+        try:
+            return await self._begin(request, ask.spec, ask.need, ticket)
+        except BaseException:
+            await self.metering.forget(ticket)
+            raise
+
+    async def _ask(self, request: DirectRequest) -> Ask:
+        """A request, checked, as it is counted and placed."""
         if request.timeout_s <= 0:
             raise InvalidRequest("timeout: must be more than 0 seconds", param="timeout")
         spec = await served_model(self.registry, request.model, request.caller)
         request.caller.require_tier(request.tier)
         check_input(request.input, spec, self.max_input_bytes, request.length_at)
         need = need_of(spec, request.input, request.tier, request.whole_s, request.affinity)
-        if self.metering is None or not is_limited(request.caller):
-            return await self._begin(request, spec, need)
-        ask = Ask(request.caller, spec, request.input, need, request.whole_s, request.length_at)
-        ticket = await self.metering.admit(ask, request.id, self.clock() + request.whole_s)
-        try:
-            return await self._begin(request, spec, need, ticket)
-        except BaseException:
-            await self.metering.forget(ticket)
-            raise
+        return Ask(request.caller, spec, request.input, need, request.whole_s, request.length_at)
 
     async def _begin(
         self, request: DirectRequest, spec: ModelSpec, need: Need, ticket: Ticket | None = None
@@ -168,14 +194,14 @@ class DirectLane:
 
         return Generation(admitted, self.fleet.engine, leave)
 
-    async def run(self, request: DirectRequest) -> Answer:
-        """Answer a request as a whole.
+    async def run(self, request: DirectRequest, ticket: Ticket | None = None) -> Answer:
+        """Answer a request as a whole; the ticket as in `begin`.
 
         Raises:
             RequestError, Overloaded, Unavailable: as `begin` does; or no worker took it in time.
             EngineError: it was refused, or broke off.
         """
-        async with await self.begin(request) as generation:
+        async with await self.begin(request, ticket) as generation:
             result = await generation.result()
         receipt = generation.receipt
         assert receipt is not None, "it has been left"

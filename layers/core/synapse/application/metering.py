@@ -56,15 +56,34 @@ class Ask:
     length_at: str = "max_tokens"
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """A request that was counted: it is settled by `id`. `is_new` says that it was just now.
-
-    `tokens` are those that it was reserved.
-    """
+@dataclass(slots=True)
+class Tab:
+    """What was reserved as one, for some requests; it is settled when all of them have ended."""
 
     id: ReservationId
+    open: set[int]
+    used: Used = NOTHING_USED
+
+    def ended(self, at: int, used: Used) -> bool:
+        """Add what one of them has used, once; whether it was the last of them."""
+        if at not in self.open:
+            return False
+        self.open.remove(at)
+        self.used += used
+        return not self.open
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A request that was counted. `is_new` says that it was just now.
+
+    `tokens` and `nano_usd` are what it was reserved, as number `at` of those on its `tab`.
+    """
+
+    tab: Tab
+    at: int
     tokens: int
+    nano_usd: int
     standing: Standing
     is_new: bool
 
@@ -77,16 +96,22 @@ class Metering:
     views: Views
     clock: Clock
 
-    async def admit(self, ask: Ask, name: str, expires_at: float) -> Ticket | None:
-        """Count a request on the line by that name; None if nothing limits its caller.
+    async def admit(
+        self, asks: Sequence[Ask], name: str, expires_at: float
+    ) -> Sequence[Ticket | None]:
+        """Count requests on the line that are one at their caller's: all of them, or none.
+
+        Each has a ticket, None if nothing limits the caller.
 
         Raises:
-            InvalidRequest: it asks for more tokens than one request may.
-            LimitReached: it does not fit within a limit.
-            Unavailable: it could not be counted, or there is a budget and no pool to reckon by.
+            InvalidRequest: one asks for more tokens than one request may.
+            LimitReached: they do not fit within a limit.
+            Unavailable: they could not be counted, or there is a budget and no pool to reckon by.
         """
-        bounds = bounds_of(ask.caller)
-        return await self._admit(ask, bounds, name, expires_at, is_job=False) if bounds else None
+        bounds = bounds_of(asks[0].caller)
+        if not bounds:
+            return [None] * len(asks)
+        return await self._admit(asks, bounds, name, expires_at, is_job=False)
 
     async def admit_job(self, ask: Ask, job_id: JobId, deadline_at: float) -> Ticket | None:
         """Count a job that is about to be recorded, as `metered`; raises as `admit` does.
@@ -96,12 +121,13 @@ class Metering:
         bounds = bounds_of(ask.caller)
         if not bounds:
             return None
-        return await self._admit(ask, bounds, job_id, deadline_at, is_job=True)
+        [ticket] = await self._admit([ask], bounds, job_id, deadline_at, is_job=True)
+        return ticket
 
     async def forget(self, ticket: Ticket | None) -> None:
         """Take back what was counted for something that was not begun. Raises nothing."""
         if ticket is not None and ticket.is_new:
-            await self._settle(ticket.id, NOTHING_USED)
+            await self._end(ticket, NOTHING_USED)
 
     async def forget_job(self, tenant: str, job_id: JobId, deadline_at: float) -> None:
         """The same for a job that was counted by somebody else, if it was. Raises nothing."""
@@ -115,14 +141,14 @@ class Metering:
         So are the tokens of one that `was_cut` by its caller before its worker told of any: nobody
         knows how far that had come. Raises nothing: what cannot be settled expires.
         """
-        used = None
+        used = Used(1, ticket.tokens, ticket.nano_usd)
         if receipt is not None:
             tokens = receipt.usage.total_tokens
             if was_cut and tokens == 0:
                 tokens = ticket.tokens
             active, warm = receipt.cost.active_usd, receipt.cost.warm_usd
             used = Used(1, tokens, nano_usd(active), nano_usd(warm))
-        await self._settle(ticket.id, used)
+        await self._end(ticket, used)
 
     async def job_ended(self, job: Job) -> None:
         """Correct what a job has used that has ended. Raises nothing, as `settle`."""
@@ -144,24 +170,40 @@ class Metering:
                 await self._settle(reservation.id, used_by_job(job))
 
     async def _admit(
-        self, ask: Ask, bounds: Bounds, name: str, expires_at: float, *, is_job: bool
-    ) -> Ticket:
-        tokens = tokens_of(ask.spec, ask.input)
-        _check_size(ask, bounds, tokens)
-        spend = 0.0
-        if any(limits.monthly_usd is not None for limits in bounds.values()):
-            views = await self.views(ask.spec, ask.need.tier)
-            if not views:
-                raise Unavailable(f"no pool serves model {ask.spec.name!r}")
-            spend = estimated_usd(ask.need, views, min(ask.at_most_s, MOST_RUN_S))
-        counted_as = reservation_id(ask.caller.tenant, name, expires_at)
+        self, asks: Sequence[Ask], bounds: Bounds, name: str, expires_at: float, *, is_job: bool
+    ) -> list[Ticket]:
+        tokens = [tokens_of(ask.spec, ask.input) for ask in asks]
+        for ask, of_it in zip(asks, tokens, strict=True):
+            _check_size(ask, bounds, of_it)
+        nano = await self._estimates(asks, bounds)
+        counted_as = reservation_id(asks[0].caller.tenant, name, expires_at)
         asked = Reservation(
-            counted_as, tuple(bounds), self.clock(), tokens, nano_usd(spend), is_job
+            counted_as, tuple(bounds), self.clock(), sum(tokens), sum(nano), is_job, len(asks)
         )
         verdict = await self.meter.reserve(asked, bounds)
         if verdict.refusal is not None:
             raise error_of(verdict.refusal, verdict.standing)
-        return Ticket(counted_as, tokens, verdict.standing, verdict.is_new)
+        tab = Tab(counted_as, set(range(len(asks))))
+        return [
+            Ticket(tab, at, tokens[at], nano[at], verdict.standing, verdict.is_new)
+            for at in range(len(asks))
+        ]
+
+    async def _estimates(self, asks: Sequence[Ask], bounds: Bounds) -> list[int]:
+        """What each is likely to cost, where anything depends on it (billionths of a dollar)."""
+        if all(limits.monthly_usd is None for limits in bounds.values()):
+            return [0] * len(asks)
+        spec, tier = asks[0].spec, asks[0].need.tier
+        views = await self.views(spec, tier)
+        if not views:
+            raise Unavailable(f"no pool serves model {spec.name!r}")
+        return [
+            nano_usd(estimated_usd(ask.need, views, min(ask.at_most_s, MOST_RUN_S))) for ask in asks
+        ]
+
+    async def _end(self, ticket: Ticket, used: Used) -> None:
+        if ticket.tab.ended(ticket.at, used):
+            await self._settle(ticket.tab.id, ticket.tab.used)
 
     async def _settle(self, counted_as: ReservationId, used: Used | None) -> None:
         try:

@@ -109,9 +109,9 @@ def rooms(limits: Limits, asked: Reservation) -> Iterator[tuple[Measure, float, 
     budget = None if limits.monthly_usd is None else limits.monthly_usd * NANO
     for measure, limit, needed in (
         (Measure.SPEND, budget, asked.nano_usd),
-        (Measure.REQUESTS, limits.requests_per_minute, 1),
+        (Measure.REQUESTS, limits.requests_per_minute, asked.requests),
         (Measure.TOKENS, limits.tokens_per_minute, asked.tokens),
-        (Measure.CONCURRENT, limits.concurrent_jobs, 1),
+        (Measure.CONCURRENT, limits.concurrent_jobs, asked.requests),
     ):
         if limit is not None:
             # What is used up has no room left, not even for what is thought to cost nothing.
@@ -181,16 +181,17 @@ def error_of(refusal: Refusal, standing: Standing) -> LimitReached:
 
 def _said(refusal: Refusal, whose: str) -> str:
     limit = int(refusal.limit)
+    many = f", and this one counts as {refusal.needed}" if refusal.needed > 1 else ""
     match refusal.measure:
         case Measure.REQUESTS:
-            return f"{whose} may send {limit} requests a minute"
+            return f"{whose} may send {limit} requests a minute{many}"
         case Measure.TOKENS:
             return (
                 f"{whose} may use {limit} tokens a minute, and this request may use "
                 f"{refusal.needed} (its prompt and max_tokens)"
             )
         case _:
-            return f"{whose} may have {limit} jobs and requests under way at once"
+            return f"{whose} may have {limit} jobs and requests under way at once{many}"
 
 
 def _advice(refusal: Refusal) -> str:
@@ -198,4 +199,6 @@ def _advice(refusal: Refusal) -> str:
         return f"try again in {refusal.retry_after_s} s"
     if refusal.measure is Measure.TOKENS:
         return "send a shorter prompt or a smaller max_tokens"
+    if refusal.needed > 1:
+        return "send fewer prompts in one request"
     return "ask for a higher limit"

@@ -35,7 +35,7 @@ class MeterLedger:
         for reservation in self._open.values():
             for meter in reservation.meters:
                 before = self.counts(meter)
-                self._counts[meter] = replace(before, open=before.open + 1)
+                self._counts[meter] = replace(before, open=before.open + reservation.requests)
 
     def counts(self, meter: MeterId) -> Counts:
         """What a meter shows."""

@@ -101,6 +101,14 @@ class Used:
     nano_usd: int = 0
     warm_nano_usd: int = 0
 
+    def __add__(self, other: Used) -> Used:
+        return Used(
+            self.requests + other.requests,
+            self.tokens + other.tokens,
+            self.nano_usd + other.nano_usd,
+            self.warm_nano_usd + other.warm_nano_usd,
+        )
+
     def spent(self, reservation: Reservation) -> int:
         """What counts against the month's budget, in billionths of a dollar.
 
@@ -118,8 +126,9 @@ NOTHING_USED = Used(requests=0)
 class Reservation:
     """What a request may use, reserved at `at` on some meters. `is_job` says that it has a record.
 
-    Its tokens count in the minute and its money in the month in which it was made, whenever it
-    ends.
+    It may be for several `requests` that are asked for at once: they are let in together or not at
+    all, and count as so many. Its tokens count in the minute and its money in the month in which
+    it was made, whenever it ends.
     """
 
     id: ReservationId
@@ -128,11 +137,12 @@ class Reservation:
     tokens: int
     nano_usd: int = 0
     is_job: bool = False
+    requests: int = 1
 
     @property
     def all_used(self) -> Used:
         """As much as was reserved: where nobody can tell what it was."""
-        return Used(1, self.tokens, self.nano_usd)
+        return Used(self.requests, self.tokens, self.nano_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,28 +172,28 @@ class Counts:
         )
 
     def reserved(self, reservation: Reservation) -> Counts:
-        """With one more, made now."""
+        """With what is reserved now."""
         # Each field by hand, here and below: `replace` takes three times as long.
         return Counts(
             self.minute,
-            self.requests + 1,
+            self.requests + reservation.requests,
             self.tokens + reservation.tokens,
             self.month,
             self.nano_usd + reservation.nano_usd,
-            self.open + 1,
+            self.open + reservation.requests,
         )
 
     def settled(self, reservation: Reservation, used: Used) -> Counts:
-        """With one that has ended; a window that has passed since is not touched."""
+        """With what was reserved and has ended; a window that has passed since is not touched."""
         same_minute = minute_of(reservation.at) == self.minute
         same_month = month_of(reservation.at) == self.month
         return Counts(
             self.minute,
-            self.requests + (used.requests - 1 if same_minute else 0),
+            self.requests + (used.requests - reservation.requests if same_minute else 0),
             self.tokens + (used.tokens - reservation.tokens if same_minute else 0),
             self.month,
             self.nano_usd + (used.spent(reservation) - reservation.nano_usd if same_month else 0),
-            self.open - 1,
+            self.open - reservation.requests,
         )
 
 

@@ -14,8 +14,8 @@ class Meter(Protocol):
     async def reserve(self, asked: Reservation, bounds: Bounds) -> Verdict:
         """Count a request on each of `bounds`, if it fits within all of them; else on none.
 
-        `asked.meters` are those of `bounds`. A reservation that is open already is let in and not
-        counted again.
+        So are several that are reserved as one. `asked.meters` are those of `bounds`. A reservation
+        that is open already is let in and not counted again.
 
         Raises:
             Unavailable: it could not be counted; it may stay counted until it expires.

@@ -206,9 +206,9 @@ def _counts(item: Mapping[str, Any], now: float) -> Counts:
 def _reserving(
     meter: MeterId, limits: Limits, item: Mapping[str, Any], asked: Reservation
 ) -> dict[str, Any]:
-    """Count one more, if there is room for it still; and forget the minutes that have passed."""
+    """Count what is asked, if there is still room for it; and forget minutes that have passed."""
     names = _names(asked.at)
-    amounts = (asked.nano_usd, 1, asked.tokens, 1)
+    amounts = (asked.nano_usd, asked.requests, asked.tokens, asked.requests)
     room = {measure: int(most) for measure, most, _ in rooms(limits, asked)}
     passed = [name for name in item if _has_passed(name, asked.at)]
     remove = f" REMOVE {', '.join(f'#p{n}' for n in range(len(passed)))}" if passed else ""
@@ -240,9 +240,9 @@ def _settling(meter: MeterId, reservation: Reservation, used: Used, now: float) 
     names, current = _names(reservation.at), _names(now)
     changes = {
         Measure.SPEND: used.spent(reservation) - reservation.nano_usd,
-        Measure.REQUESTS: used.requests - 1,
+        Measure.REQUESTS: used.requests - reservation.requests,
         Measure.TOKENS: used.tokens - reservation.tokens,
-        Measure.CONCURRENT: -1,
+        Measure.CONCURRENT: -reservation.requests,
     }
     kept = {m: change for m, change in changes.items() if change and names[m] == current[m]}
     return {

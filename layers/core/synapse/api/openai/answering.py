@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from synapse.api.resolver import Answered, Reply, StreamReply
 from synapse.api.services import Services
 from synapse.application.checks import served_model
 from synapse.application.direct import Answer, DirectRequest, Generation
+from synapse.application.metering import Ticket
 from synapse.domain.access import Principal
 from synapse.domain.errors import ContextLengthExceeded, EngineError, InvalidInput
 from synapse.domain.inference import Completion, Delta, Result
@@ -107,17 +108,26 @@ class _Answering:
     async def whole(self) -> list[Completion]:
         """What was written for each prompt."""
         try:
-            return await _all_of([self._completion(request) for request in self.requests])
+            kept = await self._kept_results()
+            async with self._counted(kept) as tickets:
+                return await _all_of(
+                    [
+                        self._completion(*each)
+                        for each in zip(self.requests, kept, tickets, strict=True)
+                    ]
+                )
         except InvalidInput as error:
             raise self._told(error) from error
 
     async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """What is added to which choice, as it is written."""
         try:
+            kept = await self._kept_results()
             async with AsyncExitStack() as stack:
+                tickets = await stack.enter_async_context(self._counted(kept))
                 sources = [
-                    await self._source(at * self.ask.samples, request, stack)
-                    for at, request in enumerate(self.requests)
+                    await self._source(at * self.ask.samples, *each, stack)
+                    for at, each in enumerate(zip(self.requests, kept, tickets, strict=True))
                 ]
                 async with aclosing(_merged(sources)) as merged:
                     async for each in merged:
@@ -125,23 +135,43 @@ class _Answering:
         except InvalidInput as error:
             raise self._told(error) from error
 
-    async def _completion(self, request: DirectRequest) -> Completion:
-        kept = await self.caching.lookup(request)
+    async def _kept_results(self) -> list[Result | None]:
+        """The kept answer to each of the requests that has one."""
+        return await _all_of([self.caching.lookup(request) for request in self.requests])
+
+    @asynccontextmanager
+    async def _counted(
+        self, kept: Sequence[Result | None]
+    ) -> AsyncGenerator[Sequence[Ticket | None], None]:
+        """Those that are to be computed counted as one, all or none; a ticket for each request."""
+        asked = [at for at, result in enumerate(kept) if result is None]
+        async with self.services.direct.counted([self.requests[at] for at in asked]) as tickets:
+            of_asked = dict(zip(asked, tickets, strict=True))
+            yield [of_asked.get(at) for at in range(len(kept))]
+
+    async def _completion(
+        self, request: DirectRequest, kept: Result | None, ticket: Ticket | None
+    ) -> Completion:
         if kept is not None:
             return await self._kept(request, kept)
-        answer = await self.services.direct.run(request)
+        answer = await self.services.direct.run(request, ticket)
         self.givers.append(answer)
         await self.caching.keep(request, answer.result)
         return _completion(answer.result)
 
     async def _source(
-        self, offset: int, request: DirectRequest, stack: AsyncExitStack
+        self,
+        offset: int,
+        request: DirectRequest,
+        kept: Result | None,
+        ticket: Ticket | None,
+        stack: AsyncExitStack,
     ) -> AsyncGenerator[tuple[int, Delta], None]:
         """The choices from number `offset` on; what is begun ends with `stack`."""
-        kept = await self.caching.lookup(request)
         if kept is not None:
             return _replayed(offset, await self._kept(request, kept))
-        generation = await stack.enter_async_context(await self.services.direct.begin(request))
+        begun = await self.services.direct.begin(request, ticket)
+        generation = await stack.enter_async_context(begun)
         self.givers.append(generation)
         return self._written(offset, request, generation)
 
