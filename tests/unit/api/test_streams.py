@@ -13,6 +13,7 @@ from synapse.api.openai import sse
 from synapse.domain.errors import EngineError, EngineLost
 from synapse.domain.inference import Delta
 from synapse.ports import InferenceRequest
+from tests.patience import until
 from tests.unit.api.calls import api_of, call
 from tests.unit.api.streams import chunks_of, events, opened, texts
 from tests.unit.application.stepping import Step, nothing_is_left, settle, stepping, words
@@ -173,8 +174,8 @@ async def test_a_caller_who_leaves_before_anything_came_frees_its_slots(
     response = asyncio.create_task(
         opened(api_of(world), COMPLETIONS, {**body, "stream": is_stream})
     )
-    await asyncio.sleep(0.01)
-    assert world.slots.in_flight(CHAT) == (1 if isinstance(body["prompt"], str) else 2)
+    prompts = 1 if isinstance(body["prompt"], str) else 2
+    await until(lambda: world.slots.in_flight(CHAT) == prompts)
 
     response.cancel()
     with pytest.raises(asyncio.CancelledError):
