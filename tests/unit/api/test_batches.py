@@ -77,6 +77,36 @@ async def test_a_new_batch_has_every_field_of_openais_object(api: Api) -> None:
     assert body["metadata"] == {"team": "a"}
 
 
+@pytest.mark.parametrize("header", ["Idempotency-Key", "x-stainless-retry-count"])
+async def test_a_batch_that_is_asked_for_again_is_the_first_one(api: Api, header: str) -> None:
+    body = {
+        "input_file_id": await uploaded(api),
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    }
+    first, again = [
+        await call(api, "POST", "/v1/batches", body, {header: value})
+        for value in (["k", "k"] if header == "Idempotency-Key" else ["0", "1"])
+    ]
+
+    assert (first.status, again.text) == (200, first.text)
+    assert len((await call(api, "GET", "/v1/batches")).json["data"]) == 1
+
+
+async def test_a_key_is_good_for_one_batch(api: Api) -> None:
+    body = {
+        "input_file_id": await uploaded(api),
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    }
+    key = {"Idempotency-Key": "k"}
+    await call(api, "POST", "/v1/batches", body, key)
+
+    other = await call(api, "POST", "/v1/batches", {**body, "completion_window": "1h"}, key)
+
+    assert (other.status, other.error["code"]) == (422, "idempotency_conflict")
+
+
 async def test_a_batch_is_read_back_as_it_was_answered(api: Api) -> None:
     created = (await create(api)).json
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
+from synapse.api.resolver import Api
+from synapse.domain.access import Principal
 from synapse.domain.errors import InvalidInput, Unavailable
 from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Priority, Served, SlaTier, Usage
@@ -160,6 +164,46 @@ async def test_a_repeated_idempotency_key_attaches_to_the_first_job() -> None:
     assert again.json["jobId"] == first.json["jobId"]
     assert other.status == 422
     assert other.error["code"] == "idempotency_conflict"
+
+
+async def test_an_idempotency_key_is_an_accounts_own() -> None:
+    world, body = World(), {"model": "echo", "prompt": "x"}
+    headers = {"Idempotency-Key": "order-1"}
+
+    def api_for(account: str) -> Api:
+        async def identify(event: Mapping[str, Any]) -> Principal:
+            return Principal("acme", account)
+
+        return api_of(world, identify)
+
+    one, other, third = [
+        await call(api_for(account), "POST", "/async-infer", {**body, "prompt": prompt}, headers)
+        for account, prompt in (("key1", "x"), ("key2", "x"), ("key3", "y"))
+    ]
+    again = await call(api_for("key1"), "POST", "/async-infer", body, headers)
+
+    assert third.status == 202
+    assert len({each.json["jobId"] for each in (one, other, third)}) == 3
+    assert again.json["jobId"] == one.json["jobId"]
+
+
+async def test_tasks_of_a_batch_that_is_sent_again_are_the_first_ones() -> None:
+    api, headers = api_of(World()), {"Idempotency-Key": "order-1"}
+    tasks: list[Any] = [{"model": "echo", "data": {"text": text}} for text in ("a", "a", "b")]
+
+    async def submitted(tasks: list[Any]) -> list[Any]:
+        path, body = "/api/inference/batch", {"requests": tasks}
+        results: list[Any] = (await call(api, "POST", path, body, headers)).json["results"]
+        return results
+
+    first, again = await submitted(tasks), await submitted(tasks)
+    *same, other = await submitted([*tasks[:2], {"model": "echo", "data": {"text": "c"}}])
+
+    ids = [each["task_id"] for each in first]
+    assert len(set(ids)) == 3
+    assert [each["task_id"] for each in again] == ids
+    assert [each["task_id"] for each in same] == ids[:2]
+    assert other["error"]["code"] == "idempotency_conflict"
 
 
 async def test_a_full_queue_is_503_with_retry_after() -> None:

@@ -59,8 +59,12 @@ def add_task_routes(api: Api, services: Services) -> None:
         tags=["tasks"],
         responses={202: json_response("What became of each", TaskBatchAccepted), **ERRORS},
     )
-    async def submit_batch(caller: Principal, body: Annotated[TaskBatchRequest, Body()]) -> Reply:
-        return await _submit_batch(services, caller, body.requests)
+    async def submit_batch(
+        caller: Principal,
+        body: Annotated[TaskBatchRequest, Body()],
+        idempotency_key: KeyHeader = None,
+    ) -> Reply:
+        return await _submit_batch(services, caller, body.requests, idempotency_key)
 
     @api.handles(
         "GET",
@@ -120,7 +124,9 @@ def _result(view: JobView) -> TaskResult:
     )
 
 
-async def _submit_batch(services: Services, caller: Principal, bodies: list[Any]) -> Reply:
+async def _submit_batch(
+    services: Services, caller: Principal, bodies: list[Any], key: str | None
+) -> Reply:
     results: list[Mapping[str, Any]] = [{} for _ in bodies]
     commands: dict[int, SubmitJob] = {}
     for index, body in enumerate(bodies):
@@ -130,7 +136,9 @@ async def _submit_batch(services: Services, caller: Principal, bodies: list[Any]
             message, param, code = validation_error(error.errors(include_url=False))
             results[index] = error_body(400, message, code=code, param=param)
         else:
-            commands[index] = _command(caller, request, services.default_model)
+            # Each task has its own part of the key; no header's value has a line break.
+            part = None if key is None else f"{key}\n{index}"
+            commands[index] = _command(caller, request, services.default_model, part)
     outcomes = await services.submitter.submit_many(list(commands.values()))
     for index, outcome in zip(commands, outcomes, strict=True):
         if isinstance(outcome, SynapseError):

@@ -102,7 +102,10 @@ def job_need(command: SubmitJob, spec: ModelSpec) -> Need:
 
 
 def idempotency_of(command: SubmitJob) -> Idempotency | None:
-    """The key of a command that has one, and what tells it from another with the same key."""
+    """The key of a command that has one, and what tells it from another with the same key.
+
+    Keys are an account's own; records know them by their tenant.
+    """
     if command.idempotency_key is None:
         return None
     body = [
@@ -116,4 +119,5 @@ def idempotency_of(command: SubmitJob) -> Idempotency | None:
     if command.callback_url is not None:
         body.append(command.callback_url)
     fingerprint = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    return Idempotency(command.idempotency_key, fingerprint)
+    key, account = command.idempotency_key, command.caller.account
+    return Idempotency(json.dumps([account, key]) if account else key, fingerprint)

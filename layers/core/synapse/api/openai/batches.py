@@ -8,8 +8,9 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from pydantic import Field
 
 from synapse.api.inputs import Text
+from synapse.api.openai.client import RequestKey, RetryCount, attempt_of
 from synapse.api.openai.file_schemas import ExpiresAfter
-from synapse.api.resolver import Api, Reply
+from synapse.api.resolver import Answered, Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import MetadataKey, MetadataValue, Request
 from synapse.api.services import Services
@@ -131,7 +132,12 @@ def add_batch_routes(api: Api, services: Services) -> None:
         tags=["batches"],
         responses={200: json_response("The batch", BatchObject), **ERRORS},
     )
-    async def create(caller: Principal, body: Annotated[BatchRequest, Body()]) -> Reply:
+    async def create(
+        caller: Principal,
+        body: Annotated[BatchRequest, Body()],
+        key: RequestKey = None,
+        retries: RetryCount = None,
+    ) -> Answered:
         expires = body.output_expires_after
         command = CreateFileBatch(
             endpoint=body.endpoint,
@@ -141,7 +147,13 @@ def add_batch_routes(api: Api, services: Services) -> None:
             output_expires_after_s=expires.seconds if expires else None,
             caller=caller,
         )
-        return Reply(batch_object(await services.batches.create(command)))
+
+        async def created() -> Reply:
+            return Reply(batch_object(await services.batches.create(command)))
+
+        return await services.retries.answer(
+            attempt_of(caller, "batches", body, key, retries), created
+        )
 
     @api.handles(
         "GET",
