@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from synapse.application.advance import WINDOW_LINES, Advancer, Progress
 from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import FileBatch, FileBatchId
-from synapse.ports import Clock
 from synapse.ports.file_batches import FileBatchStore
 
 logger = logging.getLogger(__name__)
@@ -24,7 +23,10 @@ MAX_PAUSE_S = 60.0
 
 @dataclass(slots=True)
 class _Turn:
-    """When an open batch is to be stepped next, and how often in a row that has failed."""
+    """When an open batch is to be stepped next, and how often in a row that has failed.
+
+    `due_at` is of the loop's time: turns are in order also where the clock is set back.
+    """
 
     batch_id: FileBatchId
     tenant: str
@@ -42,13 +44,12 @@ class BatchDriver:
 
     store: FileBatchStore
     advancer: Advancer
-    clock: Clock
     _turns: dict[FileBatchId, _Turn] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self, batch: FileBatch) -> None:
         """Take a batch on, or give it its next turn at once."""
-        now = self.clock()
+        now = _now()
         turn = self._turns.setdefault(batch.id, _Turn(batch.id, batch.tenant, now))
         turn.due_at = min(turn.due_at, now)
         self._changed.set()
@@ -62,7 +63,7 @@ class BatchDriver:
             # Whoever starts it meanwhile has seen what this step may not have.
             turn.due_at = math.inf
             progress = await self._step(turn)
-            turn.due_at = min(turn.due_at, self.clock() + progress.wait_s)
+            turn.due_at = min(turn.due_at, _now() + progress.wait_s)
             if progress.is_done:
                 del self._turns[turn.batch_id]
 
@@ -79,7 +80,7 @@ class BatchDriver:
         while True:
             self._changed.clear()
             turn = min(self._turns.values(), key=lambda turn: turn.due_at, default=None)
-            wait_s = turn.due_at - self.clock() if turn is not None else None
+            wait_s = turn.due_at - _now() if turn is not None else None
             if turn is not None and wait_s is not None and wait_s <= 0:
                 return turn
             with contextlib.suppress(TimeoutError):
@@ -103,6 +104,10 @@ class BatchDriver:
         # Steps over records in memory may not have waited for anything.
         await asyncio.sleep(0)
         return progress
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True, slots=True)

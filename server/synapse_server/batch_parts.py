@@ -27,7 +27,7 @@ class BatchParts:
     ) -> None:
         self._store = SqliteFileBatchStore(database, time.time)
         advancer = Advancer(self._store, files, tools, PACE, revocations)
-        self.driver = BatchDriver(self._store, advancer, time.time)
+        self.driver = BatchDriver(self._store, advancer)
         self.batches = FileBatches(
             self._store,
             files,

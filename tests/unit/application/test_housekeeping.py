@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from synapse.application.results import Results
@@ -124,6 +126,23 @@ async def test_waiting_returns_as_soon_as_the_job_ends() -> None:
 
     assert view.job.state is JobState.COMPLETED
     assert ended_at
+
+
+async def test_a_clock_that_is_set_back_holds_no_answer() -> None:
+    world = World()
+    job = await world.submit()
+
+    async def a_while(job_id: JobId, timeout_s: float) -> None:
+        assert timeout_s <= 0.01
+        world.clock.advance(-3600)
+        await asyncio.sleep(timeout_s)
+
+    store = failing_before(world.store)
+    store.watch = a_while
+    results = Results(store, world.blobs, world.telemetry, world.clock)
+    view = await results.get(job.id, "default", 0.01)
+
+    assert view.job.state is JobState.QUEUED
 
 
 async def test_an_unknown_job_is_not_found() -> None:

@@ -35,7 +35,7 @@ class ScriptedAdvancer:
 
 @asynccontextmanager
 async def driving(step: Step, store: Any = None) -> Any:
-    driver = BatchDriver(store or MemoryFileBatchStore(), ScriptedAdvancer(step), time.time)  # type: ignore[arg-type]
+    driver = BatchDriver(store or MemoryFileBatchStore(), ScriptedAdvancer(step))  # type: ignore[arg-type]
     task = asyncio.create_task(driver.run())
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -63,6 +63,20 @@ async def test_batches_that_were_left_open_are_taken_up(monkeypatch: pytest.Monk
         await until(lambda: len(seen) == 2)
 
     assert seen == {batch.id for batch in left}
+
+
+async def test_a_clock_that_is_set_back_holds_up_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_back_s, steps, clock = 0.0, 0, time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - set_back_s)
+
+    async def step(batch_id: FileBatchId, window: int) -> Progress:
+        nonlocal set_back_s, steps
+        steps, set_back_s = steps + 1, set_back_s + 3600.0
+        return Progress(is_done=steps == 3, wait_s=0.001)
+
+    async with driving(step) as starter:
+        await starter.start(a_file_batch())
+        await until(lambda: steps == 3)
 
 
 async def test_batches_take_turns_and_share_the_window() -> None:
