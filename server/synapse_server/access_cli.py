@@ -19,7 +19,7 @@ from synapse.domain.api_key import GRACE_S, MAX_GRACE_S, MAX_LIFE_S, ApiKey
 from synapse.domain.errors import SynapseError
 from synapse.domain.job import SlaTier
 from synapse.domain.rights import Rights
-from synapse_server.arguments import duration, name, positive, several, tenant
+from synapse_server.arguments import duration, limit, name, several, tenant
 from synapse_server.config import StartError
 from synapse_server.terminal import moment, print_table, tell
 
@@ -44,7 +44,8 @@ def add_access_commands(commands: Any, data_dir: str) -> None:
     create.add_argument("--scopes", type=several(Scope), default=ORDINARY_SCOPES, help=SCOPES)
     create.add_argument("--models", type=several(str), help="the only ones it may use, a,b")
     create.add_argument("--tiers", type=several(SlaTier), help="the only ones it may ask for, a,b")
-    create.add_argument("--expires-in", type=duration(MAX_LIFE_S), help="e.g. 30d or 12h")
+    life = duration(MAX_LIFE_S, may_be_none=False)
+    create.add_argument("--expires-in", type=life, help="e.g. 30d or 12h")
     _limit_options(create)
     listed = _action(of_keys, "list", "list the keys of a tenant", _list, data_dir)
     listed.add_argument("--tenant", type=tenant, help="whose (default: default)")
@@ -66,9 +67,9 @@ def add_access_commands(commands: Any, data_dir: str) -> None:
     tenants = commands.add_parser("tenants", help="what the keys of a tenant may use together")
     of_tenants = tenants.add_subparsers(dest="action", metavar="ACTION", required=True)
     _action(of_tenants, "list", "list the tenants that have limits", _list_tenants, data_dir)
-    limit = _action(of_tenants, "set", "set a tenant's limits, all at once", _describe, data_dir)
-    limit.add_argument("name", metavar="NAME", type=tenant)
-    _limit_options(limit)
+    set_ = _action(of_tenants, "set", "set a tenant's limits, all at once", _describe, data_dir)
+    set_.add_argument("name", metavar="NAME", type=tenant)
+    _limit_options(set_)
 
 
 def _action(actions: Any, name: str, text: str, run: Run, data_dir: str) -> argparse.ArgumentParser:
@@ -144,7 +145,7 @@ async def _describe(keys: Keys, arguments: argparse.Namespace) -> None:
 def _limit_options(parser: argparse.ArgumentParser) -> None:
     for field in fields(Limits):
         kind = float if field.name == "monthly_usd" else int
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=positive(kind), metavar="N")
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=limit(kind), metavar="N")
 
 
 def _limits_of(arguments: argparse.Namespace) -> Limits:
@@ -164,4 +165,6 @@ def _rights_text(key: ApiKey) -> str:
 
 def _limits_text(limits: Limits) -> str:
     set_ = ((field.name, getattr(limits, field.name)) for field in fields(Limits))
-    return ", ".join(f"{name} {value:g}" for name, value in set_ if value is not None)
+    # To the last digit: what is shown is what is compared with.
+    shown = ((name, str(value).removesuffix(".0")) for name, value in set_ if value is not None)
+    return ", ".join(f"{name} {value}" for name, value in shown)

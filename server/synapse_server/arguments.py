@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from synapse.domain.access import is_tenant_name
+from synapse.domain.access import MAX_LIMIT, is_tenant_name
 from synapse.domain.api_key import MAX_NAME_LENGTH
 from synapse.domain.origin import is_origin
 from synapse.domain.webhook_url import Allowed
@@ -74,14 +73,16 @@ def several(kind: Callable[[str], T]) -> Callable[[str], frozenset[T]]:
     return parse
 
 
-def duration(most_s: float) -> Callable[[str], float]:
-    """A time, in seconds: "90s", "15m", "12h" or "30d"; at most `most_s`."""
+def duration(most_s: float, *, may_be_none: bool = True) -> Callable[[str], float]:
+    """A time, in seconds: "90s", "15m", "12h" or "30d"; at most `most_s`, and 0 if that may be."""
 
     def parse(text: str) -> float:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
         if match is None:
             raise argparse.ArgumentTypeError(f"{text!r}: must be like 90s, 15m, 12h or 30d")
         seconds = float(match[1]) * _UNITS_S[match[2]]
+        if seconds == 0 and not may_be_none:
+            raise argparse.ArgumentTypeError(f"{text}: must be above 0")
         if seconds > most_s:
             raise argparse.ArgumentTypeError(f"{text}: at most {most_s / _UNITS_S['d']:g}d")
         return seconds
@@ -89,16 +90,16 @@ def duration(most_s: float) -> Callable[[str], float]:
     return parse
 
 
-def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
-    """A number above 0."""
+def limit(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """A limit: a number above 0 that the API would take too."""
 
     def parse(text: str) -> float:
         try:
             value = kind(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"{text!r}: must be a number") from error
-        if not 0 < value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text}: must be above 0")
+        if not 0 < value <= MAX_LIMIT:
+            raise argparse.ArgumentTypeError(f"{text}: must be above 0, and at most {MAX_LIMIT}")
         return value
 
     return parse

@@ -147,6 +147,20 @@ def test_a_tenant_s_limits_are_set_all_at_once(synapse: Command) -> None:
     assert synapse.bearer(key).tenant_limits == Limits(concurrent_jobs=3)
 
 
+def test_limits_are_shown_to_the_last_digit(synapse: Command) -> None:
+    synapse.key("--requests-per-minute", "1234567", "--monthly-usd", "1234567.25")
+
+    out, _ = synapse("keys", "list")
+
+    assert out.rstrip().endswith("requests_per_minute 1234567, monthly_usd 1234567.25")
+
+
+def test_the_most_that_a_limit_may_be_is_what_the_api_takes(synapse: Command) -> None:
+    _, err = synapse("tenants", "set", "acme", "--monthly-usd", "1e12")
+
+    assert err == "tenant acme: monthly_usd 1000000000000\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -156,6 +170,10 @@ def test_a_tenant_s_limits_are_set_all_at_once(synapse: Command) -> None:
         (("create", "x", "--expires-in", "soon"), "must be like 90s, 15m, 12h or 30d"),
         (("create", "x", "--expires-in", "4000d"), "at most 3650d"),
         (("create", "x", "--monthly-usd", "0"), "must be above 0"),
+        (("create", "x", "--monthly-usd", "1e300"), "at most 1000000000000"),
+        (("create", "x", "--monthly-usd", "nan"), "must be above 0"),
+        (("create", "x", "--requests-per-minute", "1000000000001"), "at most 1000000000000"),
+        (("create", "x", "--expires-in", "0s"), "must be above 0"),
         (("create", "x", "--concurrent-jobs", "1.5"), "must be a number"),
         (("create", "x", "--tenant", "a/b"), "'a/b': must be letters"),
         (("create", ""), "must have 1 to 100 characters"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synapse.domain.access import ALL_SCOPES, Scope
+from synapse.domain.access import ALL_SCOPES, Limits, Scope, Tenant
 from synapse.domain.rights import Rights
 from tests.factories import NOW
 from tests.unit.api.calls import Answered, call
@@ -235,6 +235,20 @@ async def test_limits_of_a_tenant_are_set_by_the_operator_and_seen_by_its_admin(
     assert (await admin.ask("PUT", path, body)).status == 403
     assert (await operator.ask("PUT", path, {"limits": {}})).json["limits"] == NONE
     assert (await operator.ask("PUT", "/api/admin/tenants/-x", body)).error["param"] == "name"
+
+
+async def test_limits_that_nobody_could_set_hide_no_list(operator: Admin) -> None:
+    absurd = Limits(requests_per_minute=10**24, monthly_usd=1e300)
+    key = await operator.door.key("default", Rights(ALL_SCOPES, limits=absurd))
+    await operator.door.store.describe(Tenant("big", absurd))
+
+    keys = await operator.ask("GET", "/api/admin/keys")
+    tenants = await operator.ask("GET", "/api/admin/tenants")
+
+    limits = NONE | {"requests_per_minute": 10**24, "monthly_usd": 1e300}
+    assert [each["limits"] for each in keys.json["data"] if each["id"] == key[7:19]] == [limits]
+    assert [each["limits"] for each in tenants.json["data"]] == [limits]
+    assert (await operator.ask("DELETE", f"/api/admin/keys/{key[7:19]}")).status == 200
 
 
 async def test_scopes_may_be_given_all(operator: Admin) -> None:

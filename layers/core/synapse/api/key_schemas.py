@@ -8,24 +8,23 @@ from pydantic import Field, StringConstraints
 
 from synapse.api.schemas import Request, TierName
 from synapse.api.wire import WireModel
-from synapse.domain.access import TENANT_NAME
+from synapse.domain.access import MAX_LIMIT, TENANT_NAME
 from synapse.domain.api_key import GRACE_S, MAX_GRACE_S, MAX_LIFE_S, MAX_NAME_LENGTH
 
 ScopeName = Literal["inference", "batches", "usage", "admin"]
 TenantName = Annotated[str, StringConstraints(pattern=f"^{TENANT_NAME}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
-MAX_COUNT = 10**12
 
 
 class LimitsBody(Request):
     """The most that may be used; what is left out or null is not limited."""
 
-    requests_per_minute: int | None = Field(default=None, ge=1, le=MAX_COUNT)
-    tokens_per_minute: int | None = Field(default=None, ge=1, le=MAX_COUNT)
-    concurrent_jobs: int | None = Field(default=None, ge=1, le=MAX_COUNT)
-    max_tokens_per_request: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    requests_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    concurrent_jobs: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    max_tokens_per_request: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
     monthly_usd: float | None = Field(
-        default=None, gt=0, le=MAX_COUNT, allow_inf_nan=False, description="By calendar month, UTC."
+        default=None, gt=0, le=MAX_LIMIT, allow_inf_nan=False, description="By calendar month, UTC."
     )
 
 

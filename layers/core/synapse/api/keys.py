@@ -144,8 +144,13 @@ def _limits(body: LimitsBody) -> Limits:
     return Limits(**body.model_dump())
 
 
+def _shown(limits: Limits) -> LimitsBody:
+    """As they are kept, even where nobody could set them so: one bad entry must not hide a list."""
+    return LimitsBody.model_construct(**asdict(limits))
+
+
 def _tenant(tenant: Tenant) -> TenantBody:
-    return TenantBody(name=tenant.name, limits=LimitsBody(**asdict(tenant.limits)))
+    return TenantBody(name=tenant.name, limits=_shown(tenant.limits))
 
 
 def _shown_once(keys: Keys, made: NewKey) -> Reply:
@@ -162,7 +167,7 @@ def _fields(keys: Keys, key: ApiKey) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "models": None if key.models is None else sorted(key.models),
         "tiers": None if key.tiers is None else sorted(key.tiers),
-        "limits": LimitsBody(**asdict(key.limits)),
+        "limits": _shown(key.limits),
         "created_at": int(key.created_at),
         "expires_at": _seconds(key.expires_at),
         "revoked_at": _seconds(key.revoked_at),

@@ -24,6 +24,9 @@ MAX_MODELS_BYTES = 3072
 """The names of a caller's models, as JSON in JSON: so an authorizer tells API Gateway of them, in
 an answer of 8 KiB (which AWS documents for WebSocket APIs, and for REST APIs nothing)."""
 
+MAX_LIMIT = 10**12
+"""The most that a limit may be: above that it limits nothing."""
+
 REFUSED = "the API key or token is not valid, or not any more"
 """The same whatever is wrong with a credential; the audit log tells which."""
 
