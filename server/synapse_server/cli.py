@@ -23,11 +23,17 @@ from synapse_server.pools_file import one_pool, read_pools
 from synapse_server.users_cli import add_users_command
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+INTERRUPTED = 130
+"""What a command returns that Ctrl-C has ended, as shells have it: 128 and the signal's number."""
+
 MODELS = "smollm2-135m-instruct,all-minilm-l6-v2,echo"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 after a clean stop, 1 with a one-line reason, 2 for bad arguments."""
+    """Run the command; 0 if all went well, 1 with a one-line reason, 2 for bad arguments.
+
+    Ctrl-C is how a server is stopped, which makes 0; what it ends before its end returns 130.
+    """
     arguments = _parser(os.environ).parse_args(argv)
     if arguments.command is None:
         _parser(os.environ).print_help()
@@ -46,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"synapse: {error}", file=sys.stderr)  # noqa: T201 - the command's own answer
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return 0
+        return 0 if arguments.command == "serve" else INTERRUPTED
     return 0
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Run = Callable[["Users", argparse.Namespace], Awaitable[None]]
 
+NO_PASSWORD = "no password: type it when asked, or pipe it in"
+ASKED_FOR_A_PASSWORD = ("add", "passwd")
 SCOPES = f"what it is for: {', '.join(Scope)} (default: all but admin)"
 
 
@@ -59,23 +61,42 @@ def _action(actions: Any, name: str, text: str, run: Run, data_dir: str) -> argp
 
 
 def _run(run: Run, arguments: argparse.Namespace) -> int:
+    path = _database_in(arguments.data_dir, may_be_first=arguments.action == "add")
+
     async def work() -> None:
-        async with _opened(arguments.data_dir, may_be_first=arguments.action == "add") as users:
+        async with _opened(path) as users:
             await run(users, arguments)
 
     try:
+        if arguments.action in ASKED_FOR_A_PASSWORD:
+            # Before the loop starts, which would have Ctrl-C wait until something was typed.
+            arguments.password = _new_password()
         asyncio.run(work())
     except SynapseError as error:
         raise StartError(error.message) from error
     return 0
 
 
-@contextlib.asynccontextmanager
-async def _opened(data_dir: Path, *, may_be_first: bool) -> AsyncIterator[Users]:
-    """The users of a data folder; the server may run meanwhile.
+def _database_in(data_dir: Path, *, may_be_first: bool) -> Path:
+    """Where a data folder keeps its users.
 
     Raises:
-        StartError: it is none, or cannot be used.
+        StartError: it is none.
+    """
+    from synapse_server.records import ACCESS
+
+    path = data_dir / ACCESS
+    if not may_be_first and not path.exists():
+        raise StartError(f"{path}: there are no users yet; is this the server's --data-dir?")
+    return path
+
+
+@contextlib.asynccontextmanager
+async def _opened(path: Path) -> AsyncIterator[Users]:
+    """The users that are kept there; the server may run meanwhile.
+
+    Raises:
+        StartError: it cannot be used.
     """
     # Loading these takes longer than showing the help of all commands.
     from synapse.adapters.local.access_database import AccessDatabase
@@ -83,11 +104,7 @@ async def _opened(data_dir: Path, *, may_be_first: bool) -> AsyncIterator[Users]
     from synapse.adapters.local.passwords import Argon2Passwords
     from synapse.adapters.local.users import SqliteUserStore
     from synapse.application.users import Users
-    from synapse_server.records import ACCESS
 
-    path = data_dir / ACCESS
-    if not may_be_first and not path.exists():
-        raise StartError(f"{path}: there are no users yet; is this the server's --data-dir?")
     try:
         database = AccessDatabase.open(path)
     except StorageError as error:
@@ -103,12 +120,12 @@ async def _add(users: Users, arguments: argparse.Namespace) -> None:
     from synapse.application.users import UserRights
 
     rights = UserRights(arguments.tenant, arguments.scopes, arguments.models, arguments.tiers)
-    user = await users.add(arguments.name, _new_password(), rights)
+    user = await users.add(arguments.name, arguments.password, rights)
     tell(f"user {user.name} of tenant {user.tenant}: {_may(user)}")
 
 
 async def _passwd(users: Users, arguments: argparse.Namespace) -> None:
-    user = await users.set_password(arguments.name, _new_password())
+    user = await users.set_password(arguments.name, arguments.password)
     tell(f"user {user.name} has another password; tokens of the one before are good no more")
 
 
@@ -155,9 +172,14 @@ def _new_password() -> str:
     if not sys.stdin.isatty():
         line = sys.stdin.readline()
         if not line:
-            raise StartError("no password: type it when asked, or pipe it in")
+            raise StartError(NO_PASSWORD)
         return checked_password(line.rstrip("\r\n"))
-    password = checked_password(getpass.getpass("Password: "))
-    if getpass.getpass("The same again: ") != password:
+    try:
+        password = checked_password(getpass.getpass("Password: "))
+        again = getpass.getpass("The same again: ")
+    except EOFError as error:
+        tell("")  # what follows begins a line of its own
+        raise StartError(NO_PASSWORD) from error
+    if again != password:
         raise StartError("that was not the same password; nothing was changed")
     return password
