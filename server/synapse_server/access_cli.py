@@ -11,7 +11,6 @@ import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synapse.domain.access import ANYONE, ORDINARY_SCOPES, Limits, Scope, Tenant
@@ -19,7 +18,7 @@ from synapse.domain.api_key import GRACE_S, MAX_GRACE_S, MAX_LIFE_S, ApiKey
 from synapse.domain.errors import SynapseError
 from synapse.domain.job import SlaTier
 from synapse.domain.rights import Rights
-from synapse_server.arguments import duration, limit, name, several, tenant
+from synapse_server.arguments import duration, folder, limit, name, several, tenant
 from synapse_server.config import StartError
 from synapse_server.terminal import moment, print_table, tell
 
@@ -75,7 +74,7 @@ def add_access_commands(commands: Any, data_dir: str) -> None:
 def _action(actions: Any, name: str, text: str, run: Run, data_dir: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("--data-dir", type=Path, default=Path(data_dir), help="of the server")
+    place.add_argument("--data-dir", type=folder, default=data_dir, help="of the server")
     place.add_argument("--stack", help="name of a CloudFormation stack, instead of a data folder")
     parser.add_argument("--region", help="of the stack, where the environment does not say")
     parser.add_argument("--models-dir", default="", help="folder with more catalogue entries")

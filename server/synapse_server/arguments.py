@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from synapse.domain.access import MAX_LIMIT, is_tenant_name
@@ -14,6 +15,7 @@ from synapse.domain.webhook_url import Allowed
 
 T = TypeVar("T", bound=str)
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -22,6 +24,31 @@ def on_or_off(text: str) -> bool:
     if text not in ("on", "off"):
         raise argparse.ArgumentTypeError(f"must be on or off, not {text!r}")
     return text == "on"
+
+
+def folder(text: str) -> Path:
+    """A folder. None is not the one that the command happens to be called in."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must name a folder; . is the current one")
+    return Path(text)
+
+
+def log_level(text: str) -> str:
+    """From what on the log tells things."""
+    if text.lower() not in LOG_LEVELS:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(LOG_LEVELS)}, not {text!r}")
+    return text.upper()
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number") from error
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return value
 
 
 def places(text: str) -> Allowed:

@@ -15,12 +15,13 @@ from typing import Any
 from synapse import __version__
 from synapse.domain.webhook_url import NONE_ALLOWED
 from synapse_server.access_cli import add_access_commands
-from synapse_server.arguments import on_or_off, origins, places
+from synapse_server.arguments import count, folder, log_level, on_or_off, origins, places
 from synapse_server.config import DATA_DIR, FleetConfig, ServerConfig, StartError
 from synapse_server.cost_cli import add_cost_command
 from synapse_server.oidc_options import add_oidc_options, issuer_of
 from synapse_server.pools_file import one_pool, read_pools
 from synapse_server.users_cli import add_users_command
+from synapse_worker.ports import port_number
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 INTERRUPTED = 130
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if "run" in arguments:
             return int(arguments.run(arguments))
-        logging.basicConfig(level=arguments.log_level.upper(), format=LOG_FORMAT)
+        logging.basicConfig(level=arguments.log_level, format=LOG_FORMAT)
         # Who was let in or given a key is told at every level.
         logging.getLogger("synapse.audit").setLevel(logging.INFO)
         config = _config(arguments)
@@ -87,13 +88,13 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     serve = _command(commands, "serve", "serve models on this machine until Ctrl-C")
     option = _Options(serve, environ)
     option("host", "127.0.0.1", "address to listen on")
-    option("port", "8080", "port to listen on", int)
+    option("port", "8080", "port to listen on; 0 is any that is free", port_number)
     option("auth", "on", "ask who calls; off only on an address of this machine's own", on_or_off)
     add_oidc_options(option)
     option("cors-origins", "", "https://host,… whose pages may call from a browser", origins)
     option("webhook-allow", "", "host:port,… that webhooks may reach though not public", places)
     _fleet_options(option)
-    option("max-queued", "100000", "jobs waiting before submissions are refused", int)
+    option("max-queued", "100000", "jobs waiting before submissions are refused", count)
     profile = _command(commands, "profile", "measure how fast models are on each pool")
     profile.add_argument("--model", default="", help="only this one")
     profile.add_argument("--pool", default="", help="only this one")
@@ -140,13 +141,13 @@ class _Options:
 
 
 def _fleet_options(option: _Options) -> None:
-    option("data-dir", DATA_DIR, "records, payloads, worker state and logs", Path)
+    option("data-dir", DATA_DIR, "records, payloads, worker state and logs", folder)
     option("models", "", f"models to load, comma-separated; {MODELS} if no pool names others")
     option("models-dir", "", "folder with more catalogue entries and Triton models")
     option("pools", "", "file that declares pools of workers", variable="SYNAPSE_POOLS_FILE")
     option("engine-url", "", "host:port of a running Triton's gRPC (starts none)")
     option("worker-venv", ".venv-worker", "virtual environment with Triton", Path)
-    option("log-level", "warning", "debug, info, warning or error")
+    option("log-level", "warning", "debug, info, warning or error", log_level)
 
 
 def _config(arguments: argparse.Namespace) -> ServerConfig:

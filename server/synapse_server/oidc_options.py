@@ -27,10 +27,16 @@ def issuer_of(arguments: argparse.Namespace) -> OidcIssuer | None:
     """The issuer that the options name, if any.
 
     Raises:
-        StartError: one of them is missing or malformed.
+        StartError: one of them is missing, malformed, or says nothing without the issuer.
     """
     given = {name.replace("-", "_"): "" for name in OPTIONS}
     given |= {name: getattr(arguments, name, "") for name in given}
+    alone = next((name for name, value in given.items() if value.strip()), None)
+    if alone is not None and not given["oidc_issuer"].strip():
+        raise StartError(
+            f"SYNAPSE_{alone.upper()}: says nothing without SYNAPSE_OIDC_ISSUER (--oidc-issuer), "
+            "whose tokens are accepted; give both, or neither"
+        )
     try:
         return oidc_issuer({f"SYNAPSE_{name.upper()}": value for name, value in given.items()})
     except ValueError as error:

@@ -20,7 +20,7 @@ from synapse.domain.access import DEFAULT_TENANT, ORDINARY_SCOPES, Scope
 from synapse.domain.errors import SynapseError
 from synapse.domain.job import SlaTier
 from synapse.domain.user import User, checked_password
-from synapse_server.arguments import several, tenant
+from synapse_server.arguments import folder, several, tenant
 from synapse_server.config import StartError
 from synapse_server.terminal import moment, print_table, tell
 
@@ -55,7 +55,7 @@ def add_users_command(commands: Any, data_dir: str) -> None:
 
 def _action(actions: Any, name: str, text: str, run: Run, data_dir: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
-    parser.add_argument("--data-dir", type=Path, default=Path(data_dir), help="of the server")
+    parser.add_argument("--data-dir", type=folder, default=data_dir, help="of the server")
     parser.set_defaults(run=lambda arguments: _run(run, arguments))
     return parser
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from synapse_worker.config import BUNDLED_MODELS, WorkerConfig, default_state_dir
 from synapse_worker.errors import WorkerError
+from synapse_worker.ports import port_number
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
 
 
@@ -32,7 +33,9 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-file", type=Path)
     parser.add_argument("--host", default="127.0.0.1")
     for protocol in ("http", "grpc", "metrics"):
-        parser.add_argument(f"--{protocol}-port", type=int, default=0, help="0: any free port")
+        parser.add_argument(
+            f"--{protocol}-port", type=port_number, default=0, help="0: any free port"
+        )
     parser.add_argument("--ready-timeout-s", type=float, default=120.0)
     parser.add_argument("--stop-timeout-s", type=float, default=15.0)
     parser.add_argument("--test-hooks", action="store_true", help="let items of echo misbehave")

@@ -1,8 +1,22 @@
 """Choosing ports, and noticing early that one is taken."""
 
+import argparse
 import socket
 
 from synapse_worker.errors import WorkerError
+
+MAX_PORT = 65_535
+
+
+def port_number(text: str) -> int:
+    """An argument that is a port; 0 is any that is free.
+
+    Raises:
+        ArgumentTypeError: there is no such port.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a port, from 0 to {MAX_PORT}")
+    return int(text)
 
 
 def free_ports(host: str, count: int) -> list[int]:

@@ -34,6 +34,12 @@ def test_an_issuer_needs_an_audience() -> None:
         issuer_of(arguments(issuer=ISSUER))
 
 
+@pytest.mark.parametrize("option", ["audience", "jwks_url", "tenant_claim", "default_tenant"])
+def test_what_says_something_of_no_issuer_is_refused_by_name(option: str) -> None:
+    with pytest.raises(StartError, match=f"SYNAPSE_OIDC_{option.upper()}: says nothing without"):
+        issuer_of(arguments(**{option: "one"}))
+
+
 def test_an_issuer_is_named_with_all_there_is_to_say() -> None:
     issuer = issuer_of(
         arguments(

@@ -12,6 +12,7 @@ from synapse_worker.agent.config import AgentConfig, new_agent_id
 from synapse_worker.agent.serving import TOKEN_VARIABLE, ControlConfig
 from synapse_worker.cache import CacheConfig
 from synapse_worker.errors import WorkerError
+from synapse_worker.ports import port_number
 
 GIB = 1 << 30
 
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, help="a TOML file with any of these")
     add_worker_arguments(parser)
     parser.add_argument("--control-host", default="127.0.0.1", help=f"else {TOKEN_VARIABLE}")
-    parser.add_argument("--control-port", type=int, default=8003, help="0: any free port")
+    parser.add_argument("--control-port", type=port_number, default=8003, help="0: any free port")
     parser.add_argument("--id", default="", help="this worker's; one is made up if none is given")
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--endpoint-host", default="", help="by which others reach Triton")
