@@ -124,10 +124,17 @@ def _check_models(config: ServerConfig, served: Sequence[str]) -> None:
                     f"pool {pool.name!r}: models: {model!r} is not served here; add it to --models"
                 )
     for local in config.fleet.pools:
-        named = {*local.model_parameters, *(window.model for window in local.pool.warm)}
-        for model in sorted(named):
-            if model not in served:
-                raise StartError(f"pool {local.pool.name!r}: {model!r} is not served here")
+        named = {
+            "slots": local.pool.slots,
+            "model_parameters": local.model_parameters,
+            "models_at_start": local.models_at_start or (),
+            "warm": [window.model for window in local.pool.warm],
+        }
+        for key, models in named.items():
+            for model in sorted(models):
+                if model not in served:
+                    where = f"pool {local.pool.name!r}: {key}"
+                    raise StartError(f"{where}: {model!r} is not served here")
     for model in served:
         if not any(pool.serves(model) for pool in pools):
             raise StartError(f"no pool serves {model!r}: add it to the models of one")

@@ -99,7 +99,7 @@ def _pool(table: Table) -> LocalPool:
         idle_after_s=table.number("idle_after_s", 300.0),
         startup_s=table.number("startup_s", 5.0),
         slots=_slots(table, models),
-        warm=tuple(_warm(table, each, models) for each in table.tables("warm")),
+        warm=tuple(_warm(table, each, models, most) for each in table.tables("warm")),
         loads_on_demand="memory_budget_mb" in table or "models_at_start" in table,
         extensions=_extensions(table),
     )
@@ -166,7 +166,7 @@ def _parameters(table: Table, models: frozenset[str]) -> Mapping[str, Mapping[st
     return parameters
 
 
-def _warm(pool: Table, values: Mapping[str, Any], models: frozenset[str]) -> WarmWindow:
+def _warm(pool: Table, values: Mapping[str, Any], models: frozenset[str], most: int) -> WarmWindow:
     table = Table(values, f"{pool.where}: [[pool.warm]]")
     model = table.text("model")
     if models and model not in models:
@@ -180,9 +180,12 @@ def _warm(pool: Table, values: Mapping[str, Any], models: frozenset[str]) -> War
         ZoneInfo(timezone)
     except (KeyError, ValueError, OSError) as error:
         raise table.error("timezone", f"{timezone!r} is not known here") from error
+    workers = table.whole("workers", 1, least=1)
+    if workers > most:
+        raise table.error("workers", f"must not be more than max_workers ({most}): {workers}")
     window = WarmWindow(
         model=model,
-        workers=table.whole("workers", 1, least=1),
+        workers=workers,
         days=frozenset(DAYS.index(day) for day in days),
         from_minute=_minute(table, "from", "00:00"),
         until_minute=_minute(table, "until", "24:00"),

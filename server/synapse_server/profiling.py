@@ -105,8 +105,10 @@ async def _worker(
     specs = [target.spec for target in targets]
     models = tuple(spec.name for spec in specs)
     pool = local.pool
+    slots = {name: count for name, count in pool.slots.items() if name in models}
+    pool = replace(pool, models=frozenset(models), slots=slots, warm=())
     if not pool.is_fixed:
-        pool = replace(pool, models=frozenset(models), min_workers=1, max_workers=1, warm=())
+        pool = replace(pool, min_workers=1, max_workers=1)
     parameters = {name: each for name, each in local.model_parameters.items() if name in models}
     alone = FleetConfig((LocalPool(pool, parameters),), config.fleet.times)
     fleet = LocalFleet(replace(config, models=models, fleet=alone), specs, workers, time.time)

@@ -18,10 +18,12 @@ class Table:
         """`where` is what the messages name it by, such as `pools.toml: [[pool]] "fast"`."""
         self.where = where
         self._left = dict(values)
-        self._known: list[str] = []
+        # As a dict, it keeps the order and has each once.
+        self._known: dict[str, None] = {}
 
     def __contains__(self, key: str) -> bool:
-        """Whether the key stands in the file and was not taken yet."""
+        """Whether the key, known from now on, stands in the file and was not taken yet."""
+        self._known[key] = None
         return key in self._left
 
     def error(self, key: str, problem: str) -> StartError:
@@ -44,7 +46,7 @@ class Table:
 
     def number(self, key: str, default: float, least: float = 0.0) -> float:
         """A finite number of at least `least`."""
-        self._known.append(key)
+        self._known[key] = None
         value = self._left.pop(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(key, f"must be a number, not {value!r}")
@@ -55,7 +57,6 @@ class Table:
     def texts(self, key: str, *, least: int = 1) -> tuple[str, ...] | None:
         """A list of so many strings or more, none of them twice; None where it is left out."""
         if key not in self:
-            self._known.append(key)
             return None
         values = self._take(key, list, None)
         are_texts = all(isinstance(value, str) and value.strip() for value in values)
@@ -87,7 +88,7 @@ class Table:
             raise self.error(key, f"is not known here; there are {', '.join(self._known)}")
 
     def _take(self, key: str, kind: type, default: Any) -> Any:
-        self._known.append(key)
+        self._known[key] = None
         if key not in self._left:
             if default is None:
                 raise self.error(key, f"is missing; give {KINDS[kind]}")

@@ -45,8 +45,12 @@ def profile(folder: Path, *arguments: str) -> int:
 
 
 def kept(folder: Path) -> Sequence[Profile]:
+    return kept_in(folder / "data")
+
+
+def kept_in(data: Path) -> Sequence[Profile]:
     async def read() -> Sequence[Profile]:
-        database = Database.open(folder / "data" / "jobs.db")
+        database = Database.open(data / "jobs.db")
         try:
             return await (await SqliteProfileStore.open(database)).profiles()
         finally:
@@ -103,6 +107,36 @@ def test_by_force_it_is_measured_again(profiled: Path, capsys: pytest.CaptureFix
 def test_what_is_not_served_is_told(profiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert profile(profiled, "--pool", "cellar") == 1
     assert "nothing is served of pool 'cellar'" in capsys.readouterr().err
+
+
+SEVERAL = """
+[[pool]]
+name = "own"
+models = ["echo", "all-minilm-l6-v2"]
+[pool.slots]
+echo = 4
+all-minilm-l6-v2 = 4
+
+[[pool]]
+name = "elsewhere"
+engine_url = "127.0.0.1:1"
+models = ["echo", "all-minilm-l6-v2"]
+[pool.slots]
+all-minilm-l6-v2 = 4
+"""
+
+
+def test_one_model_is_measured_of_pools_that_say_something_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pools = tmp_path / "several.toml"
+    pools.write_text(SEVERAL)
+    only = ["--pools", str(pools), "--model", "echo", "--budget-s", "0.5"]
+
+    assert main(["profile", "--data-dir", str(tmp_path), "--worker-venv", VENV, *only]) == 1
+
+    assert [(each.model, each.pool) for each in kept_in(tmp_path)] == [("echo", "own")]
+    assert "echo on elsewhere: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf"])

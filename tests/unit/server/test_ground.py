@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from synapse.adapters.local.database import Database
 from synapse_server.config import ServerConfig, StartError
 from synapse_server.ground import JOBS, Ground
-from synapse_server.pools_file import one_pool
+from synapse_server.pools_file import one_pool, read_pools
 
 
 def config_of(tmp_path: Path, model: str = "echo") -> ServerConfig:
@@ -50,6 +51,26 @@ async def test_a_folder_that_another_has_is_refused_and_no_worker_started(tmp_pa
         await database.close()
 
     assert not (config.data_dir / "worker").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[pool.slots]\nnope = 3", "pool 'a': slots: 'nope' is not served here"),
+        ("[pool.model_parameters.nope]", "pool 'a': model_parameters: 'nope' is not served here"),
+        ('models_at_start = ["nope"]', "pool 'a': models_at_start: 'nope' is not served here"),
+        ('[[pool.warm]]\nmodel = "nope"', "pool 'a': warm: 'nope' is not served here"),
+    ],
+    ids=["slots", "model_parameters", "models_at_start", "warm"],
+)
+def test_a_pool_says_nothing_of_models_that_are_not_served(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_text(f'[[pool]]\nname = "a"\n{text}\n')
+
+    with pytest.raises(StartError, match=told):
+        Ground(replace(config_of(tmp_path), fleet=read_pools(file)))
 
 
 def test_a_model_that_nobody_knows_is_refused_before_anything_is_made(tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ WARM = f'{A}[[pool.warm]]\nmodel = "m"\n'
         (WARM + "from = '8'", 'from: must be a time such as "08:30"'),
         (WARM + "until = '24:30'", "until: must be a time"),
         (WARM + "timezone = 'Europe/Atlantis'", "timezone: 'Europe/Atlantis' is not known here"),
+        (WARM + "workers = 2", "[[pool.warm]]: workers: must not be more than max_workers (1): 2"),
         (WARM + "x = 1", "[[pool.warm]]: x: is not known here"),
         (A + "[times]\nlease_s = 0", "[times]: lease_s: must be at least 0.01"),
         (
@@ -185,6 +186,20 @@ def test_what_is_wrong_is_said_in_one_line_with_its_key(
     assert said in message
     assert "\n" not in message
     assert "pools.toml" in message
+
+
+def test_whatever_a_pool_may_say_is_among_the_keys_that_are_known(tmp_path: Path) -> None:
+    with pytest.raises(StartError) as raised:
+        _read(tmp_path, A + "nope = 1")
+
+    known = str(raised.value).partition("there are ")[2].split(", ")
+    assert sorted(known) == sorted(
+        [
+            *("accelerator", "engine_url", "extensions", "idle_after_s", "max_workers"),
+            *("memory_budget_mb", "min_workers", "model_parameters", "models", "models_at_start"),
+            *("name", "price_per_hour_usd", "slots", "startup_s", "warm"),
+        ]
+    )
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
