@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synapse_server.config import ServerConfig, StartError
@@ -45,6 +46,8 @@ async def serve(config: ServerConfig) -> None:
         )
     collect_nothing()
     listener = _listen(config)
+    # Of port 0 only the socket knows which it has become.
+    config = replace(config, port=listener.getsockname()[1])
     stop = _stopped_by_signals()
     with contextlib.closing(listener):
         async with Ground(config) as ground:

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from synapse.application.call import Calls
 from synapse.application.fleet_engine import FleetEngine
 from synapse.application.ping import MAX_AT_ONCE, Pinger
@@ -96,6 +98,35 @@ async def test_a_pool_is_well_while_one_of_its_workers_is_and_names_the_others()
     assert health.healthy
     assert health.detail == "1 of 2 workers did not answer: w-2: connection refused"
     assert list(await world.registry.health()) == [health]
+
+
+async def test_an_engine_elsewhere_that_does_not_answer_is_logged_once_until_it_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers: list[Answer | None] = [EngineUnavailable("connection refused")] * 2
+    answers += [None, EngineUnavailable("it is gone")]
+    script = iter(answers)
+    engine = ScriptedEngine(lambda request: next(script) or echoed(request))
+    world = a_world(a_pool("cpu", endpoint="box:8001"), engine=engine)
+
+    for _ in range(4):
+        await world.pinger.ping()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"pool cpu: the engine at box:8001 does not answer for echo: {why}"
+        for why in ("connection refused", "it is gone")
+    ]
+
+
+async def test_a_worker_of_ours_is_logged_by_who_started_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = a_world(a_fleet_pool(), engine=refusing("w-1"))
+    await world.workers.beat(a_worker("w-1"))
+
+    [health] = await world.pinger.ping()
+
+    assert (health.healthy, caplog.records) == (False, [])
 
 
 async def test_only_so_many_are_tried_at_once() -> None:

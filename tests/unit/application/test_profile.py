@@ -111,7 +111,7 @@ async def test_targets_are_all_or_those_asked_for_with_the_profile_known() -> No
 @pytest.mark.parametrize(
     ("model", "pool", "said"),
     [
-        ("nobody", "", "model 'nobody'"),
+        ("nobody", "", "of model 'nobody'; there are: echo on fast, echo on slow"),
         ("", "nowhere", "pool 'nowhere'"),
         ("echo", "nowhere", "model 'echo' and pool 'nowhere'"),
     ],

@@ -74,11 +74,28 @@ class Pinger:
             *(self._ping_pool(spec, pool, alive, at_once) for spec, pool in pairs)
         )
         known = [health for health in seen if health is not None]
+        await self._tell_changes([pool for _, pool in pairs if pool.is_fixed], known)
         for health in known:
             await self.registry.record_health(health)
         await self._keep_warm({pool.name: pool for _, pool in pairs}.values())
         await self._depth(specs)
         return known
+
+    async def _tell_changes(self, fixed: Sequence[Pool], seen: Sequence[WorkerHealth]) -> None:
+        """Log which engines that nobody here starts, and so nobody else tells of, went or came."""
+        if not fixed:
+            return
+        endpoints = {pool.name: pool.endpoint for pool in fixed}
+        was_well = {
+            (before.model, before.pool): before.healthy for before in await self.registry.health()
+        }
+        for health in (each for each in seen if each.pool in endpoints):
+            was, at = was_well.get((health.model, health.pool), True), endpoints[health.pool]
+            if was and not health.healthy:
+                text = "pool %s: the engine at %s does not answer for %s: %s"
+                logger.warning(text, health.pool, at, health.model, health.detail)
+            elif health.healthy and not was:
+                logger.info("pool %s: the engine at %s answers again", health.pool, at)
 
     async def _ping_pool(
         self, spec: ModelSpec, pool: Pool, alive: Sequence[Worker], at_once: asyncio.Semaphore

@@ -100,8 +100,17 @@ class Profiler:
             what = " and ".join(
                 filter(None, (model and f"model {model!r}", pool and f"pool {pool!r}"))
             )
-            raise ProfilingError(f"nothing is served of {what or 'any model'}: see GET /models")
+            there = await self._served()
+            raise ProfilingError(f"nothing is served of {what or 'any model'}; there are: {there}")
         return found
+
+    async def _served(self) -> str:
+        pairs = [
+            f"{spec.name} on {pool.name}"
+            for spec in await self.registry.models()
+            for pool in await self.registry.pools(spec.name)
+        ]
+        return ", ".join(pairs) or "none"
 
     async def target(self, model: str, version: str, pool: str) -> Target:
         """The one of these names; `version` is that for which a profile is being made.
