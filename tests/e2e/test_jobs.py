@@ -10,7 +10,7 @@ from synapse.domain.access import ALL_SCOPES
 from tests.e2e.stack import Stack
 
 LLM = "smollm2-135m-instruct"
-# Well over what a record holds (200 KB), well under what the API takes.
+# Well over what a record holds (128 KB), well under what the API takes.
 LARGE_PROMPT = "Synapse " * 40_000
 
 

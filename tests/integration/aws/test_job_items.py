@@ -10,14 +10,24 @@ import pytest
 from boto3.dynamodb.types import TypeDeserializer
 
 from synapse.adapters.aws.jobs import DynamoJobStore
-from synapse.domain.job import JobId, JobState
+from synapse.api.schemas import AsyncInferRequest
+from synapse.application.payloads import INLINE_LIMIT_BYTES, encode_input, encode_result, stow
+from synapse.domain.extension import Extension
+from synapse.domain.inference import Completion, ModelInput
+from synapse.domain.job import Job, JobId, JobState, Outcome, Payload, Served, Usage
+from synapse.domain.token_claims import MAX_SUBJECT_CHARS
+from synapse.domain.webhook_url import MAX_URL_LENGTH
 from synapse.ports import Idempotency
 from tests.aws import Aws
 from tests.factories import NOW, a_job, a_lease, an_outcome
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, MemoryBlobStore
 from tests.integration.aws.faults import counted
 
 DAY_S = 86_400
+MAX_ITEM_BYTES = 400 * 1024
+
+WIDEST = "\U0001f600"
+"""A character of 4 bytes in UTF-8, of 12 in JSON that is ASCII."""
 
 
 def items(cloud: Aws) -> list[dict[str, Any]]:
@@ -148,3 +158,58 @@ async def test_watching_waits_ever_longer_but_never_past_its_timeout(
     assert waits[0] == 0.05
     assert waits[:12] == sorted(waits[:12])
     assert waits[11:] == [1.0, 0.2, 0.05]
+
+
+async def test_the_largest_job_that_is_accepted_can_be_given_its_largest_result(
+    cloud: Aws, store: DynamoJobStore
+) -> None:
+    job = await the_largest_job()
+    rest = len(encode_result(Completion("", "length", Usage())))
+    text = encode_result(Completion("a" * (INLINE_LIMIT_BYTES - rest), "length", Usage()))
+    served = Served("p" * 64, "accelerator", 1000, "w" * 128, "f" * 64, 1e9 / 3, 1 / 3, 1 / 7)
+    usage = Usage(2**31, 2**31, 2**31)
+    ended = Outcome(job.id, JobState.COMPLETED, await inline(text), usage, served=served)
+
+    await store.create(job)
+    await store.claim([job.id], a_lease(), NOW)
+    settled = await store.settle(ended, "batch-1", NOW)
+
+    assert settled is not None
+    assert settled.result == Payload(inline=text)
+    [item] = cloud.dynamodb.scan(TableName=cloud.jobs_table)["Items"]
+    assert item_bytes(item) <= MAX_ITEM_BYTES
+    assert await store.get(job.id) == settled
+
+
+async def the_largest_job() -> Job:
+    """Each of its fields as large as the API lets it be."""
+    keys = [f"{number:02d}".rjust(64, WIDEST) for number in range(16)]
+    wish = {"model": "echo", "metadata": {key: WIDEST * 512 for key in keys}}
+    wish["callback_url"] = "https://a.example/".ljust(MAX_URL_LENGTH, WIDEST)
+    request = AsyncInferRequest.model_validate(wish)
+    rest = len(encode_input(ModelInput("a"))) - 1
+    return a_job(
+        payload=await inline(encode_input(ModelInput("a" * (INLINE_LIMIT_BYTES - rest)))),
+        model="m" * 128,
+        tenant=WIDEST * MAX_SUBJECT_CHARS,
+        account=WIDEST * MAX_SUBJECT_CHARS,
+        announce=True,
+        callback_url=request.callback_url,
+        metered=True,
+        metadata=request.metadata,
+        requires=frozenset(Extension),
+    )
+
+
+async def inline(text: str) -> Payload:
+    """The text in its job's record."""
+    payload = await stow(MemoryBlobStore(), "none", text)
+    assert payload.inline == text
+    return payload
+
+
+def item_bytes(item: Any) -> int:
+    """What an item counts: names and texts in UTF-8, numbers of 38 digits 21 bytes at most."""
+    values = [value["S"].encode() if "S" in value else b" " * 21 for value in item.values()]
+    return sum(map(len, values)) + sum(len(name.encode()) for name in item)
+

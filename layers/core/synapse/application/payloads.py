@@ -21,8 +21,14 @@ from synapse.domain.inference import (
 from synapse.domain.job import Payload, Usage
 from synapse.ports import BlobStore
 
-INLINE_LIMIT_BYTES = 200 * 1024
-"""Above this a text goes to the blob store: a DynamoDB item holds 400 KB in all."""
+INLINE_LIMIT_BYTES = 128 * 1024
+"""Above this a text goes to the blob store, so that a job always fits into one DynamoDB item.
+
+Those hold 400 KB in all, which are at most: 256 KB of input and result, 108 KB of metadata (16 keys
+of 64 and values of 512 characters, of which JSON in ASCII makes 12 bytes each), 8 KB of callback
+URL (2,048 characters of 4 bytes), and 3 KB of everything else. A result that does not fit could
+never be written: its job would run until nobody tries any more.
+"""
 
 
 def encode_input(value: ModelInput) -> str:
