@@ -184,7 +184,7 @@ async def test_the_largest_job_that_is_accepted_can_be_given_its_largest_result(
 async def the_largest_job() -> Job:
     """Each of its fields as large as the API lets it be."""
     keys = [f"{number:02d}".rjust(64, WIDEST) for number in range(16)]
-    wish = {"model": "echo", "metadata": {key: WIDEST * 512 for key in keys}}
+    wish: dict[str, Any] = {"model": "echo", "metadata": dict.fromkeys(keys, WIDEST * 512)}
     wish["callback_url"] = "https://a.example/".ljust(MAX_URL_LENGTH, WIDEST)
     request = AsyncInferRequest.model_validate(wish)
     rest = len(encode_input(ModelInput("a"))) - 1
@@ -212,4 +212,3 @@ def item_bytes(item: Any) -> int:
     """What an item counts: names and texts in UTF-8, numbers of 38 digits 21 bytes at most."""
     values = [value["S"].encode() if "S" in value else b" " * 21 for value in item.values()]
     return sum(map(len, values)) + sum(len(name.encode()) for name in item)
-

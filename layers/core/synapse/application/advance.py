@@ -7,6 +7,7 @@ that the first made. No line runs twice to completion, because its job's id is i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -14,10 +15,11 @@ from hashlib import sha256
 
 from synapse.application.batch_lines import look_through
 from synapse.application.batch_parts import joined, part_key
-from synapse.application.batch_step import BatchStep, InputGone
+from synapse.application.batch_step import BatchStep, InputGone, Overtaken
 from synapse.application.files import Files
 from synapse.application.line_tools import LineTools
 from synapse.application.revocations import Revocations
+from synapse.domain.errors import Unavailable
 from synapse.domain.file import MAX_EXPIRY_S, FileId, NewFile, Purpose
 from synapse.domain.file_batch import (
     FileBatch,
@@ -72,12 +74,17 @@ class Advancer:
         if batch is None or batch.status.is_final:
             return DONE
         wanted = await self._wanted(batch)
-        step = BatchStep(wanted, window, self.tools)
+        step = BatchStep(wanted, window, self.tools, lambda: self._stands(batch))
         try:
             after = await self._step(wanted, step)
         except InputGone:
-            after = await self._without_input(wanted)
-        progress = await self._save(batch, after)
+            after = await self._without_input(wanted, step)
+        except (Overtaken, Unavailable) as error:
+            await self._withdraw(step)
+            if isinstance(error, Unavailable):
+                raise
+            return AGAIN
+        progress = await self._save(batch, after, step)
         if progress.is_done or step.room_in_s is None:
             return progress
         return Progress(is_done=False, wait_s=max(progress.wait_s, step.room_in_s))
@@ -93,6 +100,23 @@ class Advancer:
             logger.info("file batch cancelled: its key is revoked", extra={"batch": batch.id})
             return batch.moved(FileBatchStatus.CANCELLING, self.tools.clock())
         return batch
+
+    async def _stands(self, batch: FileBatch) -> bool:
+        current = await self.batches.get(batch.tenant, batch.id)
+        return current is not None and current.revision == batch.revision
+
+    async def _withdraw(self, step: BatchStep) -> None:
+        """End the jobs of a step that does not count, unless whoever was faster wants them run.
+
+        A batch may have been cancelled and brought to its end beside the step: its lines that had
+        no job by then are told of as cancelled, and nobody else would look for the jobs.
+        """
+        if not step.opened:
+            return
+        batch, now = step.batch, self.tools.clock()
+        current = await self.batches.get(batch.tenant, batch.id) or batch
+        unwanted = [line for line in step.opened if not current.wants(line, now)]
+        await asyncio.gather(*(self.tools.end(current, line.number) for line in unwanted))
 
     async def _step(self, batch: FileBatch, step: BatchStep) -> FileBatch:
         match batch.status:
@@ -122,9 +146,9 @@ class Advancer:
             return batch.failed(findings.faults, now)
         return batch.validated(findings.total, findings.size_bytes, findings.model, now)
 
-    async def _without_input(self, batch: FileBatch) -> FileBatch:
+    async def _without_input(self, batch: FileBatch, step: BatchStep) -> FileBatch:
         """Give up a batch whose file is gone; what was answered is kept."""
-        for line in batch.open_lines:
+        for line in (*batch.open_lines, *step.opened):
             await self.tools.end(batch, line.number)
         files = await self._with_files(batch)
         if batch.status is FileBatchStatus.CANCELLING:
@@ -155,11 +179,12 @@ class Advancer:
         chunks = joined(batch, self.tools.blobs, parts)
         return (await self.files.write(_file_id(batch, kind), new, chunks)).id
 
-    async def _save(self, before: FileBatch, after: FileBatch) -> Progress:
+    async def _save(self, before: FileBatch, after: FileBatch, step: BatchStep) -> Progress:
         now = self.tools.clock()
         if after != before or now - before.advanced_at >= SEEN_EVERY_S:
             after = replace(after, revision=before.revision + 1, advanced_at=now)
             if not await self.batches.save(after):
+                await self._withdraw(step)
                 return AGAIN
         if after.status.is_final:
             await self._clear_up(after)

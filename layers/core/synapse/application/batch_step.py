@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +13,7 @@ from synapse.application.batch_lines import BadLine, Envelope, RawLine, envelope
 from synapse.application.batch_lines import read_lines as lines_of
 from synapse.application.batch_parts import Parts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
-from synapse.application.intake import SubmitJob, message_of, new_job
+from synapse.application.intake import SubmitJob, new_job
 from synapse.application.line_tools import CANCELLED, EXPIRED, LineTools, NoRoom
 from synapse.application.payloads import decode_result, fetch
 from synapse.domain.errors import SynapseError, Unavailable
@@ -41,18 +41,24 @@ class InputGone(Exception):
     """The batch's file is no longer there."""
 
 
+class Overtaken(Exception):
+    """Somebody else has moved the batch on: nothing of the step will count."""
+
+
 @dataclass(slots=True)
 class BatchStep:
     """A step under way. With `window` lines open, no more are submitted.
 
     Once the batch is over (cancelled, or its window has passed), the step ends what is open, and
     goes through the rest of the file to say of each line what became of it. `room_in_s` is when
-    its account's limits may leave room for the next line, None where they do.
+    its account's limits may leave room for the next line, None where they do. `stands` tells
+    whether the record is still at the revision that the step began with.
     """
 
     batch: FileBatch
     window: int
     tools: LineTools
+    stands: Callable[[], Awaitable[bool]]
     parts: Parts = field(init=False)
     is_over: bool = field(init=False)
     read_to: Cursor = field(init=False)
@@ -73,6 +79,7 @@ class BatchStep:
 
         Raises:
             InputGone: the file cannot be read on.
+            Overtaken: the record was written by others meanwhile.
             Unavailable: records, blobs or queue cannot be reached; do it again later.
         """
         await self._collect()
@@ -219,23 +226,14 @@ class BatchStep:
         return await tools.counted(command, spec, job, has_open=has_open)
 
     async def _submit(self, jobs: Sequence[Job]) -> None:
-        standing = await asyncio.gather(*(self._create(job) for job in jobs))
-        waiting = [message_of(job) for job in standing if job.state is JobState.QUEUED]
-        try:
-            await self.tools.queue.send(waiting)
-        except Unavailable as error:
-            # They are recorded: the sweeper sends them when there is room again.
-            logger.warning("lines not queued yet: %s", error.message, extra={"n": len(waiting)})
-            self.queue_is_full = True
+        """Record the jobs, then have them run if the batch stands as this step knows it.
 
-    async def _create(self, job: Job) -> Job:
-        """Record a line's job, unless an earlier step did; the job as it stands."""
-        try:
-            await self.tools.store.create(job)
-        except ValueError:
-            return await self.tools.store.get(job.id) or job
-        self.tools.telemetry.submitted(job)
-        return job
+        In this order: whoever cancels the batch after that look finds the jobs on record.
+        """
+        standing = await self.tools.record(jobs)
+        if jobs and not await self.stands():
+            raise Overtaken
+        self.queue_is_full = not await self.tools.send(standing)
 
     async def _job(self, number: int) -> Job | None:
         """A line's job as it stands; ended, if the batch is over."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from synapse.application.intake import SubmitJob, job_need
+from synapse.application.intake import SubmitJob, job_need, message_of
 from synapse.application.metering import Ask, Metering
-from synapse.domain.errors import LimitReached
+from synapse.domain.errors import LimitReached, Unavailable
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Failure, Job, JobId, JobState
 from synapse.domain.limiting import CONCURRENCY_RETRY_S, OUT_OF_BUDGET
@@ -15,6 +17,8 @@ from synapse.domain.metering import is_limited
 from synapse.domain.model import ModelSpec
 from synapse.ports import BlobStore, Clock, JobQueue, JobStore, Registry, Telemetry
 from synapse.ports.file_batches import LineCodec
+
+logger = logging.getLogger(__name__)
 
 EXPIRED = Failure("batch_expired", "the batch's window passed before this request was done")
 CANCELLED = Failure("batch_cancelled", "the batch was cancelled before this request was done")
@@ -78,6 +82,29 @@ class LineTools:
                 raise
             raise NoRoom(wait_s) from error
         return replace(job, metered=True)
+
+    async def record(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Record lines' jobs, unless an earlier step did; the jobs as they stand."""
+        return await asyncio.gather(*(self._recorded(job) for job in jobs))
+
+    async def _recorded(self, job: Job) -> Job:
+        try:
+            await self.store.create(job)
+        except ValueError:
+            return await self.store.get(job.id) or job
+        self.telemetry.submitted(job)
+        return job
+
+    async def send(self, jobs: Sequence[Job]) -> bool:
+        """Tell the queue of recorded jobs; False if it is full."""
+        waiting = [message_of(job) for job in jobs if job.state is JobState.QUEUED]
+        try:
+            await self.queue.send(waiting)
+        except Unavailable as error:
+            # They are recorded: the sweeper sends them when there is room again.
+            logger.warning("lines not queued yet: %s", error.message, extra={"n": len(waiting)})
+            return False
+        return True
 
     async def end(self, batch: FileBatch, line: int) -> Job | None:
         """End a line's job if it is open; the job as it stands then, None if there is none."""

@@ -192,6 +192,12 @@ class FileBatch:
         """Whether the window passed before the batch was done or cancelled."""
         return self.status is not FileBatchStatus.CANCELLING and self.expires_at <= now
 
+    def wants(self, line: OpenLine, now: float) -> bool:
+        """Whether a line may run: its job is under way, or its turn is still to come."""
+        if self.status.is_final or self.is_over_at(now):
+            return False
+        return line in self.open_lines or self.read_to <= Cursor(*line)
+
     def job_id(self, line: int) -> JobId:
         """The job of a line."""
         return JobId(f"{self.id}-{line:06d}")
