@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from synapse.application.batch_lines import look_through
-from synapse.application.batch_parts import joined, part_key
+from synapse.application.batch_parts import compacted, joined, part_key
 from synapse.application.batch_step import BatchStep, InputGone, Overtaken
 from synapse.application.files import Files
 from synapse.application.line_tools import LineTools
@@ -126,7 +126,9 @@ class Advancer:
                 return await self._ended(batch, FileBatchStatus.COMPLETED)
             case FileBatchStatus.CANCELLING if FileBatchStatus.IN_PROGRESS not in batch.entered:
                 return batch.moved(FileBatchStatus.CANCELLED, self.tools.clock())
-        after = batch.stepped(await step.run(), self.tools.clock())
+        stepped = await step.run()
+        batch = await compacted(batch, self.tools.blobs, self.tools.new_part)
+        after = batch.stepped(stepped, self.tools.clock())
         if not after.is_drained:
             return after
         if after.status is FileBatchStatus.CANCELLING:
@@ -186,18 +188,25 @@ class Advancer:
             if not await self.batches.save(after):
                 await self._withdraw(step)
                 return AGAIN
+            await self._clear_up(before, after)
         if after.status.is_final:
-            await self._clear_up(after)
             return DONE
         if after.status is not before.status or after.is_over_at(now):
             return AGAIN
         return Progress(is_done=False, wait_s=self.pace.wait_s(after, now))
 
-    async def _clear_up(self, batch: FileBatch) -> None:
-        logger.info("file batch ended", extra={"batch": batch.id, "status": batch.status.value})
-        self.tools.telemetry.file_batch_ended(batch)
-        for part in (*batch.output_parts, *batch.error_parts):
-            await self.tools.blobs.delete(part_key(batch, part))
+    async def _clear_up(self, before: FileBatch, after: FileBatch) -> None:
+        """Delete parts whose lines are elsewhere now. What a crash leaves of them goes with age."""
+        parts = {*before.output_parts, *before.error_parts}
+        if after.status.is_final:
+            extra = {"batch": after.id, "status": after.status.value}
+            logger.info("file batch ended", extra=extra)
+            self.tools.telemetry.file_batch_ended(after)
+            parts |= {*after.output_parts, *after.error_parts}
+        else:
+            parts -= {*after.output_parts, *after.error_parts}
+        blobs = self.tools.blobs
+        await asyncio.gather(*(blobs.delete(part_key(after, part)) for part in parts))
 
 
 def _file_id(batch: FileBatch, kind: str) -> FileId:

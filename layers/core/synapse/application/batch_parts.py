@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from synapse.domain.errors import Unavailable
@@ -12,6 +13,10 @@ from synapse.domain.file_batch import FileBatch
 from synapse.ports import BlobStore
 
 PART_BYTES = 4 * 1024 * 1024
+MAX_SMALL_PARTS = 64
+"""Of each kind; so many become one. A record names no more parts than these and those of
+`PART_BYTES`, however few lines each step of a batch has written."""
+
 OK = 200
 
 
@@ -33,8 +38,8 @@ class _Kind:
 class Parts:
     """The parts of one step, written as they fill.
 
-    Each has a name that nobody else gives: two steps at once never write to the same part, and
-    only those that the record names count.
+    Each has a name that nobody else gives, and that tells its size: two steps at once never write
+    to the same part, and only those that the record names count.
     """
 
     batch: FileBatch
@@ -106,9 +111,8 @@ class Parts:
 
     async def _write(self, kind: _Kind) -> None:
         if kind.lines:
-            name = self.new_name()
-            await self.blobs.put(part_key(self.batch, name), b"".join(kind.lines))
-            kind.names.append(name)
+            data = b"".join(kind.lines)
+            kind.names.append(await _put(self.batch, self.blobs, self.new_name, data))
         kind.lines, kind.size_bytes = [], 0
 
 
@@ -121,7 +125,55 @@ async def joined(
         Unavailable: one is gone, most likely because somebody else has ended the batch.
     """
     for part in parts:
-        try:
-            yield await blobs.get(part_key(batch, part))
-        except KeyError as error:
-            raise Unavailable("a part of the batch's output is gone") from error
+        yield await _read(batch, blobs, part)
+
+
+async def compacted(batch: FileBatch, blobs: BlobStore, new_name: Callable[[], str]) -> FileBatch:
+    """The batch with its small parts written together as one, once there are many of a kind.
+
+    The parts that it no longer names are left: they are those of the record until this one is
+    saved, and only then to be deleted.
+
+    Raises:
+        Unavailable: a part is gone, most likely because somebody else has moved the batch on.
+    """
+    outputs = await _compacted(batch, blobs, new_name, batch.output_parts)
+    errors = await _compacted(batch, blobs, new_name, batch.error_parts)
+    return replace(batch, output_parts=outputs, error_parts=errors)
+
+
+async def _compacted(
+    batch: FileBatch, blobs: BlobStore, new_name: Callable[[], str], parts: tuple[str, ...]
+) -> tuple[str, ...]:
+    small = [part for part in parts if _size_of(part) < PART_BYTES]
+    if len(small) < MAX_SMALL_PARTS:
+        return parts
+    together, size = [], 0
+    for part in small:
+        if size >= PART_BYTES:
+            break
+        together.append(part)
+        size += _size_of(part)
+    data = b"".join(await asyncio.gather(*(_read(batch, blobs, part) for part in together)))
+    left = tuple(part for part in parts if part not in together)
+    return (await _put(batch, blobs, new_name, data), *left)
+
+
+async def _put(batch: FileBatch, blobs: BlobStore, new_name: Callable[[], str], data: bytes) -> str:
+    """Write a part; its name, which tells its size."""
+    name = f"{new_name()}-{len(data)}"
+    await blobs.put(part_key(batch, name), data)
+    return name
+
+
+def _size_of(part: str) -> int:
+    """The size in bytes that a part's name tells; parts of earlier versions count as full."""
+    size = part.partition("-")[2]
+    return int(size) if size else PART_BYTES
+
+
+async def _read(batch: FileBatch, blobs: BlobStore, part: str) -> bytes:
+    try:
+        return await blobs.get(part_key(batch, part))
+    except KeyError as error:
+        raise Unavailable("a part of the batch's output is gone") from error

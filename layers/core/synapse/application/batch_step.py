@@ -70,7 +70,7 @@ class BatchStep:
 
     def __post_init__(self) -> None:
         tools = self.tools
-        self.parts = Parts(self.batch, tools.blobs, lambda: tools.new_id()[-12:])
+        self.parts = Parts(self.batch, tools.blobs, tools.new_part)
         self.is_over = self.batch.is_over_at(tools.clock())
         self.read_to = self.batch.read_to
 

@@ -52,6 +52,10 @@ class LineTools:
     abort: Callable[[JobId], None]
     metering: Metering | None = None
 
+    def new_part(self) -> str:
+        """What the name of a part begins with."""
+        return self.new_id()[-12:]
+
     async def counted(
         self, command: SubmitJob, spec: ModelSpec, job: Job, *, has_open: bool
     ) -> Job:
