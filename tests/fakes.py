@@ -229,7 +229,7 @@ class MemoryBlobStore:
 
 
 class MemoryRegistry:
-    """A catalogue, pools that serve every model in it, and what was measured."""
+    """A catalogue, pools, and what was measured."""
 
     RATE_MINUTES = 5
 
@@ -246,7 +246,7 @@ class MemoryRegistry:
         return self._models.get(name)
 
     async def pools(self, model: str) -> Sequence[Pool]:
-        return self._pools if model in self._models else ()
+        return [pool for pool in self._pools if model in self._models and pool.serves(model)]
 
     async def record_service(self, sample: ServiceSample, now: float) -> None:
         minute = int(now // 60)

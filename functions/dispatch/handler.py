@@ -31,8 +31,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             failed.append(record["messageId"])
     try:
         with target().telemetry_flushed():
-            run(target().dispatcher.dispatch(list(messages.values())))
+            left = set(run(target().dispatcher.dispatch(list(messages.values()))))
     except Unavailable:
         logger.exception("batches not started", extra={"jobs": len(messages)})
         failed.extend(messages)
+    else:
+        failed.extend(item for item, message in messages.items() if message.job_id in left)
     return {"batchItemFailures": [{"itemIdentifier": item} for item in failed]}

@@ -168,7 +168,8 @@ class DispatchLoop:
             pools = tuple(pool for pool in decision.pools if pool.name in takers)
             if not pools:
                 return False
-            for order in await self.dispatcher.plan([message], replace(decision, pools=pools)):
+            plan = await self.dispatcher.plan([message], replace(decision, pools=pools))
+            for order in plan.orders:
                 await self._run_alone(order)
         except Unavailable as error:
             logger.warning("suspect not run: %s", error.message)

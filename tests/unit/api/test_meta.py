@@ -15,7 +15,8 @@ from synapse.api.gate import Identify, anyone
 from synapse.api.resolver import Api, Reply
 from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import Unauthenticated, Unavailable
-from tests.factories import a_health
+from tests.factories import a_health, a_pool
+from tests.fakes import MemoryRegistry
 from tests.unit.api.calls import api_of, call
 from tests.unit.application.world import CHAT, EMBEDDER, World
 
@@ -29,6 +30,17 @@ async def test_models_are_listed_as_openai_lists_them() -> None:
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == [EMBEDDER, "echo", CHAT]
     assert one == {"id": CHAT, "object": "model", "created": 0, "owned_by": "synapse"}
+
+
+async def test_a_model_that_no_pool_serves_is_not_listed() -> None:
+    models = await World().registry.models()
+    api = api_of(World(registry=MemoryRegistry(models, [a_pool(models=frozenset({CHAT}))])))
+
+    listed = (await call(api, "GET", "/v1/models")).json
+    one = await call(api, "GET", "/v1/models/echo")
+
+    assert [model["id"] for model in listed["data"]] == [CHAT]
+    assert (one.status, one.json["error"]["code"]) == (404, "model_not_found")
 
 
 async def test_health_tells_how_the_workers_are() -> None:

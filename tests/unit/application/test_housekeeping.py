@@ -15,7 +15,7 @@ from synapse.ports import InferenceRequest
 from tests.factories import a_chat_model, a_message, a_pool
 from tests.fakes import Answer, MemoryRegistry, ScriptedEngine
 from tests.faults import failing_before
-from tests.unit.application.world import World
+from tests.unit.application.world import CHAT, World
 
 
 async def test_a_job_whose_message_was_lost_is_sent_again() -> None:
@@ -179,13 +179,17 @@ async def test_a_withdrawn_model_fails_its_waiting_jobs() -> None:
     assert not world.starter.orders
 
 
-async def test_a_model_without_a_pool_is_delivered_again() -> None:
+async def test_jobs_of_a_model_without_a_pool_are_left_and_those_beside_them_are_started() -> None:
     world = World()
-    await world.submit()
-    world.registry = MemoryRegistry([*await world.registry.models()], [])
+    jobs = [await world.submit(model=name) for name in ("echo", CHAT, "echo", CHAT)]
+    models = await world.registry.models()
+    world.registry = MemoryRegistry(models, [a_pool(models=frozenset({CHAT}))])
 
-    with pytest.raises(Unavailable):
-        await world.dispatcher.dispatch(world.queue.take())
+    left = await world.dispatcher.dispatch(world.queue.take())
+
+    assert set(left) == {jobs[0].id, jobs[2].id}
+    [order] = world.starter.orders
+    assert set(order.batch.job_ids) == {jobs[1].id, jobs[3].id}
 
 
 async def test_messages_of_many_models_become_batches_of_one_model_each() -> None:

@@ -18,6 +18,8 @@ from synapse.domain.errors import (
 from synapse.domain.inference import ChatMessage, ModelInput
 from synapse.domain.job import JobState, Priority
 from synapse.domain.model import ServiceSample
+from tests.factories import a_pool
+from tests.fakes import MemoryRegistry
 from tests.faults import failing_before
 from tests.unit.application.world import CHAT, World
 
@@ -87,6 +89,16 @@ async def test_a_bad_request_names_its_field_and_enqueues_nothing(
 async def test_an_unknown_model_is_told_which_there_are() -> None:
     with pytest.raises(UnknownModel, match=f"echo, {CHAT}"):
         await World().submitter.submit(SubmitJob("gpt-9", ModelInput("hi")))
+
+
+async def test_a_model_that_no_pool_serves_is_refused() -> None:
+    models = await World().registry.models()
+    world = World(registry=MemoryRegistry(models, [a_pool(models=frozenset({CHAT}))]))
+
+    with pytest.raises(UnknownModel, match=f"no pool serves it; choose one of: {CHAT} "):
+        await world.submitter.submit(SubmitJob("echo", ModelInput("hi")))
+
+    assert not world.store.jobs
 
 
 async def test_one_bad_request_of_many_spares_the_others() -> None:

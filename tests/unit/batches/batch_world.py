@@ -16,7 +16,7 @@ from synapse.domain.file import FileId, NewFile, Purpose
 from synapse.domain.file_batch import FileBatch, FileBatchId, Pace
 from synapse.domain.inference import Completion
 from synapse.domain.job import Failure, Job, JobId, JobState, Outcome, Payload, Usage
-from tests.factories import a_lease, a_model, an_id
+from tests.factories import a_lease, a_model, a_pool, an_id
 from tests.fake_file_batches import MemoryFileBatchStore, PlainCodec, RecordingFileBatchStarter
 from tests.fake_files import MemoryFileStore
 from tests.fakes import (
@@ -55,7 +55,7 @@ class BatchWorld:
         self.codec: Any = PlainCodec()
         self.starter = RecordingFileBatchStarter()
         self.telemetry = RecordingTelemetry()
-        self.registry = MemoryRegistry([a_model("echo")])
+        self.registry = MemoryRegistry([a_model("echo")], [a_pool()])
         self.files = Files(MemoryFileStore(self.clock), self.blobs, self.clock, an_id)
         self.aborted: list[JobId] = []
         self.completions: Counter[str] = Counter()

@@ -19,9 +19,10 @@ from synapse.domain.file_batch import FileBatchStatus
 from synapse.domain.job import JobState, Payload, Priority
 from synapse.ports import FileQuery
 from synapse.ports.file_batches import LineRequest
-from tests.factories import NOW
+from tests.factories import NOW, a_model, a_pool
 from tests.fake_file_batches import PlainCodec
 from tests.fake_keys import MemoryKeyStore
+from tests.fakes import MemoryRegistry
 from tests.faults import failing_after, failing_before
 from tests.unit.batches.batch_world import WINDOW, BatchWorld, a_line
 
@@ -99,6 +100,18 @@ async def test_what_the_route_or_the_model_refuses_is_an_error_with_status_and_b
     assert codes == {"c1": "invalid_value", "c2": "model_not_found", "c3": "invalid_input"}
     assert {response["status_code"] for response in errors.values()} == {400}
     assert (batch.counts.completed, batch.counts.failed) == (1, 3)
+
+
+async def test_a_line_for_a_model_that_no_pool_serves_is_an_error(world: BatchWorld) -> None:
+    pool = a_pool(models=frozenset({"echo"}))
+    world.registry = MemoryRegistry([a_model("echo"), a_model("other")], [pool])
+    await world.created([a_line(1), a_line(2, body={"model": "other", "prompt": "x"})])
+    await world.run()
+
+    [error] = await world.errors()
+    assert error["custom_id"] == "c2"
+    assert error["response"]["body"]["error"]["code"] == "model_not_found"
+    assert set(await world.output()) == {"c1"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import HealthBody, ModelBody, ModelList, WorkerBody
 from synapse.api.services import Services
-from synapse.application.checks import served_model
+from synapse.application.checks import runnable_model, runnable_models
 from synapse.application.health import pinged_health
 from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import FileUnknown
@@ -53,8 +53,8 @@ def add_meta_routes(api: Api, services: Services) -> None:
         responses={200: json_response("The models", ModelList)},
     )
     async def models(caller: Principal) -> Reply:
-        seen = [m for m in await services.registry.models() if caller.sees(m.name)]
-        return Reply(ModelList(data=[_model(each) for each in seen]))
+        served = await runnable_models(services.registry, caller)
+        return Reply(ModelList(data=[_model(each) for each in served]))
 
     @api.handles(
         "GET",
@@ -65,7 +65,7 @@ def add_meta_routes(api: Api, services: Services) -> None:
         responses={200: json_response("The model", ModelBody), 404: ERRORS[404]},
     )
     async def model(caller: Principal, model: str) -> Reply:
-        return Reply(_model(await served_model(services.registry, model, caller)))
+        return Reply(_model(await runnable_model(services.registry, model, caller)))
 
     @api.handles(
         "GET",

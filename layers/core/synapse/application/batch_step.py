@@ -12,7 +12,7 @@ from typing import TypeVar
 from synapse.application.batch_lines import BadLine, Envelope, RawLine, envelope_of, read_at
 from synapse.application.batch_lines import read_lines as lines_of
 from synapse.application.batch_parts import Parts
-from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
+from synapse.application.checks import MAX_INPUT_BYTES, check_input, runnable_model
 from synapse.application.intake import SubmitJob, new_job
 from synapse.application.line_tools import CANCELLED, EXPIRED, LineTools, NoRoom
 from synapse.application.payloads import decode_result, fetch
@@ -209,7 +209,7 @@ class BatchStep:
     async def _job_for(self, number: int, envelope: Envelope) -> Job:
         batch, tools = self.batch, self.tools
         request = await tools.codec.parse(batch.endpoint, envelope.body, batch.caller)
-        spec = await served_model(tools.registry, request.model, batch.caller)
+        spec = await runnable_model(tools.registry, request.model, batch.caller)
         check_input(request.input, spec, MAX_INPUT_BYTES, request.length_at)
         command = SubmitJob(
             model=request.model,

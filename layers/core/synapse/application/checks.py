@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from synapse.domain.access import Principal
 from synapse.domain.errors import InvalidRequest, PayloadTooLarge, UnknownModel
 from synapse.domain.inference import ModelInput
@@ -19,12 +21,37 @@ async def served_model(registry: Registry, name: str, caller: Principal) -> Mode
     """
     spec = await registry.model(name)
     if spec is None or not caller.sees(name):
-        known = [model.name for model in await registry.models() if caller.sees(model.name)]
+        choice = await _choice(registry, caller)
+        raise UnknownModel(f"model: {name!r} is not served here; {choice}", param="model")
+    return spec
+
+
+async def runnable_model(registry: Registry, name: str, caller: Principal) -> ModelSpec:
+    """The model of that name, of which there is a pool: without one its jobs would never run.
+
+    Raises:
+        UnknownModel: it is not served here, or not to this caller, or has no pool.
+    """
+    spec = await served_model(registry, name, caller)
+    if not await registry.pools(name):
+        choice = await _choice(registry, caller)
         raise UnknownModel(
-            f"model: {name!r} is not served here; choose one of: {', '.join(known) or 'none'}",
+            f"model: {name!r} is in the catalogue, but no pool serves it; {choice} (an operator "
+            "adds it to the models of a pool)",
             param="model",
         )
     return spec
+
+
+async def runnable_models(registry: Registry, caller: Principal) -> Sequence[ModelSpec]:
+    """The models that the caller may see and that have a pool, by name."""
+    seen = [model for model in await registry.models() if caller.sees(model.name)]
+    return [model for model in seen if await registry.pools(model.name)]
+
+
+async def _choice(registry: Registry, caller: Principal) -> str:
+    known = [model.name for model in await runnable_models(registry, caller)]
+    return f"choose one of: {', '.join(known) or 'none'}"
 
 
 def check_input(

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from synapse.application.routing import TYPICAL_OUTPUT_TOKENS
 from synapse.domain.batching import JobMessage, plan_batches
-from synapse.domain.errors import Unavailable
-from synapse.domain.job import Failure, JobState
+from synapse.domain.job import Failure, JobId, JobState
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.routing import Decision, Need
 from synapse.ports import BatchOrder, BatchStarter, Clock, JobStore, Registry, Telemetry
 
+logger = logging.getLogger(__name__)
+
 Decide = Callable[[ModelSpec, Need], Awaitable[Decision]]
 """Which pools a need is to be tried in. Raises Unavailable if it cannot be found out."""
+
+
+class Plan(NamedTuple):
+    """What messages come to: orders, and the jobs whose model no pool serves."""
+
+    orders: list[BatchOrder]
+    left: list[JobId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,50 +42,50 @@ class Dispatcher:
 
     async def dispatch(
         self, messages: Sequence[JobMessage], decision: Decision | None = None
-    ) -> None:
-        """Plan and start all messages; return once the batcher has them.
+    ) -> Sequence[JobId]:
+        """Plan and start messages; return once the batcher has them.
+
+        Returns the jobs whose model no pool serves: deliver these again, one may be on its way.
 
         Raises:
             Unavailable: not all were started; deliver the messages again (jobs run once anyway).
         """
-        orders = await self.plan(messages, decision)
-        if orders:
-            await self.starter.start(orders)
+        plan = await self.plan(messages, decision)
+        if plan.orders:
+            await self.starter.start(plan.orders)
+        return plan.left
 
-    async def plan(
-        self, messages: Sequence[JobMessage], decision: Decision | None = None
-    ) -> list[BatchOrder]:
-        """The orders that `dispatch` would start; ends jobs whose model was withdrawn.
+    async def plan(self, messages: Sequence[JobMessage], decision: Decision | None = None) -> Plan:
+        """What `dispatch` would start; ends jobs whose model was withdrawn.
 
         Where no decision is given, each batch has its own.
 
         Raises:
-            Unavailable: a model has no pool, or it could not be found out.
+            Unavailable: the pools of a model could not be found out.
         """
         specs = await self._specs(messages)
         known = {message.job_id: message for message in messages if message.model in specs}
         batches = plan_batches(known.values(), lambda model: specs[model].batch, self.new_id)
-        orders = []
+        orders: list[BatchOrder] = []
+        left: list[JobId] = []
         for batch in batches:
             decided, spec = decision, specs[batch.model]
+            jobs = [known[job] for job in batch.job_ids]
             if decided is None:
-                need = need_of_jobs(spec, [known[job] for job in batch.job_ids], self.clock())
-                decided = await self.decide(spec, need)
-            if not decided.pools:
-                raise Unavailable(f"no pool serves model {spec.name!r}")
-            orders.append(BatchOrder(replace(batch, fallback=decided.fallback), decided.pools))
-        return orders
+                decided = await self.decide(spec, need_of_jobs(spec, jobs, self.clock()))
+            if decided.pools:
+                orders.append(BatchOrder(replace(batch, fallback=decided.fallback), decided.pools))
+            else:
+                logger.error("no pool serves a model", extra={"model": spec.name, "n": len(jobs)})
+                left.extend(batch.job_ids)
+        return Plan(orders, left)
 
     async def _specs(self, messages: Sequence[JobMessage]) -> dict[str, ModelSpec]:
-        specs: dict[str, ModelSpec] = {}
-        for message in messages:
-            if message.model in specs:
-                continue
-            spec = await self.registry.model(message.model)
-            if spec is not None:
-                specs[message.model] = spec
-            else:
-                await self._withdrawn(message)
+        """The models that are served; the jobs of others are ended."""
+        found = {name: await self.registry.model(name) for name in {m.model for m in messages}}
+        specs = {name: spec for name, spec in found.items() if spec is not None}
+        withdrawn = [message for message in messages if message.model not in specs]
+        await asyncio.gather(*(self._withdrawn(message) for message in withdrawn))
         return specs
 
     async def _withdrawn(self, message: JobMessage) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
+from synapse.application.checks import MAX_INPUT_BYTES, check_input, runnable_model
 from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.intake import (
     SubmitJob,
@@ -112,7 +112,7 @@ class Submitter:
         return list(await asyncio.gather(*(one(command) for command in commands)))
 
     async def _model(self, command: SubmitJob) -> ModelSpec:
-        spec = await served_model(self.registry, command.model, command.caller)
+        spec = await runnable_model(self.registry, command.model, command.caller)
         command.caller.require_tier(command.sla)
         check_input(command.input, spec, self.limits.max_input_bytes, command.length_at)
         timeout_s = command.timeout_s

@@ -1,0 +1,65 @@
+"""The function that dispatches on AWS: what it reports comes again."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from functions.dispatch import handler as dispatch
+from synapse.adapters.codec import message_to_json
+from synapse.domain.errors import Unavailable
+from tests.factories import a_message, a_pool
+from tests.fakes import MemoryRegistry
+from tests.faults import failing_before
+from tests.unit.application.world import CHAT, World
+
+CONTEXT = SimpleNamespace(
+    function_name="dispatch",
+    memory_limit_in_mb=512,
+    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:f",
+    aws_request_id="request-1",
+)
+RECORDS = [
+    {"messageId": f"m{number}", "body": message_to_json(a_message(model=model))}
+    for number, model in enumerate(("echo", CHAT, CHAT))
+]
+
+
+def reported(world: World, monkeypatch: pytest.MonkeyPatch, records: list[Any]) -> set[str]:
+    """Hand over messages; which of them are reported."""
+    target = SimpleNamespace(dispatcher=world.dispatcher, telemetry_flushed=nullcontext)
+    monkeypatch.setattr(dispatch, "target", lambda: target)
+    monkeypatch.setattr(dispatch, "run", asyncio.run)
+    monkeypatch.setattr(dispatch.tracer, "disabled", True)
+    answer = dispatch.handler({"Records": records}, CONTEXT)
+    return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+
+
+def test_a_message_of_a_model_without_a_pool_does_not_hold_up_those_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = asyncio.run(World().registry.models())
+    world = World(registry=MemoryRegistry(models, [a_pool(models=frozenset({CHAT}))]))
+
+    assert reported(world, monkeypatch, RECORDS) == {"m0"}
+
+    assert [len(order.batch.job_ids) for order in world.starter.orders] == [2]
+
+
+def test_a_message_that_cannot_be_read_does_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+
+    assert reported(world, monkeypatch, [{"messageId": "bad", "body": "{"}, *RECORDS]) == {"bad"}
+
+    assert len(world.starter.orders) == 2
+
+
+def test_where_nothing_could_be_started_all_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.starter = failing_before(world.starter, start=[Unavailable("throttled")])
+
+    assert reported(world, monkeypatch, RECORDS) == {"m0", "m1", "m2"}
