@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 PAUSE_S = 1.0
 """Before planning again after a failure to plan or start."""
 
+WITHDRAWN_AT_A_TIME = 500
+"""Jobs of a model that is served no more, of which as many are ended between two pauses."""
+
 LOOK_AGAIN_S = 0.2
 """How soon a lane without a free slot looks for workers that have come up since."""
 
@@ -43,8 +46,9 @@ class DispatchLoop:
     wait in the queue until it has. Of lanes that wait for the same slot the better tier's is first.
 
     Jobs that were on a worker when it went down (suspects) run in a lane of their own, one at a
-    time: if one of them is what kills workers, it takes no suspect down with it again. Whatever
-    goes wrong, a lane goes on: the record of a job that it cannot start stands.
+    time: if one of them is what kills workers, it takes no suspect down with it again. Jobs
+    of a model that is served no more are ended. Whatever goes wrong, a lane goes on: the record of
+    a job that it cannot start stands.
     """
 
     queue: LocalJobQueue
@@ -60,6 +64,7 @@ class DispatchLoop:
         """Dispatch until cancelled."""
         async with asyncio.TaskGroup() as lanes:
             lanes.create_task(self._suspect_lane(specs), name="dispatch-suspects")
+            lanes.create_task(self._withdrawn_lane(specs), name="dispatch-withdrawn")
             for spec in specs:
                 for tier, requires in product(SlaTier, (NO_EXTENSIONS, TOKEN_IDS)):
                     name = "-".join(("dispatch", spec.name, tier, *requires))
@@ -148,6 +153,23 @@ class DispatchLoop:
                 self.queue.put_back([message])
             except Exception:
                 logger.exception("job not started", extra={"job": message.job_id})
+
+    async def _withdrawn_lane(self, specs: Sequence[ModelSpec]) -> None:
+        """End what waits for models that are served no more: no other lane would meet it."""
+        served = {spec.name for spec in specs}
+        while True:
+            for kind in self.queue.waiting_by_kind():
+                if kind[0] not in served:
+                    await self._end_withdrawn(*kind)
+            await asyncio.sleep(PAUSE_S)
+
+    async def _end_withdrawn(self, model: str, tier: SlaTier, requires: Extensions) -> None:
+        messages = self.queue.take(model, tier, WITHDRAWN_AT_A_TIME, requires)
+        try:
+            await self.dispatcher.plan(messages)
+        except Exception:
+            logger.exception("jobs of a withdrawn model not ended", extra={"model": model})
+            self.queue.put_back(messages)
 
     async def _suspect_lane(self, specs: Sequence[ModelSpec]) -> None:
         served = {spec.name: spec for spec in specs}

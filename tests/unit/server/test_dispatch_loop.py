@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from synapse.domain.pool import Pool
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
 from synapse_server import dispatch_loop
 from synapse_server.dispatch_loop import DispatchLoop
-from tests.factories import a_model, a_pool
+from tests.factories import a_job, a_model, a_pool
 from tests.fakes import MemoryRegistry
 from tests.faults import failing_before
 from tests.patience import until
@@ -188,6 +189,42 @@ async def test_a_suspect_whose_batcher_cannot_give_it_back_is_tried_again() -> N
 
     async with line.running():
         await line.ended(1)
+
+
+async def test_jobs_of_a_model_that_is_served_no_more_fail_and_leave_the_queue() -> None:
+    line = Line()
+    jobs = [
+        a_job(model="old", sla=tier, losses=losses, requires=requires)
+        for tier, losses, requires in product(SlaTier, (0, 1), (NO_EXTENSIONS, TOKEN_IDS))
+    ]
+    await line.world.store.create_many(jobs)
+    await line.world.queue.send([message_of(job) for job in jobs])
+
+    async with line.running():
+        await line.world.submit()
+        await line.ended(1)
+        await until(lambda: len(line.world.queue) == 0)
+        await until(lambda: JobState.QUEUED not in line.world.states().values())
+
+    ended = [await line.world.job(job.id) for job in jobs]
+    assert {job.state for job in ended} == {JobState.FAILED}
+    assert {job.failure.code for job in ended if job.failure} == {"model_not_found"}
+
+
+async def test_those_that_cannot_be_ended_yet_are_ended_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = Line()
+    job = a_job(model="old")
+    await line.world.store.create(job)
+    await line.world.queue.send([message_of(job)])
+    line.dispatcher = failing_before(line.dispatcher, plan=[Unavailable("the disk is full")])
+
+    async with line.running():
+        await until(lambda: line.world.states()[job.id] is JobState.FAILED)
+
+    assert "jobs of a withdrawn model not ended" in caplog.text
+    assert len(line.world.queue) == 0
 
 
 def a_fleet(*pools: Pool) -> World:
