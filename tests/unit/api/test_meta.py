@@ -194,3 +194,25 @@ async def test_the_pages_load_nothing_from_elsewhere() -> None:
             loaded = await call(api, "GET", f"/api/static/{asset}")
             assert loaded.status == 200
             assert len(loaded.text) > 100_000
+
+
+@pytest.mark.parametrize("page", ["docs", "redoc"])
+async def test_a_browser_is_told_to_load_nothing_from_elsewhere(page: str) -> None:
+    """What is bundled would: ReDoc shows the logo of its maker."""
+    shown = await call(api_of(World()), "GET", f"/api/{page}")
+
+    policy = shown.headers["content-security-policy"].split()
+    assert policy[:2] == ["default-src", "'self'"]
+    assert all(source.endswith(":") or source.startswith("'unsafe-") for source in policy[2:])
+    assert not {"http:", "https:"} & set(policy)
+
+
+@pytest.mark.parametrize("page", ["docs", "redoc"])
+async def test_a_page_with_a_slash_too_many_goes_to_the_one_without(page: str) -> None:
+    """Its relative addresses lead nowhere from there, and it would stay blank."""
+    shown = await call(api_of(World()), "GET", f"/api/{page}/")
+
+    head, _, rest = shown.text.partition("<script>")
+    assert 'src="' not in head
+    assert rest.lstrip().startswith('if (location.pathname.endsWith("/"))')
+    assert f'location.replace("../{page}"' in rest

@@ -8,7 +8,14 @@ from functools import cache, partial
 from typing import Any
 
 from synapse import __version__
-from synapse.api.pages import ASSETS, REDOC_PAGE, SWAGGER_PAGE, asset_text
+from synapse.api.pages import (
+    ASSETS,
+    HTML,
+    OF_THIS_SERVER,
+    REDOC_PAGE,
+    SWAGGER_PAGE,
+    asset_text,
+)
 from synapse.api.resolver import Api, Reply
 from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import HealthBody, ModelBody, ModelList, WorkerBody
@@ -132,11 +139,11 @@ def add_documentation_routes(api: Api) -> None:
 
     @api.handles("GET", "/api/docs", scope=None, include_in_schema=False)
     async def swagger() -> Reply:
-        return Reply(SWAGGER_PAGE, content_type="text/html; charset=utf-8")
+        return Reply(SWAGGER_PAGE, content_type=HTML, headers=OF_THIS_SERVER)
 
     @api.handles("GET", "/api/redoc", scope=None, include_in_schema=False)
     async def redoc() -> Reply:
-        return Reply(REDOC_PAGE, content_type="text/html; charset=utf-8")
+        return Reply(REDOC_PAGE, content_type=HTML, headers=OF_THIS_SERVER)
 
     @api.handles("GET", "/api/static/<file>", scope=None, include_in_schema=False)
     async def static(file: str) -> Reply:

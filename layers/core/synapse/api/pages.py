@@ -12,13 +12,24 @@ ASSETS = {
 }
 """Servable files and their types. Swagger UI's come with Powertools, ReDoc's with us."""
 
-# Addresses are relative, so that the pages also work behind API Gateway's /<stage> prefix.
+HTML = "text/html; charset=utf-8"
+OF_THIS_SERVER = {
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
+}
+"""Header that has a browser fetch nothing from elsewhere: ReDoc would show its maker's logo, whose
+server then saw who reads here. All else is as it would be."""
+
+# Addresses are relative, so that the pages also work behind API Gateway's /<stage> prefix. From
+# /api/docs/, which is routed like /api/docs, they lead nowhere: such a page goes to the other.
 SWAGGER_PAGE = """<!doctype html>
 <html lang="en">
 <head>
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <title>Synapse API</title>
+  <script>
+    if (location.pathname.endsWith("/")) location.replace("../docs" + location.hash);
+  </script>
   <link rel="icon" href="data:,">
   <link rel="stylesheet" href="static/swagger-ui.min.css">
 </head>
@@ -38,6 +49,9 @@ REDOC_PAGE = """<!doctype html>
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <title>Synapse API reference</title>
+  <script>
+    if (location.pathname.endsWith("/")) location.replace("../redoc" + location.hash);
+  </script>
   <link rel="icon" href="data:,">
   <style>body { margin: 0; }</style>
 </head>
