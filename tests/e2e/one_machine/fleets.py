@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from tests.e2e.one_machine.running import Server, finished, submit
 from tests.patience import PATIENCE_S
+
+T = TypeVar("T")
 
 QUICK = {"beat_every_s": 0.1, "lease_s": 1.0, "hang_timeout_s": 2.5, "ping_every_s": 0.3}
 """Clocks that let a worker die and come back in seconds."""
@@ -113,6 +115,27 @@ def until(
     while not holds():
         assert time.monotonic() < deadline, why
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def watched(look: Callable[[], T]) -> Iterator[list[T]]:
+    """What is seen meanwhile, one after the other: also what passes while one looks elsewhere."""
+    seen: list[T] = []
+    is_over = threading.Event()
+
+    def keep_looking() -> None:
+        while not is_over.wait(0.02):
+            with contextlib.suppress(httpx.TransportError):
+                if (now := look()) not in seen:
+                    seen.append(now)
+
+    watcher = threading.Thread(target=keep_looking, daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        is_over.set()
+        watcher.join()
 
 
 @dataclass

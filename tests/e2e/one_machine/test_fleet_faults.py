@@ -20,6 +20,7 @@ from tests.e2e.one_machine.fleets import (
     Traffic,
     stop_process,
     until,
+    watched,
 )
 from tests.e2e.one_machine.running import finished, submit, wait_gone
 from tests.patience import PATIENCE_S
@@ -80,11 +81,15 @@ def test_a_worker_that_hangs_is_dead_to_all_and_started_again(
 ) -> None:
     [hung] = fleet.tritons("cheap")
 
-    stop_process(hung)
-    traffic.until_in("dear")
-    until(lambda: _health(fleet) == ("degraded", {"cheap": False, "dear": True}))
-    until(lambda: fleet.gauge("synapse_workers", pool="cheap") == 0)
-    traffic.until_in("cheap")
+    with (
+        watched(lambda: _health(fleet)) as health,
+        watched(lambda: fleet.gauge("synapse_workers", pool="cheap")) as workers,
+    ):
+        stop_process(hung)
+        traffic.until_in("dear")
+        until(lambda: ("degraded", {"cheap": False, "dear": True}) in health)
+        until(lambda: 0 in workers)
+        traffic.until_in("cheap")
 
     _all_finished(traffic)
     assert not wait_gone([hung])
