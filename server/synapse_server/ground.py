@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import Self
 
-from synapse.adapters.catalogue import CatalogueError, load_catalogue
+from synapse.adapters.catalogue import MODEL_FILE, CatalogueError, load_catalogue
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.failures import StorageError
 from synapse.adapters.local.workers import LocalWorkerRegistry
@@ -79,7 +79,12 @@ def served_models(config: ServerConfig) -> tuple[ModelSpec, ...]:
         raise StartError(str(error)) from error
     except KeyError as error:
         known = ", ".join(sorted(catalogue))
-        raise StartError(f"model {error} is not in the catalogue; choose from: {known}") from error
+        folder = config.models_dir and config.models_dir / error.args[0]
+        if folder and folder.is_dir():
+            problem = f": folder {folder} has no {MODEL_FILE}; write one, or choose from: {known}"
+        else:
+            problem = f" is not in the catalogue; choose from: {known}"
+        raise StartError(f"model {error}{problem}") from error
 
 
 def opened_database(config: ServerConfig) -> Database:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from synapse_worker.errors import TritonCrash, WorkerError
 
 MAX_CAUSE_CHARS = 300
+TRACEBACK = re.compile(r"(?:\n|\\n)+\s*At:(?:\n|\\n).*", re.S)
+"""Where in Python it happened, which Triton puts behind an error; its log writes line ends out."""
+
 CRASHES = frozenset({-signal.SIGABRT, -signal.SIGSEGV})
 """How a process ends that does itself in."""
 
@@ -56,7 +59,7 @@ def diagnose(log: str, exit_code: int | None, log_file: str) -> WorkerError:
 
     A TritonCrash if it fell over by itself and no line tells why.
     """
-    lines = [line.strip() for line in log.splitlines()]
+    lines = [TRACEBACK.sub("", line.strip()) for line in log.splitlines()]
     for symptom in SYMPTOMS:
         for line in lines:
             match = symptom.pattern.search(line)

@@ -78,3 +78,13 @@ def test_a_model_that_nobody_knows_is_refused_before_anything_is_made(tmp_path: 
         Ground(config_of(tmp_path, "unknown"))
 
     assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_of_a_model_that_says_nothing_of_it_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    config = replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
+
+    with pytest.raises(StartError, match=r"'mine': folder .*/models/mine has no model\.json"):
+        Ground(config)
+    with pytest.raises(StartError, match="'yours' is not in the catalogue"):
+        Ground(replace(config, models=("yours",)))

@@ -99,6 +99,22 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     ("changes", "problem"),
     [
         ({"slots": ...}, "slots is missing"),
+        (
+            {"task": ..., "slots": ..., "source": ..., "max_output_tokens": ...},
+            "task, slots, source are missing",
+        ),
+        (
+            {"slots": ..., "max_output_tokens": ...},
+            "slots, max_output_tokens are missing",
+        ),
+        (
+            {"version": ..., "batch": {"max_items": 1}},
+            "version, batch.max_tokens, batch.max_wait_ms are missing",
+        ),
+        (
+            {"task": "embed", "max_output_tokens": ..., "licence": ...},
+            "licence, dimensions are missing",
+        ),
         ({"slots": 0}, "slots must be a whole number from 1, not 0"),
         ({"slots": True}, "slots must be a whole number from 1, not True"),
         ({"slots": "8"}, "slots must be a whole number from 1, not '8'"),

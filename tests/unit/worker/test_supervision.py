@@ -52,6 +52,13 @@ def test_the_breaker_opens_on_a_crash_loop_and_forgets_old_deaths() -> None:
             'Internal: WorkerError: No GGUF file. Install it"',
             "Triton could not load m: WorkerError: No GGUF file. Install it",
         ),
+        (
+            "E1121 04:11:11.2 65 model_lifecycle.cc:642] \"failed to load 'm' version 1: "
+            "Internal: WorkerError: The model file /x does not exist. Correct gguf_path"
+            r'\n\nAt:\n  /x/llama_engine.py(67): find_gguf\n  /x/llamacpp.py(39): initialize\n"',
+            "Triton could not load m: WorkerError: The model file /x does not exist. "
+            "Correct gguf_path",
+        ),
         ("error: creating server: something odd", "Triton says: creating server: something odd"),
     ],
 )

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from synapse_worker.agent.errors import NotNow
 from synapse_worker.agent.readings import Readings, read_page
+from synapse_worker.diagnosis import TRACEBACK
 from synapse_worker.errors import WorkerError
 from synapse_worker.health import http_call
 from synapse_worker.supervisor import Supervisor, WorkerState
@@ -97,5 +98,6 @@ def _reason(answer: bytes) -> str:
         text = str(json.loads(answer)["error"])
     except (ValueError, KeyError, TypeError):
         text = answer.decode(errors="replace")
+    text = TRACEBACK.sub("", text)
     match = REASON.search(text)
     return " ".join((match[1] if match else text).split()).rstrip("; ")

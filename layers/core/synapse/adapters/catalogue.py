@@ -20,6 +20,7 @@ from synapse.domain.model import ModelSpec, Task
 
 MODEL_FILE = "model.json"
 TEMPLATE_FILE = "chat_template.jinja"
+OUTPUT, DIMENSIONS = "max_output_tokens", "dimensions"
 
 # A licence and a source are for people, and nobody should have to ask for them.
 KEYS = frozenset(
@@ -32,6 +33,9 @@ KEYS = frozenset(
 )
 TOOL_PARSERS = frozenset({"hermes"})
 """Forms in which models write calls of tools (`synapse.api.openai.calls`)."""
+
+REQUIRED = ("name", "version", "task", "context_tokens", "slots", "batch", "licence", "source")
+"""What no entry does without; beside these one of "max_output_tokens" and "dimensions"."""
 
 BATCH_KEYS = frozenset({"max_items", "max_tokens", "max_wait_ms"})
 SPECIAL_TOKEN_KEYS = frozenset({"bos", "eos"})
@@ -69,8 +73,9 @@ def _read(folder: Traversable) -> ModelSpec:
     file = folder / MODEL_FILE
     template = folder / TEMPLATE_FILE
     entry = _Entry(str(file), "", _object(file), KEYS)
+    _check_complete(entry)
     embeds = entry.task() is Task.EMBED
-    alien = "max_output_tokens" if embeds else "dimensions"
+    alien = OUTPUT if embeds else DIMENSIONS
     if alien in entry.values:
         raise entry.error(alien, f"has no meaning for task {entry.task()}")
     spec = ModelSpec(
@@ -96,6 +101,18 @@ def _read(folder: Traversable) -> ModelSpec:
     if spec.max_output_tokens > spec.context_tokens:
         raise entry.error("max_output_tokens", "is more than context_tokens")
     return spec
+
+
+def _check_complete(entry: _Entry) -> None:
+    """Tell all that is missing at once: who writes an entry need not start again for each key."""
+    required, batch = list(REQUIRED), entry.values.get("batch")
+    if "task" in entry.values and not {OUTPUT, DIMENSIONS} & entry.values.keys():
+        required.append(DIMENSIONS if entry.values["task"] == Task.EMBED else OUTPUT)
+    missing = [key for key in required if key not in entry.values]
+    if isinstance(batch, dict):
+        missing += [f"batch.{key}" for key in sorted(BATCH_KEYS) if key not in batch]
+    if missing:
+        raise entry.error(", ".join(missing), "is missing" if len(missing) == 1 else "are missing")
 
 
 def _batch(entry: _Entry) -> BatchPolicy:
