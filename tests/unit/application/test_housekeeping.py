@@ -83,9 +83,26 @@ async def test_deadlines_are_kept_though_the_queue_takes_nothing() -> None:
 
     assert (await world.job(short.id)).state is JobState.EXPIRED
     assert not full.messages
+    # The one that was refused waits its time; the other goes as soon as there is room.
+    assert await world.sweeper.sweep() == {"resend": 1}
     world.clock.advance(241.0)
-    assert await world.sweeper.sweep() == {"resend": 2}
+    await world.sweeper.sweep()
     assert {message.job_id for message in full.messages} == {stale.id, other.id}
+
+
+async def test_where_more_are_due_than_are_looked_at_those_that_are_not_sent_make_way() -> None:
+    world = World()
+    for _ in range(3):
+        await world.submit()
+    world.clock.advance(60.0)
+    short = await world.submit(timeout_s=100.0)
+    world.clock.advance(101.0)
+    world.queue = failing_before(world.queue, send=[Unavailable("the queue is full")] * 9)
+
+    swept = [dict(await world.sweeper.sweep(limit=2)) for _ in range(3)]
+
+    assert {"expire": 1} in swept
+    assert (await world.job(short.id)).state is JobState.EXPIRED
 
 
 @pytest.mark.parametrize("running", [False, True])

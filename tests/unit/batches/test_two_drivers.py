@@ -16,6 +16,7 @@ from synapse.domain.file_batch import FileBatchStatus
 from synapse.domain.job import JobState
 from synapse.ports.file_batches import LineRequest
 from tests.fake_file_batches import PlainCodec
+from tests.faults import failing_before
 from tests.unit.batches.batch_world import BatchWorld, a_line
 from tests.unit.batches.test_advance_chaos import Chaotic
 from tests.unit.batches.test_batch_limits import KEY, LimitedWorld
@@ -104,6 +105,19 @@ async def test_nor_do_they_where_the_step_breaks_down_in_the_middle_of_submittin
     await world.work()
 
     assert len(world.jobs.jobs) == LINES - 1
+    assert {job.state for job in world.jobs.jobs.values()} == {JobState.CANCELLED}
+
+
+async def test_nor_do_they_where_one_cannot_be_ended_at_first() -> None:
+    world = BatchWorld()
+    throttled = failing_before(world.jobs, close=[None, Unavailable("throttled")])
+    first = await beside(world, store=throttled)
+    await cancelled(world)
+    world.codec.may_go_on.set()
+    await first
+    await world.work()
+
+    assert not world.completions
     assert {job.state for job in world.jobs.jobs.values()} == {JobState.CANCELLED}
 
 

@@ -148,7 +148,7 @@ def test_an_estimate_where_nothing_was_measured_is_for_all_the_time_it_may_take(
     assert estimated_usd(replace(NEED, items=8), [measured], 60.0) == pytest.approx(0.004)
 
 
-def test_pools_that_are_free_or_absent_are_estimated_at_nothing() -> None:
+def test_pools_that_are_free_are_estimated_at_nothing() -> None:
     assert estimated_usd(NEED, [a_view(price=0.0)], 60.0) == 0.0
 
 

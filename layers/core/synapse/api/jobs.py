@@ -11,7 +11,7 @@ from synapse.api.inputs import texts_or_tokens
 from synapse.api.limits import limit_headers
 from synapse.api.receipts import CostBody, ReceiptBody, cost_body, receipt_body
 from synapse.api.resolver import Api, Reply
-from synapse.api.responses import ERRORS, json_response
+from synapse.api.responses import ERRORS, RESULT_LOST, json_response
 from synapse.api.schemas import (
     AsyncInferRequest,
     JobAccepted,
@@ -82,7 +82,7 @@ def add_job_routes(api: Api, services: Services) -> None:
         abandonable=True,
         summary="A job's state and result",
         tags=["jobs"],
-        responses={200: json_response("The job", JobResult), **ERRORS},
+        responses={200: json_response("The job", JobResult), **ERRORS, **RESULT_LOST},
     )
     async def result(caller: Principal, job_id: str, wait: Wait = 0.0) -> Reply:
         wait_s = min(wait, services.max_wait_s)

@@ -41,6 +41,10 @@ ERRORS: dict[int, Any] = {
     503: json_response("Not accepted for now; see Retry-After", ErrorBody),
 }
 
+RESULT_LOST: dict[int, Any] = {
+    410: json_response("The job has completed, and its result is no longer kept", ErrorBody)
+}
+
 
 def errors(*statuses: int) -> dict[int, Any]:
     """The error responses of these statuses."""

@@ -13,7 +13,7 @@ from synapse.api.errors import body_of, error_body, failure_body, validation_err
 from synapse.api.jobs import KeyHeader, Wait, receipt_fields, sampling
 from synapse.api.limits import limit_headers
 from synapse.api.resolver import Api, Reply
-from synapse.api.responses import ERRORS, json_response
+from synapse.api.responses import ERRORS, RESULT_LOST, json_response
 from synapse.api.schemas import (
     TaskAccepted,
     TaskBatchAccepted,
@@ -73,7 +73,7 @@ def add_task_routes(api: Api, services: Services) -> None:
         abandonable=True,
         summary="A task's state and result",
         tags=["tasks"],
-        responses={200: json_response("The task", TaskResult), **ERRORS},
+        responses={200: json_response("The task", TaskResult), **ERRORS, **RESULT_LOST},
     )
     async def result(caller: Principal, task_id: str, wait: Wait = 0.0) -> Reply:
         wait_s = min(wait, services.max_wait_s)

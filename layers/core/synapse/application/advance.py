@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -26,6 +27,7 @@ from synapse.domain.file_batch import (
     FileBatchId,
     FileBatchStatus,
     LineFault,
+    OpenLine,
     Pace,
 )
 from synapse.ports.file_batches import FileBatchStore
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 WINDOW_LINES = 500
 """Lines of a batch under way at once: enough to keep workers busy between two steps, few enough
 that batches beside each other take turns."""
+
+WITHDRAW_PAUSES_S = (0.0, 0.2, 1.0)
+"""Before each try to end jobs that are not to run: nobody looks for them later."""
 
 SEEN_EVERY_S = 60.0
 """How often the record says that somebody looks after the batch, though nothing has moved."""
@@ -111,12 +116,33 @@ class Advancer:
         A batch may have been cancelled and brought to its end beside the step: its lines that had
         no job by then are told of as cancelled, and nobody else would look for the jobs.
         """
-        if not step.opened:
-            return
-        batch, now = step.batch, self.tools.clock()
-        current = await self.batches.get(batch.tenant, batch.id) or batch
-        unwanted = [line for line in step.opened if not current.wants(line, now)]
-        await asyncio.gather(*(self.tools.end(current, line.number) for line in unwanted))
+        left = list(step.opened)
+        for pause_s in WITHDRAW_PAUSES_S:
+            if not left:
+                return
+            await asyncio.sleep(pause_s)
+            left = await self._not_ended(step.batch, left)
+        if left:
+            lines = [line.number for line in left]
+            logger.error("lines not ended", extra={"batch": step.batch.id, "lines": lines})
+
+    async def _not_ended(self, batch: FileBatch, lines: Sequence[OpenLine]) -> list[OpenLine]:
+        """End the jobs of lines that nobody wants run; those that could not be ended just now."""
+        try:
+            current = await self.batches.get(batch.tenant, batch.id) or batch
+        except Unavailable:
+            return list(lines)
+        unwanted = [line for line in lines if not current.wants(line, self.tools.clock())]
+        ends = (self.tools.end(current, line.number) for line in unwanted)
+        ended = await asyncio.gather(*ends, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, BaseException) and not isinstance(error, Unavailable):
+                raise error
+        return [
+            line
+            for line, outcome in zip(unwanted, ended, strict=True)
+            if isinstance(outcome, Unavailable)
+        ]
 
     async def _step(self, batch: FileBatch, step: BatchStep) -> FileBatch:
         match batch.status:

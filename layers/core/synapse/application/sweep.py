@@ -33,10 +33,16 @@ class Sweeper:
         """
         counts: Counter[str] = Counter()
         unsent = 0
-        for job in await self.store.due(self.clock(), limit):
+        due = await self.store.due(self.clock(), limit)
+        for job in due:
             remedy = self.policy.remedy(job, self.clock())
             if remedy is not Remedy.RESEND:
                 counts[remedy.value] += await self._end(job, remedy)
+                continue
+            if unsent and len(due) < limit:
+                # Left as it is it goes as soon as there is room. Where there are more than these
+                # it makes way below, or would hide deadlines.
+                unsent += 1
                 continue
             lost = job.state is JobState.RUNNING
             again = await self.store.requeue(job, self.clock(), lost=lost)
