@@ -84,11 +84,12 @@ class Advancer:
             after = await self._step(wanted, step)
         except InputGone:
             after = await self._without_input(wanted, step)
-        except (Overtaken, Unavailable) as error:
+        except Overtaken:
             await self._withdraw(step)
-            if isinstance(error, Unavailable):
-                raise
             return AGAIN
+        except Unavailable:
+            await self._withdraw(step)
+            raise
         progress = await self._save(batch, after, step)
         if progress.is_done or step.room_in_s is None:
             return progress
@@ -133,16 +134,15 @@ class Advancer:
         except Unavailable:
             return list(lines)
         unwanted = [line for line in lines if not current.wants(line, self.tools.clock())]
-        ends = (self.tools.end(current, line.number) for line in unwanted)
-        ended = await asyncio.gather(*ends, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, BaseException) and not isinstance(error, Unavailable):
-                raise error
-        return [
-            line
-            for line, outcome in zip(unwanted, ended, strict=True)
-            if isinstance(outcome, Unavailable)
-        ]
+        ended = await asyncio.gather(*(self._has_ended(current, line) for line in unwanted))
+        return [line for line, has_ended in zip(unwanted, ended, strict=True) if not has_ended]
+
+    async def _has_ended(self, batch: FileBatch, line: OpenLine) -> bool:
+        try:
+            await self.tools.end(batch, line.number)
+        except Unavailable:
+            return False
+        return True
 
     async def _step(self, batch: FileBatch, step: BatchStep) -> FileBatch:
         match batch.status:
