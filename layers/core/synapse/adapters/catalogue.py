@@ -34,7 +34,10 @@ KEYS = frozenset(
 TOOL_PARSERS = frozenset({"hermes"})
 """Forms in which models write calls of tools (`synapse.api.openai.calls`)."""
 
-REQUIRED = ("name", "version", "task", "context_tokens", "slots", "batch", "licence", "source")
+REQUIRED = (
+    *("name", "version", "task", "context_tokens", "slots", "batch", "special_tokens"),
+    *("licence", "source"),
+)
 """What no entry does without; beside these one of "max_output_tokens" and "dimensions"."""
 
 BATCH_KEYS = frozenset({"max_items", "max_tokens", "max_wait_ms"})
