@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.e2e.stack import Stack
@@ -86,6 +88,36 @@ def test_a_cancelled_batch_ends_soon_and_its_executions_with_it(stack: Stack) ->
         time.sleep(0.5)
     ends = stack.emulator.stepfunctions.list_executions(stateMachineArn=machine)["executions"]
     assert {execution["status"] for execution in ends} == {"SUCCEEDED"}
+
+
+def test_another_execution_goes_on_with_a_batch_that_takes_many_steps(stack: Stack) -> None:
+    """As after a thousand steps of one, here after two."""
+    with steps_of_an_execution(stack, 2):
+        batch_id = begun(stack, [a_line(n) for n in range(600)])
+        batch = ended(stack, batch_id)
+
+    assert batch["request_counts"] == {"total": 600, "completed": 600, "failed": 0}
+    executions = stack.emulator.stepfunctions.list_executions(
+        stateMachineArn=stack.outputs["FileBatcherArn"]
+    )["executions"]
+    its_own = {each["name"]: each["status"] for each in executions if batch_id in each["name"]}
+    (first,) = [name for name in its_own if f"{name}-2" in its_own]
+    assert f"{first}-3" in its_own
+    assert its_own[first] == its_own[f"{first}-2"] == "SUCCEEDED"
+
+
+@contextmanager
+def steps_of_an_execution(stack: Stack, steps: int) -> Iterator[None]:
+    """The file batcher with another limit meanwhile."""
+    client, arn = stack.emulator.stepfunctions, stack.outputs["FileBatcherArn"]
+    definition = client.describe_state_machine(stateMachineArn=arn)["definition"]
+    fewer = definition.replace("$steps >= 1000", f"$steps >= {steps}")
+    assert fewer != definition
+    client.update_state_machine(stateMachineArn=arn, definition=fewer)
+    try:
+        yield
+    finally:
+        client.update_state_machine(stateMachineArn=arn, definition=definition)
 
 
 def test_a_batch_that_nobody_drives_is_started_again_by_the_pinger(stack: Stack) -> None:

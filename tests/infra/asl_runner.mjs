@@ -2,6 +2,7 @@
 //
 // Reads {machine, input, script} and writes {status, output | error, calls, waits} as JSON. The
 // script has, for each Task, its answers in turn: {payload} or {error, cause}; the last one stays.
+// A call has the function and its payload, or the arguments of another service's.
 // Retries are not made: they are the service's own, and change nothing of the way taken.
 import { readFileSync } from "node:fs";
 import jsonata from "jsonata";
@@ -16,6 +17,10 @@ const KNOWN = {
   Succeed: ["Output"],
 };
 const MOST_STEPS = 10_000;
+const context = {
+  Execution: { Name: "the-execution" },
+  StateMachine: { Id: "arn:the-machine" },
+};
 const calls = [];
 let waits = 0;
 let steps = 0;
@@ -58,7 +63,7 @@ async function run(machine, input, outer) {
     const alien = Object.keys(state).find((field) => !fields.includes(field));
     if (alien) throw new Error(`${name}: ${alien} is not known here`);
     const step = await taken(name, state, input, variables);
-    const states = { input, ...step.states };
+    const states = { input, context, ...step.states };
     const from = step.from ?? state;
     const assigned = await filled(from.Assign ?? {}, variables, states);
     input = from.Output === undefined ? step.output : await filled(from.Output, variables, states);
@@ -69,12 +74,12 @@ async function run(machine, input, outer) {
 }
 
 async function taken(name, state, input, variables) {
-  const fill = (template) => filled(template, variables, { input });
+  const fill = (template) => filled(template, variables, { input, context });
   switch (state.Type) {
     case "Task": {
-      const payload = (await fill(state.Arguments)).Payload;
-      const target = (await fill(state.Arguments)).FunctionName;
-      calls.push({ state: name, function: target, payload });
+      const asked = await fill(state.Arguments);
+      const { FunctionName: target, Payload: payload } = asked;
+      calls.push({ state: name, ...(target ? { function: target, payload } : asked) });
       const answers = script[name];
       const answer = answers.length > 1 ? answers.shift() : answers[0];
       if (!answer.error) {
@@ -106,7 +111,7 @@ async function taken(name, state, input, variables) {
     case "Fail":
       throw new Failed(await fill(state.Error), await fill(state.Cause));
     case "Wait":
-      waits += state.Seconds;
+      waits += await fill(state.Seconds);
       return { output: input };
     default:
       return { output: input };

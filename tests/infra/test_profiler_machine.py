@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.infra import asl
 
-from tests.infra.translation import ROOT
+MACHINE = asl.machine("profiler")
 
-MACHINE = json.loads((ROOT / "statemachines" / "profiler.asl.json").read_text())
-RUNNER = Path(__file__).with_name("asl_runner.mjs")
-NODE = shutil.which("node")
-
-pytestmark = pytest.mark.skipif(
-    NODE is None or not (ROOT / "node_modules" / "jsonata").is_dir(),
-    reason="no Node.js with jsonata (make setup installs it where npm is)",
-)
+pytestmark = asl.needs_node
 
 UNAVAILABLE = {"error": "EngineUnavailable", "cause": "no worker"}
 
@@ -40,18 +29,9 @@ def enough(*measurements: str) -> dict[str, Any]:
 def run(
     pools: list[dict[str, Any]], measured: list[dict[str, Any]], **script: list[dict[str, Any]]
 ) -> Any:
-    assert NODE is not None
     answers = {"Plan": [{"payload": {"pools": pools}}], "Measure": measured}
-    task = {
-        "machine": MACHINE,
-        "input": {"model": "echo"},
-        "script": {**answers, "Keep profile": [{"payload": {}}], **script},
-    }
-    done = subprocess.run(
-        [NODE, RUNNER], input=json.dumps(task), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    script = {**answers, "Keep profile": [{"payload": {}}], **script}
+    return asl.run(MACHINE, {"model": "echo"}, script)
 
 
 def calls(ended: Any, state: str) -> list[tuple[str, str, str, list[str]]]:

@@ -59,6 +59,9 @@ OPEN_POLICIES: dict[tuple[str, str, str], str] = {
 }
 """Statements of resources' policies that allow something to everybody, or everything."""
 
+HOLDERS = ("AWS::IAM::Role", "AWS::IAM::Policy")
+"""What holds rights; policies of other resources say who may use those."""
+
 PATHS = (":s3:::", "${BlobBucket.Arn}/")
 
 
@@ -72,8 +75,9 @@ def listed(value: Any) -> list[Any]:
 
 def rights() -> Iterator[tuple[tuple[str, str, str], Resource]]:
     for path in TEMPLATES:
-        for name, role in of_type(template_of(path), "AWS::IAM::Role").items():
-            for statement in statements(role):
+        template = template_of(path)
+        for name, holder in template["Resources"].items():
+            for statement in statements(holder) if holder["Type"] in HOLDERS else ():
                 # SAM names none of those that it writes.
                 called = statement.get("Sid", listed(statement["Action"])[0])
                 yield (path.name, name, called), statement
@@ -163,7 +167,7 @@ def resource_policies() -> Iterator[tuple[tuple[str, str, str], Resource]]:
     for path in TEMPLATES:
         for name, resource in template_of(path)["Resources"].items():
             for key in ("PolicyDocument", "KeyPolicy", "ResourcePolicyDocument"):
-                if resource["Type"] != "AWS::IAM::Role" and key in resource.get("Properties", {}):
+                if resource["Type"] not in HOLDERS and key in resource.get("Properties", {}):
                     for statement in resource["Properties"][key]["Statement"]:
                         yield (path.name, name, statement["Sid"]), statement
 

@@ -64,9 +64,11 @@ def of_type(template: Template, kind: str) -> dict[str, Resource]:
     return {name: r for name, r in template["Resources"].items() if r["Type"] == kind}
 
 
-def statements(role: Resource) -> Iterator[Resource]:
-    """What a role's own policies allow, the conditional statements too."""
-    for policy in role["Properties"].get("Policies", []):
+def statements(holder: Resource) -> Iterator[Resource]:
+    """What a role's own policies allow, or a policy apart; the conditional statements too."""
+    properties = holder["Properties"]
+    policies = [properties] if "PolicyDocument" in properties else properties.get("Policies", [])
+    for policy in policies:
         for statement in policy["PolicyDocument"]["Statement"]:
             yield from _alternatives(statement)
 
