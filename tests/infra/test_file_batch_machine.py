@@ -12,7 +12,7 @@ NOT_YET = {"payload": {"done": False, "waitSeconds": 2}}
 DONE = {"payload": {"done": True, "waitSeconds": 0}}
 UNAVAILABLE = {"error": "Unavailable", "cause": "no table"}
 STEPS = 1000
-"""Steps of one execution: with nine events each, or 18 where all tries fail, its history has room."""
+"""Steps of an execution, of nine events each, or 18 where all tries fail: its history has room."""
 
 pytestmark = asl.needs_node
 
