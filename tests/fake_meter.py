@@ -59,6 +59,11 @@ class MemoryMeter:
             month,
             sum(used.nano_usd for used in in_month),
             sum(each.reservation.requests for each in mine if each.used is None),
+            sum(
+                each.reservation.nano_usd
+                for each in mine
+                if each.used is None and month_of(each.reservation.at) == month
+            ),
         )
 
     def _entry(self, reservation_id: ReservationId) -> Entry | None:

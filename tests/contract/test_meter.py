@@ -228,6 +228,41 @@ async def test_settling_gives_back_what_was_not_used(meter: Meter, clock: FakeCl
     assert verdict.standing.tokens == Left(0, 100)
 
 
+async def test_money_that_is_only_reserved_is_waited_for_and_what_is_spent_is_not(
+    meter: Meter, clock: FakeClock
+) -> None:
+    limits = Limits(monthly_usd=1000 / NANO)
+    within = bounds(limits, limits)
+    ids = [(await reserved(meter, clock, within, nano=500))[1] for _ in range(2)]
+
+    async def wait_s(nano: int) -> int | None:
+        verdict, _ = await reserved(meter, clock, within, nano=nano)
+        assert verdict.refusal is not None
+        assert verdict.refusal.measure is Measure.SPEND
+        return verdict.refusal.retry_after_s
+
+    assert await wait_s(1000) == 2
+    assert await wait_s(1001) is None
+    await meter.settle(ids[0], Used(1, 0, 400))
+    assert await wait_s(600) == 2
+    assert await wait_s(601) is None
+    await meter.settle(ids[1], Used(1, 0, 500))
+    assert await wait_s(101) is None
+    assert await refused_for(meter, clock, within, nano=100) is None
+
+
+async def test_money_of_a_crashed_holder_is_not_waited_for_once_it_has_expired(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within = bounds(Limits(monthly_usd=100 / NANO))
+    await reserved(meter, clock, within, nano=100)
+    for passes_s, wait_s in ((0, 2), (HOUR_S + 1, None)):
+        clock.advance(passes_s)
+        verdict, _ = await reserved(meter, clock, within, nano=100)
+        assert verdict.refusal is not None
+        assert verdict.refusal.retry_after_s == wait_s
+
+
 async def test_what_was_reserved_too_small_is_counted_as_it_was(
     meter: Meter, clock: FakeClock
 ) -> None:

@@ -17,7 +17,7 @@ from synapse.application.metering import Metering
 from synapse.domain.access import Limits, Principal
 from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Usage
-from synapse.domain.metering import NANO, Counts, MeterId
+from synapse.domain.metering import NANO, NOTHING_USED, Counts, MeterId, Reservation, ReservationId
 from synapse.domain.routing import PoolView
 from synapse.ports import InferenceRequest
 from tests.fake_meter import MemoryMeter
@@ -102,6 +102,23 @@ async def test_no_way_in_goes_round_the_month(path: str) -> None:
     assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
     assert refused.headers["x-should-retry"] == "false"
     assert "retry-after" not in refused.headers
+
+
+@pytest.mark.parametrize("path", WAYS_IN)
+async def test_who_comes_while_the_money_is_only_reserved_is_told_to_come_again(path: str) -> None:
+    limited = LimitedWorld(shared=Limits(monthly_usd=1.0))
+    other = ReservationId("default", "a batch", int(limited.world.clock()) + 3600)
+    held = Reservation(other, (TENANT,), limited.world.clock(), 1, NANO)
+    await limited.meter.reserve(held, {TENANT: limited.caller.tenant_limits})
+
+    refused = await limited.post(path)
+
+    assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
+    assert refused.headers["retry-after"] == "2"
+    assert "x-should-retry" not in refused.headers
+    assert "reserved by jobs and requests under way" in refused.error["message"]
+    await limited.meter.settle(other, NOTHING_USED)
+    assert (await limited.post(path)).status in (200, 202)
 
 
 @pytest.mark.parametrize("path", WAYS_IN)

@@ -105,6 +105,11 @@ class Meters(RuleBasedStateMachine):
         counts = {meter: self.ledger.counts(meter) for meter in self.ledger.meters()}
         self.ledger = MeterLedger(counts, self.ledger.open())
 
+    def held(self, meter: MeterId) -> int:
+        """What of the month's money is only reserved: summed up."""
+        mine = [each for each, used in self.all if meter in each.meters and used is None]
+        return sum(each.nano_usd for each in mine if month_of(each.at) == month_of(self.now))
+
     def expected(self, meter: MeterId) -> tuple[int, int, int, int]:
         """Requests, tokens and money of the current windows, and what is under way: summed up."""
         mine = [(each, used) for each, used in self.all if meter in each.meters]
@@ -124,6 +129,7 @@ class Meters(RuleBasedStateMachine):
             counts = self.ledger.counts(meter).at(self.now)
             shown = (counts.requests, counts.tokens, counts.nano_usd, counts.open)
             assert shown == self.expected(meter)
+            assert counts.held == self.held(meter)
 
     @invariant()
     def no_limit_is_passed_by_more_than_reservations_were_too_small(self) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -147,7 +147,10 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a meter shows: used and reserved in a minute and in a month, and how many are open."""
+    """What a meter shows: used and reserved in a minute and in a month, and how many are open.
+
+    `held` of the month's money is only reserved, by what is open: what it does not use comes back.
+    """
 
     minute: int = 0
     requests: int = 0
@@ -155,6 +158,12 @@ class Counts:
     month: str = ""
     nano_usd: int = 0
     open: int = 0
+    held: int = 0
+
+    @property
+    def spent(self) -> int:
+        """What of the month's money does not come back (billionths of a dollar)."""
+        return self.nano_usd - self.held
 
     def at(self, now: float) -> Counts:
         """What of it still counts: a new minute and a new month begin with nothing."""
@@ -169,6 +178,7 @@ class Counts:
             max(month, self.month),
             0 if new_month else self.nano_usd,
             self.open,
+            0 if new_month else self.held,
         )
 
     def reserved(self, reservation: Reservation) -> Counts:
@@ -181,6 +191,16 @@ class Counts:
             self.month,
             self.nano_usd + reservation.nano_usd,
             self.open + reservation.requests,
+            self.held + reservation.nano_usd,
+        )
+
+    def with_open(self, reservation: Reservation) -> Counts:
+        """With what is counted already, and open."""
+        same_month = month_of(reservation.at) == self.month
+        return replace(
+            self,
+            open=self.open + reservation.requests,
+            held=self.held + (reservation.nano_usd if same_month else 0),
         )
 
     def settled(self, reservation: Reservation, used: Used) -> Counts:
@@ -194,6 +214,7 @@ class Counts:
             self.month,
             self.nano_usd + (used.spent(reservation) - reservation.nano_usd if same_month else 0),
             self.open - reservation.requests,
+            self.held - (reservation.nano_usd if same_month else 0),
         )
 
 
