@@ -44,7 +44,7 @@ class MemoryMeter:
     async def settle(self, reservation_id: ReservationId, used: Used | None) -> None:
         entry = self._entry(reservation_id)
         if entry is not None:
-            entry.used = used or entry.reservation.all_used
+            entry.used = entry.reservation.counted_as(used)
 
     def counts(self, meter: MeterId, now: float) -> Counts:
         """What the meter shows."""

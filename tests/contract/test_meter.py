@@ -274,6 +274,17 @@ async def test_what_was_reserved_too_small_is_counted_as_it_was(
     assert verdict.standing.tokens == Left(0, 100)
 
 
+async def test_tokens_that_nobody_can_tell_count_as_reserved_and_the_money_as_it_was(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within = bounds(Limits(tokens_per_minute=100, monthly_usd=1000 / NANO))
+    _, reservation_id = await reserved(meter, clock, within, tokens=60, nano=900)
+    await meter.settle(reservation_id, Used(1, 0, 300, tokens_unknown=True))
+    verdict, _ = await reserved(meter, clock, within, tokens=10, nano=700)
+    assert verdict.refusal is None
+    assert verdict.standing.tokens == Left(30, 100)
+
+
 async def test_what_was_never_begun_counts_for_nothing(meter: Meter, clock: FakeClock) -> None:
     limits = Limits(requests_per_minute=1, tokens_per_minute=10, concurrent_jobs=1)
     within = bounds(limits, limits)

@@ -138,8 +138,9 @@ class Metering:
     ) -> None:
         """Correct what a request on the line has used; without a receipt it is what was reserved.
 
-        So are the tokens of one that `was_cut` by its caller before its worker told of any: nobody
-        knows how far that had come. Raises nothing: what cannot be settled expires.
+        So are the tokens of one that `was_cut`, by its caller or its deadline, before its worker
+        told of any: nobody knows how far that had come. Raises nothing: what cannot be settled
+        expires.
         """
         used = Used(1, ticket.tokens, ticket.nano_usd)
         if receipt is not None:

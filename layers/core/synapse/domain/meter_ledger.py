@@ -65,7 +65,7 @@ class MeterLedger:
         """Correct what was reserved, once; None if it is settled already, or never was."""
         reservation = self._open.pop(reservation_id, None)
         if reservation is not None:
-            final = used or reservation.all_used
+            final = reservation.counted_as(used)
             for meter in reservation.meters:
                 self._counts[meter] = self.counts(meter).settled(reservation, final)
         return reservation

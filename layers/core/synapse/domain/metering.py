@@ -93,13 +93,15 @@ def _month_of_day(day: int) -> str:
 class Used:
     """What a request has used. One that was never begun has used nothing, not even a request.
 
-    `nano_usd` is what its slots cost, `warm_nano_usd` its share of keeping workers up.
+    `nano_usd` is what its slots cost, `warm_nano_usd` its share of keeping workers up. With
+    `tokens_unknown` nobody can tell how many tokens it was: they count as they were reserved.
     """
 
     requests: int = 1
     tokens: int = 0
     nano_usd: int = 0
     warm_nano_usd: int = 0
+    tokens_unknown: bool = False
 
     def __add__(self, other: Used) -> Used:
         return Used(
@@ -143,6 +145,12 @@ class Reservation:
     def all_used(self) -> Used:
         """As much as was reserved: where nobody can tell what it was."""
         return Used(self.requests, self.tokens, self.nano_usd)
+
+    def counted_as(self, used: Used | None) -> Used:
+        """What is counted in its place: where nobody can tell (None), as much as was reserved."""
+        if used is None:
+            return self.all_used
+        return replace(used, tokens=self.tokens) if used.tokens_unknown else used
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,11 +254,13 @@ def used_by_job(job: Job) -> Used | None:
     """What a job that has ended has used; None if it was under way, and nobody can tell.
 
     A job that was given up, because workers went down with it, has used nothing that its account
-    is to answer for.
+    is to answer for. Of one that its engine was still at when its time was up, the money is known.
     """
     if job.served is None and job.started_at is not None and job.state is not JobState.FAILED:
         return None
     tokens = job.usage.total_tokens if job.usage else 0
     if job.served is None:
         return Used(1, tokens)
-    return Used(1, tokens, nano_usd(job.served.active_usd), nano_usd(job.served.warm_usd))
+    cut = job.state is JobState.EXPIRED and job.usage is None
+    active, warm = nano_usd(job.served.active_usd), nano_usd(job.served.warm_usd)
+    return Used(1, tokens, active, warm, tokens_unknown=cut)

@@ -99,7 +99,7 @@ class DynamoMeter:
             item = await read_item(self._client, self._table, _place(reservation_id))
             if item is not None:
                 reservation = reservation_from_json(reservation_id, item["doc"])
-                await self._settle(reservation, used or reservation.all_used)
+                await self._settle(reservation, reservation.counted_as(used))
         except ClientError as error:
             raise unavailable(error) from error
 
