@@ -354,6 +354,22 @@ async def test_a_clock_that_was_set_back_keeps_nothing_from_expiring(
     assert await refused_for(meter, clock, within) is None
 
 
+async def test_a_clock_that_was_ahead_blocks_nobody_once_it_is_right(
+    meter: Meter, clock: FakeClock
+) -> None:
+    limits = Limits(requests_per_minute=2, tokens_per_minute=20, monthly_usd=100 / NANO)
+    within, start = bounds(limits, limits), clock()
+    clock.now = start + 40 * 24 * HOUR_S
+    _, reservation_id = await reserved(meter, clock, within, nano=100)
+    await meter.settle(reservation_id, Used(1, 10, 100))
+
+    clock.now = start
+    for _ in range(4):
+        outcomes = [await refused_for(meter, clock, within, nano=10) for _ in range(3)]
+        assert outcomes == [None, None, Measure.REQUESTS]
+        clock.advance(60)
+
+
 async def test_what_is_left_is_that_of_the_scarcer_meter(meter: Meter, clock: FakeClock) -> None:
     own = Limits(requests_per_minute=100, tokens_per_minute=1000)
     within = bounds(own, Limits(requests_per_minute=5))

@@ -158,6 +158,20 @@ def test_one_request_at_a_time_passes_a_budget_by_what_its_own_reserve_lacked_at
     assert 1000 - 30 < ledger.counts(ONE).nano_usd <= 1000 + (75 - 30)
 
 
+@pytest.mark.parametrize("back_s", [1, 60, 120])
+def test_a_clock_that_is_set_back_a_little_begins_no_new_window(back_s: int) -> None:
+    month_began = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
+    ledger, bounds = MeterLedger(), {ONE: Limits(requests_per_minute=1)}
+    reservation_id = ReservationId("acme", "r", int(month_began) + 60)
+    asked = Reservation(reservation_id, (ONE,), month_began, 1, 30)
+    assert ledger.reserve(asked, bounds).refusal is None
+    counts = ledger.counts(ONE)
+    assert counts.at(month_began - back_s) == counts
+    assert counts.at(month_began - 3 * 60).requests == 0
+    assert counts.at(month_began - 3 * 60).nano_usd == 30
+    assert counts.at(month_began - 86_401).nano_usd == 0
+
+
 def test_what_expires_is_looked_for_now_and_then_only() -> None:
     ledger = MeterLedger()
     assert ledger.expire(NOW) == []

@@ -29,6 +29,10 @@ NANO = 1_000_000_000
 GRACE_S = 60
 """How long after its time is up a request counts as under way that nobody has settled."""
 
+MINUTES_AHEAD = 2
+MONTH_AHEAD_S = 86_400.0
+"""How far ahead the window that is counted may be: clocks are set back a little now and then."""
+
 BYTES_PER_TOKEN = 4
 
 
@@ -174,16 +178,20 @@ class Counts:
         return self.nano_usd - self.held
 
     def at(self, now: float) -> Counts:
-        """What of it still counts: a new minute and a new month begin with nothing."""
+        """What of it still counts: a new minute and a new month begin with nothing.
+
+        So does one that is far behind those counted: the clock was ahead then, and is right again.
+        """
         minute, month = minute_of(now), month_of(now)
-        if minute <= self.minute and month <= self.month:
+        if minute == self.minute and month == self.month:
             return self
-        new_minute, new_month = minute > self.minute, month > self.month
+        new_minute = not minute <= self.minute <= minute + MINUTES_AHEAD
+        new_month = not month <= self.month <= month_of(now + MONTH_AHEAD_S)
         return Counts(
-            max(minute, self.minute),
+            minute if new_minute else self.minute,
             0 if new_minute else self.requests,
             0 if new_minute else self.tokens,
-            max(month, self.month),
+            month if new_month else self.month,
             0 if new_month else self.nano_usd,
             self.open,
             0 if new_month else self.held,
