@@ -15,7 +15,7 @@ from synapse.api.openai import sse
 from synapse.api.openai.caching import Caching, Collector
 from synapse.api.openai.chunks import ChunkWriter
 from synapse.api.openai.rendering import Heading, answer_body, fingerprint
-from synapse.api.openai.requests import Ask, check_model
+from synapse.api.openai.requests import Ask, check_model, in_tier_of
 from synapse.api.receipts import beginning_headers, receipt_headers
 from synapse.api.resolver import Answered, Reply, StreamReply
 from synapse.api.services import Services
@@ -44,6 +44,7 @@ async def answer(
     Raises:
         SynapseError: there is none.
     """
+    ask = in_tier_of(ask, caller)
     spec = await served_model(services.registry, ask.model, caller)
     check_model(ask, spec)
     answer_id = new_id()

@@ -7,7 +7,7 @@ A body is read in two steps: `read_chat` and `read_completion` need nothing but 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synapse.api.openai.messages import conversation
@@ -23,6 +23,7 @@ from synapse.api.openai.unsupported import (
     refuse_unsupported,
     refuse_without_effect,
 )
+from synapse.domain.access import Principal
 from synapse.domain.errors import InvalidRequest
 from synapse.domain.inference import ModelInput, TextOrTokens
 from synapse.domain.job import SlaTier
@@ -68,7 +69,7 @@ class Ask:
     """What a body asks for: an input for each prompt, all with the same samples.
 
     `affinity` is the caller's own key for requests that have much in common, `length_at` the
-    parameter that says how long an answer may be.
+    parameter that says how long an answer may be. With `names_tier` the body says which it wants.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Ask:
     stream: bool = False
     affinity: str = ""
     length_at: str = "max_tokens"
+    names_tier: bool = True
 
     @property
     def samples(self) -> int:
@@ -173,19 +175,34 @@ def _ask(
 ) -> Ask:
     options = body.stream_options
     tier = TIERS.get(body.service_tier or "auto", SlaTier.SILVER)
-    used = "flex" if tier is SlaTier.BRONZE else "default"
     told = Told(
         is_chat=isinstance(body, ChatRequest),
         top_logprobs=top_logprobs,
         echoes=echoes,
         calling=calls,
-        tier=None if body.service_tier is None else used,
+        tier=None if body.service_tier is None else _told_as(tier),
         form_from=form_from,
         usage_at_end=bool(options and options.include_usage),
         usage_in_each=bool(options and options.continuous_usage_stats),
     )
     affinity = body.prompt_cache_key or body.safety_identifier or body.user or ""
-    return Ask(body.model, inputs, told, tier, bool(body.stream), affinity, _length_at(body))
+    names_tier = body.service_tier not in (None, "auto")
+    return Ask(
+        body.model, inputs, told, tier, bool(body.stream), affinity, _length_at(body), names_tier
+    )
+
+
+def in_tier_of(ask: Ask, caller: Principal) -> Ask:
+    """The same in a tier that the caller has, where its body names none."""
+    if ask.names_tier:
+        return ask
+    tier = caller.tier_or(ask.tier)
+    told = ask.told if ask.told.tier is None else replace(ask.told, tier=_told_as(tier))
+    return replace(ask, tier=tier, told=told)
+
+
+def _told_as(tier: SlaTier) -> str:
+    return "flex" if tier is SlaTier.BRONZE else "default"
 
 
 def told_tier(ask: Ask, keeps_tier: bool) -> str | None:
