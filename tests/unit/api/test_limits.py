@@ -149,6 +149,17 @@ async def test_too_many_tokens_are_told_under_the_name_that_the_caller_used(name
     assert refused.error["message"].startswith(f"{name}: ")
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/async-infer"])
+async def test_an_input_that_is_too_long_is_told_as_that(path: str) -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=15))
+    body = {"model": EMBEDDER, "input": "hello " * 20}
+    refused = await call(limited.api, "POST", path, body)
+    assert (refused.status, refused.error["param"]) == (400, "input")
+    assert refused.error["message"].startswith("input: ")
+    assert "15 tokens" in refused.error["message"]
+    assert "write" not in refused.error["message"]
+
+
 async def test_tasks_of_one_batch_are_let_in_one_by_one() -> None:
     limited = LimitedWorld(Limits(requests_per_minute=3))
     tasks = [{"model": "echo", "data": {"text": str(n)}} for n in range(5)]
