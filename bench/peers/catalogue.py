@@ -154,7 +154,7 @@ CELERY = Peer(
 )
 CELERY_ON_DISK = replace(
     CELERY,
-    name="Celery, Redis fsync always",
+    name="Celery + Redis fsync always",
     workloads=("noop",),
     environ={"BENCH_APPENDFSYNC": "always"},
 )

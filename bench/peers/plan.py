@@ -19,7 +19,7 @@ SLOW_TO_BEGIN_S: Mapping[str, float] = {"Ray Serve": 12.0}
 
 VISIBILITY_S, SWEEP_S = 30.0, 10.0
 REDELIVERY_S: Mapping[str, float] = dict.fromkeys(
-    ("FastAPI + Celery + Redis", "Celery, Redis fsync always"), VISIBILITY_S + SWEEP_S
+    ("FastAPI + Celery + Redis", "Celery + Redis fsync always"), VISIBILITY_S + SWEEP_S
 )
 """After a crash, until what a dead worker had taken goes to another one, at the latest."""
 

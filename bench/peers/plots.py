@@ -24,7 +24,7 @@ COLOURS = {
     "Synapse": "#0b3d91",
     "Synapse jobs": "#2f7de1",
     "FastAPI + Celery + Redis": "#3f8f4f",
-    "Celery, Redis fsync always": "#8fbf6a",
+    "Celery + Redis fsync always": "#8fbf6a",
     "LitServe": "#9c4fb0",
     "Ray Serve": "#c0392b",
     "BentoML": "#d98324",
@@ -33,7 +33,7 @@ COLOURS = {
 }
 SHORT = {
     "FastAPI + Celery + Redis": "Celery + Redis",
-    "Celery, Redis fsync always": "Celery, always",
+    "Celery + Redis fsync always": "Celery, always",
 }
 DISTURBED = "hollow dots and pale ranges: others took the processor in every round"
 WIDTH, HEIGHT = 5.2, 11.0

@@ -75,9 +75,7 @@ def figures(plan: Plan) -> list[Figure]:
 
 
 def compared(ours: Values, theirs: Values, more_is_better: bool) -> int:
-    """1: all of ours are better than all of theirs; -1: worse; 0: the two meet, or are too few."""
-    if min(len(ours), len(theirs)) < LEAST_ROUNDS:
-        return 0
+    """1: all of ours are better than all of theirs; -1: worse; 0: the two meet."""
     above, below = min(ours) > max(theirs), max(ours) < min(theirs)
     return (above - below) if more_is_better else (below - above)
 
@@ -87,7 +85,7 @@ def _verdict(system: str, figure: Figure, peers: Mapping[str, Measured]) -> Verd
     ours = _values(peers[system].rounds.values(), figure.read)
     for name, one in peers.items():
         theirs = _values(one.rounds.values(), figure.read)
-        if name in OURS or not ours or not theirs:
+        if name in OURS or min(len(ours), len(theirs)) < LEAST_ROUNDS:
             continue
         who = (verdict.par, verdict.ahead, verdict.behind)
         who[compared(ours, theirs, figure.more_is_better)].append(name)

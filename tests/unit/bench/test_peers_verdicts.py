@@ -24,8 +24,10 @@ def test_rounds_that_meet_are_on_a_par_whatever_their_medians() -> None:
 
 
 def test_of_fewer_than_three_rounds_nothing_is_told() -> None:
-    assert compared([100, 100], [1, 1, 1], more_is_better=True) == 0
-    assert compared([100, 100, 100], [1, 1], more_is_better=True) == 0
+    two, three = (measured(*(a_point() for _ in range(count))) for count in (2, 3))
+    assert not verdicts(PLAN, {"Synapse": two, "LitServe": three})
+    assert not verdicts(PLAN, {"Synapse": three, "LitServe": two})
+    assert verdicts(PLAN, {"Synapse": three, "LitServe": three})
 
 
 def test_every_other_system_is_told_of_and_not_our_own() -> None:
@@ -55,7 +57,8 @@ def test_a_round_that_neighbours_disturbed_does_not_count() -> None:
 
 
 def test_the_longest_of_a_few_requests_is_not_compared() -> None:
-    peers = {"Synapse": measured(), "LitServe": measured()}
+    three = measured(*(a_point() for _ in range(3)))
+    peers = {"Synapse": three, "LitServe": three}
     few = replace(PLAN, rate_per_s=1.3)
     assert any(one.figure.startswith("p99") for one in verdicts(PLAN, peers))
     assert not any(one.figure.startswith("p99") for one in verdicts(few, peers))
