@@ -9,6 +9,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body
 from synapse.api.openai.answering import answer
 from synapse.api.openai.bodies import COMPLETION_RESPONSES
 from synapse.api.openai.caching import CacheHeader, Caching
+from synapse.api.openai.choices import Choices
 from synapse.api.openai.client import (
     NodeDeadline,
     PythonDeadline,
@@ -49,5 +50,5 @@ def add_completion_routes(api: Api, services: Services) -> None:
         caching, ask = Caching(services.cache, cache), read_completion(body)
         return await services.retries.answer(
             attempt_of(caller, "completions", body, key, retries),
-            lambda: answer(services, caller, ask, caching, timeout_s),
+            lambda: answer(services, caller, ask, Choices(ask), caching, timeout_s),
         )
