@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from synapse.api.limits import limit_headers
 from synapse.api.openai import sse
 from synapse.api.openai.caching import Caching, Collector
+from synapse.api.openai.refusals import REFUSALS, in_terms_of
 from synapse.api.openai.rendering import Heading, fingerprint
 from synapse.api.openai.requests import Ask, check_model
 from synapse.api.openai.side_by_side import all_of, merged
@@ -22,14 +22,11 @@ from synapse.application.checks import served_model
 from synapse.application.direct import Answer, DirectRequest, Generation
 from synapse.application.metering import Ticket
 from synapse.domain.access import Principal
-from synapse.domain.errors import ContextLengthExceeded, EngineError, InvalidInput
+from synapse.domain.errors import EngineError
 from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.model import ModelSpec
 from synapse.domain.receipt import Receipt
 from synapse.ids import new_id
-
-OF_FORM = re.compile(r"schema|grammar|regex|pattern", re.I)
-"""What engines complain of that cannot apply the form they were to hold an answer to."""
 
 
 async def answer(
@@ -121,8 +118,8 @@ class _Answering:
                         for each in zip(self.requests, kept, tickets, strict=True)
                     ]
                 )
-        except InvalidInput as error:
-            raise self._told(error) from error
+        except REFUSALS as error:
+            raise in_terms_of(self.ask, self.spec, error) from error
 
     async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """What is added to which choice, as it is written."""
@@ -137,8 +134,8 @@ class _Answering:
                 async with aclosing(merged(sources)) as found:
                     async for each in found:
                         yield each
-        except InvalidInput as error:
-            raise self._told(error) from error
+        except REFUSALS as error:
+            raise in_terms_of(self.ask, self.spec, error) from error
 
     async def _kept_results(self) -> list[Result | None]:
         """The kept answer to each of the requests that has one."""
@@ -197,25 +194,6 @@ class _Answering:
                 yield offset + each.index, each.delta
         if collector is not None:
             await self.caching.keep(request, collector.completion(generation.usage))
-
-    def _told(self, error: InvalidInput) -> InvalidInput:
-        """A refusal by the engine in terms of the body that was sent."""
-        if isinstance(error, ContextLengthExceeded):
-            param = self.ask.prompt_at
-            return ContextLengthExceeded(
-                f"This model's maximum context length is {self.spec.context_tokens} tokens. "
-                f"However, your {param} resulted in more tokens than that. Please reduce the "
-                f"length of the {param}.",
-                param=param,
-            )
-        if error.param == "structured_outputs" or (error.param is None and self._is_of_form(error)):
-            param = self.ask.told.form_from
-            return InvalidInput(f"{param}: {error.message}", param=param)
-        return error
-
-    def _is_of_form(self, error: InvalidInput) -> bool:
-        has_form = "structured_outputs" in self.ask.inputs[0].parameters
-        return has_form and OF_FORM.search(error.message) is not None
 
 
 async def _replayed(offset: int, completion: Completion) -> AsyncGenerator[tuple[int, Delta], None]:
