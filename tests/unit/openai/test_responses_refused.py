@@ -173,6 +173,11 @@ def test_what_is_known_elsewhere_only_is_refused_by_name(
             "input.0.tool_calls",
             "unknown_parameter",
         ),
+        (
+            {"input": [{"role": "user", "content": "x", "channel": "a"}]},
+            "input.0.channel",
+            "unknown_parameter",
+        ),
         ({"input": part(text="x")}, "input.0.content.0.type", "missing_required_parameter"),
         (
             {"input": part(type="input_text")},

@@ -76,6 +76,15 @@ def test_what_was_answered_is_a_turn_as_clients_hold_it() -> None:
     assert found[5] == ChatMessage("assistant", tool_calls=(ToolCall("c1", "f", "{}"),))
 
 
+def test_null_is_nothing_in_what_clients_send_back_whatever_its_name() -> None:
+    text = {"type": "output_text", "text": "Hi", "moderation": None}
+
+    found = messages(said("assistant", [text], channel=None), called("c", caller=None))
+
+    (call,) = messages(called("c"))
+    assert found == (ChatMessage("assistant", "Hi", tool_calls=call.tool_calls),)
+
+
 def test_calls_and_the_text_before_them_are_one_turn() -> None:
     found = messages(
         said("user", "a"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from synapse.api.inputs import Text
 from synapse.api.openai.schemas import UNUSED, text_or_list
@@ -31,7 +31,22 @@ class Other(WireModel):
     type: str
 
 
-class TextPart(Request):
+class SentBack(Request):
+    """Base of what SDKs hold and send back, with null for each field that they know and we do not.
+
+    Which those are changes with their releases; null says nothing in any of them.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_unknown_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        known = cls.model_fields
+        return {name: each for name, each in value.items() if each is not None or name in known}
+
+
+class TextPart(SentBack):
     """Text that was given, or written."""
 
     type: Literal["input_text", "output_text", "text"]
@@ -41,7 +56,7 @@ class TextPart(Request):
     parsed: Annotated[Any, UNUSED] = None
 
 
-class RefusalPart(Request):
+class RefusalPart(SentBack):
     """What a model said instead of an answer."""
 
     type: Literal["refusal"]
@@ -73,7 +88,7 @@ Content = Annotated[
 ]
 
 
-class Message(Request):
+class Message(SentBack):
     """A message of somebody; the assistant's also as they are answered."""
 
     type: Literal["message"] | None = None
@@ -84,7 +99,7 @@ class Message(Request):
     phase: Phase = None
 
 
-class Call(Request):
+class Call(SentBack):
     """A call of a function that the model asked for; `arguments` is JSON text."""
 
     type: Literal["function_call"]
@@ -96,7 +111,7 @@ class Call(Request):
     parsed_arguments: Annotated[Any, UNUSED] = None
 
 
-class CallOutput(Request):
+class CallOutput(SentBack):
     """What a function gave back."""
 
     type: Literal["function_call_output"]
