@@ -112,6 +112,7 @@ def test_what_the_assistant_said_twice_stays_two_turns() -> None:
 
 SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {}),
+    ({"client_metadata": {"turn_id": "1"}, "reasoning": {"summary": "auto"}}, {}),
     ({"max_output_tokens": 5}, {"max_completion_tokens": 5}),
     ({"temperature": 0, "top_p": 0.5}, {"temperature": 0, "top_p": 0.5}),
     (

@@ -135,6 +135,9 @@ class ResponsesRequest(GenerationRequest):
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     reasoning: Reasoning | None = None
     stream_options: EventOptions | None = None
+    client_metadata: JsonObject | None = Field(
+        default=None, description="What a client says of itself (Codex's); has no effect."
+    )
     background: Unsupported = None
     context_management: Unsupported = None
     conversation: Unsupported = None
