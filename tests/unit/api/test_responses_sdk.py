@@ -105,7 +105,7 @@ async def test_a_text_is_read_as_output_text(talk: Talk, way: Any) -> None:
     response: Response = await way(talk, instructions="Be kind.", max_output_tokens=9)
 
     assert response.output_text == "Hi"
-    assert (response.status, response.error, response.store) == ("completed", None, False)
+    assert (response.status, response.error) == ("completed", None)
     assert response.usage is not None
     assert response.usage.input_tokens_details.cached_tokens == 1
     assert response.usage.total_tokens == 5
@@ -217,7 +217,7 @@ async def broken(*_: object) -> AsyncIterator[Delta]:
 
 
 async def test_what_ends_a_stream_is_raised_by_the_sdk(talk: Talk) -> None:
-    talk.world.engine.stream = broken  # type: ignore[method-assign, assignment]
+    talk.world.engine.stream = broken
 
     with pytest.raises(APIError, match="the worker went down") as raised:
         await talk.streamed()
