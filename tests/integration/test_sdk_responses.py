@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 from openai import AsyncOpenAI
 
 from synapse.api.asgi import AsgiApp
@@ -64,6 +65,18 @@ async def test_hanging_up_ends_the_generation_at_the_engine() -> None:
         await until(lambda: engine.running == 0)
 
     assert world.slots.in_flight(CHAT) == 0
+
+
+async def test_hanging_up_ends_an_answer_that_was_to_come_whole() -> None:
+    engine = GatedEngine()
+    world = World(engine=engine)
+    async with serving(AsgiApp(api_of(world))) as (port, _), httpx.AsyncClient() as client:
+        url, body = f"http://127.0.0.1:{port}/v1/responses", {"model": CHAT, "input": HELLO}
+        request = asyncio.create_task(client.post(url, json=body, timeout=PATIENCE_S))
+        await asyncio.wait_for(engine.begun.wait(), PATIENCE_S)
+        assert world.slots.in_flight(CHAT) == 1
+        request.cancel()
+        await until(lambda: world.slots.in_flight(CHAT) == 0)
 
 
 async def test_a_response_whose_connection_broke_is_computed_and_paid_for_once() -> None:

@@ -124,11 +124,21 @@ async def test_one_request_may_not_ask_for_too_many_tokens(path: str) -> None:
     assert limited.meter.entries == []
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-async def test_too_many_tokens_are_told_under_the_name_that_the_caller_used(name: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "max_tokens"),
+        ("/v1/chat/completions", "max_completion_tokens"),
+        ("/v1/responses", "max_output_tokens"),
+    ],
+)
+async def test_too_many_tokens_are_told_under_the_name_that_the_caller_used(
+    path: str, name: str
+) -> None:
     limited = LimitedWorld(Limits(max_tokens_per_request=15))
-    body = {"model": CHAT, "messages": MESSAGES, name: 20}
-    refused = await call(limited.api, "POST", "/v1/chat/completions", body)
+    asked = {"input": "hello"} if path == "/v1/responses" else {"messages": MESSAGES}
+    body = {"model": CHAT, **asked, name: 20}
+    refused = await call(limited.api, "POST", path, body)
     assert (refused.status, refused.error["param"]) == (400, name)
     assert refused.error["message"].startswith(f"{name}: ")
 

@@ -217,6 +217,19 @@ def test_the_usage_is_told_at_the_end_in_the_words_of_the_route() -> None:
     }
 
 
+def test_a_token_that_comes_after_all_text_is_told_too() -> None:
+    late = TokenLogprob("�", -1.0)
+    deltas = [
+        Delta("a", 3, 1, logprobs=(TokenLogprob("a", -0.5),)),
+        Delta("", 3, 1, "stop", 0, (late,)),
+    ]
+
+    told = streamed(teller(**LOGPROBS), deltas)
+
+    [part] = put_together(told)["output"][0]["content"]
+    assert [each["token"] for each in part["logprobs"]] == ["a", "�"]
+
+
 def test_half_a_character_has_a_probability_and_no_bytes() -> None:
     tokens = (TokenLogprob("�", -1.0, (("é", -0.5),)), TokenLogprob("é", -0.5))
     body = whole(teller(**LOGPROBS), Choice("é", "stop", tokens))
@@ -281,7 +294,9 @@ def test_the_tier_is_told_as_it_was_served(tier: str) -> None:
     writer.write(0, Delta("a", 1, 1, "stop"))
     [ended] = read(writer.end())
 
+    whole_body = items.whole(HEADING, [Completion("a", "stop", USAGE)], keeps_tier=True)
     served = {"flex": "flex", "priority": "priority"}.get(tier, "default")
+    assert whole_body["service_tier"] == served
     assert (begun["service_tier"], ended["response"]["service_tier"]) == (tier, served)
 
 

@@ -77,6 +77,31 @@ def test_any_other_value_is_refused_by_name(place: str, name: str) -> None:
     assert message.endswith(INSTEAD.get(name, ""))
 
 
+TOO_MUCH: list[tuple[str, str, Any]] = [
+    ("", "background", True),
+    ("", "context_management", [{"type": "compaction"}]),
+    ("", "prompt_cache_options", {"mode": "explicit"}),
+    ("", "prompt_cache_retention", "24h"),
+    ("", "store", True),
+    ("", "store", 0),
+    ("", "truncation", "auto"),
+    ("reasoning", "context", "all_turns"),
+    ("reasoning", "effort", "low"),
+    ("reasoning", "generate_summary", "concise"),
+    ("reasoning", "mode", "pro"),
+    ("reasoning", "summary", "detailed"),
+    ("stream_options", "include_obfuscation", True),
+    ("text", "verbosity", "low"),
+]
+
+
+@pytest.mark.parametrize(("place", "name", "value"), TOO_MUCH)
+def test_a_value_that_would_change_something_is_refused(place: str, name: str, value: Any) -> None:
+    param = f"{place}.{name}".lstrip(".")
+
+    assert refusal(with_field(place, name, value))[:2] == (param, "unsupported_parameter")
+
+
 def test_no_parameter_that_cannot_be_honoured_is_forgotten() -> None:
     found = {name for _, name in UNSUPPORTED}
 
