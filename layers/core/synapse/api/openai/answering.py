@@ -51,22 +51,7 @@ async def answer(
         spec.name,
         fingerprint(spec.name, spec.version),
     )
-    # An SDK's timeout is between two reads: a stream may take longer in all.
-    stream_s = services.max_direct_s if ask.stream else None
-    requests = tuple(
-        DirectRequest(
-            f"{answer_id}-{at}",
-            spec.name,
-            value,
-            timeout_s,
-            ask.tier,
-            caller,
-            stream_s=stream_s,
-            affinity=ask.affinity,
-            length_at=ask.length_at,
-        )
-        for at, value in enumerate(ask.inputs)
-    )
+    requests = _requests_of(services, caller, ask, spec, answer_id, timeout_s)
     answering = _Answering(services, spec, ask, requests, caching)
     if not ask.stream:
         completions = await answering.whole()
@@ -80,6 +65,33 @@ async def answer(
     headers = {**sse.HEADERS, **caching.headers, **told}
     return StreamReply(
         events, sse.EVENT_STREAM, headers=headers, if_cut=lambda: writer.failed(sse.STOPPED)
+    )
+
+
+def _requests_of(
+    services: Services,
+    caller: Principal,
+    ask: Ask,
+    spec: ModelSpec,
+    answer_id: str,
+    timeout_s: float,
+) -> tuple[DirectRequest, ...]:
+    """A request at the direct lane for each prompt."""
+    # An SDK's timeout is between two reads: a stream may take longer in all.
+    stream_s = services.max_direct_s if ask.stream else None
+    return tuple(
+        DirectRequest(
+            f"{answer_id}-{at}",
+            spec.name,
+            value,
+            timeout_s,
+            ask.tier,
+            caller,
+            stream_s=stream_s,
+            affinity=ask.affinity,
+            length_at=ask.length_at,
+        )
+        for at, value in enumerate(ask.inputs)
     )
 
 
