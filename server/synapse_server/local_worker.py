@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 HEALTH_INTERVAL_S = 0.5
 """How often an engine is asked how it is, unless heartbeats are to come oftener."""
 
+STOP_TIMEOUT_S = 3.0
+"""What Triton may still take for its requests: the server has waited for them before that. Now and
+then it waits for nobody, after a model has refused many requests."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
@@ -53,6 +57,7 @@ class WorkerSetup:
             health_interval_s=min(HEALTH_INTERVAL_S, self.times.beat_every_s),
             hang_timeout_s=self.times.hang_timeout_s,
             model_parameters=self.model_parameters,
+            stop_timeout_s=STOP_TIMEOUT_S,
         )
         return AgentConfig(
             worker,
