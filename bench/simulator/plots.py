@@ -78,7 +78,7 @@ def mixed_day(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) 
     }
     names = list(dict.fromkeys(each["name"] for found in results.values() for each in found))
     for panel, (load, found) in zip(panels.flat, results.items(), strict=False):
-        for each in found:
+        for each in sorted(found, key=lambda each: not each["name"].startswith(ABSENT)):
             # Nothing is counted around the others.
             is_ours = each["services_usd"] > 0
             at = (each["machines_usd"], each["kept"] * 100)
@@ -95,7 +95,7 @@ def mixed_day(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) 
         panel.grid(visible=True, color="#e5e5e5")
     for number, name in enumerate(names):
         column, row = divmod(number, 5)
-        place = (0.03 + 0.25 * column, 0.107 - 0.024 * row)
+        place = (0.03 + 0.33 * column, 0.107 - 0.024 * row)
         figure.text(*place, f"{number + 1}  {name}", fontsize=8)
     figure.suptitle(
         "A mixed day on each design: left is cheaper, up is better "
