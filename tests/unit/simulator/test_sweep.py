@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 
 from bench.simulator import tables
-from bench.simulator.mixed_day import DAY_S, END_S, run, traffics
+from bench.simulator.mixed_day import DAY_S, END_S, Design, Load, Setting, run, traffics
 from bench.simulator.sweep import FROM_ZERO, NAIVE, TIERS, Full, designs, load_of, sweep
 from bench.simulator.traces import TRACES, bursty, rivals
-from bench.simulator.workload import mixed
+from bench.simulator.workload import mixed, sessions
 from synapse.domain import cost
-from synapse.domain.from_zero import cycle
-from synapse.domain.reference import LAMBDA_GB, TIMES
+from synapse.domain.from_zero import cycle, opening
+from synapse.domain.job import SlaTier
+from synapse.domain.reference import LAMBDA_GB, PAYLOADS, TIMES
 
 
 def test_every_design_of_the_sweep_serves_the_same_requests_and_its_bill_adds_up(
@@ -54,6 +55,40 @@ def test_a_worker_comes_and_goes_in_the_simulation_as_the_formula_says() -> None
     expected = cycle(0.004 / 0.75, 300.0, 40.0)
     up = report.pools["cpu"].paid_s / END_S
     assert up == pytest.approx(expected.up * busy_s / END_S, rel=0.25)
+
+
+def test_in_the_morning_callers_wait_in_the_simulation_as_the_formula_says() -> None:
+    """An hour of silver from zero: who comes during the start is held until it is done."""
+    load = Load(0.5, sessions(DAY_S, (0.0, 3600.0)), (), (("rerank", SlaTier.SILVER, 1.0),))
+    ours = Design("ours", ("neuron",), Setting.ours)
+
+    report = run(ours, load, seed=2)
+
+    start_s, calls = report.pools["neuron"].starting_s, cost.call().times(report.requests)
+    of_held = report.services.functions - calls.functions - cost.housekeeping(END_S).functions
+    work_s = TIMES["rerank"]["neuron"].p50_s
+    answered_s = report.requests * work_s
+    morning = opening(report.requests / 3600, start_s, work_s, 1)
+    held_s = of_held / cost.held(1.0).functions
+    assert held_s == pytest.approx(morning.held_s + answered_s, rel=0.2)
+    # The hour, and the idle time after it.
+    assert report.pools["neuron"].paid_s == pytest.approx(3600 + 300, rel=0.03)
+
+
+def test_jobs_are_billed_with_their_payloads_their_results_and_their_runners() -> None:
+    load = Load(0.05, shares=(("rerank-64", SlaTier.BRONZE, 1.0),))
+    ours = Design("ours", ("neuron",), Setting.ours, warm="neuron")
+
+    report = run(ours, load, seed=2)
+
+    house, jobs = cost.housekeeping(END_S), report.requests
+    assert report.services.gateway == pytest.approx(2 * jobs * 3.5e-6)
+    least = cost.job(PAYLOADS["rerank-64"]).tables * jobs + house.tables
+    assert least < report.services.tables < 1.1 * least
+    # Hardly two come at once: each has a batch, whose runner waits for the item.
+    runs = cost.batch(TIMES["rerank-64"]["neuron"].p50_s).times(jobs)
+    assert report.services.batcher == pytest.approx(runs.batcher, rel=0.1)
+    assert report.services.monitoring == house.monitoring > 0
 
 
 def test_what_comes_in_a_sweep_is_of_all_tiers() -> None:
