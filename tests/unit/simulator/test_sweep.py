@@ -86,8 +86,9 @@ def test_jobs_are_billed_with_their_payloads_their_results_and_their_runners() -
     least = cost.job(PAYLOADS["rerank-64"]).tables * jobs + house.tables
     assert least < report.services.tables < 1.1 * least
     # Hardly two come at once: each has a batch, whose runner waits for the item.
-    runs = cost.batch(TIMES["rerank-64"]["neuron"].p50_s).times(jobs)
-    assert report.services.batcher == pytest.approx(runs.batcher, rel=0.1)
+    each = cost.job() + cost.fetched() + cost.batch(TIMES["rerank-64"]["neuron"].p50_s)
+    functions = report.services.functions - house.functions
+    assert functions == pytest.approx(each.functions * jobs, rel=0.05)
     assert report.services.monitoring == house.monitoring > 0
 
 
