@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from synapse.application.on_demand import OnDemand
+from synapse.domain.extension import NO_EXTENSIONS, Extensions
+from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import SlaTier
 from synapse.domain.load import ModelDemand, TierDemand
 from synapse.domain.pool import Pool
@@ -28,8 +30,14 @@ class Asked:
         self.asked.append((pool.name, model))
 
 
-def view(name: str = "small", *, on_demand: bool = True, **changes: Any) -> PoolView:
-    pool = a_pool(name, endpoint="", loads_on_demand=on_demand)
+def view(
+    name: str = "small",
+    *,
+    on_demand: bool = True,
+    extensions: Extensions | None = None,
+    **changes: Any,
+) -> PoolView:
+    pool = a_pool(name, endpoint="", loads_on_demand=on_demand, extensions=extensions)
     return PoolView(pool, **{"ready": 0, "slots": 4, **changes})
 
 
@@ -52,6 +60,31 @@ def test_callers_on_the_line_count_as_well() -> None:
 
 def test_nobody_is_asked_where_any_worker_has_it() -> None:
     assert asked([view(), view("large", on_demand=False, ready=1)]) == []
+
+
+def test_what_was_asked_for_otherwise_hides_nothing_that_waits() -> None:
+    others = ModelDemand("llm", {SlaTier.SILVER: TierDemand(last_at=1.0)}, requires=TOKEN_IDS)
+
+    assert asked([view()], demands=[*QUEUED, others]) == [("small", "llm")]
+    assert asked([view()], demands=[others, *QUEUED]) == [("small", "llm")]
+
+
+def test_a_worker_that_cannot_do_it_is_nobody() -> None:
+    ids = ModelDemand("llm", {SlaTier.SILVER: TierDemand(queued=1)}, requires=TOKEN_IDS)
+    without = view("large", on_demand=False, ready=1, extensions=NO_EXTENSIONS)
+
+    assert asked([without, view()], demands=[ids]) == [("small", "llm")]
+    assert asked([without, view()]) == []
+    assert asked([view(extensions=NO_EXTENSIONS)], demands=[ids]) == [("small", "llm")], (
+        "where none can, an engine is to say so"
+    )
+
+
+def test_where_somebody_is_held_the_model_is_loaded_though_another_pool_has_it() -> None:
+    other = view("large", on_demand=False, ready=1, in_flight=4)
+
+    assert asked([other, view(in_flight=1)], demands=[]) == [("small", "llm")]
+    assert asked([other, view()], demands=[]) == []
 
 
 def test_pools_that_load_nothing_on_demand_are_not_asked() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from synapse.domain.load import ModelDemand
@@ -23,20 +23,37 @@ class OnDemand:
         views: Mapping[str, Sequence[PoolView]],
         alive: Sequence[Worker],
     ) -> None:
-        """Ask for every model that work waits for and that nobody has.
+        """Ask for every model that work waits for and that nobody has who could do it.
 
         Where no worker is up at all, one has to be started first: that is the autoscaler's.
         """
-        queued = {each.model: sum(t.queued for t in each.tiers.values()) for each in demands}
         up = {worker.pool for worker in alive if _takes_models(worker)}
         for model, of_model in views.items():
-            waiting = queued.get(model, 0) + sum(view.in_flight for view in of_model)
-            if waiting == 0 or any(view.ready for view in of_model):
-                continue
-            pools = [view.pool for view in of_model if view.pool.name in up]
-            able = next((pool for pool in pools if pool.loads_on_demand), None)
-            if able is not None:
-                self.loader.ask(able, model)
+            for able in _waited_for(model, demands, of_model):
+                if any(view.ready for view in able):
+                    continue
+                pools = [view.pool for view in able if view.pool.name in up]
+                pool = next((pool for pool in pools if pool.loads_on_demand), None)
+                if pool is not None:
+                    self.loader.ask(pool, model)
+
+
+def _waited_for(
+    model: str, demands: Sequence[ModelDemand], views: Sequence[PoolView]
+) -> Iterator[Sequence[PoolView]]:
+    """For each kind of work that waits for the model, the pools that could do it.
+
+    What callers on the line require is not known; as far as they are held, one by one, in a pool
+    that has no worker for them, it is that pool that can.
+    """
+    for demand in demands:
+        if demand.model == model and any(tier.queued for tier in demand.tiers.values()):
+            yield [view for view in views if not view.pool.lacks(demand.requires)] or views
+    held = [view for view in views if view.in_flight and not view.ready]
+    if any(view.ready for view in views):
+        yield from ([view] for view in held)
+    elif held:
+        yield views
 
 
 def load_of(pool: str, model: str) -> str:
