@@ -55,6 +55,7 @@ class FleetParts:
             clock,
             vitals=Vitals(time.monotonic, LoopDelay()),
         )
+        self.local.when_cut(self._taken_away)
         demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
         self._loader = LocalModelLoader(
             self.local.least_busy, demand.last_asked, starts, time.monotonic
@@ -94,6 +95,10 @@ class FleetParts:
             on_demand=OnDemand(self._loader),
             policy=ScalingPolicy(stable_s=times.scale_in_after_s, cooldown_s=times.cooldown_s),
         )
+
+    def _taken_away(self, worker_id: str) -> None:
+        """What runs there is no loss: nothing is the matter with it, or with its worker."""
+        self.fleet.engine.break_off(worker_id, "is taken away", is_lost=False)
 
     async def close(self) -> None:
         """End loads and calls that are under way."""

@@ -28,6 +28,9 @@ STOP_TIMEOUT_S = 3.0
 """What Triton may still take for its requests: the server has waited for them before that. Now and
 then it waits for nobody, after a model has refused many requests."""
 
+DRAIN_AGAIN_S = 1.0
+"""After the agent has waited in vain for what a worker that is to go still works on."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
@@ -123,12 +126,14 @@ class LocalWorker:
         await self._beat()
 
     async def drain(self) -> None:
-        """Take nothing new; return when nothing is under way any more."""
+        """Take nothing new; return when nothing is under way any more, however long that takes."""
         self._was_up = False
         drained = asyncio.create_task(self._agent.drain())
         await asyncio.sleep(0)
         await self._beat()
-        await drained
+        while not await drained:
+            await asyncio.sleep(DRAIN_AGAIN_S)
+            drained = asyncio.create_task(self._agent.drain())
 
     async def stop(self) -> None:
         """End it, with what it still has; it has left then, and is not missed."""

@@ -74,9 +74,11 @@ class Yard:
         self.made.append(worker)
         return worker
 
-    def crew(self, least: int, most: int, replace: RetryPolicy = QUICK) -> Crew:
+    def crew(
+        self, least: int, most: int, replace: RetryPolicy = QUICK, drain_s: float = PATIENCE_S
+    ) -> Crew:
         pool = Pool("fast", "cpu", min_workers=least, max_workers=most)
-        crew = Crew(pool, self.make, time.monotonic, replace)
+        crew = Crew(pool, self.make, time.monotonic, replace, drain_s)
         self.crews.append(crew)
         return crew
 
@@ -167,6 +169,23 @@ async def test_who_is_no_longer_wanted_is_drained_before_it_is_stopped(yard: Yar
 
     assert last.did == ["start", "drain", "stop"]
     assert yard.made[0].did == ["start"]
+
+
+async def test_who_still_works_when_its_time_to_drain_is_over_is_stopped_and_told_of(
+    yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
+    yard.all_are_up = True
+    crew = yard.crew(1, 1, drain_s=0.01)
+    cut: list[tuple[str, list[str]]] = []
+    crew.on_cut = lambda worker_id: cut.append((worker_id, list(yard.made[0].did)))
+    await crew.open()
+
+    crew.resize(0)
+    await until(lambda: yard.made[0].stopped.is_set())
+
+    assert cut == [("fast-1", ["start", "drain"])], "before its engine is gone"
+    assert "worker fast-1 still works" in caplog.text
+    assert crew.trouble == "", "it has not failed"
 
 
 async def test_the_idle_go_before_the_busy(yard: Yard) -> None:

@@ -138,7 +138,7 @@ class Agent:
     async def drain(self) -> bool:
         """Be told as DEGRADED from now on; return when nothing is under way any more.
 
-        False: something still was after `drain_timeout_s`. The worker can only be stopped then.
+        False: something still was after `drain_timeout_s`. It may be asked to wait again.
         """
         self._is_draining = True
         self._tell()
@@ -151,7 +151,7 @@ class Agent:
             # What Triton has in hand no metric tells; it lets go of a model when all is answered.
             await self._models.empty()
         except WorkerError as error:
-            logger.warning("%s: %s", self._config.id, error)
+            logger.info("%s: %s", self._config.id, error)
             return False
         return True
 
