@@ -71,7 +71,9 @@ class FleetParts:
             clock=clock,
         )
         self.autoscaler = self._autoscaler(registry, demand, starts, telemetry)
-        self.health = FleetHealth(registry, self.workers, self.local, clock, self.local.troubles)
+        self.health = FleetHealth(
+            registry, self.workers, self.local, clock, self.local.troubles, self._loader.troubles
+        )
         self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
         self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s / 2)
 

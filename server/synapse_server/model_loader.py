@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
 """The pauses before a load that failed is tried again: room may have come, a mistake stays one."""
 
+TOLD_S = 2 * AGAIN.max_s
+"""For so long after it a failure is told of: while work waits for the model it is tried again."""
+
 
 class Loading(Protocol):
     """A worker that can be asked for a model."""
@@ -55,6 +58,7 @@ class LocalModelLoader:
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._not_before: dict[tuple[str, str], float] = {}
+        self._troubles: dict[tuple[str, str], tuple[str, float]] = {}
 
     def ask(self, pool: Pool, model: str) -> None:
         """See the port."""
@@ -65,6 +69,11 @@ class LocalModelLoader:
         load = asyncio.create_task(self._load(worker, *key), name=f"load-{model}-{pool.name}")
         self._loads[key] = load
         load.add_done_callback(lambda _: self._loads.pop(key, None))
+
+    def troubles(self) -> Mapping[tuple[str, str], str]:
+        """Why loads failed, by pool and model, of those that were tried of late."""
+        since = self._clock() - TOLD_S
+        return {key: why for key, (why, at) in self._troubles.items() if at > since}
 
     async def close(self) -> None:
         """Wait for nothing more."""
@@ -85,8 +94,10 @@ class LocalModelLoader:
             failures = self._failures[pool, model] = self._failures.get((pool, model), 0) + 1
             pause_s = self._again.delay_s(failures, 1.0)
             self._not_before[pool, model] = self._clock() + pause_s
+            self._troubles[pool, model] = str(error), self._clock()
             text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
             logger.warning(text, pool, model, error, pause_s)
         else:
             self._failures.pop((pool, model), None)
+            self._troubles.pop((pool, model), None)
             await self._starts.started(load_of(pool, model), self._clock() - began_at)

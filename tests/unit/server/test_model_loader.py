@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import pytest
+
 from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.on_demand import load_of
 from synapse.domain.retry import RetryPolicy
-from synapse_server.model_loader import Loading, LocalModelLoader
-from synapse_worker.agent.errors import NoRoom
+from synapse_server.model_loader import TOLD_S, Loading, LocalModelLoader
+from synapse_worker.agent.errors import NoRoom, TooLarge
 from synapse_worker.errors import WorkerError
 from tests.factories import a_pool
 from tests.fakes import FakeClock
@@ -101,6 +103,37 @@ async def test_where_room_is_missing_the_pause_stays_short() -> None:
         await world.ask()
         assert len(world.worker.asked) == tries
         world.clock.advance(1.1)
+
+
+async def test_one_that_never_fits_is_tried_less_and_less_and_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = TooLarge("It takes 30 of 25 MiB")
+    for _ in range(60):
+        await world.ask()
+        world.clock.advance(1.0)
+
+    assert len(world.worker.asked) < 15
+    assert "llm is not loaded: It takes 30 of 25 MiB" in caplog.text
+    assert world.loader.troubles() == {("small", "llm"): "It takes 30 of 25 MiB"}
+
+    world.worker.error = None
+    world.clock.advance(PAUSES.max_s)
+    await world.ask()
+    assert world.loader.troubles() == {}
+
+
+async def test_why_a_load_failed_is_told_as_long_as_it_is_wanted() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = WorkerError("The weights are gone")
+    await world.ask()
+    assert world.loader.troubles()
+
+    world.clock.advance(TOLD_S + 0.1)
+    assert world.loader.troubles() == {}
 
 
 async def test_nobody_up_is_nobody_asked_and_closing_waits_for_nothing() -> None:

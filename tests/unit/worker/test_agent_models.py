@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from synapse_worker.agent.errors import NoRoom, NotNow, UnknownModel
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge, UnknownModel
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.models import MAX_FAILED
 from synapse_worker.agent.readings import ModelReading, Readings
@@ -68,12 +68,12 @@ async def test_one_larger_than_the_budget_is_taken_out_again(tmp_path: Path) -> 
     world.sizes["c"] = 30 * MIB
     await world.models.load("a", None)
 
-    with pytest.raises(NoRoom):
+    with pytest.raises(TooLarge, match="takes 30 MiB, and the memory budget is 25 MiB"):
         await world.models.load("c", None)
 
     assert world.triton.loaded == {"a"}
     world.triton.calls.clear()
-    with pytest.raises(NoRoom):
+    with pytest.raises(TooLarge):
         await world.models.load("c", None)
     assert world.triton.calls == [], "once is enough"
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.errors import NoRoom, NotNow
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known, names
 from synapse_worker.agent.shelf import Taken
@@ -162,6 +162,12 @@ class Loader:
         limit_bytes = self._config.memory_budget_bytes
         if limit_bytes is None:
             return
+        if needed_bytes > limit_bytes:
+            raise TooLarge(
+                f"{known.name} does not fit: it takes {needed_bytes / MIB:.0f} MiB, and the memory "
+                f"budget is {limit_bytes / MIB:.0f} MiB",
+                "Raise the memory budget, or serve it from a worker that has more",
+            )
         readings = await self._triton.readings()
         present = {model.name: model for model in others if model.takes_memory}
         held = [
