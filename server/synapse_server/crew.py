@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,7 +43,12 @@ class CrewMember(Protocol):
 
     async def wait_failed(self) -> None: ...
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None: ...
+    @property
+    def models(self) -> Collection[str]: ...
+
+    async def load(
+        self, model: str, used_at: Mapping[str, float], keep: Collection[str]
+    ) -> None: ...
 
     async def drain(self) -> None: ...
 
@@ -106,10 +111,14 @@ class Crew:
         ready = sum(member.is_up for member in staying)
         return PoolSize(self._desired, ready, len(staying) - ready)
 
-    def least_busy(self) -> CrewMember | None:
-        """Of those that are up and stay, one with nothing to do if there is one."""
+    def least_busy(self, without: str) -> CrewMember | None:
+        """Of those that are up, stay and lack the model, one with nothing to do if there is one.
+
+        Of several that with the fewest models.
+        """
         up = [each.worker for each in self._members if each.is_up and not each.leave.is_set()]
-        return min(up, key=lambda worker: worker.is_busy, default=None)
+        lacking = [worker for worker in up if without not in worker.models]
+        return min(lacking, key=lambda each: (each.is_busy, len(each.models)), default=None)
 
     def resize(self, desired: int) -> None:
         """Want so many from now on, as far as the pool may have them; returns at once."""

@@ -79,10 +79,10 @@ class LocalFleet:
         if crew is not None:
             crew.resize(desired)
 
-    def least_busy(self, pool: str) -> CrewMember | None:
-        """The worker of the pool with the least to do; None if none is up."""
+    def least_busy(self, pool: str, without: str) -> CrewMember | None:
+        """Of the pool's workers that are up and lack the model the one with the least to do."""
         crew = self._crews.get(pool)
-        return None if crew is None else crew.least_busy()
+        return None if crew is None else crew.least_busy(without)
 
     def when_cut(self, tell: Callable[[str], None]) -> None:
         """Have it told of workers that are stopped with what they still work on, by their ids."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,13 +116,21 @@ class LocalWorker:
         """Return when its engine has died too often to be started again."""
         await self._failed.wait()
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+    @property
+    def models(self) -> Collection[str]:
+        """Those that it has loaded."""
+        known = self._agent.snapshot().models
+        return [model.name for model in known if CacheLevel(model.level) is CacheLevel.GPU_RESIDENT]
+
+    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         """Return once the model answers; those go to make room that were used the longest ago.
+
+        But none of those to `keep`.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
         """
-        await self._agent.load(model, used_at=used_at)
+        await self._agent.load(model, used_at=used_at, keep=keep)
         await self._beat()
 
     async def drain(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from synapse.application.on_demand import load_of
@@ -26,8 +26,10 @@ TOLD_S = 2 * AGAIN.max_s
 class Loading(Protocol):
     """A worker that can be asked for a model."""
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         """Return once the model answers; `used_at` tells which others should make room first.
+
+        Those to `keep` make none.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
@@ -39,16 +41,16 @@ class LocalModelLoader:
 
     def __init__(
         self,
-        worker_of: Callable[[str], Loading | None],
+        worker_of: Callable[[str, str], Loading | None],
         last_asked: Callable[[], Mapping[str, float]],
         starts: StartTimes,
         clock: Clock,
         again: RetryPolicy = AGAIN,
     ) -> None:
-        """`worker_of` a pool's name is the worker with the least to do; None if none is up.
+        """`worker_of` a pool and a model is a worker that is up and lacks it; None if none is.
 
-        `last_asked` is when each model was last asked for. How long loads take is noted in
-        `starts`.
+        Of several it is the one with the least to do. `last_asked` is when each model was last
+        asked for. How long loads take is noted in `starts`.
         """
         self._worker_of = worker_of
         self._last_asked = last_asked
@@ -60,13 +62,13 @@ class LocalModelLoader:
         self._not_before: dict[tuple[str, str], float] = {}
         self._troubles: dict[tuple[str, str], tuple[str, float]] = {}
 
-    def ask(self, pool: Pool, model: str) -> None:
+    def ask(self, pool: Pool, model: str, keep: Collection[str] = ()) -> None:
         """See the port."""
         key = (pool.name, model)
-        worker = self._worker_of(pool.name)
+        worker = self._worker_of(pool.name, model)
         if worker is None or key in self._loads or self._clock() < self._not_before.get(key, 0.0):
             return
-        load = asyncio.create_task(self._load(worker, *key), name=f"load-{model}-{pool.name}")
+        load = asyncio.create_task(self._load(worker, *key, keep), name=f"load-{model}-{pool.name}")
         self._loads[key] = load
         load.add_done_callback(lambda _: self._loads.pop(key, None))
 
@@ -82,10 +84,10 @@ class LocalModelLoader:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
 
-    async def _load(self, worker: Loading, pool: str, model: str) -> None:
+    async def _load(self, worker: Loading, pool: str, model: str, keep: Collection[str]) -> None:
         began_at = self._clock()
         try:
-            await worker.load(model, self._last_asked())
+            await worker.load(model, self._last_asked(), keep)
         except (NoRoom, NotNow) as error:
             # Those that are in the way are busy, or leaving: that may be over in a moment.
             self._not_before[pool, model] = self._clock() + self._again.base_s

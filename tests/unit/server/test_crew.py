@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 import pytest
 
@@ -33,6 +33,7 @@ class ScriptedWorker:
         self.start_error: WorkerError | None = None
         self.detail = "it died once too often"
         self.is_busy = False
+        self.models: list[str] = []
 
     async def start(self) -> None:
         self.did.append("start")
@@ -43,7 +44,7 @@ class ScriptedWorker:
     async def wait_failed(self) -> None:
         await self.failed.wait()
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         self.did.append(f"load {model}")
 
     async def drain(self) -> None:
@@ -303,18 +304,32 @@ async def test_closing_stops_all_that_run_start_or_drain(yard: Yard) -> None:
 
 async def test_the_least_busy_of_those_that_are_up_and_stay_is_named(yard: Yard) -> None:
     crew = yard.crew(2, 2)
-    assert crew.least_busy() is None
+    assert crew.least_busy("llm") is None
     opening = asyncio.create_task(crew.open())
     await until(lambda: len(yard.made) == 2)
     first, second = yard.made
     second.up.set()
     await until(lambda: crew.size().ready == 1)
-    assert crew.least_busy() is second
+    assert crew.least_busy("llm") is second
     first.up.set()
     await opening
 
     second.is_busy = True
-    assert crew.least_busy() is first
+    assert crew.least_busy("llm") is first
     crew.resize(1)
     await until(lambda: crew.size().ready == 1)
-    assert crew.least_busy() is second, "the other one leaves"
+    assert crew.least_busy("llm") is second, "the other one leaves"
+
+
+async def test_a_model_is_for_one_who_lacks_it_and_has_the_fewest_others(yard: Yard) -> None:
+    yard.all_are_up = True
+    crew = yard.crew(3, 3)
+    await crew.open()
+    first, second, third = yard.made
+    first.models, second.models = ["llm"], ["echo"]
+
+    assert crew.least_busy("llm") is third
+    third.is_busy = True
+    assert crew.least_busy("llm") is second
+    second.models, third.models = ["llm"], ["llm"]
+    assert crew.least_busy("llm") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 
@@ -27,11 +27,13 @@ class OneWorker:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.told: list[Mapping[str, float]] = []
+        self.kept: list[Collection[str]] = []
         self.go_on = asyncio.Event()
         self.error: WorkerError | None = None
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         self.asked.append(model)
+        self.kept.append(keep)
         self.told.append(used_at)
         await self.go_on.wait()
         if self.error is not None:
@@ -49,7 +51,7 @@ class World:
             self._worker_of, lambda: self.last_asked, self.starts, self.clock, PAUSES
         )
 
-    def _worker_of(self, pool: str) -> Loading | None:
+    def _worker_of(self, pool: str, model: str) -> Loading | None:
         assert pool == POOL.name
         return self.worker if self.is_up else None
 
@@ -64,6 +66,14 @@ async def test_the_worker_is_told_when_each_model_was_last_asked_for() -> None:
     await world.ask()
 
     assert world.worker.told == [{"echo": 5.0}], "probes are no use, and Triton counts them"
+
+
+async def test_the_worker_is_told_what_must_make_no_room() -> None:
+    world = World()
+    world.loader.ask(POOL, "llm", keep={"echo"})
+    await world.ask("echo")
+
+    assert world.worker.kept == [{"echo"}, ()]
 
 
 async def test_a_model_is_asked_for_once_at_a_time() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 from synapse_worker.agent.config import AgentConfig
@@ -112,11 +112,13 @@ class Agent:
         model: str,
         version: str | None = None,
         used_at: Mapping[str, float] | None = None,
+        keep: Collection[str] = (),
     ) -> None:
         """Return once the model answers; one that is loaded answers already.
 
         `used_at` is when each model was last asked for (seconds since the epoch), from who knows
-        that better than Triton's counters, which count probes as well.
+        that better than Triton's counters, which count probes as well. Those to `keep` are not
+        unloaded to make room.
 
         Raises:
             WorkerError: it could not be had or loaded; the other models are not disturbed.
@@ -125,7 +127,7 @@ class Agent:
             raise NotNow(self._why_not(), "Ask another worker")
         if used_at is not None:
             self._models.told_uses(used_at)
-        await self._models.load(model, version)
+        await self._models.load(model, version, keep)
 
     async def unload(self, model: str) -> None:
         """Return once the model is out of memory and what it was asked is answered.
