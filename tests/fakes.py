@@ -205,7 +205,8 @@ class MemoryBlobStore:
 
     PIECE_BYTES = 1000
 
-    def __init__(self) -> None:
+    def __init__(self, inline_bytes: int = 128 * 1024) -> None:
+        self.inline_bytes = inline_bytes
         self.blobs: dict[str, bytes] = {}
 
     async def put(self, key: str, data: bytes) -> None:
@@ -226,6 +227,36 @@ class MemoryBlobStore:
 
     async def delete(self, key: str) -> None:
         self.blobs.pop(key, None)
+
+
+class MeetingBlobStore(MemoryBlobStore):
+    """Every text of more than 4 bytes is a blob; those of jobs are put and got so many at once."""
+
+    def __init__(self, *, puts: int = 1, gets: int = 1) -> None:
+        super().__init__(inline_bytes=4)
+        self._puts, self._gets = asyncio.Barrier(puts), asyncio.Barrier(gets)
+
+    def puts_meet(self, parties: int) -> None:
+        """From now on so many are put at once."""
+        self._puts = asyncio.Barrier(parties)
+
+    def gets_meet(self, parties: int) -> None:
+        """From now on so many are got at once."""
+        self._gets = asyncio.Barrier(parties)
+
+    async def put(self, key: str, data: bytes) -> None:
+        if key.startswith("jobs/"):
+            await self._meet(self._puts)
+        await super().put(key, data)
+
+    async def get(self, key: str) -> bytes:
+        if key.startswith("jobs/"):
+            await self._meet(self._gets)
+        return await super().get(key)
+
+    async def _meet(self, barrier: asyncio.Barrier) -> None:
+        async with asyncio.timeout(5.0):
+            await barrier.wait()
 
 
 class MemoryRegistry:

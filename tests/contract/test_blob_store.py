@@ -10,6 +10,8 @@ import pytest
 
 from synapse.ports import BlobStore
 
+LARGEST_INLINE_BYTES = 128 * 1024
+
 KEYS = [
     "jobs/1/input",
     "a",
@@ -21,6 +23,10 @@ KEYS = [
     "per%2Fcent",
     "x" * 900,
 ]
+
+
+async def test_it_says_which_texts_are_better_kept_in_a_record(blobs: BlobStore) -> None:
+    assert 0 < blobs.inline_bytes <= LARGEST_INLINE_BYTES
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\xff\r\n", b"abc" * 500_000], ids=len)

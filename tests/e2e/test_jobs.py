@@ -76,6 +76,21 @@ def test_a_large_prompt_travels_through_the_bucket(stack: Stack) -> None:
     assert stored["KeyCount"] >= 1
 
 
+def test_a_prompt_and_a_result_that_are_dear_in_a_record_lie_in_the_bucket(stack: Stack) -> None:
+    """An ordinary job: its functions have the rights, from the API to the runner and back."""
+    prompt = "Synapse " * 384  # 3 KiB
+
+    job_id = stack.submit(model="echo", prompt=prompt)
+    result = stack.result(job_id)
+
+    assert result["status"] == "COMPLETED", {**result, "result": "…"}
+    assert result["result"]["text"] == prompt
+    bucket = stack.outputs["BlobBucketName"]
+    stored = stack.emulator.s3.list_objects_v2(Bucket=bucket, Prefix=f"jobs/{job_id}/")
+    names = {each["Key"].rpartition("/")[2].partition("-")[0] for each in stored["Contents"]}
+    assert names == {"input", "result"}
+
+
 def test_an_idempotency_key_makes_one_job_of_two_requests(stack: Stack) -> None:
     headers = {"Idempotency-Key": "e2e-1"}
     body = {"model": "echo", "prompt": "once"}

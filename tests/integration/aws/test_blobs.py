@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.blobs import S3BlobStore
+from synapse.domain import cost
 from synapse.domain.errors import Unavailable
 from tests.aws import Aws, Call, intercepted
 from tests.integration.aws.faults import client_error, failing
@@ -24,6 +25,10 @@ async def test_a_breakdown_is_unavailable(cloud: Aws) -> None:
 async def test_a_missing_bucket_is_not_taken_for_a_missing_key(cloud: Aws) -> None:
     with pytest.raises(ClientError, match="NoSuchBucket"):
         await S3BlobStore(cloud.s3, "no-such-bucket").get("key")
+
+
+def test_what_counts_as_small_is_what_bills_are_reckoned_by(cloud: Aws) -> None:
+    assert S3BlobStore(cloud.s3, cloud.bucket).inline_bytes == cost.INLINE_KIB * 1024
 
 
 PART_BYTES = 5 * 1024 * 1024

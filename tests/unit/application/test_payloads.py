@@ -9,7 +9,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from synapse.application.payloads import decode_input, decode_result, encode_input, encode_result
+from synapse.application.payloads import (
+    INLINE_LIMIT_BYTES,
+    decode_input,
+    decode_result,
+    encode_input,
+    encode_result,
+    fetch,
+    stow,
+    stowed,
+)
 from synapse.domain.inference import (
     ChatMessage,
     Choice,
@@ -19,7 +28,9 @@ from synapse.domain.inference import (
     TokenLogprob,
     ToolCall,
 )
-from synapse.domain.job import Usage
+from synapse.domain.job import Payload, Usage
+from tests.factories import a_job
+from tests.fakes import MemoryBlobStore
 
 TEXT = st.text(max_size=20)
 COUNT = st.integers(0, 2**31)
@@ -100,3 +111,31 @@ def test_a_plain_result_is_just_its_text_and_why_it_ended() -> None:
 def test_the_size_of_an_input_counts_all_that_the_model_reads() -> None:
     value = ModelInput((1, 2), (ChatMessage("user", "ä"),), inputs=("abc", (1,)))
     assert value.size_bytes == 8 + 2 + 3 + 4
+
+
+@pytest.mark.parametrize("limit", [2560, INLINE_LIMIT_BYTES, 10 * INLINE_LIMIT_BYTES])
+async def test_the_blob_store_says_what_a_record_keeps_up_to_what_one_holds(limit: int) -> None:
+    blobs, most = MemoryBlobStore(limit), min(limit, INLINE_LIMIT_BYTES)
+
+    for text in ("", "a" * most, "ä" * (most // 2)):
+        assert await stow(blobs, "key", text) == Payload(inline=text)
+    for text in ("a" * (most + 1), "ä" * (most // 2 + 1)):
+        payload = await stow(blobs, "key", text)
+        assert payload == Payload(blob_key="key")
+        assert await fetch(blobs, payload) == text
+
+
+async def test_what_a_record_keeps_already_is_read_whatever_the_limit_is() -> None:
+    assert await fetch(MemoryBlobStore(1), Payload(inline="a" * 5000)) == "a" * 5000
+
+
+async def test_an_input_that_is_stored_apart_is_found_by_its_job() -> None:
+    blobs = MemoryBlobStore(10)
+    small, large = a_job(payload=Payload(inline="a" * 10)), a_job(payload=Payload(inline="a" * 11))
+
+    assert await stowed(blobs, small) == small
+    job = await stowed(blobs, large)
+
+    assert job.payload == Payload(blob_key=f"jobs/{large.id}/input")
+    assert await fetch(blobs, job.payload) == "a" * 11
+    assert await stowed(blobs, job) == job

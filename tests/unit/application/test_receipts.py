@@ -19,7 +19,7 @@ from synapse.domain.receipt import Cost, receipt_of
 from synapse.domain.usage import UsageKey, Used, day_of, one_request, summed, used_by
 from synapse.ports import InferenceRequest
 from tests.factories import NOW, a_batch, a_chat_model, a_model, a_pool, a_worker
-from tests.fakes import Answer, FakeClock, MemoryRegistry, ScriptedEngine
+from tests.fakes import Answer, FakeClock, MemoryBlobStore, MemoryRegistry, ScriptedEngine
 from tests.unit.application.cold_world import ColdWorld
 from tests.unit.application.stepping import a_request
 from tests.unit.application.world import CHAT, World
@@ -295,3 +295,36 @@ async def test_a_job_that_came_while_a_worker_was_up_never_waited_for_one() -> N
 
     receipt = receipt_of(await world.job(accepted.job.id))
     assert receipt is not None and receipt.cold_ms == 0.0
+
+
+class SlowBlobStore(MemoryBlobStore):
+    """Takes 3 s for everything."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(inline_bytes=4)
+        self._clock = clock
+
+    async def put(self, key: str, data: bytes) -> None:
+        self._clock.advance(3.0)
+        await super().put(key, data)
+
+    async def get(self, key: str) -> bytes:
+        self._clock.advance(3.0)
+        return await super().get(key)
+
+
+async def test_the_time_in_which_input_and_result_are_fetched_and_stored_is_not_the_workers() -> (
+    None
+):
+    world = slow_world()
+    world.blobs = world.runner.blobs = SlowBlobStore(world.clock)
+    job = await world.submit("three little words")
+
+    await world.runner.run(a_batch(job.id), DEAR)
+
+    receipt = receipt_of(await world.job(job.id))
+    assert receipt is not None
+    # As above: two seconds of one of four slots.
+    assert receipt.cost.active_usd == pytest.approx(0.0005)
+    rate = await world.registry.service_rate("echo", world.clock())
+    assert rate.busy_s == pytest.approx(2.0)

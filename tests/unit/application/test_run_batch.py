@@ -24,7 +24,7 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.factories import a_batch, a_pool
-from tests.fakes import Answer, ScriptedEngine
+from tests.fakes import Answer, MeetingBlobStore, MemoryBlobStore, ScriptedEngine
 from tests.unit.application.world import CHAT, World
 
 
@@ -338,3 +338,25 @@ async def test_messages_reach_the_engine_as_messages() -> None:
     [(_, _, [request])] = world.engine.calls
     assert request.input.messages == turns
     assert request.input.prompt is None
+
+
+async def test_the_inputs_of_a_batch_are_fetched_and_its_results_stored_side_by_side() -> None:
+    world = World(blobs=MeetingBlobStore(gets=3))
+    jobs = await _submitted(world, "one", "two", "three")
+    assert {job.payload.inline for job in jobs} == {None}
+    world.blobs.puts_meet(3)
+
+    await world.runner.run(a_batch(*(job.id for job in jobs)), a_pool())
+
+    assert {(await world.job(job.id)).state for job in jobs} == {JobState.COMPLETED}
+
+
+async def test_an_input_that_is_lost_is_no_harm_to_its_neighbours() -> None:
+    world = World(blobs=MemoryBlobStore(inline_bytes=4))
+    lost, kept = await _submitted(world, "one", "two")
+    del world.blobs.blobs[lost.payload.blob_key]
+
+    await world.runner.run(a_batch(lost.id, kept.id), a_pool())
+
+    assert (await world.job(lost.id)).state is JobState.FAILED
+    assert (await world.job(kept.id)).state is JobState.COMPLETED

@@ -19,7 +19,7 @@ from synapse.domain.inference import ChatMessage, ModelInput
 from synapse.domain.job import JobState, Priority
 from synapse.domain.model import ServiceSample
 from tests.factories import a_pool
-from tests.fakes import MemoryRegistry
+from tests.fakes import MeetingBlobStore, MemoryRegistry
 from tests.faults import failing_before
 from tests.unit.application.world import CHAT, World
 
@@ -198,3 +198,12 @@ async def test_the_deadline_is_the_timeout_from_now() -> None:
 
     assert given.deadline_at == world.clock() + 12.0
     assert default.deadline_at == world.clock() + SubmitLimits().default_timeout_s
+
+
+async def test_the_inputs_of_jobs_sent_together_are_stored_side_by_side() -> None:
+    world = World(blobs=MeetingBlobStore(puts=3))
+    commands = [SubmitJob("echo", ModelInput(f"prompt {number}")) for number in range(3)]
+
+    accepted = await world.submitter.submit_many(commands)
+
+    assert not any(isinstance(each, SynapseError) for each in accepted)

@@ -9,20 +9,24 @@ from typing import Any
 
 import pytest
 
+from synapse.application.files import Files
 from synapse.application.intake import message_of
+from synapse.application.payloads import encode_result, stow
 from synapse.application.revocations import Revocations
 from synapse.domain.access import Principal
 from synapse.domain.api_key import ApiKey, digest
 from synapse.domain.errors import SynapseError, Unavailable
 from synapse.domain.file import FileId
 from synapse.domain.file_batch import FileBatchStatus
-from synapse.domain.job import JobState, Payload, Priority
+from synapse.domain.inference import Completion
+from synapse.domain.job import JobState, Outcome, Payload, Priority, Usage
 from synapse.ports import FileQuery
 from synapse.ports.file_batches import LineRequest
-from tests.factories import NOW, a_model, a_pool
+from tests.factories import NOW, a_lease, a_model, a_pool, an_id
 from tests.fake_file_batches import PlainCodec
+from tests.fake_files import MemoryFileStore
 from tests.fake_keys import MemoryKeyStore
-from tests.fakes import MemoryRegistry
+from tests.fakes import MeetingBlobStore, MemoryRegistry
 from tests.faults import failing_after, failing_before
 from tests.unit.batches.batch_world import WINDOW, BatchWorld, a_line
 
@@ -441,3 +445,26 @@ async def test_a_batch_whose_key_is_revoked_with_its_jobs_is_cancelled_and_keeps
     assert world.batch.counts.completed == (2 if begun else 0)
     assert len(await world.output()) == (2 if begun else 0)
     assert not [job for job in world.jobs.jobs.values() if not job.state.is_final]
+
+
+async def test_inputs_of_lines_are_stored_side_by_side_and_so_are_answers_fetched() -> None:
+    world = BatchWorld()
+    world.blobs = MeetingBlobStore(puts=6)
+    world.files = Files(MemoryFileStore(world.clock), world.blobs, world.clock, an_id)
+    await world.created(a_line(number) for number in range(6))
+    await world.step()
+    await world.step()
+    jobs = [job for job in world.jobs.jobs.values() if job.payload.blob_key]
+    assert len(jobs) == 6
+
+    world.blobs.puts_meet(1)
+    for job in await world.jobs.claim([job.id for job in jobs], a_lease("w"), NOW):
+        result = encode_result(Completion("yes", "stop", Usage(2, 3)))
+        payload = await stow(world.blobs, f"jobs/{job.id}/result-w", result)
+        outcome = Outcome(job.id, JobState.COMPLETED, payload, Usage(2, 3))
+        await world.jobs.settle(outcome, "w", NOW)
+    world.blobs.gets_meet(6)
+    while not (await world.step()).is_done:
+        pass
+
+    assert len(await world.output()) == 6

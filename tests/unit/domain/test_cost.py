@@ -46,9 +46,8 @@ def test_a_runner_is_paid_for_while_it_waits_for_its_items() -> None:
 def test_a_job_bills_its_whole_item_with_each_write() -> None:
     # Put, claimed, ended, counted (twice), the index six times, and its usage in a transaction.
     assert cost.job_writes(Payload(0.1, 0.1)) == 5 + 6 + 2
-    assert cost.job_writes(Payload(9.0, 0.1)) == 5 * 10 + 6 + 2
-    assert cost.job_writes(Payload(36.0, 0.1)) == 5 * 37 + 6 + 2
-    assert cost.job(Payload(36.0)).tables > 10 * cost.job().tables
+    assert cost.job_writes(Payload(2.1, 0.1)) == 5 * 3 + 6 + 2
+    assert cost.job_writes(Payload(0.1, 2.1)) == 2 + 3 * 3 + 6 + 2
 
 
 def test_a_large_payload_is_put_into_the_bucket_and_got_from_there() -> None:
@@ -57,6 +56,21 @@ def test_a_large_payload_is_put_into_the_bucket_and_got_from_there() -> None:
     assert cost.job().bucket == cost.fetched().bucket == 0
     assert cost.job(large).bucket == pytest.approx(2 * 5e-6 + 0.4e-6)
     assert cost.fetched(large).bucket == pytest.approx(0.4e-6)
+    assert cost.job_writes(Payload(9.0, 0.1)) == cost.job_writes(Payload(36.0, 0.1)) == 13
+    # Functions wait for it: of both, two puts and a get, and a get by who reads the result.
+    waits = [cost.job(large), cost.job(), cost.fetched(large), cost.fetched()]
+    job_s, small_s, fetch_s, other_s = [bill.functions / 0.0000133334 for bill in waits]
+    assert (job_s - small_s, fetch_s - other_s) == pytest.approx((0.3, 0.1))
+
+
+def test_a_payload_lies_where_it_is_cheaper() -> None:
+    """Around the limit neither place is much dearer than the other."""
+    for inline, apart in ((Payload(2.5), Payload(2.51)), (Payload(0.2, 2.5), Payload(0.2, 2.51))):
+        bills = [cost.job(each) + cost.fetched(each) for each in (inline, apart)]
+        assert bills[1].usd == pytest.approx(bills[0].usd, rel=0.3)
+    in_item_usd = (5 * 10 + 6 + 2) * 0.625e-6
+    long = cost.job(Payload(9.0))
+    assert long.tables + long.bucket + (long.functions - cost.job().functions) < in_item_usd / 2
 
 
 def test_a_result_that_is_waited_for_holds_a_function_and_one_that_is_fetched_later_does_not() -> (

@@ -15,7 +15,7 @@ from synapse.application.batch_parts import Parts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, runnable_model
 from synapse.application.intake import SubmitJob, new_job
 from synapse.application.line_tools import CANCELLED, EXPIRED, LineTools, NoRoom
-from synapse.application.payloads import decode_result, fetch
+from synapse.application.payloads import decode_result
 from synapse.domain.errors import SynapseError, Unavailable
 from synapse.domain.file_batch import (
     LINE_TIER,
@@ -35,6 +35,12 @@ T = TypeVar("T")
 SLICE_LINES = 64
 SLICE_BYTES = 4 * 1024 * 1024
 """How much is worked on at a time, whichever comes first (one line more of bytes)."""
+
+FETCHED_TOGETHER = 8
+"""Answers that are fetched side by side: each may be a blob of megabytes."""
+
+Ended = tuple[RawLine, Envelope, Job | None]
+"""A line and its job as that ended; none if it never became one."""
 
 
 class InputGone(Exception):
@@ -107,9 +113,14 @@ class BatchStep:
             }
             try:
                 async with aclosing(read_at(self._open, sorted(ended))) as raws:
+                    found: list[Ended] = []
                     async for raw in raws:
                         envelope = envelope_of(raw, self.batch.endpoint)
-                        await self._record(raw, envelope, ended[raw.place])
+                        found.append((raw, envelope, ended[raw.place]))
+                        if len(found) == FETCHED_TOGETHER:
+                            await self._record(found)
+                            found = []
+                    await self._record(found)
             except (KeyError, BadLine) as error:
                 raise InputGone from error
             self.ended.update(line.number for line in ended)
@@ -171,13 +182,13 @@ class BatchStep:
         A step that was not recorded may have submitted some of them.
         """
         jobs = await asyncio.gather(*(self._job(line.place.number) for line in lines))
+        ended: list[Ended] = []
         for line, job in zip(lines, jobs, strict=True):
             try:
-                envelope = envelope_of(line, self.batch.endpoint)
+                ended.append((line, envelope_of(line, self.batch.endpoint), job))
             except BadLine as error:
                 await self._bad(line, error)
-            else:
-                await self._record(line, envelope, job)
+        await self._record(ended)
 
     async def _prepare(self, line: RawLine) -> Job | None:
         """The job of a line; None if the line is an error already.
@@ -221,7 +232,7 @@ class BatchStep:
             length_at=request.length_at,
         )
         place = (batch.job_id(number), tools.clock(), batch.expires_at)
-        job = await new_job(tools.blobs, command, spec, *place)
+        job = new_job(command, spec, *place)
         has_open = bool(self.opened) or len(batch.open_lines) > len(self.ended)
         return await tools.counted(command, spec, job, has_open=has_open)
 
@@ -241,11 +252,20 @@ class BatchStep:
             return await self.tools.end(self.batch, number)
         return await self.tools.store.get(self.batch.job_id(number))
 
-    async def _record(self, line: RawLine, envelope: Envelope, job: Job | None) -> None:
-        """Write what became of a line."""
+    async def _record(self, lines: Sequence[Ended]) -> None:
+        """Write what became of lines."""
+        for start in range(0, len(lines), FETCHED_TOGETHER):
+            some = lines[start : start + FETCHED_TOGETHER]
+            answers = await asyncio.gather(*(self.tools.answer(job) for _, _, job in some))
+            for (line, envelope, job), answer in zip(some, answers, strict=True):
+                await self._record_one(line, envelope, job, answer)
+
+    async def _record_one(
+        self, line: RawLine, envelope: Envelope, job: Job | None, answer: str | None
+    ) -> None:
         number, custom_id = line.place.number, envelope.custom_id
         if job is not None and job.state is JobState.COMPLETED:
-            await self._answered(number, envelope, job)
+            await self._answered(number, envelope, job, answer)
         elif job is not None and job.state is JobState.FAILED:
             failure = job.failure or Failure("internal_error", "the request failed")
             await self.parts.refused(number, custom_id, self.tools.codec.refusal(failure))
@@ -256,17 +276,15 @@ class BatchStep:
             await self.parts.not_run(number, custom_id, failure.code, failure.message)
         await asyncio.sleep(0)
 
-    async def _answered(self, number: int, envelope: Envelope, job: Job) -> None:
+    async def _answered(
+        self, number: int, envelope: Envelope, job: Job, answer: str | None
+    ) -> None:
         batch, tools = self.batch, self.tools
-        try:
-            text = await fetch(tools.blobs, job.result) if job.result else None
-        except KeyError:
-            text = None
-        if text is None:
+        if answer is None:
             reason = "the answer to this request is gone"
             await self.parts.not_run(number, envelope.custom_id, "result_lost", reason)
             return
-        result = decode_result(text, job.usage or NO_USAGE)
+        result = decode_result(answer, job.usage or NO_USAGE)
         try:
             body = await tools.codec.render(
                 batch.endpoint, envelope.body, job.id, job.finished_at or job.created_at, result

@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from synapse.application.payloads import encode_input, stow
+from synapse.application.payloads import encode_input
 from synapse.domain.access import ANYONE, Principal
 from synapse.domain.batching import JobMessage
 from synapse.domain.inference import ModelInput
-from synapse.domain.job import Job, JobId, Priority, SlaTier
+from synapse.domain.job import Job, JobId, Payload, Priority, SlaTier
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.routing import Need
-from synapse.ports import BlobStore, Idempotency
+from synapse.ports import Idempotency
 
 BYTES_PER_TOKEN = 4
 """Rule of thumb for the token budget of a batch; usage is what the engine counts."""
@@ -39,20 +39,19 @@ class SubmitJob:
     length_at: str = "parameters.max_tokens"
 
 
-async def new_job(
-    blobs: BlobStore,
+def new_job(
     command: SubmitJob,
     spec: ModelSpec,
     job_id: JobId,
     now: float,
     deadline_at: float,
 ) -> Job:
-    """The job that a command asks for, its input stowed away; not recorded yet."""
+    """The job that a command asks for; its input is to be stowed (`stowed`) and it recorded."""
     return Job(
         id=job_id,
         model=spec.name,
         version=spec.version,
-        payload=await stow(blobs, f"jobs/{job_id}/input", encode_input(command.input)),
+        payload=Payload(inline=encode_input(command.input)),
         priority=command.priority,
         sla=command.sla,
         tokens=_token_estimate(command.input, spec),

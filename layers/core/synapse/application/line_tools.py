@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from synapse.application.intake import SubmitJob, job_need, message_of
 from synapse.application.metering import Ask, Metering
+from synapse.application.payloads import fetch, stowed
 from synapse.domain.errors import LimitReached, Unavailable
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Failure, Job, JobId, JobState
@@ -88,10 +89,14 @@ class LineTools:
         return replace(job, metered=True)
 
     async def record(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Record lines' jobs, unless an earlier step did; the jobs as they stand."""
+        """Record lines' jobs, unless an earlier step did; the jobs as they stand.
+
+        Their inputs are stored and they recorded side by side, as many at a time as are given.
+        """
         return await asyncio.gather(*(self._recorded(job) for job in jobs))
 
     async def _recorded(self, job: Job) -> Job:
+        job = await stowed(self.blobs, job)
         try:
             await self.store.create(job)
         except ValueError:
@@ -109,6 +114,15 @@ class LineTools:
             logger.warning("lines not queued yet: %s", error.message, extra={"n": len(waiting)})
             return False
         return True
+
+    async def answer(self, job: Job | None) -> str | None:
+        """What a job was answered; None if it was not, or the answer is gone."""
+        if job is None or job.state is not JobState.COMPLETED or job.result is None:
+            return None
+        try:
+            return await fetch(self.blobs, job.result)
+        except KeyError:
+            return None
 
     async def end(self, batch: FileBatch, line: int) -> Job | None:
         """End a line's job if it is open; the job as it stands then, None if there is none."""

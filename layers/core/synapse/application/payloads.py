@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from synapse.domain.inference import (
@@ -18,11 +19,11 @@ from synapse.domain.inference import (
     TokenLogprob,
     ToolCall,
 )
-from synapse.domain.job import Payload, Usage
+from synapse.domain.job import Job, Payload, Usage
 from synapse.ports import BlobStore
 
 INLINE_LIMIT_BYTES = 128 * 1024
-"""Above this a text goes to the blob store, so that a job always fits into one DynamoDB item.
+"""Above this a text goes to any blob store, so that a job always fits into one DynamoDB item.
 
 Those hold 400 KB in all, which are at most: 256 KB of input and result, 108 KB of metadata (16 keys
 of 64 and values of 512 characters, of which JSON in ASCII makes 12 bytes each), 8 KB of callback
@@ -98,11 +99,27 @@ def decode_result(text: str, usage: Usage) -> Result:
 
 
 async def stow(blobs: BlobStore, key: str, text: str) -> Payload:
-    """Keep `text` inline if it is small, else store it under `key` and keep the claim check."""
-    if len(text) <= INLINE_LIMIT_BYTES and len(text.encode()) <= INLINE_LIMIT_BYTES:
+    """Keep `text` inline if it is small, else store it under `key` and keep the claim check.
+
+    The blob store says what is small; a record takes no more than `INLINE_LIMIT_BYTES`.
+    """
+    limit = min(blobs.inline_bytes, INLINE_LIMIT_BYTES)
+    if len(text) <= limit and len(text.encode()) <= limit:
         return Payload(inline=text)
     await blobs.put(key, text.encode())
     return Payload(blob_key=key)
+
+
+async def stowed(blobs: BlobStore, job: Job) -> Job:
+    """A new job as it is recorded: its input stored apart if it is not small.
+
+    To be called before the job is recorded, so that no record names what is not there. What no
+    record comes to name goes by the store's own rules; a repetition stores the same bytes again.
+    """
+    text = job.payload.inline
+    if text is None:
+        return job
+    return replace(job, payload=await stow(blobs, f"jobs/{job.id}/input", text))
 
 
 async def fetch(blobs: BlobStore, payload: Payload) -> str:

@@ -20,7 +20,7 @@ from synapse.domain.errors import (
     EngineUnavailable,
     Unavailable,
 )
-from synapse.domain.inference import Result
+from synapse.domain.inference import ModelInput, Result
 from synapse.domain.job import Failure, Job, JobId, JobState, Lease, Outcome, Served, urgency
 from synapse.domain.model import ModelSpec, ServiceSample, Task
 from synapse.domain.pool import Pool
@@ -114,7 +114,8 @@ class BatchRunner:
         run = await self._claim(batch, pool)
         if run is None:
             return
-        requests = [r for job in run.jobs.values() if (r := await self._request(run, job))]
+        requests = await self._requests(run)
+        run.started_at = self.clock()  # the worker has nothing to do with fetching inputs
         try:
             await self._infer(run, requests)
         finally:
@@ -141,26 +142,43 @@ class BatchRunner:
             return None
         return _Run(batch, spec, pool, lease, {job.id: job for job in jobs}, now)
 
-    async def _request(self, run: _Run, job: Job) -> InferenceRequest | None:
-        """What the engine is asked for a job; None if the job ends here instead."""
+    async def _requests(self, run: _Run) -> list[InferenceRequest]:
+        """What the engine is asked; inputs that are stored apart are fetched side by side."""
+        jobs = [job for job in run.jobs.values() if not await self._is_unrun(run, job)]
+        inputs = await asyncio.gather(*(self._input(job) for job in jobs))
+        asked = []
+        for job, value in zip(jobs, inputs, strict=True):
+            if value is None:
+                failure = Failure("input_lost", "the job's stored input is gone; submit it again")
+                await self._end(run, Outcome(job.id, JobState.FAILED, failure=failure))
+                continue
+            run.items[job.id] = value.samples
+            asked.append((job, value))
         now = self.clock()
-        if (unrun := await end_unrun(job, now, self.revocations)) is not None:
+        return [
+            InferenceRequest(
+                id=job.id,
+                timeout_s=min(job.deadline_at, run.engine_until) - now,
+                input=value,
+                priority=urgency(job.sla, job.priority),
+                tier=job.sla,
+            )
+            for job, value in asked
+        ]
+
+    async def _is_unrun(self, run: _Run, job: Job) -> bool:
+        """Whether a job ends here, and no engine is to be asked."""
+        unrun = await end_unrun(job, self.clock(), self.revocations)
+        if unrun is not None:
             await self._end(run, unrun)
-            return None
+        return unrun is not None
+
+    async def _input(self, job: Job) -> ModelInput | None:
+        """A job's input; None if it is gone."""
         try:
-            value = decode_input(await fetch(self.blobs, job.payload))
+            return decode_input(await fetch(self.blobs, job.payload))
         except KeyError:
-            failure = Failure("input_lost", "the job's stored input is gone; submit it again")
-            await self._end(run, Outcome(job.id, JobState.FAILED, failure=failure))
             return None
-        run.items[job.id] = value.samples
-        return InferenceRequest(
-            id=job.id,
-            timeout_s=min(job.deadline_at, run.engine_until) - now,
-            input=value,
-            priority=urgency(job.sla, job.priority),
-            tier=job.sla,
-        )
 
     async def _infer(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
         """Send each request on its own, so that one can be stopped alone; texts go together.
@@ -234,14 +252,18 @@ class BatchRunner:
         return Outcome(job.id, JobState.FAILED, failure=Failure(error.code, error.message))
 
     async def _complete(self, run: _Run, job_id: JobId, result: Result) -> None:
+        served = await self._served(run, job_id)  # so far: storing the result is no work of its
         text = encode_result(result)
         # The key is the lease's own: a late duplicate cannot overwrite the published result.
         payload = await stow(self.blobs, f"jobs/{job_id}/result-{run.batch.id}", text)
-        outcome = Outcome(job_id, JobState.COMPLETED, result=payload, usage=result.usage)
+        outcome = Outcome(
+            job_id, JobState.COMPLETED, result=payload, usage=result.usage, served=served
+        )
         await self._end(run, outcome)
 
     async def _end(self, run: _Run, outcome: Outcome) -> None:
-        outcome = replace(outcome, served=await self._served(run, outcome.job_id))
+        if outcome.served is None:
+            outcome = replace(outcome, served=await self._served(run, outcome.job_id))
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is None:
             await self._charge_if_cancelled(outcome)

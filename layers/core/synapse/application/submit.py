@@ -17,6 +17,7 @@ from synapse.application.intake import (
     new_job,
 )
 from synapse.application.metering import Ask, Metering
+from synapse.application.payloads import stowed
 from synapse.application.webhooks import Audience
 from synapse.domain.errors import InvalidRequest, SynapseError, Unavailable
 from synapse.domain.estimate import estimated_wait_s, queue_position
@@ -127,7 +128,7 @@ class Submitter:
         self, command: SubmitJob, spec: ModelSpec, job_id: JobId, now: float, deadline_at: float
     ) -> Job:
         announce = await self._announces(command)
-        job = await new_job(self.blobs, command, spec, job_id, now, deadline_at)
+        job = await stowed(self.blobs, new_job(command, spec, job_id, now, deadline_at))
         return replace(job, announce=announce, callback_url=command.callback_url)
 
     async def _announces(self, command: SubmitJob) -> bool:

@@ -33,8 +33,12 @@ JOB_WAY_S = 0.1
 RECORD_KIB = 0.7
 """E: of a job's item, what is neither its prompt nor its result."""
 
-INLINE_KIB = 128.0
+INLINE_KIB = 2.5
 """A prompt or a result that is larger lies in the bucket, not in the item."""
+
+BUCKET_S = 0.1
+"""How long a function waits for the bucket each time. AWS says 100 to 200 ms for small objects (its
+user guide of S3, on optimizing performance); it was not measured."""
 
 INDEX_WRITES = 6
 """In the index of open jobs: put, moved at the start and at the end (2 each), taken out."""
@@ -145,14 +149,19 @@ def job_writes(payload: Payload) -> int:
 
 
 def job(payload: Payload = SHORT) -> Bill:
-    """A job that was submitted and has ended, without its batch and the fetching of its result."""
+    """A job that was submitted and has ended, without its batch and the fetching of its result.
+
+    Its runner gets the prompt from the bucket, beside those of its batch: the wait is counted as if
+    it were alone.
+    """
+    gets = payload.prompt_kib > INLINE_KIB
+    busy_s = JOB_LAMBDA_S + (payload.in_bucket + gets) * BUCKET_S
     return Bill(
         gateway=usd.USD_API_REQUEST,
-        functions=2 * usd.USD_LAMBDA_REQUEST + JOB_LAMBDA_S * API_GB * usd.USD_LAMBDA_GB_S,
+        functions=2 * usd.USD_LAMBDA_REQUEST + busy_s * API_GB * usd.USD_LAMBDA_GB_S,
         tables=job_writes(payload) * usd.USD_DYNAMO_WRITE,
         queues=3 * usd.USD_SQS_REQUEST,
-        bucket=payload.in_bucket * usd.USD_S3_PUT
-        + (payload.prompt_kib > INLINE_KIB) * usd.USD_S3_GET,
+        bucket=payload.in_bucket * usd.USD_S3_PUT + gets * usd.USD_S3_GET,
     )
 
 
@@ -162,13 +171,11 @@ def fetched(payload: Payload = SHORT, waited_s: float = 0.0) -> Bill:
     looks = gets if waited_s == 0 else gets * POLLS + waited_s
     each_read = math.ceil(payload.ended_kib / 4) * usd.USD_DYNAMO_READ
     one = Bill(gateway=usd.USD_API_REQUEST, functions=usd.USD_LAMBDA_REQUEST) + held(FRONT_S)
+    is_apart = payload.result_kib > INLINE_KIB
     return (
         one.times(gets)
-        + held(waited_s)
-        + Bill(
-            tables=looks * each_read,
-            bucket=(payload.result_kib > INLINE_KIB) * usd.USD_S3_GET,
-        )
+        + held(waited_s + is_apart * BUCKET_S)
+        + Bill(tables=looks * each_read, bucket=is_apart * usd.USD_S3_GET)
     )
 
 

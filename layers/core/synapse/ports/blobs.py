@@ -9,6 +9,11 @@ from typing import Protocol
 class BlobStore(Protocol):
     """Bytes too large for a record."""
 
+    @property
+    def inline_bytes(self) -> int:
+        """The largest text that is better kept in a record than here."""
+        ...
+
     async def put(self, key: str, data: bytes) -> None:
         """Store `data` durably under `key`, replacing what was there."""
         ...

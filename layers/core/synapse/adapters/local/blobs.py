@@ -18,12 +18,17 @@ from synapse.adapters.local.partial_file import PARTIAL, PartialFile
 PIECE_BYTES = 1024 * 1024
 """Of a stream: what goes to or comes from the disk at once."""
 
+INLINE_BYTES = 128 * 1024
+"""A file costs two flushes of the disk, a row shares one with others: only what is large is one."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class FolderBlobStore:
     """A file per key, named by the key's hash: any key is safe, and no folder grows too large."""
+
+    inline_bytes = INLINE_BYTES
 
     def __init__(self, folder: Path) -> None:
         """Use (and make) `folder`.
