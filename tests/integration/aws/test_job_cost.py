@@ -37,8 +37,18 @@ def test_write_units_of_a_job_are_as_many_as_the_formula_says(
     assert job_writes(Sizes(prompt_kib, result_kib)) == pytest.approx(billed.units, abs=3)
 
 
+def test_a_short_job_is_eleven_units() -> None:
+    """An entry of the index that moved once more would show."""
+    with aws() as env:
+        billed = _Billed(env)
+        with intercepted(env.dynamodb, billed):
+            asyncio.run(_whole_life(env, 0.1, 0.1))
+
+    assert billed.units == job_writes(Sizes(0.1, 0.1)) == 11
+
+
 def test_a_payload_in_the_bucket_is_not_billed_with_the_item() -> None:
-    assert job_writes(Sizes(500, 500)) == job_writes(Sizes(0.1, 0.1)) == 13
+    assert job_writes(Sizes(500, 500)) == job_writes(Sizes(0.1, 0.1)) == 11
 
 
 async def _whole_life(env: Aws, prompt_kib: float, result_kib: float) -> None:

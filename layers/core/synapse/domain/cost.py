@@ -40,8 +40,8 @@ BUCKET_S = 0.1
 """How long a function waits for the bucket each time. AWS says 100 to 200 ms for small objects (its
 user guide of S3, on optimizing performance); it was not measured."""
 
-INDEX_WRITES = 6
-"""In the index of open jobs: put, moved at the start and at the end (2 each), taken out."""
+INDEX_WRITES = 4
+"""In the index of open jobs: put, moved at the start (2), taken out."""
 
 USAGE_WRITES = 2
 """What was used: one, in the transaction that takes the job off the index."""

@@ -1,9 +1,9 @@
 """Jobs' ends are counted exactly once: by a transaction that takes the job's mark away.
 
-A job ends with the mark `uncounted` and stays in the index of open jobs, due again a little later.
-Whoever ended it counts it at once; if that is not done, the sweeper comes across it. What the job
-has reserved is settled before the mark goes, so that this too is done in the end; a second time
-does nothing.
+A job ends with the mark `uncounted` and stays in the index of open jobs, due when its lease ends or
+in a minute. Whoever ended it counts it at once; if that is not done, the sweeper comes across it.
+What the job has reserved is settled before the mark goes, so that this is done in the end too; a
+second time does nothing.
 """
 
 from __future__ import annotations
@@ -44,12 +44,18 @@ class Counting:
     usage_table: str | None
     meter: Meter | None = None
 
-    def ending(self, now: float) -> Mapping[str, Any]:
-        """What the item of a job that ends is to have besides, and to have no more (None)."""
+    def ending(self, now: float | None = None) -> Mapping[str, Any]:
+        """What the item of a job that ends is to have besides, and to have no more (None).
+
+        One that its runner ends (no `now`) stays due at the end of its lease, two minutes after its
+        begin at the latest: an entry of the index that moves is two writes, and most are counted
+        and gone from it before.
+        """
         if self.usage_table is None:
             return ENDED
         lease_gone = {name: value for name, value in ENDED.items() if name.startswith("lease_")}
-        return {**lease_gone, "due_at": now + COUNT_AGAIN_S, "uncounted": 1}
+        again = {} if now is None else {"due_at": now + COUNT_AGAIN_S}
+        return {**lease_gone, **again, "uncounted": 1}
 
     async def count(self, job: Job) -> None:
         """Count and settle an ended job, unless it has been.

@@ -201,7 +201,7 @@ class DynamoJobStore:
 
     async def settle(self, outcome: Outcome, owner: str, now: float) -> Job | None:
         """See the port."""
-        ending = self._counting.ending(now)
+        ending = self._counting.ending()
         update = Update().put({**ending, **outcome_to_record(outcome), "finished_at": now})
         update.only_if_one_of("state", sources(outcome.state))
         update.only_if_equal({"lease_owner": owner})
