@@ -6,7 +6,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from synapse.domain import cost
-from synapse.domain.price_list import LAMBDA_FEE, USD_HOUR, USD_LAMBDA_GB_S
+from synapse.domain.price_list import ECS_FEE, LAMBDA_FEE, USD_HOUR, USD_LAMBDA_GB_S
 from synapse.domain.reference import DEPLOYABLE
 from tests.infra.translation import MONITORING, ROOT, TEMPLATE
 
@@ -22,6 +22,14 @@ def test_workers_in_lambda_have_the_price_of_the_list() -> None:
         cpu_gb * USD_LAMBDA_GB_S * 3600, rel=1e-3
     )
     assert gpu_usd == pytest.approx(USD_HOUR["g6.xlarge"] * LAMBDA_FEE, rel=1e-3)
+
+
+def test_workers_on_ecs_have_the_price_of_the_list_and_its_fee() -> None:
+    """So have receipts, and the router what it compares."""
+    for parameter, machine in (("GpuEcs", "g6.xlarge"), ("Neuron", "inf2.xlarge")):
+        default = PARAMETERS[f"{parameter}PricePerHour"]["Default"]
+        assert default == pytest.approx(USD_HOUR[machine] * ECS_FEE, rel=1e-4)
+        assert PARAMETERS[f"{parameter}InstanceTypes"]["Default"].split(",")[0] == machine
 
 
 def test_as_many_alarms_are_paid_as_there_are() -> None:
