@@ -116,6 +116,12 @@ SQS_TO_LAMBDA = Delay(0.0162, 0.105, "bitesizedserverless.com, eu-west-1, 2022: 
 EXPRESS_TO_TASK = Delay(0.077, 0.241, "bitesizedserverless.com, 2022: sync start to its task")
 API_GATEWAY = Delay(0.015, 0.060, "smplogs.com: REST 10 to 30 ms; p99 E")
 LAMBDA_INVOKE = Delay(0.010, 0.045, "E: warm, synchronous, within the region")
+S3 = Delay(
+    0.100,
+    0.200,
+    "AWS, S3's user guide, optimizing performance: roughly 100 to 200 ms for small objects, read "
+    "here as median and p99; a user's 60 KB put from a Lambda took 60 to 133 (kkc.github.io, 2020)",
+)
 DYNAMO_WRITE = Delay(0.007, 0.025, "E: from a Lambda; AWS says single-digit ms on its side")
 
 LAMBDA_IMAGE_START = Delay.of(reference.LAMBDA_START)
@@ -140,8 +146,9 @@ class Around:
     """What lies between the API and the workers: delays, and how fresh what is known of workers is.
 
     `write` and `deliver` pass until a job's message is there, `batch` until a batch is at its
-    runner, `wake` until the autoscaler looks because it was called. It looks each `round_s`, and
-    each `settle_every_s` while work waits or workers start.
+    runner, `bucket` to put a prompt that lies apart and again to get it, `wake` until the
+    autoscaler looks because it was called. It looks each `round_s`, and each `settle_every_s` while
+    work waits or workers start.
     """
 
     write: Delay
@@ -153,6 +160,7 @@ class Around:
     round_s: float
     settle_every_s: float
     look_again_s: float
+    bucket: Delay | None = None
 
 
 AWS = Around(
@@ -165,6 +173,7 @@ AWS = Around(
     round_s=60.0,
     settle_every_s=10.0,
     look_again_s=1.0,
+    bucket=S3,
 )
 """EventBridge calls the autoscaler once a minute; a message that found no room comes again."""
 

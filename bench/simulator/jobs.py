@@ -21,10 +21,12 @@ from synapse.application.routing import Routing
 from synapse.application.windows import BronzeWindows
 from synapse.domain import cost
 from synapse.domain.batching import JobMessage, plan_batches
+from synapse.domain.cost import INLINE_KIB, SHORT
 from synapse.domain.errors import EngineUnavailable
 from synapse.domain.job import JobId, Priority, SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
+from synapse.domain.reference import PAYLOADS
 from synapse.domain.routing import Need
 from synapse.domain.starting import startable
 
@@ -72,7 +74,7 @@ class JobLane:
         and on one machine the way takes no time to speak of.
         """
         delays = (self.around.write, self.around.deliver, self.around.batch)
-        written_s = sum(delay.draw(self.chance) for delay in delays)
+        written_s = sum(delay.draw(self.chance) for delay in delays) + self._bucket_s(request)
         job_id = JobId(f"job-{request.number:08}")
         self._open[job_id] = request
         deadline_at = self.events.now + request.timeout_s
@@ -85,6 +87,17 @@ class JobLane:
             self.look()
 
         self.events.after(written_s, delivered)
+
+    def _bucket_s(self, request: Request) -> float:
+        """How long the prompt is on its way into the bucket and out of it; draws of its own.
+
+        No result is so long that it lies there.
+        """
+        bucket = self.around.bucket
+        if bucket is None or PAYLOADS.get(request.model, SHORT).prompt_kib <= INLINE_KIB:
+            return 0.0
+        chance = random.Random(request.number)
+        return bucket.draw(chance) + bucket.draw(chance)
 
     def look(self) -> None:
         """Start what has room."""

@@ -83,13 +83,26 @@ def test_jobs_are_billed_with_their_payloads_their_results_and_their_runners() -
 
     house, jobs = cost.housekeeping(END_S), report.requests
     assert report.services.gateway == pytest.approx(2 * jobs * 3.5e-6)
-    least = cost.job(PAYLOADS["rerank-64"]).tables * jobs + house.tables
-    assert least < report.services.tables < 1.1 * least
     # Hardly two come at once: each has a batch, whose runner waits for the item.
-    each = cost.job() + cost.fetched() + cost.batch(TIMES["rerank-64"]["neuron"].p50_s)
+    payload, runner = PAYLOADS["rerank-64"], cost.batch(TIMES["rerank-64"]["neuron"].p50_s)
+    each = cost.job(payload) + cost.fetched(payload) + runner
+    tables = report.services.tables - house.tables
+    assert tables == pytest.approx(each.tables * jobs, rel=0.05)
     functions = report.services.functions - house.functions
     assert functions == pytest.approx(each.functions * jobs, rel=0.05)
+    assert report.services.bucket == pytest.approx(jobs * 5.4e-6)
     assert report.services.monitoring == house.monitoring > 0
+
+
+def test_a_long_prompt_is_on_its_way_through_the_bucket() -> None:
+    """A put and a get, of 100 ms at the median each."""
+    ours = Design("ours", ("neuron",), Setting.ours, warm="neuron")
+
+    def took_ms(model: str) -> float:
+        jobs = run(ours, Load(0.02, shares=((model, SlaTier.BRONZE, 1.0),)), seed=2)
+        return jobs.tiers[SlaTier.BRONZE].p50_ms - 1000 * TIMES[model]["neuron"].p50_s
+
+    assert took_ms("rerank") - took_ms("embed") == pytest.approx(200, abs=40)
 
 
 def test_what_comes_in_a_sweep_is_of_all_tiers() -> None:
