@@ -178,6 +178,16 @@ def test_a_tool_that_must_be_called_is_a_form_the_answer_is_held_to() -> None:
     assert required.inputs[0].tools[0]["function"] == TOOL["function"]
 
 
+@pytest.mark.parametrize("choice", [None, "auto", "required"])
+def test_a_tool_may_be_strict_whether_or_not_it_is_sure_to_be_called(choice: str | None) -> None:
+    strict = {"type": "function", "function": {"name": "f", "strict": True}}
+
+    ask = chat(tools=[strict], tool_choice=choice)
+
+    assert ask.inputs[0].tools == (strict,)
+    assert ("structured_outputs" in parameters(ask)) == (choice == "required")
+
+
 def test_the_references_of_a_tools_schema_move_with_it() -> None:
     inner = {"$defs": {"x": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/x"}}}
     tool = {"type": "function", "function": {"name": "f", "parameters": inner}}

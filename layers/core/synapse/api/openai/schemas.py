@@ -192,7 +192,9 @@ class FunctionSpec(Request):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     parameters: JsonObject | None = Field(default=None, description="A JSON schema.")
-    strict: bool | None = None
+    strict: bool | None = Field(
+        default=None, description="Kept where a call is sure; with tool_choice 'auto' a wish."
+    )
 
 
 class ToolSpec(Request):

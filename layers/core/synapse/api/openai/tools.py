@@ -15,7 +15,6 @@ from synapse.api.openai.calls import (
     OneCallReader,
 )
 from synapse.api.openai.schemas import MAX_STOPS, ChatRequest, NamedTool, ToolSpec
-from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.domain.errors import InvalidRequest
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -55,7 +54,6 @@ def calling(body: ChatRequest) -> Calling | None:
         return Calling(described, lambda: ArgumentsReader(name), schema)
     if choice == "required":
         return Calling(described, OneCallReader, _any_call(tools))
-    _refuse_strict(tools)
     stops = () if body.parallel_tool_calls is not False else (CLOSE,)
     if len(_stops(body)) + len(stops) > MAX_STOPS:
         raise InvalidRequest(
@@ -71,17 +69,6 @@ def _refuse_without_tools(body: ChatRequest) -> None:
         )
     if body.tool_choice not in (None, "none", "auto"):
         raise InvalidRequest("tool_choice: there are no tools to choose from", param="tool_choice")
-
-
-def _refuse_strict(tools: Sequence[ToolSpec]) -> None:
-    for at, tool in enumerate(tools):
-        if tool.function.strict:
-            param = f"tools.{at}.function.strict"
-            raise UnsupportedParameter(
-                f"{param}: is honoured only where a call is sure (tool_choice 'required' or a "
-                "function's name); leave it out otherwise",
-                param=param,
-            )
 
 
 def _named(tools: Sequence[ToolSpec], name: str) -> ToolSpec:
