@@ -101,6 +101,7 @@ def test_messages_become_the_turns_that_models_know() -> None:
         {"role": "assistant", "content": None, "tool_calls": [called]},
         {"role": "tool", "tool_call_id": "c1", "content": "5"},
         {"role": "assistant", "refusal": "No."},
+        {"role": "user", "content": []},
     ]
 
     assert chat(messages=turns).inputs[0].messages == (
@@ -109,6 +110,7 @@ def test_messages_become_the_turns_that_models_know() -> None:
         ChatMessage("assistant", tool_calls=(ToolCall("c1", "f", "{}"),)),
         ChatMessage("tool", "5", tool_call_id="c1"),
         ChatMessage("assistant", "No."),
+        ChatMessage("user", ""),
     )
 
 

@@ -39,7 +39,7 @@ Schema = Annotated[
 ]
 """A JSON schema, or its text."""
 
-UNUSED = Field(description="What SDKs send back with the assistant's messages; has no effect.")
+UNUSED = Field(description="What clients send back with the assistant's messages; has no effect.")
 
 Unsupported = Annotated[Any, Field(description="Only the value that changes nothing is accepted.")]
 
@@ -171,7 +171,7 @@ class ChatTurn(Request):
     content: (
         Annotated[
             Annotated[str, Tag("str")]
-            | Annotated[list[ContentPart], Field(min_length=1), Tag("list[]")],
+            | Annotated[list[ContentPart], Tag("list[]")],
             Discriminator(_text_or_list),
         ]
         | None
@@ -182,6 +182,9 @@ class ChatTurn(Request):
     refusal: str | None = None
     annotations: Annotated[list[Any] | None, UNUSED] = None
     parsed: Annotated[Any, UNUSED] = None
+    provider_specific_fields: Annotated[Any, UNUSED] = None
+    reasoning: Annotated[Any, UNUSED] = None
+    reasoning_content: Annotated[Any, UNUSED] = None
     audio: Unsupported = None
     function_call: Unsupported = None
 
