@@ -14,7 +14,7 @@ from synapse_worker.structured import constraint
 DEFAULT_MAX_TOKENS = 16
 MAX_TOKENS = 2**31 - 1
 MAX_LOGPROBS = 20
-MAX_STOPS = 16
+MAX_STOPS = 32
 UINT32_MODULUS = 2**32
 WHOLE_CONTEXT = -1
 # llama.cpp applies its samplers in another order by default; vLLM scales by temperature first.

@@ -93,6 +93,26 @@ def test_what_only_chat_has_reaches_the_engine_in_its_terms(
     assert parameters(chat(**given)) == {"max_tokens": None, **sent}
 
 
+def test_a_share_of_nothing_leaves_the_likeliest_token_alone() -> None:
+    assert 0 < parameters(chat(top_p=0))["top_p"] < 1e-6
+    assert parameters(completion(top_p=0.5))["top_p"] == 0.5
+
+
+def test_an_answer_may_have_as_many_ends_as_an_editor_names() -> None:
+    ends = [f"<{at}>" for at in range(32)]
+
+    assert parameters(completion(stop=ends))["stop"] == ends
+
+
+def test_where_a_prefix_ends_has_no_effect() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    parts = [{"type": "text", "text": "Hello", **mark}]
+
+    ask = chat(messages=[{"role": "user", "content": parts, **mark}], tools=[{**TOOL, **mark}])
+
+    assert ask.inputs == chat(tools=[TOOL]).inputs
+
+
 def test_messages_become_the_turns_that_models_know() -> None:
     called = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     turns = [
@@ -205,8 +225,8 @@ def test_a_model_that_calls_one_tool_at_most_is_stopped_after_it() -> None:
     ask = chat(tools=[TOOL], parallel_tool_calls=False, stop="!")
 
     assert parameters(ask)["stop"] == ["!", "</tool_call>"]
-    with pytest.raises(InvalidRequest, match="stop: at most 15"):
-        chat(tools=[TOOL], parallel_tool_calls=False, stop=list("0123456789abcdef"))
+    with pytest.raises(InvalidRequest, match="stop: at most 31"):
+        chat(tools=[TOOL], parallel_tool_calls=False, stop=list("0123456789abcdef" * 2))
 
 
 def test_tools_that_may_not_be_called_are_not_told_of() -> None:

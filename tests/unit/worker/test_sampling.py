@@ -115,7 +115,7 @@ def test_a_parameter_that_asks_for_what_happens_anyway_is_accepted() -> None:
         ("stop", ""),
         ("stop", [1]),
         ("stop", {"a": 1}),
-        ("stop", ["x"] * 17),
+        ("stop", ["x"] * 33),
         ("seed", "abc"),
         ("logit_bias", [1]),
         ("logit_bias", {"x": 1}),

@@ -18,9 +18,11 @@ from synapse.api.schemas import MetadataKey, MetadataValue, Request
 
 MAX_CHOICES = 8
 MAX_PROMPTS = 128
-MAX_STOPS = 16
+MAX_STOPS = 32
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
+LEAST_TOP_P = 1e-9
+"""Leaves the likeliest token alone, as OpenAI's 0 does, which engines refuse."""
 
 
 def _writable(value: dict[str, Any]) -> dict[str, Any]:
@@ -41,6 +43,10 @@ Schema = Annotated[
 
 UNUSED = Field(description="What clients send back with the assistant's messages; has no effect.")
 
+CACHE_CONTROL = Field(
+    exclude=True, description="Where a prefix ends (Anthropic's); has no effect, all are kept."
+)
+
 Unsupported = Annotated[Any, Field(description="Only the value that changes nothing is accepted.")]
 
 
@@ -59,6 +65,9 @@ Stop = Annotated[
     Annotated[Text, Tag("str")] | Annotated[list[Text], Field(max_length=MAX_STOPS), Tag("list[]")],
     Discriminator(_text_or_list),
 ]
+
+
+TopP = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: share or LEAST_TOP_P)]
 
 
 class StreamOptions(Request):
@@ -94,14 +103,14 @@ class GenerationRequest(Request):
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES, description="Choices wanted.")
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: Stop | None = Field(
-        default=None, description="Text (or up to 16 texts) that ends the output; not part of it."
+        default=None, description="Text (or up to 32 texts) that ends the output; not part of it."
     )
     stream: bool | None = Field(default=None, description="Send it as it is written.")
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="0 always takes the likeliest."
     )
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: TopP | None = Field(default=None, description="0 always takes the likeliest.")
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = Field(
@@ -145,6 +154,7 @@ class ContentPart(Request):
     image_url: Unsupported = None
     input_audio: Unsupported = None
     file: Unsupported = None
+    cache_control: Annotated[Any, CACHE_CONTROL] = None
 
 
 class FunctionCall(Request):
@@ -187,6 +197,7 @@ class ChatTurn(Request):
     reasoning_content: Annotated[Any, UNUSED] = None
     audio: Unsupported = None
     function_call: Unsupported = None
+    cache_control: Annotated[Any, CACHE_CONTROL] = None
 
 
 class FunctionSpec(Request):
@@ -205,6 +216,7 @@ class ToolSpec(Request):
 
     type: Literal["function"]
     function: FunctionSpec
+    cache_control: Annotated[Any, CACHE_CONTROL] = None
 
 
 class NamedFunction(Request):
