@@ -21,6 +21,7 @@ from synapse.api.asgi import new_request_id
 from synapse.api.errors import error_body
 from synapse_server.declined_upgrade import framing_of, parser_behind_head
 from synapse_server.head_with_body import HeadWithBody
+from synapse_server.http_1_0 import ended_by_closing
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's target and headers, of its trailers, and of what else is no body."""
@@ -108,6 +109,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._first = cycle
         if cycle.scope["method"] != "HEAD":
             cycle.transport = HeadWithBody(cycle.transport, self.loop)
+        if cycle.scope["http_version"] == "1.0":
+            app = ended_by_closing(cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def _bound_idle(self, size: int) -> None:
