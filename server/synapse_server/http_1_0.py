@@ -15,9 +15,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 def ended_by_closing(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
     """The app as it answers a client that knows no chunks, nor keeps its connection."""
 
-    async def answering(
-        scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    async def answering(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         is_of_unknown_length = False
 
         async def without_chunks(message: ASGISendEvent) -> None:

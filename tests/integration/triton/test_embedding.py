@@ -56,7 +56,8 @@ async def test_many_inputs_come_back_in_their_order(
 async def test_tokens_and_texts_may_come_in_one_request(
     engine: TritonEngine, minilm: ModelSpec, pool: Pool
 ) -> None:
-    vectors = matrix(await outcome(engine, minilm, pool, ask((101, 7592, 2045, 102), "hello there")))
+    asked = ask((101, 7592, 2045, 102), "hello there")
+    vectors = matrix(await outcome(engine, minilm, pool, asked))
 
     assert float(vectors[0] @ vectors[1]) > 0.9999
 

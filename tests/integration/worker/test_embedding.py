@@ -118,7 +118,7 @@ async def test_512_tokens_are_read_whole_and_one_more_is_refused(
 async def test_what_cannot_be_embedded_is_named(client: InferenceServerClient) -> None:
     assert "input.1: is empty" in await refusal(client, texts("a", ""))
     assert "input.1: is not UTF-8" in await refusal(client, texts("a", b"\xff\xfe"))
-    assert "input.1: 30522 is no token id" in await refusal(client, ids([101, 102], [101, 30522, 102]))
+    assert "input.1: 30522 is no token id" in await refusal(client, ids([101, 102], [30522]))
     assert "check_embedding_ctx_length=False" in await refusal(client, ids([70000]))
     assert "input.0: -7 is no token id" in await refusal(client, ids([101, -7, 102]))
     assert "either" in await refusal(client, texts("a"), ids([5]))

@@ -180,8 +180,7 @@ class ChatTurn(Request):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: (
         Annotated[
-            Annotated[str, Tag("str")]
-            | Annotated[list[ContentPart], Tag("list[]")],
+            Annotated[str, Tag("str")] | Annotated[list[ContentPart], Tag("list[]")],
             Discriminator(_text_or_list),
         ]
         | None
