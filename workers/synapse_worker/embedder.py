@@ -84,7 +84,8 @@ class Embedder:
 
     def read_ids(self, ids: NDArray[np.int32]) -> Tokens:
         """A text that came as token ids, less what fills up its row."""
-        return ids[ids != NO_TOKEN]
+        found: NDArray[np.int32] = ids[ids != NO_TOKEN]
+        return found
 
     def check(self, tokens: Tokens, name: str) -> None:
         """Refuse what cannot be embedded; `name` is what the message calls it.
