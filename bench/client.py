@@ -122,14 +122,19 @@ async def timed(load: Load, work: Work, since: float | None = None) -> bool:
     return False
 
 
-async def closed_loop(clients: int, seconds: float, work: Work) -> Load:
-    """`clients` who ask again as soon as they are answered, for so many seconds."""
+async def closed_loop(clients: int, seconds: float, work: Work, waves: int = 1) -> Load:
+    """`clients` who ask again as soon as they are answered, for so many seconds.
+
+    Each asks `waves` times at least, however long that takes.
+    """
     load = Load()
     started = time.perf_counter()
     stop_at = started + seconds
 
     async def user() -> None:
-        while time.perf_counter() < stop_at:
+        asked = 0
+        while asked < waves or time.perf_counter() < stop_at:
+            asked += 1
             if not await timed(load, work):
                 await asyncio.sleep(AFTER_ERROR_S)
 

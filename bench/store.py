@@ -1,8 +1,10 @@
 """What the job store costs: CPU per job's life, jobs per second, and the latency of one create.
 
-    python -m bench.store [--jobs 5000] [--concurrency 64] [--folder FOLDER]
+    python -m bench.store [--jobs 5000] [--concurrency 64] [--waiting 0] [--folder FOLDER]
 
-A life is create, claim, settle and one get. The folder decides which disk is measured.
+A life is create, claim, settle and one get; there are three times `--jobs` of them and a tenth.
+So many jobs as `--waiting` says are created before and wait all the while. The folder decides which
+disk is measured.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ async def live(store: SqliteJobStore) -> None:
         raise RuntimeError("a job was not ended")
 
 
-async def many(work: Callable[[], Awaitable[None]], count: int, concurrency: int) -> None:
+async def many(work: Callable[[], Awaitable[object]], count: int, concurrency: int) -> None:
     """Do `work` `count` times, `concurrency` at a time."""
     turns: Iterator[int] = iter(range(count))
 
@@ -122,7 +124,18 @@ def quantiles(seconds: Sequence[float]) -> str:
     return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
 
 
-async def measure(folder: Path, jobs: int, concurrency: int) -> None:
+async def waiting(store: SqliteJobStore, count: int, concurrency: int) -> None:
+    """Create jobs that nobody claims."""
+    await many(lambda: store.create(new_job(time.time())), count, concurrency)
+    print(f"waiting:     {count:,} jobs, {resident_mb()} MB in memory")
+
+
+def resident_mb() -> int:
+    """The most memory that this process had so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+async def measure(folder: Path, jobs: int, concurrency: int, waiting_jobs: int) -> None:
     """Run all measurements on a database in `folder`."""
     print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {folder}")
     database = Database.open(folder / "bench.db")
@@ -130,11 +143,13 @@ async def measure(folder: Path, jobs: int, concurrency: int) -> None:
     await many(lambda: live(store), 200, 16)
     flushes(folder, 300)
     await creates(store, 300)
+    if waiting_jobs:
+        await waiting(store, waiting_jobs, 4 * concurrency)
     for at_once in (1, 8, concurrency, 4 * concurrency):
         await lives(store, jobs if at_once > 1 else jobs // 10, at_once)
     await store.aclose()
     await database.close()
-    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
+    print(f"peak memory: {resident_mb()} MB")
 
 
 def main() -> None:
@@ -144,10 +159,12 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--waiting", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        asyncio.run(measure(Path(folder), arguments.jobs, arguments.concurrency))
+        options = (arguments.jobs, arguments.concurrency, arguments.waiting)
+        asyncio.run(measure(Path(folder), *options))
 
 
 if __name__ == "__main__":

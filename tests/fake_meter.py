@@ -44,7 +44,7 @@ class MemoryMeter:
     async def settle(self, reservation_id: ReservationId, used: Used | None) -> None:
         entry = self._entry(reservation_id)
         if entry is not None:
-            entry.used = used or entry.reservation.all_used
+            entry.used = entry.reservation.counted_as(used)
 
     def counts(self, meter: MeterId, now: float) -> Counts:
         """What the meter shows."""
@@ -59,6 +59,11 @@ class MemoryMeter:
             month,
             sum(used.nano_usd for used in in_month),
             sum(each.reservation.requests for each in mine if each.used is None),
+            sum(
+                each.reservation.nano_usd
+                for each in mine
+                if each.used is None and month_of(each.reservation.at) == month
+            ),
         )
 
     def _entry(self, reservation_id: ReservationId) -> Entry | None:

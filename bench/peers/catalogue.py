@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,26 @@ SYNAPSE_ENVIRON = {"SYNAPSE_AUTH": "off"}
 RAY_ENVIRON = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 """What its documentation has for high throughput: a proxy in C instead of one in Python."""
 
+CELERY = Peer(
+    "FastAPI + Celery + Redis",
+    "celery",
+    WORKLOADS,
+    _celery,
+    lambda workload, text: Ask("/jobs", {"text": text}, "id"),
+    "/health",
+    durable=True,
+    id_key="id",
+    result="/jobs/{}?wait=60",
+    done=("status", "done"),
+)
+CELERY_ON_DISK = replace(
+    CELERY,
+    name="Celery + Redis fsync always",
+    workloads=("noop",),
+    environ={"BENCH_APPENDFSYNC": "always"},
+)
+"""Its promise is Synapse's: what it accepts is on the disk before it says so."""
+
 CATALOGUE: tuple[Peer, ...] = (
     Peer(
         "Synapse",
@@ -176,18 +196,8 @@ CATALOGUE: tuple[Peer, ...] = (
         "/health",
     ),
     Peer("Triton bare", "triton", WORKLOADS, _triton, _ask_triton, "/v2/health/ready"),
-    Peer(
-        "FastAPI + Celery + Redis",
-        "celery",
-        WORKLOADS,
-        _celery,
-        lambda workload, text: Ask("/jobs", {"text": text}, "id"),
-        "/health",
-        durable=True,
-        id_key="id",
-        result="/jobs/{}?wait=60",
-        done=("status", "done"),
-    ),
+    CELERY,
+    CELERY_ON_DISK,
     Peer("LitServe", "litserve", WORKLOADS, _app("litserve"), _plain, "/health"),
     Peer("Ray Serve", "ray", WORKLOADS, _app("ray"), _plain, "/-/healthz", RAY_ENVIRON),
     Peer("BentoML", "bentoml", WORKLOADS, _bentoml, _ask_bentoml, "/readyz"),

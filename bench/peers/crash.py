@@ -15,7 +15,12 @@ from bench.peers.measure import first_answer
 from bench.peers.process import Running, running
 from bench.peers.results import Crash
 
-BACK_TIMEOUT_S = 60.0
+PATIENCE_S = 90.0
+"""A job without a result for so long after the restart is lost. Whoever gives a dead worker's jobs
+to another one does so within half of that (`REDELIVERY_S`)."""
+
+LATE_S = 5.0
+"""A result that comes so long after the first answer is told to be late."""
 
 
 async def crash(peer: Peer, workload: str, requests: int) -> Crash:
@@ -28,8 +33,10 @@ async def crash(peer: Peer, workload: str, requests: int) -> Crash:
             process.start()
             await first_answer(process, client)
             back_s = time.perf_counter() - started
-            lost = await _lost(client, accepted)
-    return Crash(requests, len(accepted), lost, broken, back_s)
+            left = await _left(client, accepted)
+    late = [seconds for seconds in left.latencies_s if seconds > LATE_S]
+    lost, slowest_s = left.errors.total(), max(left.latencies_s, default=0.0)
+    return Crash(requests, len(accepted), lost, broken, back_s, len(late), slowest_s)
 
 
 async def _interrupted(
@@ -50,12 +57,13 @@ async def _interrupted(
     return (accepted if process.peer.durable else []), load.errors.total()
 
 
-async def _lost(client: Client, accepted: Sequence[dict[str, Any]]) -> int:
+async def _left(client: Client, accepted: Sequence[dict[str, Any]]) -> Load:
+    """Ask for the results of all that was accepted: how long each took, and which did not come."""
     results = Load()
 
     async def one(job: dict[str, Any]) -> None:
-        async with asyncio.timeout(BACK_TIMEOUT_S):
+        async with asyncio.timeout(PATIENCE_S):
             await client.result(job)
 
     await asyncio.gather(*(timed(results, partial(one, job)) for job in accepted))
-    return results.errors.total()
+    return results

@@ -100,7 +100,7 @@ async def measure(peer: Peer, workload: str, plan: Plan, repeat_until: float) ->
 
 
 async def _closed(clients: int, plan: Plan, client: Client) -> Load:
-    return await closed_loop(clients, plan.seconds, client.ask)
+    return await closed_loop(clients, plan.seconds, client.ask, plan.waves)
 
 
 async def first_answer(process: Running, client: Client) -> None:

@@ -15,8 +15,8 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.peers.plan import Plan
-from bench.peers.report import OURS
 from bench.peers.results import Measured, Point, Results
+from bench.peers.verdicts import OURS
 
 FILES = ("peers.svg", "peers.png")
 TITLES = {"noop": "No-op", "embed": "MiniLM embeddings", "generate": "SmolLM2, 32 tokens"}
@@ -24,13 +24,17 @@ COLOURS = {
     "Synapse": "#0b3d91",
     "Synapse jobs": "#2f7de1",
     "FastAPI + Celery + Redis": "#3f8f4f",
+    "Celery + Redis fsync always": "#8fbf6a",
     "LitServe": "#9c4fb0",
     "Ray Serve": "#c0392b",
     "BentoML": "#d98324",
     "Triton bare": "#6b6b6b",
     "llama.cpp server": "#2b2b2b",
 }
-SHORT = {"FastAPI + Celery + Redis": "Celery + Redis"}
+SHORT = {
+    "FastAPI + Celery + Redis": "Celery + Redis",
+    "Celery + Redis fsync always": "Celery, always",
+}
 DISTURBED = "hollow dots and pale ranges: others took the processor in every round"
 WIDTH, HEIGHT = 5.2, 11.0
 NEAREST = 0.062

@@ -14,8 +14,8 @@ from bench.peers.results import (
     Point,
     Results,
 )
+from bench.peers.verdicts import OURS, Verdict, verdicts
 
-OURS = ("Synapse", "Synapse jobs")
 BARE = ("llama.cpp server", "Triton bare")
 ENGINE_BOUND = "generate"
 GOAL = 0.95
@@ -61,9 +61,10 @@ def workload_tables(workload: str, plan: Plan, peers: Peers) -> str:
     parts = [f"### {workload}"]
     if measured:
         parts += [_throughput(plan, measured), _equal(plan, measured), _machine(plan, measured)]
+        parts += [_verdicts(told)] if (told := verdicts(plan, measured)) else []
     if workload == ENGINE_BOUND and any(name in measured for name in BARE):
         parts.append(_ratios(plan, measured))
-    crashes = {name: one.crash for name, one in peers.items() if one.crash}
+    crashes = {name: one.crashes for name, one in peers.items() if one.crashes}
     if crashes:
         parts.append(_crashes(crashes))
     for name, one in peers.items():
@@ -145,6 +146,16 @@ def _machine(plan: Plan, peers: Peers) -> str:
     return _table(head, rows)
 
 
+def _verdicts(told: Sequence[Verdict]) -> str:
+    """Ahead or behind is told where every round of the one beats every round of the other."""
+    head = ["every round beats every round", "", "ahead of", "on a par with", "behind"]
+    rows = []
+    for one in told:
+        who = (", ".join(names) or "–" for names in (one.ahead, one.par, one.behind))
+        rows.append([one.system, one.figure, *who])
+    return _table(head, rows)
+
+
 def _ratios(plan: Plan, peers: Peers) -> str:
     """What each system leaves of the bare engine, in the same round."""
     rows = []
@@ -196,15 +207,20 @@ def _spread(
     return f"{middle:.3f} ({each})"
 
 
-def _crashes(crashes: Mapping[str, Crash]) -> str:
-    requests = max(one.requests for one in crashes.values())
-    head = [f"kill -9 amid {requests} requests", "accepted", "lost of those"]
+def _crashes(crashes: Mapping[str, Sequence[Crash]]) -> str:
+    requests = max(one.requests for each in crashes.values() for one in each)
+    head = [f"kill -9 amid {requests} requests", "accepted", "lost of those", "late (the last)"]
     head += ["callers with an error", "back after"]
     rows = []
-    for name, one in crashes.items():
-        accepted = str(one.accepted) if one.accepted else "accepts none"
-        lost = str(one.lost) if one.accepted else "–"
-        rows.append([name, accepted, lost, str(one.broken), f"{one.back_s:.1f} s"])
+    for name, each in crashes.items():
+        told = ["accepts none", "–", "–"]
+        if any(one.accepted for one in each):
+            late = (f"{one.late} ({one.slowest_s:.0f} s)" if one.late else "0" for one in each)
+            accepted = ", ".join(str(one.accepted) for one in each)
+            told = [accepted, ", ".join(str(one.lost) for one in each), ", ".join(late)]
+        broken = ", ".join(str(one.broken) for one in each)
+        back = ", ".join(f"{one.back_s:.1f}" for one in each)
+        rows.append([name, *told, broken, f"{back} s"])
     return _table(head, rows)
 
 

@@ -68,9 +68,10 @@ class Round:
 class Crash:
     """kill -9 of everything amid so many requests.
 
-    `accepted` is what the caller had been told is taken, `lost` what of it never gave a result;
-    `broken` are requests whose caller got an error instead of an answer. `back_s` is from the
-    restart to the first answer.
+    `accepted` is what the caller had been told is taken, `lost` what of it gave no result for as
+    long as was waited, `late` what gave it only seconds after the first answer, the last of all
+    after `slowest_s`. `broken` are requests whose caller got an error instead of an answer.
+    `back_s` is from the restart to the first answer.
     """
 
     requests: int
@@ -78,14 +79,16 @@ class Crash:
     lost: int
     broken: int
     back_s: float
+    late: int = 0
+    slowest_s: float = 0.0
 
 
 @dataclass(slots=True)
 class Measured:
-    """One peer at one workload: its rounds by number, its crash, and what went wrong."""
+    """One peer at one workload: its rounds by number, its crashes, and what went wrong."""
 
     rounds: dict[int, Round] = field(default_factory=dict)
-    crash: Crash | None = None
+    crashes: list[Crash] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def equal(self) -> Point:
@@ -208,8 +211,9 @@ def _read(saved: dict[str, Any]) -> Results:
 
 def _measured(saved: dict[str, Any]) -> Measured:
     rounds = {int(number): _round(one) for number, one in saved["rounds"].items()}
-    crash = Crash(**saved["crash"]) if saved["crash"] else None
-    return Measured(rounds, crash, saved["failures"])
+    # Files of before have one crash or none.
+    crashes = saved["crashes"] if "crashes" in saved else filter(None, [saved["crash"]])
+    return Measured(rounds, [Crash(**crash) for crash in crashes], saved["failures"])
 
 
 def _round(saved: dict[str, Any]) -> Round:

@@ -43,7 +43,8 @@ class Run:
     def reckoned_s(self, workload: str, plan: Plan, peers: Sequence[Peer], rounds: int) -> float:
         """How long it takes to measure what is missing."""
         loads_s = sum(plan.round_s(peer) for _, peer in self._rounds_due(workload, peers, rounds))
-        return loads_s + sum(plan.crash_s(peer) for peer in self._crashes_due(workload, peers))
+        due = self._crashes_due(workload, plan, peers)
+        return loads_s + sum(plan.crash_s(peer) for peer in due)
 
     def rounds(self, workload: str, plan: Plan, peers: Sequence[Peer], rounds: int) -> None:
         """Every peer in turns, every second round from the last to the first: drifts cancel out."""
@@ -60,13 +61,13 @@ class Run:
 
     def crashes(self, workload: str, plan: Plan, peers: Sequence[Peer]) -> None:
         """End each peer with kill -9, where the plan has it."""
-        for peer in self._crashes_due(workload, peers) if plan.killed else ():
+        for peer in self._crashes_due(workload, plan, peers):
             self._say(f"{workload}: kill -9 of {peer.name}")
             limit_s = 2 * START_S + PATIENCE * plan.crash_s(peer)
             found = _survive(partial(self.crash, peer, workload, plan.killed), limit_s)
             one = self.results.of(workload, peer.name)
             if isinstance(found, Crash):
-                one.crash = found
+                one.crashes.append(found)
             self._keep(one, found)
 
     def _rounds_due(
@@ -81,9 +82,13 @@ class Run:
             if peer.name not in known or number not in known[peer.name].rounds
         ]
 
-    def _crashes_due(self, workload: str, peers: Sequence[Peer]) -> list[Peer]:
+    def _crashes_due(self, workload: str, plan: Plan, peers: Sequence[Peer]) -> list[Peer]:
+        """Each peer as often as it is still to be killed."""
         known = self.results.measured.get(workload, {})
-        return [peer for peer in peers if peer.name not in known or not known[peer.name].crash]
+        done = {name: len(one.crashes) for name, one in known.items()}
+        return [
+            peer for peer in peers for _ in range(done.get(peer.name, 0), plan.crashes_of(peer))
+        ]
 
     def _keep(self, one: Measured, found: Round | Crash | Exception) -> None:
         if isinstance(found, Exception):

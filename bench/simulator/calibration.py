@@ -2,8 +2,8 @@
 
 Nobody else asks meanwhile: an engine is called directly, one item at a time; then the server, one
 caller at a time, which tells what lies between the two; then jobs alone, which tells what a job
-takes of the server's one thread, and how long items take where all slots are full. No phase that is
-predicted is among these.
+takes of the server's one thread, and how long items take where all slots are full. Of the phases
+that are predicted only "bronze alone" is among these, and so no true prediction.
 """
 
 from __future__ import annotations

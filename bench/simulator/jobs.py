@@ -127,21 +127,34 @@ class JobLane:
     def _start_batch(self, spec: ModelSpec, pool: Pool, requests: Sequence[Request]) -> None:
         """A batch has its slots, and goes to a worker."""
         self.slots.occupy(spec.name, pool.name, len(requests), SlaTier.BRONZE)
-        self.system.meter.add(cost.batch())
         try:
             placed = at_once(self.placement.place(spec, pool))
         except EngineUnavailable:
             # Its worker went meanwhile: back into the queue.
+            self.system.meter.add(cost.batch(0.0))
             self.slots.free(spec.name, pool.name, len(requests), SlaTier.BRONZE)
             for request in requests:
                 self.send(request)
             return
         unit = self.system.unit(placed.worker)
-        for request in requests:
-            self.calls.make(spec, placed, unit, request, self._ended(spec, pool, request))
+        began_at, open_ones = self.events.now, len(requests)
 
-    def _ended(self, spec: ModelSpec, pool: Pool, request: Request) -> Callable[[], None]:
+        def one_ended() -> None:
+            # Its runner waits for the last of them.
+            nonlocal open_ones
+            open_ones -= 1
+            if not open_ones:
+                self.system.meter.add(cost.batch(self.events.now - began_at))
+
+        for request in requests:
+            ended = self._ended(spec, pool, request, one_ended)
+            self.calls.make(spec, placed, unit, request, ended)
+
+    def _ended(
+        self, spec: ModelSpec, pool: Pool, request: Request, of_batch: Callable[[], None]
+    ) -> Callable[[], None]:
         def ended() -> None:
+            of_batch()
             self.slots.free(spec.name, pool.name, 1, SlaTier.BRONZE)
             request.pool = pool.name
             del self._open[f"job-{request.number:08}"]

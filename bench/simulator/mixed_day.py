@@ -34,6 +34,7 @@ from synapse.domain import cost
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import WarmWindow
+from synapse.domain.price_list import ECS_FEE
 from synapse.domain.reference import LAMBDA_GB
 from synapse.domain.staffing import workers_for
 
@@ -196,7 +197,10 @@ class Design:
         return [self._kind(name, load) for name in self.pools]
 
     def _kind(self, name: str, load: Load) -> Kind:
-        found = kind(name, most=MOST, models=self.cpu_models if name == "cpu" else frozenset())
+        models = self.cpu_models if name == "cpu" else frozenset()
+        # Others run their machines themselves.
+        fee = ECS_FEE if self.build is Setting.ours else 1.0
+        found = kind(name, most=MOST, models=models, fee=fee)
         if name != self.warm:
             return found
         model = load.shares[-1][0]
@@ -208,14 +212,17 @@ class Design:
 
 SMALL = frozenset({"embed"})
 ALL = ("cpu", "gpu", "neuron")
+ABSENT = "not in the template: "
+"""Designs with CPU machines, of which template.yaml has no pool: what one could have besides."""
+
 DESIGNS = (
-    Design("Synapse, cpu (embed) + gpu + neuron", ALL, Setting.ours, SMALL),
-    Design("the same, neuron warm by the clock", ALL, Setting.ours, SMALL, warm="neuron"),
-    Design("Synapse, cpu (all) + gpu + neuron", ALL, Setting.ours),
     Design("Synapse, neuron alone", ("neuron",), Setting.ours),
     Design("neuron alone, warm by the clock", ("neuron",), Setting.ours, warm="neuron"),
     Design("Synapse, gpu alone", ("gpu",), Setting.ours),
-    Design("Synapse, cpu alone", ("cpu",), Setting.ours),
+    Design(f"{ABSENT}cpu (embed) + gpu + neuron", ALL, Setting.ours, SMALL),
+    Design(f"{ABSENT}the same, neuron warm", ALL, Setting.ours, SMALL, warm="neuron"),
+    Design(f"{ABSENT}cpu (all) + gpu + neuron", ALL, Setting.ours),
+    Design(f"{ABSENT}cpu alone", ("cpu",), Setting.ours),
     Design("KServe-like, neuron", ("neuron",), Setting.kserve),
     Design("KServe-like, gpu", ("gpu",), Setting.kserve),
     Design("Ray Serve-like, neuron", ("neuron",), Setting.ray),

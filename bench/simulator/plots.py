@@ -14,6 +14,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from bench.simulator.from_zero import BUSY_S, FromZero
+from bench.simulator.mixed_day import ABSENT
 from bench.simulator.report import quantile
 from bench.simulator.requests import Request
 from synapse.domain.job import SlaTier
@@ -77,23 +78,29 @@ def mixed_day(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) 
     }
     names = list(dict.fromkeys(each["name"] for found in results.values() for each in found))
     for panel, (load, found) in zip(panels.flat, results.items(), strict=False):
-        for each in found:
+        for each in sorted(found, key=lambda each: not each["name"].startswith(ABSENT)):
             # Nothing is counted around the others.
             is_ours = each["services_usd"] > 0
             at = (each["machines_usd"], each["kept"] * 100)
             colour, marker = ("#336699", "o") if is_ours else ("#cc7722", "s")
+            colour = "#aaaaaa" if each["name"].startswith(ABSENT) else colour
+            whole = each["machines_usd"] + each["services_usd"]
+            panel.plot([at[0], whole], [at[1], at[1]], color=colour, linewidth=1)
             panel.scatter(*at, color=colour, marker=marker)
             label = str(names.index(each["name"]) + 1)
             panel.annotate(label, at, textcoords="offset points", xytext=(5, 3), fontsize=8)
         panel.set_title(load)
-        panel.set_xlabel("machines, USD a day (of two hours)")
+        panel.set_xlabel("machines, USD a day (of two hours); the line: our services")
         panel.set_ylabel("gold and silver kept, %")
         panel.grid(visible=True, color="#e5e5e5")
     for number, name in enumerate(names):
-        column, row = divmod(number, 4)
-        place = (0.03 + 0.25 * column, 0.095 - 0.024 * row)
+        column, row = divmod(number, 5)
+        place = (0.03 + 0.33 * column, 0.107 - 0.024 * row)
         figure.text(*place, f"{number + 1}  {name}", fontsize=8)
-    figure.suptitle("A mixed day on each design: left is cheaper, up is better (blue: Synapse)")
+    figure.suptitle(
+        "A mixed day on each design: left is cheaper, up is better "
+        "(blue: Synapse; grey: with CPU machines, not in the template)"
+    )
     figure.tight_layout(rect=(0, 0.12, 1, 1))
     save(figure, folder, "simulation-mixed-day")
 

@@ -8,29 +8,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.simulator.mixed_day import ALL, DAY_S, Design, Load, Setting, is_able, run
+from bench.simulator.mixed_day import DAY_S, Design, Load, Setting, is_able, run
 from bench.simulator.report import Report
 from bench.simulator.workload import sessions
 from synapse.domain.job import SlaTier
+from synapse.domain.reference import DEPLOYABLE
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Requests a second, on the average of the day."""
 
 TIERS = ((SlaTier.GOLD, 0.2), (SlaTier.SILVER, 0.6), (SlaTier.BRONZE, 0.2))
 MODELS = ("rerank", "embed")
-BEST = {"rerank": "neuron", "embed": "cpu"}
-"""By model: the pool that is the cheapest for it, and is kept warm by who knows the day."""
+BEST = "neuron"
+"""The pool that is the cheapest for both, and is kept warm by who knows the day."""
 
 FROM_ZERO = "Synapse, from zero"
 WARM = "Synapse, warm by the clock"
 NAIVE = "naive Lambda"
 
 
-def designs(model: str) -> Sequence[Design]:
-    """What is compared for a model."""
+def designs() -> Sequence[Design]:
+    """What is compared."""
     return (
-        Design(FROM_ZERO, ALL, Setting.ours),
-        Design(WARM, ALL, Setting.ours, warm=BEST[model]),
+        Design(FROM_ZERO, DEPLOYABLE, Setting.ours),
+        Design(WARM, DEPLOYABLE, Setting.ours, warm=BEST),
         Design(NAIVE, (), Setting.naive),
         Design("provisioned Lambda", (), Setting.provisioned),
         Design("a GPU for each request", (), Setting.a_gpu_each),
@@ -49,7 +50,7 @@ def sweep(
     """Each design that is able to, at each rate."""
     for per_s in rates:
         load = load_of(model, per_s)
-        for design in designs(model):
+        for design in designs():
             if is_able(design, load):
                 yield per_s, run(design, load, seed)
 

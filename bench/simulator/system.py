@@ -31,10 +31,12 @@ from synapse.application.seats import Seat, Seats, in_turn
 from synapse.application.vitals import Vitals
 from synapse.domain import cost
 from synapse.domain.admission import Demand
+from synapse.domain.cost import SHORT
 from synapse.domain.errors import EngineUnavailable, Overloaded
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
+from synapse.domain.reference import PAYLOADS
 from synapse.domain.routing import Decision, Need
 from synapse.domain.worker import WorkerState
 
@@ -178,7 +180,8 @@ class Synapse:
         spec = self.specs[request.model]
         need = Need(request.tier, deadline_s=request.timeout_s)
         if request.tier is SlaTier.BRONZE:
-            self.meter.add(cost.job())
+            payload = PAYLOADS.get(request.model, SHORT)
+            self.meter.add(cost.job(payload) + cost.fetched(payload))
             cold = at_once(self._cold_starts.arrived(spec, need))
             request.was_cold = cold is not None
             self._jobs.send(request)

@@ -11,6 +11,7 @@ PARTS = {
     "queues": "SQS",
     "tables": "DynamoDB",
     "batcher": "Step Functions",
+    "monitoring": "CloudWatch",
     "active": "machines at work",
     "starting": "starting",
     "idle": "idle",
@@ -128,6 +129,6 @@ def bill(report: Report) -> None:
     row("API Gateway", f"{services.gateway:.2f}")
     row("Lambda", f"{services.functions:.2f}")
     others = services.usd - services.gateway - services.functions
-    row("DynamoDB, SQS, Step Functions", f"{others:.2f}")
+    row("DynamoDB, SQS, Step Functions, CloudWatch", f"{others:.2f}")
     row("together", f"{report.machines_usd + services.usd:.2f}")
     print()

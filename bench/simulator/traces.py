@@ -74,7 +74,7 @@ Gaps within a minute are those of BurstGPT (arXiv 2401.17644), as everywhere her
 def rivals() -> Sequence[Design]:
     """Those of the sweep, and peers' policies."""
     return (
-        *designs("rerank"),
+        *designs(),
         Design("Ray Serve-like, neuron", ("neuron",), Setting.ray),
         Design("KServe-like, neuron", ("neuron",), Setting.kserve),
         Design("always on, neuron", ("neuron",), Setting.always_on),

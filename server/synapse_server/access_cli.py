@@ -20,7 +20,7 @@ from synapse.domain.job import SlaTier
 from synapse.domain.rights import Rights
 from synapse_server.arguments import duration, folder, limit, name, several, tenant
 from synapse_server.config import StartError
-from synapse_server.terminal import moment, print_table, tell
+from synapse_server.terminal import moment, print_table, shown, tell
 
 if TYPE_CHECKING:
     # Loaded by those commands that need it: all the others, and the help, are there sooner.
@@ -127,7 +127,7 @@ async def _list(keys: Keys, arguments: argparse.Namespace) -> None:
 async def _revoke(keys: Keys, arguments: argparse.Namespace) -> None:
     end = keys.stop if arguments.cancel_jobs else keys.revoke
     key = await end(ANYONE, arguments.id)
-    tell(f"key {key.id} ({key.name}) is revoked{', with its jobs' if key.stops_at else ''}")
+    tell(f"key {key.id} ({shown(key.name)}) is revoked{', with its jobs' if key.stops_at else ''}")
 
 
 async def _list_tenants(keys: Keys, arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from synapse.domain.access import MAX_LIMIT, is_tenant_name
-from synapse.domain.api_key import MAX_NAME_LENGTH
+from synapse.domain.api_key import MAX_NAME_LENGTH, is_key_name
 from synapse.domain.origin import origins_of
 from synapse.domain.webhook_url import Allowed
 
@@ -69,8 +69,10 @@ def origins(text: str) -> tuple[str, ...]:
 
 def name(text: str) -> str:
     """What people call something."""
-    if not 1 <= len(text) <= MAX_NAME_LENGTH:
-        raise argparse.ArgumentTypeError(f"must have 1 to {MAX_NAME_LENGTH} characters")
+    if not is_key_name(text):
+        raise argparse.ArgumentTypeError(
+            f"must have 1 to {MAX_NAME_LENGTH} characters, all of which can be shown in a line"
+        )
     return text
 
 

@@ -41,7 +41,8 @@ class FleetTimes:
     `beat_every_s`, and ended and started again when it has not answered for `hang_timeout_s`.
     Every model is tried on every worker each `ping_every_s`, and the pools' sizes are thought over
     each `scale_every_s`, or at once when work finds no worker. Workers are taken away that were
-    not needed for `scale_in_after_s`, and no sooner than `cooldown_s` after the last change.
+    not needed for `scale_in_after_s`, and no sooner than `cooldown_s` after the last change; they
+    have `drain_s` for what they still work on.
     """
 
     beat_every_s: float = 2.0
@@ -51,6 +52,7 @@ class FleetTimes:
     scale_every_s: float = 1.0
     scale_in_after_s: float = 60.0
     cooldown_s: float = 30.0
+    drain_s: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)

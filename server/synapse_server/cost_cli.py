@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import Any
 
 from synapse.domain import reference
@@ -30,6 +32,24 @@ def add_cost_command(commands: Any) -> None:
         metavar="KIND=MS",
         help="what an item takes alone on a machine of this kind: cpu, gpu or neuron; repeatable",
     )
+    option(
+        "--lambda-gb",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="memory of a function with the model in itself (default: known of the model, or 10)",
+    )
+    option(
+        "--prompt-kib", type=float, default=argparse.SUPPRESS, help="of a job (default: likewise)"
+    )
+    option(
+        "--result-kib", type=float, default=argparse.SUPPRESS, help="of a job (default: likewise)"
+    )
+    option(
+        "--results",
+        choices=["later", "wait"],
+        default="later",
+        help="of jobs: each fetched once after the end, or waited for with GETs",
+    )
     option("--tier", default="silver", choices=[str(tier) for tier in SlaTier], help="of all")
     option("--peak", type=float, default=2.0, help="the busiest time, in times of the mean")
     option("--busy-hours", type=float, default=24.0, help="of the day; in the others nobody asks")
@@ -41,5 +61,9 @@ def _run(arguments: argparse.Namespace) -> int:
     # Loading this takes longer than showing the help of all commands.
     from synapse_server.cost_table import cost_table
 
-    print(cost_table(arguments))  # noqa: T201 - the command's own answer
+    try:
+        print(cost_table(arguments), flush=True)  # noqa: T201 - the command's own answer
+    except BrokenPipeError:
+        # Who reads has seen enough; at the end Python would try to write the rest once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

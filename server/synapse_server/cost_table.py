@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from synapse.domain import reference
 from synapse.domain.day import Traffic
 from synapse.domain.job import SlaTier
-from synapse.domain.monthly import HOURS, Model, Month, months, published, timed
+from synapse.domain.monthly import HOURS, Month, months
+from synapse.domain.pool import Pool
+from synapse.domain.price_list import ECS_FEE
+from synapse.domain.priced_model import MOST_LAMBDA_GB, Model, published, timed
 from synapse.domain.routing import TIER_P99_MS
 from synapse_server.config import StartError
 
@@ -18,6 +23,8 @@ LABELS = {
     "queues": "SQS",
     "tables": "DynamoDB",
     "batcher": "Step Functions",
+    "bucket": "S3",
+    "monitoring": "CloudWatch",
 }
 MACHINES = {
     "active": "machines, at work",
@@ -39,25 +46,35 @@ def cost_table(arguments: argparse.Namespace) -> str:
             arguments.peak,
             arguments.busy_hours,
         )
-        found = months(_model(arguments), traffic)
+        model = _model(arguments)
+        found = months(model, traffic)
     except ValueError as error:
         raise StartError(str(error)) from error
     head, rows = _head(arguments.model, traffic), _rows(found, traffic)
-    return "\n".join([*head, "", *rows, "", _cheapest(found, traffic.tier), "", *_foot()])
+    best = _cheapest(found, traffic.tier)
+    return "\n".join([*head, "", *rows, "", best, "", *_foot(model, traffic)])
 
 
 def _model(arguments: argparse.Namespace) -> Model:
-    if arguments.idle_s < 0 or arguments.max_workers < 1:
+    if not 0 <= arguments.idle_s < math.inf or arguments.max_workers < 1:
         raise ValueError("--idle-s must be at least 0, and --max-workers at least 1")
-    if not arguments.item_ms:
-        return published(arguments.model, arguments.max_workers, arguments.idle_s)
-    return timed(
-        arguments.model,
-        dict(_item_s(text) for text in arguments.item_ms),
-        {},
-        most=arguments.max_workers,
-        idle_after_s=arguments.idle_s,
+    most, idle_s = arguments.max_workers, arguments.idle_s
+    if arguments.item_ms:
+        item_s = dict(_item_s(text) for text in arguments.item_ms)
+        model = timed(arguments.model, item_s, {}, most=most, idle_after_s=idle_s)
+    else:
+        model = published(arguments.model, most, idle_s)
+    given = vars(arguments)
+    gb = given.get("lambda_gb", model.lambda_gb)
+    if not 0.125 <= gb <= MOST_LAMBDA_GB:
+        raise ValueError(f"--lambda-gb must be 0.125 to {MOST_LAMBDA_GB:g}, not {gb:g}")
+    payload = replace(
+        model.payload,
+        **{what: given[what] for what in ("prompt_kib", "result_kib") if what in given},
     )
+    if not (0 <= payload.prompt_kib < math.inf and 0 <= payload.result_kib < math.inf):
+        raise ValueError("--prompt-kib and --result-kib must be at least 0")
+    return replace(model, lambda_gb=gb, payload=payload, waits=arguments.results == "wait")
 
 
 def _item_s(text: str) -> tuple[str, float]:
@@ -71,10 +88,14 @@ def _item_s(text: str) -> tuple[str, float]:
 def _head(model: str, traffic: Traffic) -> list[str]:
     busy = "" if traffic.busy_hours == 24 else f" within {traffic.busy_hours:g} hours"
     return [
-        f"{traffic.per_day:,.0f} requests a day{busy} of {model}, {traffic.tier}, at most "
+        f"{_number(traffic.per_day)} requests a day{busy} of {model}, {traffic.tier}, at most "
         f"{traffic.peak:g} times the mean:",
         f"US dollars in a month of {HOURS:g} hours (us-east-1, on demand, without free tiers).",
     ]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def _rows(found: Sequence[Month], traffic: Traffic) -> list[str]:
@@ -127,11 +148,35 @@ def _cheapest(found: Sequence[Month], tier: SlaTier) -> str:
     return f"The cheapest{promise}: {best.design}, {best.usd:,.2f}{waits}."
 
 
-def _foot() -> list[str]:
-    instances: Mapping[str, str] = reference.INSTANCE
-    machines = ", ".join(f"{kind} {instance}" for kind, instance in instances.items())
+def _foot(model: Model, traffic: Traffic) -> list[str]:
+    """What the figures rest on, as far as it depends on what was asked."""
+    lines = []
+    if model.sites:
+        ours = ", ".join(f"{pool.accelerator} {_machine(pool)}" for pool, _ in model.sites)
+        lines.append(f"Ours: {ours} with ECS's fee of {ECS_FEE - 1:.0%}, from nothing and back.")
+    else:
+        lines.append("No pool of instances here: template.yaml has them of gpu and neuron alone.")
+    if model.elsewhere:
+        others = ", ".join(_machine(pool) for pool, _ in model.elsewhere)
+        lines.append(f"Always on may be {others} too, of which template.yaml has no pool.")
+    if model.lambda_s is not None:
+        lines.append(f"A function with the model in itself has {model.lambda_gb:g} GB (arm64).")
+        if traffic.tier is not SlaTier.BRONZE:
+            lines.append(
+                "Our own pool of such functions is not shown: it runs jobs (bronze) alone."
+            )
+    if traffic.tier is SlaTier.BRONZE:
+        waits = "waited for in a function" if model.waits else "fetched once after the end"
+        lines.append(
+            f"Of a job {model.payload.prompt_kib:g} KiB come and {model.payload.result_kib:g} KiB "
+            f"go; the result is {waits}."
+        )
     return [
-        f"Machines: {machines}; from nothing and back as the autoscaler does it.",
+        *lines,
         "Of the others nothing is counted around their functions and machines. An estimate:",
-        "docs/simulation.md says what it rests on, and how far it agrees with the simulator.",
+        "docs/simulation.md says what it rests on, what is left out, and how well it agrees.",
     ]
+
+
+def _machine(pool: Pool) -> str:
+    return reference.INSTANCE[pool.accelerator]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.retry import RetryPolicy
+from synapse_server.config import FleetTimes
 from synapse_worker.errors import WorkerError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ REPLACE = RetryPolicy(base_s=2.0, max_s=300.0)
 
 STABLE_S = 300.0
 """A worker that lived for so long is no part of a crash loop: the pauses begin anew."""
+
+DRAIN_S = FleetTimes().drain_s
 
 
 class CrewMember(Protocol):
@@ -40,7 +43,12 @@ class CrewMember(Protocol):
 
     async def wait_failed(self) -> None: ...
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None: ...
+    @property
+    def models(self) -> Collection[str]: ...
+
+    async def load(
+        self, model: str, used_at: Mapping[str, float], keep: Collection[str]
+    ) -> None: ...
 
     async def drain(self) -> None: ...
 
@@ -64,17 +72,24 @@ class Crew:
     """Keeps `desired` workers of a pool up, never more than its most, until it is closed.
 
     A worker that fails for good is taken out at once and its place filled after a pause, which
-    doubles with every failure; one that is no longer wanted is drained before it is stopped.
+    doubles with every failure; one that is no longer wanted is drained before it is stopped, for
+    `drain_s` at the most.
     """
 
     def __init__(
-        self, pool: Pool, make: MakeWorker, clock: Clock, replace: RetryPolicy = REPLACE
+        self,
+        pool: Pool,
+        make: MakeWorker,
+        clock: Clock,
+        replace: RetryPolicy = REPLACE,
+        drain_s: float = DRAIN_S,
     ) -> None:
         """Nobody is started before `open`."""
         self.pool = pool
         self._make = make
         self._clock = clock
         self._replace = replace
+        self._drain_s = drain_s
         self._desired = pool.min_workers
         self._members: list[_Member] = []
         self._lives: set[asyncio.Task[None]] = set()
@@ -87,6 +102,8 @@ class Crew:
         self._is_open = False
         self.trouble = ""
         """Why the last worker failed; empty once one is up again."""
+        self.on_cut: Callable[[str], None] = _ignore
+        """Told of a worker that is stopped with what it still works on: it was to go long ago."""
 
     def size(self) -> PoolSize:
         """How many are wanted, how many answer, how many are on their way."""
@@ -94,10 +111,14 @@ class Crew:
         ready = sum(member.is_up for member in staying)
         return PoolSize(self._desired, ready, len(staying) - ready)
 
-    def least_busy(self) -> CrewMember | None:
-        """Of those that are up and stay, one with nothing to do if there is one."""
+    def least_busy(self, without: str) -> CrewMember | None:
+        """Of those that are up, stay and lack the model, one with nothing to do if there is one.
+
+        Of several that with the fewest models.
+        """
         up = [each.worker for each in self._members if each.is_up and not each.leave.is_set()]
-        return min(up, key=lambda worker: worker.is_busy, default=None)
+        lacking = [worker for worker in up if without not in worker.models]
+        return min(lacking, key=lambda each: (each.is_busy, len(each.models)), default=None)
 
     def resize(self, desired: int) -> None:
         """Want so many from now on, as far as the pool may have them; returns at once."""
@@ -200,7 +221,13 @@ class Crew:
         if await _before(member.leave, member.worker.wait_failed()):
             raise WorkerError(member.worker.detail or "it failed", "See its log")
         member.is_up = False
-        await member.worker.drain()
+        try:
+            async with asyncio.timeout(self._drain_s):
+                await member.worker.drain()
+        except TimeoutError:
+            text = "worker %s still works after %.0f s, and is stopped: what it has goes elsewhere"
+            logger.warning(text, member.worker.id, self._drain_s)
+            self.on_cut(member.worker.id)
 
     def _note_failure(self, worker_id: str, error: WorkerError) -> None:
         if self._first_error is None:
@@ -215,6 +242,10 @@ class Crew:
         if self._is_open:
             text = "worker %s is taken out: %s (another in %.0f s, if it is wanted)"
             logger.error(text, worker_id, error, pause_s)
+
+
+def _ignore(worker_id: str) -> None:
+    """Nobody waits for anything of it."""
 
 
 async def _before(end: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

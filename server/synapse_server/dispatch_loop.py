@@ -183,13 +183,18 @@ class DispatchLoop:
             self._suspect_waits.clear()
 
     async def _run_suspect(self, message: JobMessage, spec: ModelSpec) -> bool:
-        """Whether it had its turn, or is left to the sweeper; False if it has to wait."""
+        """Whether it had its turn, is back in the queue or left to the sweeper; False: once more.
+
+        In the queue it is seen by those who start workers and have models loaded.
+        """
         try:
             decision = await self._decision(spec, message)
             takers = {candidate.pool.name for candidate in decision.takers()}
             pools = tuple(pool for pool in decision.pools if pool.name in takers)
             if not pools:
-                return False
+                self.queue.put_back([message])
+                await asyncio.sleep(LOOK_AGAIN_S)
+                return True
             plan = await self.dispatcher.plan([message], replace(decision, pools=pools))
             for order in plan.orders:
                 await self._run_alone(order)

@@ -55,6 +55,7 @@ class FleetParts:
             clock,
             vitals=Vitals(time.monotonic, LoopDelay()),
         )
+        self.local.when_cut(self._taken_away)
         demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
         self._loader = LocalModelLoader(
             self.local.least_busy, demand.last_asked, starts, time.monotonic
@@ -70,7 +71,9 @@ class FleetParts:
             clock=clock,
         )
         self.autoscaler = self._autoscaler(registry, demand, starts, telemetry)
-        self.health = FleetHealth(registry, self.workers, self.local, clock, self.local.troubles)
+        self.health = FleetHealth(
+            registry, self.workers, self.local, clock, self.local.troubles, self._loader.troubles
+        )
         self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
         self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s / 2)
 
@@ -94,6 +97,10 @@ class FleetParts:
             on_demand=OnDemand(self._loader),
             policy=ScalingPolicy(stable_s=times.scale_in_after_s, cooldown_s=times.cooldown_s),
         )
+
+    def _taken_away(self, worker_id: str) -> None:
+        """What runs there is no loss: nothing is the matter with it, or with its worker."""
+        self.fleet.engine.break_off(worker_id, "is taken away", is_lost=False)
 
     async def close(self) -> None:
         """End loads and calls that are under way."""

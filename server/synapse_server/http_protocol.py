@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from synapse.api.asgi import new_request_id
 from synapse.api.errors import error_body
 from synapse_server.declined_upgrade import framing_of, parser_behind_head
+from synapse_server.descriptors import most_connections
 from synapse_server.head_with_body import HeadWithBody
 from synapse_server.http_1_0 import ended_by_closing
 
@@ -52,6 +53,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            self._is_deaf = True
+            transport.abort()
+            return
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from synapse.domain.model import ModelSpec
@@ -47,7 +47,10 @@ class LocalFleet:
         self._crews = {
             # Its pauses are of this process: a wall clock that is put back must not prolong them.
             local.pool.name: Crew(
-                local.pool, functools.partial(self._new_worker, local), time.monotonic
+                local.pool,
+                functools.partial(self._new_worker, local),
+                time.monotonic,
+                drain_s=config.fleet.times.drain_s,
             )
             for local in config.fleet.pools
             if not local.pool.is_fixed
@@ -76,10 +79,15 @@ class LocalFleet:
         if crew is not None:
             crew.resize(desired)
 
-    def least_busy(self, pool: str) -> CrewMember | None:
-        """The worker of the pool with the least to do; None if none is up."""
+    def least_busy(self, pool: str, without: str) -> CrewMember | None:
+        """Of the pool's workers that are up and lack the model the one with the least to do."""
         crew = self._crews.get(pool)
-        return None if crew is None else crew.least_busy()
+        return None if crew is None else crew.least_busy(without)
+
+    def when_cut(self, tell: Callable[[str], None]) -> None:
+        """Have it told of workers that are stopped with what they still work on, by their ids."""
+        for crew in self._crews.values():
+            crew.on_cut = tell
 
     def troubles(self) -> Mapping[str, str]:
         """Why the last worker of a pool failed, of those where none has come up since."""

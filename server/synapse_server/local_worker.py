@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,13 @@ logger = logging.getLogger(__name__)
 
 HEALTH_INTERVAL_S = 0.5
 """How often an engine is asked how it is, unless heartbeats are to come oftener."""
+
+STOP_TIMEOUT_S = 3.0
+"""What Triton may still take for its requests: the server has waited for them before that. Now and
+then it waits for nobody, after a model has refused many requests."""
+
+DRAIN_AGAIN_S = 1.0
+"""After the agent has waited in vain for what a worker that is to go still works on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class WorkerSetup:
             health_interval_s=min(HEALTH_INTERVAL_S, self.times.beat_every_s),
             hang_timeout_s=self.times.hang_timeout_s,
             model_parameters=self.model_parameters,
+            stop_timeout_s=STOP_TIMEOUT_S,
         )
         return AgentConfig(
             worker,
@@ -108,22 +116,32 @@ class LocalWorker:
         """Return when its engine has died too often to be started again."""
         await self._failed.wait()
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+    @property
+    def models(self) -> Collection[str]:
+        """Those that it has loaded."""
+        known = self._agent.snapshot().models
+        return [model.name for model in known if CacheLevel(model.level) is CacheLevel.GPU_RESIDENT]
+
+    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         """Return once the model answers; those go to make room that were used the longest ago.
+
+        But none of those to `keep`.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
         """
-        await self._agent.load(model, used_at=used_at)
+        await self._agent.load(model, used_at=used_at, keep=keep)
         await self._beat()
 
     async def drain(self) -> None:
-        """Take nothing new; return when nothing is under way any more."""
+        """Take nothing new; return when nothing is under way any more, however long that takes."""
         self._was_up = False
         drained = asyncio.create_task(self._agent.drain())
         await asyncio.sleep(0)
         await self._beat()
-        await drained
+        while not await drained:
+            await asyncio.sleep(DRAIN_AGAIN_S)
+            drained = asyncio.create_task(self._agent.drain())
 
     async def stop(self) -> None:
         """End it, with what it still has; it has left then, and is not missed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from synapse.application.on_demand import load_of
@@ -19,12 +19,17 @@ logger = logging.getLogger(__name__)
 AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
 """The pauses before a load that failed is tried again: room may have come, a mistake stays one."""
 
+TOLD_S = 2 * AGAIN.max_s
+"""For so long after it a failure is told of: while work waits for the model it is tried again."""
+
 
 class Loading(Protocol):
     """A worker that can be asked for a model."""
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         """Return once the model answers; `used_at` tells which others should make room first.
+
+        Those to `keep` make none.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
@@ -36,16 +41,16 @@ class LocalModelLoader:
 
     def __init__(
         self,
-        worker_of: Callable[[str], Loading | None],
+        worker_of: Callable[[str, str], Loading | None],
         last_asked: Callable[[], Mapping[str, float]],
         starts: StartTimes,
         clock: Clock,
         again: RetryPolicy = AGAIN,
     ) -> None:
-        """`worker_of` a pool's name is the worker with the least to do; None if none is up.
+        """`worker_of` a pool and a model is a worker that is up and lacks it; None if none is.
 
-        `last_asked` is when each model was last asked for. How long loads take is noted in
-        `starts`.
+        Of several it is the one with the least to do. `last_asked` is when each model was last
+        asked for. How long loads take is noted in `starts`.
         """
         self._worker_of = worker_of
         self._last_asked = last_asked
@@ -55,16 +60,22 @@ class LocalModelLoader:
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._not_before: dict[tuple[str, str], float] = {}
+        self._troubles: dict[tuple[str, str], tuple[str, float]] = {}
 
-    def ask(self, pool: Pool, model: str) -> None:
+    def ask(self, pool: Pool, model: str, keep: Collection[str] = ()) -> None:
         """See the port."""
         key = (pool.name, model)
-        worker = self._worker_of(pool.name)
+        worker = self._worker_of(pool.name, model)
         if worker is None or key in self._loads or self._clock() < self._not_before.get(key, 0.0):
             return
-        load = asyncio.create_task(self._load(worker, *key), name=f"load-{model}-{pool.name}")
+        load = asyncio.create_task(self._load(worker, *key, keep), name=f"load-{model}-{pool.name}")
         self._loads[key] = load
         load.add_done_callback(lambda _: self._loads.pop(key, None))
+
+    def troubles(self) -> Mapping[tuple[str, str], str]:
+        """Why loads failed, by pool and model, of those that were tried of late."""
+        since = self._clock() - TOLD_S
+        return {key: why for key, (why, at) in self._troubles.items() if at > since}
 
     async def close(self) -> None:
         """Wait for nothing more."""
@@ -73,10 +84,10 @@ class LocalModelLoader:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
 
-    async def _load(self, worker: Loading, pool: str, model: str) -> None:
+    async def _load(self, worker: Loading, pool: str, model: str, keep: Collection[str]) -> None:
         began_at = self._clock()
         try:
-            await worker.load(model, self._last_asked())
+            await worker.load(model, self._last_asked(), keep)
         except (NoRoom, NotNow) as error:
             # Those that are in the way are busy, or leaving: that may be over in a moment.
             self._not_before[pool, model] = self._clock() + self._again.base_s
@@ -85,8 +96,10 @@ class LocalModelLoader:
             failures = self._failures[pool, model] = self._failures.get((pool, model), 0) + 1
             pause_s = self._again.delay_s(failures, 1.0)
             self._not_before[pool, model] = self._clock() + pause_s
+            self._troubles[pool, model] = str(error), self._clock()
             text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
             logger.warning(text, pool, model, error, pause_s)
         else:
             self._failures.pop((pool, model), None)
+            self._troubles.pop((pool, model), None)
             await self._starts.started(load_of(pool, model), self._clock() - began_at)

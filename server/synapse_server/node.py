@@ -15,6 +15,7 @@ from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.api.app import create_api
 from synapse.api.resolver import Api
+from synapse.domain.errors import Unavailable
 from synapse.domain.sweep import SweepPolicy
 from synapse_server.access_parts import AccessParts
 from synapse_server.config import StartError
@@ -55,6 +56,8 @@ class Node:
                 await self._open(stack)
             except StorageError as error:
                 raise StartError(str(error)) from error
+            except Unavailable as error:
+                raise StartError(error.message) from error
             self._stack = stack.pop_all()
         return self
 

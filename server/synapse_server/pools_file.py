@@ -13,11 +13,12 @@ from synapse.domain.extension import Extension, Extensions
 from synapse.domain.pool import Accelerator, Pool, WarmWindow
 from synapse_server.config import FleetConfig, FleetTimes, LocalPool, StartError
 from synapse_server.toml_table import Table
+from synapse_worker.ports import MAX_PORT
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 """Pool names become folders, and parts of workers' ids."""
 
-ADDRESS = re.compile(r"[^\s/:]+:\d{1,5}")
+ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):(\d{1,5})")
 TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 STARTED_HERE = (
@@ -38,7 +39,7 @@ def one_pool(engine_url: str | None = None) -> FleetConfig:
     Raises:
         StartError: that is no address.
     """
-    if engine_url is not None and not ADDRESS.fullmatch(engine_url):
+    if engine_url is not None and not _is_address(engine_url):
         raise StartError(f"--engine-url: must be host:port, not {engine_url!r}")
     pool = Pool("local", Accelerator.CPU, endpoint=engine_url or "")
     return FleetConfig((LocalPool(pool),))
@@ -136,9 +137,14 @@ def _endpoint(table: Table) -> str:
         if key in table:
             raise table.error(key, "has no meaning beside engine_url: its worker runs elsewhere")
     endpoint = table.text("engine_url")
-    if not ADDRESS.fullmatch(endpoint):
+    if not _is_address(endpoint):
         raise table.error("engine_url", f"must be host:port of a gRPC service, not {endpoint!r}")
     return endpoint
+
+
+def _is_address(text: str) -> bool:
+    found = ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found[2]) <= MAX_PORT
 
 
 def _slots(table: Table, models: frozenset[str]) -> Mapping[str, int]:

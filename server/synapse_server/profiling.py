@@ -1,7 +1,8 @@
 """`synapse profile`: measures the models on the pools of this machine, one pool at a time.
 
-Each pool gets one worker with nothing but the models to be measured, and no other pool runs
-meanwhile: what shares a machine would measure its neighbours too.
+Each pool gets one worker with nothing but the models to be measured, one after the other where they
+may not fit together, and no other pool runs meanwhile: what shares a machine would measure its
+neighbours too.
 """
 
 from __future__ import annotations
@@ -70,11 +71,18 @@ async def profile(config: ServerConfig, wish: Wish, say: Say) -> Sequence[Report
             wanted = [each for each in targets if each.pool.name == local.pool.name]
             reports += [_as_known(each) for each in wanted if each.known and not wish.force]
             new = [each for each in wanted if wish.force or not each.known]
-            if new:
-                async with _worker(config, local, new, workers):
-                    told = profiler.run(new, wish.budget_s, lambda each: say(_line(each)))
+            for together in _that_fit(local, new):
+                async with _worker(config, local, together, workers):
+                    told = profiler.run(together, wish.budget_s, lambda each: say(_line(each)))
                     reports += [report async for report in told]
     return reports
+
+
+def _that_fit(local: LocalPool, targets: Sequence[Target]) -> Sequence[Sequence[Target]]:
+    """What a worker of the pool may hold at a time: all, or each by itself."""
+    if local.pool.loads_on_demand:
+        return [[target] for target in targets]
+    return [targets] if targets else []
 
 
 class _Placing:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synapse_server.config import ServerConfig, StartError
+from synapse_server.descriptors import allow_many_files
 from synapse_server.ground import Ground
 from synapse_server.loopback import is_loopback
 from synapse_server.pauses import collect_nothing
@@ -45,6 +46,7 @@ async def serve(config: ServerConfig) -> None:
             "choose --host 127.0.0.1, which only this machine reaches"
         )
     collect_nothing()
+    allow_many_files()
     listener = _listen(config)
     # Of port 0 only the socket knows which it has become.
     config = replace(config, port=listener.getsockname()[1])

@@ -8,11 +8,17 @@ from datetime import UTC, datetime
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under their head, in columns."""
+    """Print rows under their head, in columns; what cannot be shown in one is escaped."""
+    rows = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())  # noqa: T201 - the command's own answer
+
+
+def shown(text: str) -> str:
+    """A text of somebody else's in one line that steers no terminal."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def tell(text: str) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import getpass
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ def add_users_command(commands: Any, data_dir: str) -> None:
     add.add_argument("--tenant", type=tenant, default=DEFAULT_TENANT, help="(default: default)")
     add.add_argument("--scopes", type=several(Scope), default=ORDINARY_SCOPES, help=SCOPES)
     add.add_argument("--models", type=several(str), help="the only ones they may use, a,b")
+    add.add_argument("--models-dir", default="", help="folder with more catalogue entries")
     add.add_argument("--tiers", type=several(SlaTier), help="the only ones they may ask for, a,b")
     for name, text, run in (
         ("passwd", "change a user's password; ends their tokens", _passwd),
@@ -64,7 +65,7 @@ def _run(run: Run, arguments: argparse.Namespace) -> int:
     path = _database_in(arguments.data_dir, may_be_first=arguments.action == "add")
 
     async def work() -> None:
-        async with _opened(path) as users:
+        async with _opened(path, getattr(arguments, "models_dir", "")) as users:
             await run(users, arguments)
 
     try:
@@ -92,7 +93,7 @@ def _database_in(data_dir: Path, *, may_be_first: bool) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def _opened(path: Path) -> AsyncIterator[Users]:
+async def _opened(path: Path, models_dir: str) -> AsyncIterator[Users]:
     """The users that are kept there; the server may run meanwhile.
 
     Raises:
@@ -105,6 +106,15 @@ async def _opened(path: Path) -> AsyncIterator[Users]:
     from synapse.adapters.local.users import SqliteUserStore
     from synapse.application.users import Users
 
+    async def models() -> Collection[str]:
+        from synapse.adapters.catalogue import CatalogueError, load_catalogue
+
+        try:
+            specs = load_catalogue(Path(models_dir) if models_dir else None)
+        except CatalogueError as error:
+            raise StartError(str(error)) from error
+        return [spec.name for spec in specs]
+
     try:
         database = AccessDatabase.open(path)
     except StorageError as error:
@@ -113,7 +123,7 @@ async def _opened(path: Path) -> AsyncIterator[Users]:
         stack.push_async_callback(database.close)
         passwords = Argon2Passwords()
         stack.push_async_callback(passwords.close)
-        yield Users(SqliteUserStore(database), passwords, time.time)
+        yield Users(SqliteUserStore(database), passwords, time.time, models)
 
 
 async def _add(users: Users, arguments: argparse.Namespace) -> None:

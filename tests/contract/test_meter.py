@@ -228,6 +228,41 @@ async def test_settling_gives_back_what_was_not_used(meter: Meter, clock: FakeCl
     assert verdict.standing.tokens == Left(0, 100)
 
 
+async def test_money_that_is_only_reserved_is_waited_for_and_what_is_spent_is_not(
+    meter: Meter, clock: FakeClock
+) -> None:
+    limits = Limits(monthly_usd=1000 / NANO)
+    within = bounds(limits, limits)
+    ids = [(await reserved(meter, clock, within, nano=500))[1] for _ in range(2)]
+
+    async def wait_s(nano: int) -> int | None:
+        verdict, _ = await reserved(meter, clock, within, nano=nano)
+        assert verdict.refusal is not None
+        assert verdict.refusal.measure is Measure.SPEND
+        return verdict.refusal.retry_after_s
+
+    assert await wait_s(1000) == 2
+    assert await wait_s(1001) is None
+    await meter.settle(ids[0], Used(1, 0, 400))
+    assert await wait_s(600) == 2
+    assert await wait_s(601) is None
+    await meter.settle(ids[1], Used(1, 0, 500))
+    assert await wait_s(101) is None
+    assert await refused_for(meter, clock, within, nano=100) is None
+
+
+async def test_money_of_a_crashed_holder_is_not_waited_for_once_it_has_expired(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within = bounds(Limits(monthly_usd=100 / NANO))
+    await reserved(meter, clock, within, nano=100)
+    for passes_s, wait_s in ((0, 2), (HOUR_S + 1, None)):
+        clock.advance(passes_s)
+        verdict, _ = await reserved(meter, clock, within, nano=100)
+        assert verdict.refusal is not None
+        assert verdict.refusal.retry_after_s == wait_s
+
+
 async def test_what_was_reserved_too_small_is_counted_as_it_was(
     meter: Meter, clock: FakeClock
 ) -> None:
@@ -237,6 +272,17 @@ async def test_what_was_reserved_too_small_is_counted_as_it_was(
     verdict, _ = await reserved(meter, clock, within, tokens=1)
     assert verdict.refusal is not None
     assert verdict.standing.tokens == Left(0, 100)
+
+
+async def test_tokens_that_nobody_can_tell_count_as_reserved_and_the_money_as_it_was(
+    meter: Meter, clock: FakeClock
+) -> None:
+    within = bounds(Limits(tokens_per_minute=100, monthly_usd=1000 / NANO))
+    _, reservation_id = await reserved(meter, clock, within, tokens=60, nano=900)
+    await meter.settle(reservation_id, Used(1, 0, 300, tokens_unknown=True))
+    verdict, _ = await reserved(meter, clock, within, tokens=10, nano=700)
+    assert verdict.refusal is None
+    assert verdict.standing.tokens == Left(30, 100)
 
 
 async def test_what_was_never_begun_counts_for_nothing(meter: Meter, clock: FakeClock) -> None:
@@ -306,6 +352,22 @@ async def test_a_clock_that_was_set_back_keeps_nothing_from_expiring(
     assert await refused_for(meter, clock, within) is None
     clock.advance(HOUR_S + 1)
     assert await refused_for(meter, clock, within) is None
+
+
+async def test_a_clock_that_was_ahead_blocks_nobody_once_it_is_right(
+    meter: Meter, clock: FakeClock
+) -> None:
+    limits = Limits(requests_per_minute=2, tokens_per_minute=20, monthly_usd=100 / NANO)
+    within, start = bounds(limits, limits), clock()
+    clock.now = start + 40 * 24 * HOUR_S
+    _, reservation_id = await reserved(meter, clock, within, nano=100)
+    await meter.settle(reservation_id, Used(1, 10, 100))
+
+    clock.now = start
+    for _ in range(4):
+        outcomes = [await refused_for(meter, clock, within, nano=10) for _ in range(3)]
+        assert outcomes == [None, None, Measure.REQUESTS]
+        clock.advance(60)
 
 
 async def test_what_is_left_is_that_of_the_scarcer_meter(meter: Meter, clock: FakeClock) -> None:

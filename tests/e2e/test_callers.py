@@ -17,6 +17,7 @@ ROUTES = [
     ("GET", "/results/0f8fad5bd9cb469fa16570867728950e"),
     ("GET", "/v1/models"),
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/responses"),
     ("GET", "/v1/files"),
     ("GET", "/metrics"),
     ("GET", "/api/admin/keys"),

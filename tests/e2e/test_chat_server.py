@@ -125,6 +125,26 @@ def test_tokens_arrive_while_the_next_ones_are_written(server: ChatServer) -> No
     assert arrivals[-1] - arrivals[len(arrivals) // 2] > 0.01
 
 
+def test_a_response_is_streamed_event_by_event(server: ChatServer) -> None:
+    arrivals: list[float] = []
+    events: list[dict[str, Any]] = []
+    body = {"model": MODEL, "input": "Tell me a story about a fox.", "max_output_tokens": 48}
+
+    with server.client.stream("POST", "/v1/responses", json={**body, "stream": True}) as response:
+        assert response.status_code == 200
+        for line in response.iter_lines():
+            if line.startswith("data: "):
+                arrivals.append(time.monotonic())
+                events.append(json.loads(line.removeprefix("data: ")))
+
+    assert events[0]["type"] == "response.created"
+    assert events[-1]["type"] in ("response.completed", "response.incomplete")
+    text = "".join(each["delta"] for each in events if each["type"].endswith("text.delta"))
+    assert events[-1]["response"]["output"][0]["content"][0]["text"] == text
+    assert len(arrivals) > 20
+    assert arrivals[-1] - arrivals[0] > 0.01
+
+
 def test_a_whole_answer_comes_from_the_same_server(server: ChatServer) -> None:
     response = server.client.post("/v1/chat/completions", json=asked(max_tokens=4))
 

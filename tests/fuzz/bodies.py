@@ -15,6 +15,7 @@ from tests.fuzz.generation import (
     METADATA,
     MODELS,
     PROMPTS,
+    RESPONSE_BODY,
     SAMPLING,
     TURN,
     WORDS,
@@ -25,6 +26,7 @@ from tests.fuzz.nasty import as_json, mutated, texts, values
 
 Route = tuple[str, str]
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+RESPONSES = "/v1/responses"
 URLS = st.sampled_from(
     (
         *("https://hooks.example.invalid/x", "https://hooks.example.invalid:8443/", "https://"),
@@ -114,6 +116,7 @@ BODIES: Mapping[Route, SearchStrategy[Any]] = {
     ),
     ("POST", CHAT): CHAT_BODY,
     ("POST", COMPLETIONS): COMPLETION,
+    ("POST", RESPONSES): RESPONSE_BODY,
     ("POST", EMBEDDINGS): st.fixed_dictionaries(
         {"model": MODELS, "input": PROMPTS},
         optional={

@@ -139,6 +139,84 @@ CHAT_BODY = both(
         ),
     ),
 )
+PART = st.fixed_dictionaries(
+    {"type": st.sampled_from(["input_text", "output_text", "text", "refusal", "input_image"])},
+    optional={"text": WORDS, "refusal": texts, "annotations": values, "image_url": values},
+)
+ITEM = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(
+            [
+                *("message", "message", "function_call", "function_call_output", "reasoning"),
+                *("item_reference", "web_search_call", "", None),
+            ]
+        )
+    },
+    optional={
+        "role": st.sampled_from(["user", "assistant", "system", "developer", "tool"]),
+        "content": WORDS | st.lists(PART, max_size=3),
+        "id": texts,
+        "call_id": texts,
+        "name": texts,
+        "arguments": texts,
+        "output": WORDS | st.lists(PART, max_size=2),
+        "status": st.sampled_from(["completed", "incomplete", "x", None]),
+        "summary": values,
+    },
+)
+FUNCTION = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["function", "function", "web_search", "custom"]),
+        "name": st.sampled_from(["look_up", "a", ""]) | texts,
+    },
+    optional={"description": WORDS, "parameters": SCHEMA, "strict": st.booleans()},
+)
+NAMED = st.builds(lambda name: {"type": "function", "name": name}, texts | st.just("a"))
+RESPONSE_BODY = both(
+    st.fixed_dictionaries({"model": MODELS, "input": WORDS | st.lists(ITEM, max_size=4)}),
+    both(
+        GENERATION.map(
+            lambda body: {
+                name: value
+                for name, value in body.items()
+                if name not in ("n", "max_tokens", "stream_options")
+            }
+        ),
+        either(
+            instructions=WORDS,
+            max_output_tokens=st.integers(0, 20),
+            tools=st.lists(FUNCTION, max_size=3),
+            tool_choice=st.sampled_from(["none", "auto", "required"])
+            | NAMED
+            | st.builds(
+                lambda mode, tools: {"type": "allowed_tools", "mode": mode, "tools": tools},
+                st.sampled_from(["auto", "required", "x"]),
+                st.lists(NAMED, max_size=2),
+            ),
+            parallel_tool_calls=st.booleans(),
+            text=either(
+                format=st.fixed_dictionaries(
+                    {"type": st.sampled_from(["text", "json_object", "json_schema"])},
+                    optional={"name": texts, "schema": SCHEMA, "strict": st.booleans()},
+                ),
+                verbosity=st.sampled_from(["low", "medium", None]),
+            ),
+            include=st.lists(
+                st.sampled_from(
+                    ["message.output_text.logprobs", "reasoning.encrypted_content", "x"]
+                ),
+                max_size=2,
+            ),
+            top_logprobs=st.integers(0, 21),
+            reasoning=either(effort=st.sampled_from(["none", "high", None]), summary=texts),
+            stream_options=either(include_obfuscation=st.booleans()),
+            previous_response_id=texts | st.none(),
+            conversation=values,
+            background=st.booleans(),
+            truncation=st.sampled_from(["auto", "disabled", None]),
+        ),
+    ),
+)
 TOKENS = st.lists(st.integers(-1, 60_000) | st.integers(), max_size=5)
 PROMPTS = WORDS | st.lists(WORDS, max_size=4) | TOKENS | st.lists(TOKENS, max_size=3)
 PLAIN_TEXT = st.fixed_dictionaries(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.infra.translation import ROOT, TEMPLATE, Resource, of_type, read, statements, translated
 
-ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
 LONGEST_STREAM_S = 900
 
 

@@ -38,7 +38,7 @@ class Routes:
 
         @api.handles("GET", "/v1/stream", scope=None)
         async def stream() -> StreamReply:
-            return StreamReply(self.chunks(), "text/event-stream", if_cut=CUT)
+            return StreamReply(self.chunks(), "text/event-stream", if_cut=lambda: CUT)
 
         @api.handles("GET", "/three", scope=None)
         async def three() -> StreamReply:

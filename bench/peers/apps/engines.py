@@ -22,6 +22,9 @@ BATCH_WAIT_S = 0.005
 TOKENS = 32
 SLOTS = 32
 
+PROCESSES = "BENCH_PROCESSES"
+"""Overrides `processes`, to try what a peer does with another number."""
+
 Run = Callable[[Sequence[str]], list[Any]]
 RunOne = Callable[[str], Awaitable[Any]]
 
@@ -31,11 +34,22 @@ def workload() -> str:
     return os.environ["BENCH_WORKLOAD"]
 
 
-def load() -> Run:
-    """Load the engine; what comes back takes texts and gives one answer for each."""
+def processes() -> int:
+    """How many processes share the work, of a peer that has several: one for each core.
+
+    Generations have one, whatever is asked for: they share one engine that batches by itself.
+    """
+    return 1 if workload() == "generate" else int(os.environ.get(PROCESSES, _cores()))
+
+
+def load(sharing: int = 1) -> Run:
+    """Load the engine; what comes back takes texts and gives one answer for each.
+
+    So many processes are `sharing` the cores: an embedder has its share of them as threads.
+    """
     name = workload()
     if name == "embed":
-        return _embedder()
+        return _embedder(max(1, _cores() // sharing))
     if name == "generate":
         return _generator()
     return list
@@ -59,11 +73,11 @@ def load_one() -> RunOne:
     return answer_in_thread
 
 
-def _embedder() -> Run:
+def _embedder(threads: int) -> Run:
     from synapse_worker.embedder import Embedder, EmbedderSettings
 
     folder = os.environ["BENCH_EMBEDDER"]
-    embedder = Embedder(EmbedderSettings.from_parameters({"model_path": folder}), _cores())
+    embedder = Embedder(EmbedderSettings.from_parameters({"model_path": folder}), threads)
 
     def run(texts: Sequence[str]) -> list[Any]:
         return [vector.tolist() for vector in embedder.embed(embedder.read_texts(texts))]

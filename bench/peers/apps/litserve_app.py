@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import litserve
-from engines import BATCH_WAIT_S, MAX_BATCH, load, load_one, workload
+from engines import BATCH_WAIT_S, MAX_BATCH, load, load_one, processes, workload
 
 
 class Batched(litserve.LitAPI):
@@ -14,7 +14,7 @@ class Batched(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Load the engine in the worker process."""
-        self.run = load()
+        self.run = load(processes())
 
     def decode_request(self, request):  # type: ignore[no-untyped-def]  # it reads annotations
         """The text of a request."""
@@ -58,8 +58,9 @@ def main() -> None:
     else:
         api = Concurrent(enable_async=True, api_path="/run")
     # Between its processes ZeroMQ, which it has for high throughput, instead of a manager's queue.
+    # It has as many HTTP servers as workers.
     server = litserve.LitServer(
-        api, accelerator="cpu", workers_per_device=1, timeout=300, fast_queue=True
+        api, accelerator="cpu", workers_per_device=processes(), timeout=300, fast_queue=True
     )
     server.run(
         host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning"

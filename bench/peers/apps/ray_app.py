@@ -17,7 +17,7 @@ os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(Path.cwd())
 os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(Path.cwd() / "server-state")
 
 import ray
-from engines import BATCH_WAIT_S, MAX_BATCH, load, load_one, workload
+from engines import BATCH_WAIT_S, MAX_BATCH, load, load_one, processes, workload
 from ray import serve
 from starlette.requests import Request
 
@@ -30,7 +30,7 @@ class Batched:
     """Ray Serve joins what waits into one call."""
 
     def __init__(self) -> None:
-        self.engine = load()
+        self.engine = load(processes())
 
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
     async def run(self, texts: list[str]) -> list[Any]:
@@ -61,7 +61,8 @@ def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, **options)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     deployment: Any = Batched if workload() == "embed" else Concurrent
-    serve.run(deployment.bind(), route_prefix="/run")
+    replicas = deployment.options(num_replicas=processes())
+    serve.run(replicas.bind(), route_prefix="/run")
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
     ray.shutdown()
 

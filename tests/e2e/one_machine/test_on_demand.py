@@ -30,6 +30,23 @@ scale_every_s = 0.2
 """
 
 
+WARM = """
+[[pool]]
+name = "wide"
+models = ["echo"]
+memory_budget_mb = 400
+min_workers = 0
+max_workers = 2
+[[pool.warm]]
+model = "echo"
+workers = 2
+
+[times]
+beat_every_s = 0.2
+scale_every_s = 0.2
+"""
+
+
 def _wait_until_gone(client: httpx.Client, url: str, model: str) -> None:
     """Its place was taken; the health page tells so with the next look at the workers."""
 
@@ -77,4 +94,21 @@ def test_three_models_are_answered_in_turn_where_two_have_room(
             assert list(callers.map(completed, range(4))) == [200] * 4
         health = client.get(f"{server.url}/health").json()
         assert health["status"] == "ok"
+        assert server.stop() == 0
+
+
+def test_as_many_workers_have_a_model_as_are_to_be_warm(
+    tmp_path: Path, client: httpx.Client
+) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_text(WARM, encoding="utf-8")
+    server = Server(tmp_path / "data", "echo", "--pools", str(file))
+    with contextlib.closing(server):
+        server.start()
+
+        def ready() -> set[str]:
+            workers = client.get(f"{server.url}/api/admin/workers").json()["data"]
+            return {worker["id"] for worker in workers if worker["state"] == "READY"}
+
+        wait_until(lambda: ready() == {"wide-1", "wide-2"})
         assert server.stop() == 0

@@ -17,11 +17,17 @@ MODELS = {
     "/v1/embeddings": EMBEDDER,
     "/v1/chat/completions": LLM,
     "/v1/completions": LLM,
+    "/v1/responses": LLM,
     "/async-infer": LLM,
     "/api/inference": LLM,
 }
-GENERATING = {"/v1/chat/completions", "/v1/completions"}
-NEEDED = {"model", "messages", "prompt"}
+GENERATING = {
+    "/v1/chat/completions": "max_tokens",
+    "/v1/completions": "max_tokens",
+    "/v1/responses": "max_output_tokens",
+}
+"""Where each of them is told how much to write."""
+NEEDED = {"model", "messages", "prompt", "input"}
 MAX_OPTIONS = 2
 MAX_TOKENS = 2
 KEYS = {"message", "type", "param", "code"}
@@ -35,7 +41,7 @@ def map_body(context: Any, body: Any) -> Any:
         return body
     if path in GENERATING:
         body = _thinned(body)
-        body["max_tokens"] = MAX_TOKENS
+        body[GENERATING[path]] = MAX_TOKENS
     if isinstance(body.get("model"), str):
         body["model"] = MODELS[path]
     return body

@@ -23,9 +23,9 @@ VECTORS = "2 vectors of 384"
 PRINTED = {
     "curl": ['"finish_reason":"stop"', '"usage":{'],
     "curl-stream": ["data: {", '"finish_reason":"stop"', "data: [DONE]"],
-    "openai-python": [VECTORS],
+    "openai-python": [VECTORS, "\ncompleted "],
     "openai-python-batch": ["completed", "completed=3, failed=0", "city-0", "city-1", "city-2"],
-    "openai-node": [VECTORS],
+    "openai-node": [VECTORS, "\nresponse\n"],
     "langchain": [VECTORS],
     "litellm": [VECTORS],
     "llm": [],

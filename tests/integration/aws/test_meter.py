@@ -18,7 +18,15 @@ from synapse.adapters.aws.meter import CONFLICTS, DynamoMeter
 from synapse.domain.access import Limits
 from synapse.domain.errors import Unavailable
 from synapse.domain.meter_ledger import EXPIRY_EVERY_S
-from synapse.domain.metering import NANO, Bounds, MeterId, Reservation, ReservationId, Used
+from synapse.domain.metering import (
+    NANO,
+    Bounds,
+    MeterId,
+    Reservation,
+    ReservationId,
+    Used,
+    month_of,
+)
 from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import an_id
 from tests.fake_meter import MemoryMeter
@@ -48,6 +56,17 @@ def stored(cloud: Aws, sort: str) -> dict[str, int]:
     key = {"pk": {"S": "meter#acme"}, "sk": {"S": sort}}
     item = cloud.dynamodb.get_item(TableName=cloud.access_table, Key=key).get("Item", {})
     return {name: int(value["N"]) for name, value in item.items() if "N" in value}
+
+
+def add(cloud: Aws, sort: str, name: str, by: int) -> None:
+    """Change a number of a meter's item."""
+    cloud.dynamodb.update_item(
+        TableName=cloud.access_table,
+        Key={"pk": {"S": "meter#acme"}, "sk": {"S": sort}},
+        UpdateExpression="ADD #name :by",
+        ExpressionAttributeNames={"#name": name},
+        ExpressionAttributeValues={":by": {"N": str(by)}},
+    )
 
 
 def open_items(cloud: Aws) -> int:
@@ -188,11 +207,11 @@ async def test_minutes_and_months_that_have_passed_are_forgotten(
         assert (await meter.reserve(reservation, BOTH)).refusal is None
         await meter.settle(reservation.id, Used(1, 1, 1))
         clock.advance(60)
-    assert len(stored(cloud, "total")) == 2 + 2 + 2, "two minutes, the month, what is open"
+    assert len(stored(cloud, "total")) == 2 + 2 + 2 + 1, "two minutes, the month, what is open"
     for _ in range(4):
         clock.advance(31 * 86_400)
         await meter.reserve(asked(clock), BOTH)
-    assert sum(name.startswith("usd") for name in stored(cloud, "total")) <= 2
+    assert sum(name.startswith(("usd", "held")) for name in stored(cloud, "total")) <= 4
 
 
 async def test_it_keeps_of_few_tenants_when_they_were_last_looked_through(
@@ -217,6 +236,23 @@ async def test_it_keeps_of_few_tenants_when_they_were_last_looked_through(
     clock.advance(EXPIRY_EVERY_S)
     assert await refused("t3") == 1
     assert list(meter._expired_at) == ["t0", "t3"], "the longest ago goes first"
+
+
+@pytest.mark.parametrize("drift", [-70, 70])
+async def test_money_that_an_earlier_version_reserved_or_settled_is_told_as_spent_in_the_end(
+    cloud: Aws, clock: FakeClock, meter: DynamoMeter, drift: int
+) -> None:
+    """It did not count what is held: what it did leaves that too low, or too high."""
+    bounds: Bounds = {KEY: Limits(monthly_usd=100 / NANO)}
+    reservation = asked(clock, bounds, nano=100)
+    assert (await meter.reserve(reservation, bounds)).refusal is None
+    add(cloud, "account#key1", f"held{month_of(clock())}", drift)
+    await meter.settle(reservation.id, Used(1, 1, 100))
+
+    refusal = (await meter.reserve(asked(clock, bounds, nano=1), bounds)).refusal
+
+    assert refusal is not None
+    assert refusal.retry_after_s is None
 
 
 STEPS = st.lists(

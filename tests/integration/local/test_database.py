@@ -186,6 +186,40 @@ async def test_damage_makes_reads_unavailable_and_says_so(path: Path) -> None:
     await second.close()
 
 
+async def test_a_copy_made_as_documented_is_whole_though_it_is_written_meanwhile(
+    database: Database, path: Path, tmp_path: Path
+) -> None:
+    for number in range(200):
+        await database.write(partial(insert, model=f"{number:0>5000}"))
+    copy = tmp_path / "copy.db"
+
+    async def go_on() -> None:
+        for number in range(1000, 1200):
+            await database.write(partial(insert, model=str(number)))
+
+    copying = asyncio.to_thread(copied, path, copy)
+    await asyncio.gather(copying, go_on())
+
+    async def opened() -> list[str]:
+        second = Database.open(copy)
+        try:
+            return await second.read(rows)
+        finally:
+            await second.close()
+
+    kept = await opened()
+    assert kept[:200] == [f"{number:0>5000}" for number in range(200)]
+    assert kept[200:] == [str(number) for number in range(1000, 1000 + len(kept) - 200)]
+
+
+def copied(path: Path, copy: Path) -> None:
+    """As operations.md has it for `sqlite3`."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    connection.execute(f"VACUUM INTO '{copy}'")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
 async def test_a_failed_transaction_leaves_nothing_and_the_next_one_works(
     database: Database,
 ) -> None:

@@ -23,7 +23,7 @@ from synapse.adapters.local.meter import SqliteMeter
 from synapse.application.metering import Metering
 from synapse.domain.access import Limits
 from synapse.domain.job import JobId
-from synapse.domain.limiting import Left
+from synapse.domain.limiting import Left, Measure
 from synapse.domain.metering import (
     NANO,
     Bounds,
@@ -84,6 +84,10 @@ async def test_a_restart_forgets_nothing_of_the_month_the_minute_and_the_jobs(
     assert verdict.refusal is None, "who was on the line has gone with the process"
     assert verdict.standing.requests == Left(9 - 4, 9)
     assert (await again.reserve(asked(), BOTH)).refusal is not None
+    refusals = [(await again.reserve(asked(nano), BOTH)).refusal for nano in (860, 861)]
+    assert [each and each.measure for each in refusals] == [Measure.SPEND] * 2
+    # Two hundred are held, by the job and the new one; who was on the line holds nothing.
+    assert [each and each.retry_after_s for each in refusals] == [2, None]
     await again.settle(job.id, Used(1, 1, 10))
     # 40 and 10 used, 100 of the request that was cut off, and of the new one.
     assert (await again.reserve(asked(751), BOTH)).refusal is not None

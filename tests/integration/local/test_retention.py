@@ -9,6 +9,7 @@ import pytest
 
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
+from synapse.adapters.local.retention import SPACE_PAGES
 from synapse.domain.job import Job, JobState, Payload
 from synapse.ports import Idempotency
 from tests.factories import NOW, a_job, a_lease, an_outcome
@@ -117,10 +118,7 @@ async def test_keys_go_with_their_jobs_unless_a_newer_job_has_taken_them(
 async def test_many_jobs_are_purged_and_their_space_is_given_back(
     store: SqliteJobStore, database: Database, clock: FakeClock
 ) -> None:
-    def pages(connection: sqlite3.Connection) -> int:
-        return int(connection.execute("PRAGMA page_count").fetchone()[0])
-
-    jobs = [a_job(deadline_at=NOW + 60, payload=Payload(inline="x" * 4000)) for _ in range(1200)]
+    jobs = [a_job(deadline_at=NOW + 60, payload=Payload(inline="x" * 40_000)) for _ in range(1200)]
     await store.create_many(jobs)
     await store.claim([job.id for job in jobs], a_lease(), NOW)
     for job in jobs:
@@ -130,5 +128,27 @@ async def test_many_jobs_are_purged_and_their_space_is_given_back(
 
     assert await store.purge(Bin()) == 1200
 
-    assert await database.read(pages) < before / 2
+    assert before > 6 * SPACE_PAGES
+    assert await database.read(pages) < 1.2 * SPACE_PAGES
     assert await store.get(jobs[0].id) is None
+
+
+async def test_space_that_no_job_has_left_is_given_back_too(
+    store: SqliteJobStore, database: Database
+) -> None:
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE others (text)")
+        connection.executemany("INSERT INTO others VALUES (?)", [("x" * 4_000_000,)] * 5)
+
+    await database.write(fill)
+    await database.write(lambda connection: connection.execute("DROP TABLE others"))
+    before = await database.read(pages)
+
+    assert await store.purge(Bin()) == 0
+
+    assert before > 2 * SPACE_PAGES
+    assert await database.read(pages) < 1.2 * SPACE_PAGES
+
+
+def pages(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA page_count").fetchone()[0])

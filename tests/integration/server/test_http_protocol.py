@@ -270,3 +270,43 @@ async def test_a_body_that_breaks_leaves_no_error_of_ours_in_the_log(
             assert refusal(await served.told(GET + chunked + body))[0] == 400
 
     assert "Exception in ASGI" not in caplog.text
+
+
+async def test_who_comes_when_all_places_are_taken_is_hung_up_on_and_the_others_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_protocol, "most_connections", lambda: 2)
+    async with serving_one() as served, asking(served), asking(served) as (_, leaving):
+        with pytest.raises((ConnectionError, AssertionError)):
+            await is_answered(served)
+
+        leaving.close()
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        # The server may see a moment later that a place is free.
+        while True:
+            try:
+                await is_answered(served)
+                return
+            except (ConnectionError, AssertionError):
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def asking(
+    served: Served,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that has been answered and stays open."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    try:
+        writer.write(GET + b"\r\n")
+        assert b"200 OK" in await asyncio.wait_for(reader.readline(), PATIENCE_S)
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def is_answered(served: Served) -> None:
+    assert b"200 OK" in await served.told(GET + CLOSE + b"\r\n", pause_s=0.05)

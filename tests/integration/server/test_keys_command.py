@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from synapse.domain.api_key import key_id_of
 from synapse.domain.errors import Unauthenticated
 from synapse.domain.job import SlaTier
 from synapse_server.cli import main
+from synapse_server.records import ACCESS
 from tests.aws import REGION, Aws, aws
 from tests.factories import NOW
 
@@ -101,6 +104,21 @@ def test_the_list_shows_every_key_and_no_secret(synapse: Command) -> None:
     assert not any(key[19:] in out for key in keys)
 
 
+def test_a_name_that_an_earlier_version_took_does_not_steer_the_terminal(synapse: Command) -> None:
+    synapse.key()
+    with sqlite3.connect(synapse.folder / ACCESS) as database:
+        [(key_id, doc)] = database.execute("SELECT id, doc FROM keys").fetchall()
+        renamed = json.dumps(json.loads(doc) | {"name": "Zoë\x1b[2J\nk2 \u202e"})
+        database.execute("UPDATE keys SET doc = ?", [renamed])
+
+    listed, _ = synapse("keys", "list")
+    _, told = synapse("keys", "revoke", key_id)
+
+    assert "Zoë\\x1b[2J\\nk2 \\u202e" in listed
+    assert len(listed.splitlines()) == 2
+    assert told == f"key {key_id} (Zoë\\x1b[2J\\nk2 \\u202e) is revoked\n"
+
+
 def test_a_revoked_key_opens_nothing(synapse: Command) -> None:
     key = synapse.key()
 
@@ -177,6 +195,7 @@ def test_the_most_that_a_limit_may_be_is_what_the_api_takes(synapse: Command) ->
         (("create", "x", "--concurrent-jobs", "1.5"), "must be a number"),
         (("create", "x", "--tenant", "a/b"), "'a/b': must be letters"),
         (("create", ""), "must have 1 to 100 characters"),
+        (("create", "x\x1b[2J"), "all of which can be shown in a line"),
         (("rotate", "x", "--grace", "31d"), "at most 30d"),
         (("create", "x", "--stack", "s", "--data-dir", "d"), "not allowed with"),
     ],

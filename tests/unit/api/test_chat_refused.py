@@ -29,6 +29,7 @@ HELLO = {"model": CHAT, "messages": [{"role": "user", "content": "hello there"}]
 PROMPT = {"model": CHAT, "prompt": "hello there"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 ROUTES = [(CHATS, HELLO), (COMPLETIONS, PROMPT)]
+RESPONSE = ("/v1/responses", {"model": CHAT, "input": "hello there"})
 
 
 ERRORS: list[tuple[EngineError, int, str, str | None]] = [
@@ -189,6 +190,7 @@ FIELDS = st.sampled_from(
         *("messages", "prompt", "n", "stop", "logit_bias", "tools", "tool_choice", "logprobs"),
         *("response_format", "structured_outputs", "stream", "stream_options", "seed", "echo"),
         *("modalities", "metadata", "service_tier", "max_tokens", "top_logprobs", "x"),
+        *("input", "instructions", "include", "text", "reasoning", "truncation"),
     ]
 )
 
@@ -199,7 +201,10 @@ def api() -> Api:
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(route=st.sampled_from(ROUTES), changes=st.dictionaries(FIELDS, JSON, min_size=1, max_size=3))
+@given(
+    route=st.sampled_from([*ROUTES, RESPONSE]),
+    changes=st.dictionaries(FIELDS, JSON, min_size=1, max_size=3),
+)
 async def test_no_body_makes_the_server_fail(
     api: Api, route: tuple[str, dict[str, Any]], changes: dict[str, Any]
 ) -> None:

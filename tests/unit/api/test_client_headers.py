@@ -16,6 +16,7 @@ MESSAGES = [{"role": "user", "content": "Hello there"}]
 ROUTES: dict[str, dict[str, object]] = {
     "/v1/chat/completions": {"model": CHAT, "messages": MESSAGES},
     "/v1/completions": {"model": CHAT, "prompt": "Hello there"},
+    "/v1/responses": {"model": CHAT, "input": "Hello there"},
     "/v1/embeddings": {"model": EMBEDDER, "input": "Hello there"},
 }
 

@@ -18,7 +18,7 @@ from synapse.domain.errors import Unauthenticated
 from synapse.domain.job import SlaTier
 from tests.unit.api.calls import api_of, call
 from tests.unit.api.forms import upload
-from tests.unit.application.world import World
+from tests.unit.application.world import CHAT, EMBEDDER, World
 
 CALLER = Principal("team", "key-1", frozenset({Scope.INFERENCE}), frozenset({"echo"}))
 
@@ -82,6 +82,49 @@ async def test_a_tier_that_is_not_allowed_is_refused() -> None:
     refused = await call(api, "POST", "/async-infer", body)
     assert (refused.status, refused.error["code"]) == (403, "tier_not_allowed")
     assert (await call(api, "POST", "/async-infer", body | {"sla": "bronze"})).status == 202
+
+
+TASK = {"model": "echo", "data": {"text": "hi"}}
+WITHOUT_A_TIER: Mapping[str, dict[str, Any]] = {
+    "/async-infer": {"model": "echo", "prompt": "hi"},
+    "/api/inference": TASK,
+    "/api/inference/batch": {"requests": [TASK]},
+    "/v1/embeddings": {"model": EMBEDDER, "input": "hi"},
+    "/v1/completions": {"model": "echo", "prompt": "hi"},
+    "/v1/chat/completions": {"model": CHAT, "messages": [{"role": "user", "content": "hi"}]},
+    "/v1/responses": {"model": CHAT, "input": "hi"},
+}
+
+
+@pytest.mark.parametrize("tiers", [{tier} for tier in SlaTier] + [set(SlaTier) - {SlaTier.SILVER}])
+@pytest.mark.parametrize("path", WITHOUT_A_TIER)
+async def test_who_names_no_tier_is_served_in_one_that_they_have(
+    path: str, tiers: set[SlaTier]
+) -> None:
+    bound = replace(CALLER, models=None, tiers=frozenset(tiers))
+    answered = await call(api_of(World(), known_as(bound)), "POST", path, WITHOUT_A_TIER[path])
+    assert answered.status in (200, 202), answered.text
+    assert '"error":{' not in answered.text
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize(
+    ("asked", "tier", "told"),
+    [(None, SlaTier.BRONZE, None), ("auto", SlaTier.BRONZE, "flex"), ("default", None, None)],
+)
+async def test_a_service_tier_that_is_not_named_is_the_nearest_that_the_key_has(
+    path: str, asked: str | None, tier: SlaTier | None, told: str | None
+) -> None:
+    world = World()
+    api = api_of(world, known_as(replace(CALLER, models=None, tiers=frozenset({SlaTier.BRONZE}))))
+    body = WITHOUT_A_TIER[path] | ({"service_tier": asked} if asked else {})
+    answered = await call(api, "POST", path, body)
+    if tier is None:
+        assert (answered.status, answered.error["code"]) == (403, "tier_not_allowed")
+        return
+    assert answered.json.get("service_tier") == told
+    [(_, _, [request])] = world.engine.calls
+    assert request.tier is tier
 
 
 async def test_a_batch_is_for_those_who_may_ask_for_the_tier_of_its_lines() -> None:

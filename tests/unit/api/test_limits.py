@@ -17,7 +17,7 @@ from synapse.application.metering import Metering
 from synapse.domain.access import Limits, Principal
 from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Usage
-from synapse.domain.metering import NANO, Counts, MeterId
+from synapse.domain.metering import NANO, NOTHING_USED, Counts, MeterId, Reservation, ReservationId
 from synapse.domain.routing import PoolView
 from synapse.ports import InferenceRequest
 from tests.fake_meter import MemoryMeter
@@ -33,6 +33,7 @@ WAYS_IN: Mapping[str, dict[str, Any]] = {
     "/api/inference": {"model": "echo", "data": {"text": "x"}, "parameters": {"max_tokens": 20}},
     "/v1/chat/completions": CHAT_BODY,
     "/v1/completions": {"model": CHAT, "prompt": "hello", "max_tokens": 20},
+    "/v1/responses": {"model": CHAT, "input": "say hello", "max_output_tokens": 20},
     "/v1/embeddings": {"model": EMBEDDER, "input": "hello"},
 }
 
@@ -105,6 +106,23 @@ async def test_no_way_in_goes_round_the_month(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", WAYS_IN)
+async def test_who_comes_while_the_money_is_only_reserved_is_told_to_come_again(path: str) -> None:
+    limited = LimitedWorld(shared=Limits(monthly_usd=1.0))
+    other = ReservationId("default", "a batch", int(limited.world.clock()) + 3600)
+    held = Reservation(other, (TENANT,), limited.world.clock(), 1, NANO)
+    await limited.meter.reserve(held, {TENANT: limited.caller.tenant_limits})
+
+    refused = await limited.post(path)
+
+    assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
+    assert refused.headers["retry-after"] == "2"
+    assert "x-should-retry" not in refused.headers
+    assert "reserved by jobs and requests under way" in refused.error["message"]
+    await limited.meter.settle(other, NOTHING_USED)
+    assert (await limited.post(path)).status in (200, 202)
+
+
+@pytest.mark.parametrize("path", WAYS_IN)
 async def test_a_caller_without_limits_is_not_counted(path: str) -> None:
     limited = LimitedWorld()
     answer = await limited.post(path)
@@ -118,21 +136,40 @@ async def test_one_request_may_not_ask_for_too_many_tokens(path: str) -> None:
     limited = LimitedWorld(Limits(max_tokens_per_request=15))
     refused = await limited.post(path)
     assert refused.status == 400
-    assert str(refused.error["param"]).endswith("max_tokens")
+    assert str(refused.error["param"]).endswith(("max_tokens", "max_output_tokens"))
     assert "15 tokens" in refused.error["message"]
     assert limited.meter.entries == []
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-async def test_too_many_tokens_are_told_under_the_name_that_the_caller_used(name: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "max_tokens"),
+        ("/v1/chat/completions", "max_completion_tokens"),
+        ("/v1/responses", "max_output_tokens"),
+    ],
+)
+async def test_too_many_tokens_are_told_under_the_name_that_the_caller_used(
+    path: str, name: str
+) -> None:
     limited = LimitedWorld(Limits(max_tokens_per_request=15))
-    body = {"model": CHAT, "messages": MESSAGES, name: 20}
-    refused = await call(limited.api, "POST", "/v1/chat/completions", body)
+    asked = {"input": "hello"} if path == "/v1/responses" else {"messages": MESSAGES}
+    body = {"model": CHAT, **asked, name: 20}
+    refused = await call(limited.api, "POST", path, body)
     assert (refused.status, refused.error["param"]) == (400, name)
     assert refused.error["message"].startswith(f"{name}: ")
 
 
 OPEN = {"model": CHAT, "messages": MESSAGES}
+
+
+async def test_a_response_that_leaves_its_length_open_may_have_what_the_limits_leave() -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=100))
+    answer = await limited.post("/v1/responses", max_output_tokens=None)
+
+    assert answer.status == 200
+    _, _, (request,) = limited.world.engine.calls[-1]
+    assert 0 < request.input.parameters["max_tokens"] < 100
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -169,6 +206,17 @@ async def test_a_prompt_that_leaves_no_room_is_refused_though_the_length_is_open
 
     assert (refused.status, refused.error["param"]) == (400, "max_tokens")
     assert limited.world.engine.calls == []
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/async-infer"])
+async def test_an_input_that_is_too_long_is_told_as_that(path: str) -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=15))
+    body = {"model": EMBEDDER, "input": "hello " * 20}
+    refused = await call(limited.api, "POST", path, body)
+    assert (refused.status, refused.error["param"]) == (400, "input")
+    assert refused.error["message"].startswith("input: ")
+    assert "15 tokens" in refused.error["message"]
+    assert "write" not in refused.error["message"]
 
 
 async def test_tasks_of_one_batch_are_let_in_one_by_one() -> None:
@@ -260,24 +308,32 @@ async def test_a_thousand_at_once_against_a_limit_of_a_hundred() -> None:
     assert (statuses.count(202), statuses.count(429)) == (100, 900)
 
 
-async def test_what_an_answer_did_not_use_comes_back() -> None:
+@pytest.mark.parametrize(
+    ("path", "length"),
+    [("/v1/chat/completions", "max_tokens"), ("/v1/responses", "max_output_tokens")],
+)
+async def test_what_an_answer_did_not_use_comes_back(path: str, length: str) -> None:
     limited = LimitedWorld(Limits(tokens_per_minute=100))
-    answer = await limited.post("/v1/chat/completions", max_tokens=90)
+    answer = await limited.post(path, **{length: 90})
     assert answer.headers["x-ratelimit-remaining-tokens"] == "7"
     used = answer.json["usage"]["total_tokens"]
     assert limited.counts().tokens == used == 4
     assert limited.counts().open == 0
 
 
-async def test_a_stream_tells_what_is_left_and_is_settled_at_its_end() -> None:
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [("/v1/chat/completions", "data: [DONE]"), ("/v1/responses", "event: response.completed")],
+)
+async def test_a_stream_tells_what_is_left_and_is_settled_at_its_end(path: str, end: str) -> None:
     limited = LimitedWorld(Limits(tokens_per_minute=100))
-    answer = await limited.post("/v1/chat/completions", stream=True)
+    answer = await limited.post(path, stream=True)
     assert answer.headers["x-ratelimit-remaining-tokens"] == "77"
-    assert "data: [DONE]" in answer.text
+    assert end in answer.text
     assert (limited.counts().tokens, limited.counts().open) == (4, 0)
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/embeddings"])
 async def test_to_hang_up_before_the_answer_saves_no_tokens(path: str) -> None:
     """Nobody knows how far the worker had come, and it goes round no limit to let it work."""
     limited = LimitedWorld(Limits(tokens_per_minute=100))

@@ -140,6 +140,7 @@ async def test_the_document_describes_every_route_and_its_errors() -> None:
         "/api/admin/tenants/{name}",
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/responses",
         "/v1/embeddings",
         "/v1/batches",
         "/v1/batches/{batch_id}",

@@ -58,6 +58,7 @@ async def test_an_ended_job_has_a_receipt_and_an_open_one_has_none() -> None:
     [
         ("/v1/chat/completions", {"model": CHAT, "messages": MESSAGES}),
         ("/v1/completions", {"model": CHAT, "prompt": ["a b", "c"]}),
+        ("/v1/responses", {"model": CHAT, "input": "a b"}),
         ("/v1/embeddings", {"model": EMBEDDER, "input": "a b"}),
     ],
 )

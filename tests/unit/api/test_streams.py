@@ -206,7 +206,8 @@ async def test_a_kept_answer_is_streamed_as_one() -> None:
 async def test_a_stopping_server_has_last_words_for_a_stream() -> None:
     response = await opened(api_of(World()), CHATS, HELLO)
 
-    said = json.loads(response.if_cut.removeprefix(b"data: "))
+    assert response.if_cut is not None
+    said = json.loads(response.if_cut().removeprefix(b"data: "))
     assert said["error"]["code"] == "server_stopping"
     await chunks_of(response).aclose()
 

@@ -488,6 +488,25 @@ async def test_calls_of_a_worker_that_was_declared_dead_are_broken_off_at_once()
     assert not world.fleet.vitals.outstanding
 
 
+async def test_what_a_worker_has_that_is_taken_away_is_not_lost() -> None:
+    world = ToyFleetWorld()
+    world.engine.mode.update({"w-1": "hung", "w-2": "stuck"})
+    asked = asyncio.create_task(world.ask("w-1"))
+    read = asyncio.create_task(world.read("w-2"))
+    await asyncio.sleep(0.01)
+
+    for worker in ("w-1", "w-2"):
+        assert world.fleet.engine.break_off(worker, "is taken away", is_lost=False) == 1
+
+    async with asyncio.timeout(PATIENCE_S):
+        outcome = await asked
+        with pytest.raises(EngineUnavailable, match="is taken away"):
+            await read
+    assert isinstance(outcome, EngineUnavailable)
+    assert world.breaker("w-1").failures_in_a_row == 0, "nothing is the matter with it"
+    assert not world.fleet.vitals.outstanding
+
+
 async def test_a_call_that_is_broken_off_while_its_reader_is_busy_ends_when_it_reads_on() -> None:
     world = ToyFleetWorld()
     deltas = world.fleet.engine.stream(LLM, world.at("w-1"), a_toy_request())

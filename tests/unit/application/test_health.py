@@ -38,13 +38,21 @@ class Ward:
     steady: PoolSize = ONE
     burst: PoolSize = NONE
     troubles: dict[str, str] = field(default_factory=dict)
+    failed_loads: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.registry = MemoryRegistry([a_model("echo")], self.pools)
 
     async def look(self) -> Health:
         sizes = Sizes({"steady": self.steady, "burst": self.burst})
-        health = FleetHealth(self.registry, self.workers, sizes, lambda: NOW, lambda: self.troubles)
+        health = FleetHealth(
+            self.registry,
+            self.workers,
+            sizes,
+            lambda: NOW,
+            lambda: self.troubles,
+            lambda: self.failed_loads,
+        )
         return await health.look()
 
 
@@ -131,3 +139,15 @@ async def test_a_model_that_nobody_has_loaded_is_no_trouble_where_workers_load_o
     down = replace(idle, state=WorkerState.DEGRADED, detail="it died", beat_at=NOW + 1)
     await ward.workers.beat(down)
     assert (await ward.look()).status is Status.DEGRADED
+
+
+async def test_a_model_that_could_not_be_loaded_on_demand_is_told_with_its_cause() -> None:
+    ward = Ward(pools=(a_pool("steady", endpoint="", loads_on_demand=True),))
+    await ward.workers.beat(a_worker("s-1", "steady", models=(), state=WorkerState.IDLE))
+    ward.failed_loads[("steady", "echo")] = "echo does not fit"
+
+    health = await ward.look()
+
+    assert health.status is Status.DEGRADED
+    [seen] = health.workers
+    assert (seen.model, seen.pool, seen.detail) == ("echo", "steady", "echo does not fit")

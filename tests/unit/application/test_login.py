@@ -133,9 +133,28 @@ async def test_the_log_has_no_password_and_no_name_that_is_wrong(
     ]
 
 
+async def served() -> list[str]:
+    return ["echo", *(f"a-model-of-a-name-that-is-long-{n:03}" for n in range(200))]
+
+
 def the_users(*users: User) -> tuple[Users, MemoryUserStore]:
     store = MemoryUserStore(*users)
-    return Users(store, PlainPasswords(), FakeClock()), store
+    return Users(store, PlainPasswords(), FakeClock(), served), store
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [({"echo", "gpt-9"}, "'gpt-9' not served here"), (None, "more than 3072 bytes")],
+)
+async def test_a_user_is_bound_to_no_models_that_could_never_be_used(
+    models: set[str] | None, told: str
+) -> None:
+    users, store = the_users()
+    rights = UserRights(models=frozenset(models or await served()))
+    with pytest.raises(InvalidRequest, match=told) as refused:
+        await users.add("bob", PASSWORD, rights)
+    assert refused.value.param == "models"
+    assert await store.get("bob") is None
 
 
 async def test_a_new_user_may_do_the_ordinary_things() -> None:
@@ -220,7 +239,7 @@ async def test_a_change_waits_for_those_of_others() -> None:
 
     store = Contended(ADA)
 
-    changed = await Users(store, PlainPasswords(), FakeClock()).set_disabled(
+    changed = await Users(store, PlainPasswords(), FakeClock(), served).set_disabled(
         "ada", is_disabled=True
     )
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from synapse.application.direct import DirectRequest
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
 from synapse.domain.access import ANYONE, Limits, Principal
 from synapse.domain.errors import (
     EngineError,
     EngineLost,
+    EngineTimeout,
     EngineUnavailable,
     InvalidInput,
     LimitReached,
@@ -95,6 +97,20 @@ async def is_swept(world: MeteredWorld, job: Job) -> None:
     await world.sweeper.sweep()
 
 
+async def expires_while_it_waits_in_the_queue(world: MeteredWorld, job: Job) -> None:
+    world.clock.advance(55)
+    await world.work()
+
+
+async def is_cut_by_its_engine(world: MeteredWorld, job: Job) -> None:
+    def late(request: InferenceRequest) -> EngineTimeout:
+        world.clock.advance(50)
+        return EngineTimeout("the time allowed was over")
+
+    world.engine._script = late
+    await world.work()
+
+
 async def runs_twice(world: MeteredWorld, job: Job) -> None:
     await world.dispatcher.dispatch(world.queue.take())
     [order] = world.starter.orders
@@ -110,6 +126,8 @@ ENDS = [
     (is_cancelled_twice_at_once, JobState.CANCELLED, 0),
     (expires_unseen_until_it_is_read, JobState.EXPIRED, 0),
     (is_swept, JobState.EXPIRED, 0),
+    (expires_while_it_waits_in_the_queue, JobState.EXPIRED, 0),
+    (is_cut_by_its_engine, JobState.EXPIRED, 22),
 ]
 
 
@@ -136,6 +154,14 @@ async def test_what_a_job_had_begun_counts_as_reserved_when_it_is_cancelled() ->
 
     await world.store.claim([job.id], a_lease(), world.clock())
     await is_cancelled(world, job)
+    assert (world.counts.tokens, world.counts.open) == (22, 0)
+
+
+async def test_the_tokens_of_a_request_on_the_line_count_as_reserved_when_its_time_is_up() -> None:
+    world = MeteredWorld(engine=ScriptedEngine(lambda request: EngineTimeout("too late")))
+    request = DirectRequest("r1", "echo", ASKED, 5.0, caller=CALLER)
+    with pytest.raises(EngineTimeout):
+        await world.direct.run(request)
     assert (world.counts.tokens, world.counts.open) == (22, 0)
 
 

@@ -16,7 +16,7 @@ from synapse.domain.access import Limits, Principal
 from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import FileBatchStatus
 from synapse.domain.job import Outcome, Served
-from synapse.domain.metering import NANO, MeterId
+from synapse.domain.metering import NANO, NOTHING_USED, MeterId, Reservation, ReservationId
 from synapse.domain.routing import PoolView
 from synapse.ports import Idempotency
 from synapse.ports.file_batches import LineRequest
@@ -129,6 +129,23 @@ async def test_what_lines_did_not_use_is_there_for_those_after_them() -> None:
     assert batch.counts.completed == 31
     assert batch.counts.failed == 19
     assert world.spent == 31 * LINE_NANO // 10
+
+
+async def test_money_that_other_work_of_the_key_holds_is_waited_for_and_fails_no_line() -> None:
+    world = LimitedWorld(cost_nano=LINE_NANO // 10, monthly_usd=10 * LINE_NANO / NANO)
+    other = ReservationId("default", "another", int(world.clock()) + 3600)
+    held = Reservation(other, (KEY,), world.clock(), 1, 10 * LINE_NANO)
+    await world.meter.reserve(held, {KEY: world.caller.limits})
+    await world.created((a_line(n) for n in range(1, 31)), caller=world.caller)
+
+    for _ in range(3):
+        progress = await world.step()
+        assert not progress.is_done
+    assert (progress.wait_s, world.batch.counts.failed) == (2, 0)
+    await world.meter.settle(other, NOTHING_USED)
+    batch = await world.run()
+
+    assert (batch.counts.completed, batch.counts.failed) == (30, 0)
 
 
 async def test_a_budget_is_passed_by_no_more_than_lines_were_reserved_too_little() -> None:

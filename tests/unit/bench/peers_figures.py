@@ -29,7 +29,8 @@ def a_round(point: Point | None = None) -> Round:
 
 
 def measured(*points: Point, crash: Crash | None = None) -> Measured:
-    return Measured({at: a_round(each) for at, each in enumerate(points or (a_point(),))}, crash)
+    rounds = {at: a_round(each) for at, each in enumerate(points or (a_point(),))}
+    return Measured(rounds, [crash] if crash else [])
 
 
 def results(workload: str = "noop", **peers: Measured) -> Results:

@@ -12,6 +12,19 @@ from bench.client import Load, Refused, closed_loop, open_loop, poisson
 from bench.texts import WORDS, sentence
 
 
+async def test_in_a_closed_loop_each_client_asks_so_often_at_least() -> None:
+    asked = 0
+
+    async def work() -> None:
+        nonlocal asked
+        asked += 1
+
+    await closed_loop(4, 0.0, work)
+    assert asked == 4
+    await closed_loop(4, 0.0, work, waves=3)
+    assert asked == 4 + 12
+
+
 async def test_a_closed_loop_counts_answers_and_errors_apart() -> None:
     answers = random.Random(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from bench.peers.results import Crash, Results, Round, Unreadable, median
 from bench.peers.run import Run, reckoned_text
 from tests.unit.bench.peers_figures import PLAN, a_point, a_round, measured, results
 
-PEERS = [peer for peer in CATALOGUE if peer.name in ("Synapse", "LitServe", "BentoML")]
+PEERS = [peer for peer in CATALOGUE if peer.name in ("Synapse jobs", "LitServe", "BentoML")]
 
 
 class Measurements:
@@ -58,12 +59,13 @@ def test_a_peer_that_breaks_ends_nothing_and_has_its_turn_again(tmp_path: Path) 
     found = Measurements(LitServe=2)
     run = a_run(tmp_path / "peers.json", found)
     run.rounds("noop", PLAN, PEERS, 2)
-    run.crashes("noop", PLAN, PEERS)
+    run.crashes("noop", replace(PLAN, crashes=2), PEERS)
 
     kept = Results.load([tmp_path / "peers.json"])
     assert kept.measured["noop"]["LitServe"].rounds == {}
     assert kept.measured["noop"]["LitServe"].failures == ["Failed: it gave no answer:\nits log"] * 2
-    assert kept.measured["noop"]["LitServe"].crash == Crash(200, 50, 0, 2, 1.0)
+    assert found.asked[-2:] == ["kill Synapse jobs"] * 2
+    assert kept.measured["noop"]["Synapse jobs"].crashes == [Crash(200, 50, 0, 2, 1.0)] * 2
     assert set(kept.measured["noop"]["BentoML"].rounds) == {0, 1}
 
 
@@ -72,15 +74,41 @@ def test_a_run_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     first = Measurements(LitServe=1)
     run = a_run(file, first)
     run.rounds("noop", PLAN, PEERS, 1)
-    run.crashes("noop", PLAN, PEERS[:1])
+    run.crashes("noop", PLAN, PEERS)
 
     second = Measurements()
     run = a_run(file, second, Results.load([file]))
     run.rounds("noop", PLAN, PEERS, 1)
-    run.crashes("noop", PLAN, PEERS[:2])
+    run.crashes("noop", replace(PLAN, crashes=2), PEERS)
 
-    assert second.asked == ["LitServe", f"kill {PEERS[1].name}"]
+    assert second.asked == ["LitServe", "kill Synapse jobs"]
     assert set(Results.load([file]).measured["noop"]["LitServe"].rounds) == {0}
+
+
+def test_who_accepts_jobs_is_killed_as_often_as_the_plan_has_it(tmp_path: Path) -> None:
+    found = Measurements()
+    run = a_run(tmp_path / "peers.json", found)
+    run.crashes("noop", replace(PLAN, killed=0), PEERS)
+    assert found.asked == []
+    run.crashes("noop", replace(PLAN, crashes=3), PEERS)
+    assert found.asked == ["kill Synapse jobs"] * 3
+
+
+def test_files_of_before_have_one_crash_or_none(tmp_path: Path) -> None:
+    file = tmp_path / "peers.json"
+    results(Synapse=measured(), LitServe=measured()).save(file)
+    saved = json.loads(file.read_text("utf-8"))
+    for name, crash in (
+        ("Synapse", None),
+        ("LitServe", {"requests": 200, "accepted": 50, "lost": 1, "broken": 2, "back_s": 1.0}),
+    ):
+        saved["measured"]["noop"][name]["crash"] = crash
+        del saved["measured"]["noop"][name]["crashes"]
+    file.write_text(json.dumps(saved), "utf-8")
+
+    again = Results.load([file]).measured["noop"]
+    assert again["Synapse"].crashes == []
+    assert again["LitServe"].crashes == [Crash(200, 50, 1, 2, 1.0)]
 
 
 def test_what_is_measured_is_kept_at_once(tmp_path: Path) -> None:
@@ -107,7 +135,7 @@ def test_figures_come_back_from_their_file(tmp_path: Path) -> None:
     found.save(file)
     again = Results.load([file])
     assert again.plans == found.plans
-    assert again.measured["noop"]["Synapse"].crash == Crash(200, 50, 0, 2, 1.0)
+    assert again.measured["noop"]["Synapse"].crashes == [Crash(200, 50, 0, 2, 1.0)]
     assert again.measured["noop"]["Synapse"].closed(8).per_s == 123.5
 
 
@@ -161,7 +189,7 @@ def test_how_long_it_will_take_is_said_of_what_is_missing(tmp_path: Path) -> Non
     run = a_run(tmp_path / "peers.json", Measurements())
     whole_s = run.reckoned_s("noop", PLAN, PEERS, 2)
     run.rounds("noop", PLAN, PEERS, 1)
-    crashes_s = sum(PLAN.crash_s(peer) for peer in PEERS)
+    crashes_s = PLAN.crash_s(next(peer for peer in PEERS if peer.durable))
     assert run.reckoned_s("noop", PLAN, PEERS, 2) == pytest.approx((whole_s + crashes_s) / 2)
     run.rounds("noop", PLAN, PEERS, 2)
     run.crashes("noop", PLAN, PEERS)

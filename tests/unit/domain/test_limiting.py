@@ -58,6 +58,16 @@ def test_a_budget_that_is_used_up_is_not_waited_for() -> None:
     assert "2.5 USD a month" in error.message
 
 
+def test_money_that_is_only_reserved_comes_back_soon() -> None:
+    counted = {"nano_usd": 100, "held": 5}
+    error = told({KEY: Limits(monthly_usd=1e-7)}, nano=5, **counted)
+    assert (error.code, error.retry_after_s) == ("rate_limit_exceeded", 2)
+    assert "is reserved by jobs and requests under way" in error.message
+    assert "wait for the next month" not in error.message
+    error = told({KEY: Limits(monthly_usd=1e-7)}, nano=6, **counted)
+    assert (error.code, error.retry_after_s) == ("insufficient_quota", None)
+
+
 def test_a_budget_that_is_used_up_refuses_what_seems_to_cost_nothing() -> None:
     assert told({KEY: Limits(monthly_usd=1e-7)}, nano=0, nano_usd=100).code == "insufficient_quota"
 
@@ -81,6 +91,8 @@ def test_so_many_at_once_as_can_never_fit_are_not_to_be_tried_again() -> None:
 def test_of_several_limits_that_are_in_the_way_the_longest_is_told() -> None:
     limits = Limits(requests_per_minute=1, tokens_per_minute=10, concurrent_jobs=1)
     assert "requests a minute" in told({KEY: limits}, requests=1, tokens=10, open=1).message
+    held = Limits(requests_per_minute=1, monthly_usd=1e-8)
+    assert told({KEY: held}, requests=1, nano_usd=10, held=10).retry_after_s == 38
     spent = Limits(requests_per_minute=1, monthly_usd=1e-9)
     assert told({KEY: limits, TENANT: spent}, requests=1, nano_usd=1).code == "insufficient_quota"
 

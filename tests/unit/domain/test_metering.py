@@ -105,6 +105,11 @@ class Meters(RuleBasedStateMachine):
         counts = {meter: self.ledger.counts(meter) for meter in self.ledger.meters()}
         self.ledger = MeterLedger(counts, self.ledger.open())
 
+    def held(self, meter: MeterId) -> int:
+        """What of the month's money is only reserved: summed up."""
+        mine = [each for each, used in self.all if meter in each.meters and used is None]
+        return sum(each.nano_usd for each in mine if month_of(each.at) == month_of(self.now))
+
     def expected(self, meter: MeterId) -> tuple[int, int, int, int]:
         """Requests, tokens and money of the current windows, and what is under way: summed up."""
         mine = [(each, used) for each, used in self.all if meter in each.meters]
@@ -124,6 +129,7 @@ class Meters(RuleBasedStateMachine):
             counts = self.ledger.counts(meter).at(self.now)
             shown = (counts.requests, counts.tokens, counts.nano_usd, counts.open)
             assert shown == self.expected(meter)
+            assert counts.held == self.held(meter)
 
     @invariant()
     def no_limit_is_passed_by_more_than_reservations_were_too_small(self) -> None:
@@ -150,6 +156,20 @@ def test_one_request_at_a_time_passes_a_budget_by_what_its_own_reserve_lacked_at
         if ledger.reserve(asked, bounds).refusal is None:
             ledger.settle(asked.id, Used(1, 1, 75))
     assert 1000 - 30 < ledger.counts(ONE).nano_usd <= 1000 + (75 - 30)
+
+
+@pytest.mark.parametrize("back_s", [1, 60, 120])
+def test_a_clock_that_is_set_back_a_little_begins_no_new_window(back_s: int) -> None:
+    month_began = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
+    ledger, bounds = MeterLedger(), {ONE: Limits(requests_per_minute=1)}
+    reservation_id = ReservationId("acme", "r", int(month_began) + 60)
+    asked = Reservation(reservation_id, (ONE,), month_began, 1, 30)
+    assert ledger.reserve(asked, bounds).refusal is None
+    counts = ledger.counts(ONE)
+    assert counts.at(month_began - back_s) == counts
+    assert counts.at(month_began - 3 * 60).requests == 0
+    assert counts.at(month_began - 3 * 60).nano_usd == 30
+    assert counts.at(month_began - 86_401).nano_usd == 0
 
 
 def test_what_expires_is_looked_for_now_and_then_only() -> None:

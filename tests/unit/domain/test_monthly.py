@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synapse.domain import cost
 from synapse.domain.day import Traffic, wave
 from synapse.domain.job import SlaTier
 from synapse.domain.monthly import (
+    DAYS,
     HOURS,
-    Model,
     Month,
     always_on,
     months,
     naive,
     provisioned,
-    published,
     synapse,
     synapse_on_lambda,
-    timed,
 )
-from synapse.domain.price_list import USD_HOUR
+from synapse.domain.price_list import ECS_FEE, USD_HOUR
+from synapse.domain.priced_model import Model, published, timed
 
 RERANK = published("rerank")
 
@@ -68,8 +69,11 @@ def test_a_busy_machine_is_paid_all_month_and_a_silent_day_not_at_all() -> None:
     always, half = (synapse(RERANK, Traffic(1e5, peak=1.0, busy_hours=hours)) for hours in (24, 12))
 
     assert always.hours.paid == pytest.approx(HOURS, rel=1e-3)
-    assert sum(always.machines.values()) == pytest.approx(HOURS * USD_HOUR["inf2.xlarge"], rel=1e-3)
-    assert half.hours.paid == pytest.approx(HOURS / 2, rel=1e-2)
+    assert sum(always.machines.values()) == pytest.approx(
+        HOURS * USD_HOUR["inf2.xlarge"] * ECS_FEE, rel=1e-3
+    )
+    # And five minutes of each evening.
+    assert half.hours.paid == pytest.approx(HOURS / 2 + DAYS / 12, rel=1e-2)
     assert always.hours.working == pytest.approx(1e5 / 24 * HOURS * 0.01746 / 3600, rel=1e-3)
 
 
@@ -89,7 +93,7 @@ def test_the_pool_is_the_cheapest_that_keeps_the_tier() -> None:
     long = published("rerank-64")
     silver, bronze = (synapse(long, Traffic(1e5, tier)) for tier in list(SlaTier)[1:])
 
-    assert (embed, rerank) == ("Synapse, cpu", "Synapse, neuron")
+    assert (embed, rerank) == ("Synapse, gpu", "Synapse, neuron")
     assert silver.design == bronze.design == "Synapse, neuron"
     assert bronze.services.queues > 0 == silver.services.queues
 
@@ -112,11 +116,11 @@ def test_a_function_costs_by_the_second_and_starts_are_billed() -> None:
     assert rare is not None
     number = 1e5 * HOURS / 24
     assert month.services.functions == pytest.approx(
-        number * (2.74 * 10 * 0.0000166667 + 0.2e-6), rel=1e-3
+        number * (2.74 * 10 * 0.0000133334 + 0.2e-6), rel=1e-3
     )
     assert rare.cold > 0.99
     each = rare.services.functions / (HOURS / 24)
-    assert each == pytest.approx((2.74 + 8.0) * 10 * 0.0000166667, rel=1e-2)
+    assert each == pytest.approx((2.74 + 8.0) * 10 * 0.0000133334, rel=1e-2)
 
 
 def test_provisioned_environments_are_paid_all_month() -> None:
@@ -124,7 +128,7 @@ def test_provisioned_environments_are_paid_all_month() -> None:
 
     assert month is not None
     assert month.design == "provisioned Lambda × 1"
-    assert month.services.functions == pytest.approx(HOURS * 3600 * 10 * 0.0000041667, rel=1e-2)
+    assert month.services.functions == pytest.approx(HOURS * 3600 * 10 * 0.0000033334, rel=1e-2)
 
 
 def test_machines_that_are_always_on_are_enough_for_the_peak() -> None:
@@ -196,3 +200,66 @@ def test_a_model_that_nobody_measured_is_refused_with_those_that_are_known() -> 
         timed("mine", {"gpu": 0.0}, {})
     with pytest.raises(ValueError, match="no pool of model 'rerank' may have a worker"):
         synapse(published("rerank", most=0), Traffic(10.0))
+
+
+@pytest.mark.parametrize("per_s", [1.0, 10.0])
+def test_each_morning_somebody_waits_for_the_start(per_s: float) -> None:
+    """An hour a day: four minutes of it nobody is answered, all are held in functions."""
+    month = synapse(RERANK, Traffic(per_s * 3600, peak=1.0, busy_hours=1.0))
+
+    assert month.cold == pytest.approx(240 / 3600, rel=0.01)
+    assert month.hours.starting == pytest.approx(DAYS * 240 / 3600)
+    # An hour, and the idle time after it.
+    assert month.hours.paid == pytest.approx(DAYS * (3600 + 300) / 3600, rel=0.01)
+    waits_for_start = cost.held(per_s * 240**2 / 2).times(DAYS).functions
+    assert waits_for_start < month.services.functions < 1.4 * waits_for_start + 1.0
+
+
+def test_a_day_without_silence_has_no_morning() -> None:
+    month = synapse(RERANK, Traffic(36_000.0 * 24, peak=1.0))
+
+    assert month.cold == pytest.approx(0.0, abs=1e-9)
+    assert month.hours.paid == pytest.approx(HOURS)
+
+
+def test_our_pool_of_functions_runs_jobs_alone() -> None:
+    silver, bronze = (
+        synapse_on_lambda(RERANK, Traffic(1000.0, tier)) for tier in list(SlaTier)[1:]
+    )
+
+    assert silver is None
+    assert bronze is not None
+    # It is its own runner: no second function waits meanwhile.
+    plain = naive(RERANK, Traffic(1000.0, SlaTier.BRONZE))
+    assert plain is not None
+    assert bronze.services.functions == pytest.approx(plain.services.functions, rel=0.05)
+
+
+def test_machines_that_the_template_has_no_pool_of_are_not_ours() -> None:
+    only_cpu = timed("mine", {"cpu": 0.02}, {})
+
+    assert not only_cpu.sites
+    assert [month.design for month in months(only_cpu, Traffic(10.0))] == [
+        "naive Lambda",
+        "provisioned Lambda × 1",
+        "always-on cpu × 1",
+    ]
+
+
+def test_long_jobs_pay_for_the_functions_that_wait_for_them() -> None:
+    traffic = Traffic(50_000.0, SlaTier.BRONZE)
+
+    month = synapse(timed("slow", {"gpu": 30.0}, {}, most=50), traffic)
+
+    assert month.services.functions == pytest.approx(760 * 0.8, rel=0.03)
+
+
+def test_waiting_for_results_costs_more_than_fetching_them_later() -> None:
+    traffic = Traffic(1000.0, SlaTier.BRONZE, busy_hours=8)
+
+    later, waits = (synapse(replace(RERANK, waits=waits), traffic) for waits in (False, True))
+
+    assert waits.services.functions > later.services.functions
+    assert (
+        waits.services.gateway >= later.services.gateway == pytest.approx(2 * 1000 * DAYS * 3.5e-6)
+    )

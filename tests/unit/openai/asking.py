@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from synapse.api.openai.requests import Ask, read_chat, read_completion
+from synapse.api.openai.responses.requests import read_response
+from synapse.api.openai.responses.schemas import ResponsesRequest
 from synapse.api.openai.schemas import ChatRequest, CompletionRequest
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -21,6 +23,11 @@ def chat(**fields: Any) -> Ask:
 def completion(**fields: Any) -> Ask:
     body = {"model": "m", "prompt": "Hello", **fields}
     return read_completion(CompletionRequest.model_validate(body))
+
+
+def response(**fields: Any) -> Ask:
+    body = {"model": "m", "input": "Hello", **fields}
+    return read_response(ResponsesRequest.model_validate(body))
 
 
 def parameters(ask: Ask) -> dict[str, Any]:

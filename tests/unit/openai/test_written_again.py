@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from synapse.api.openai.client import attempt_of
 from synapse.api.openai.embeddings import EmbeddingsRequest
+from synapse.api.openai.responses.schemas import ResponsesRequest
 from synapse.api.openai.schemas import ChatRequest, CompletionRequest
 from synapse.domain.access import ANYONE
 from tests.unit.openai.asking import HELLO, SCHEMA, TOOL
@@ -27,6 +28,22 @@ NAMED = {"type": "function", "function": {"name": "f"}}
 FORM = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
 TEXTS_OR_TOKENS: list[Any] = ["a", ["a", "b"], [1, 2], [[1], [2, 3]]]
 
+SCHEMA_OF = {"name": "a", "schema": SCHEMA}
+FUNCTION = {"type": "function", "name": "f", "parameters": SCHEMA}
+ITEMS = [
+    {"role": "user", "content": [{"type": "input_text", "text": "a"}], "odd": None},
+    {"type": "message", "role": "assistant", "content": "b", "id": "msg_1"},
+    {"type": "reasoning", "id": "rs_1", "summary": []},
+    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c", "output": "d"},
+    {"type": "item_reference", "id": "msg_2"},
+    {"role": "user", "content": [{"type": "input_image", "image_url": "u"}]},
+]
+CHOICES: list[Any] = [
+    *("none", "auto", "required", {"type": "function", "name": "f"}, {"type": "web_search"}),
+    {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]},
+]
+
 EITHER: list[dict[str, Any]] = [
     *({"stop": stop} for stop in ("a", ["a", "b"], [])),
     *({"guided_json": schema} for schema in (SCHEMA, "{}")),
@@ -44,6 +61,12 @@ BODIES: list[tuple[type[BaseModel], dict[str, Any]]] = [
     (ChatRequest, {"messages": HELLO, "response_format": FORM}),
     *((CompletionRequest, {"prompt": prompt}) for prompt in ("", *TEXTS_OR_TOKENS)),
     *((CompletionRequest, {"prompt": "a", **fields}) for fields in EITHER),
+    *((ResponsesRequest, {"input": value}) for value in ("", "a", ITEMS)),
+    *(
+        (ResponsesRequest, {"input": "a", "tools": [FUNCTION, {"type": "mcp"}], "tool_choice": one})
+        for one in CHOICES
+    ),
+    (ResponsesRequest, {"input": "a", "text": {"format": {"type": "json_schema", **SCHEMA_OF}}}),
     *((EmbeddingsRequest, {"input": value}) for value in TEXTS_OR_TOKENS),
 ]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -26,9 +29,13 @@ def test_it_says_what_each_design_costs_by_service_and_that_adds_up(
 ) -> None:
     rows = table(capsys, "--requests-per-day", "50000", "--model", "rerank", "--peak", "3")
 
-    parts = [name for name in rows if name in {"API Gateway", "Lambda", "SQS", "DynamoDB"}]
+    parts = [
+        name
+        for name in rows
+        if name in {"API Gateway", "Lambda", "SQS", "DynamoDB", "S3", "CloudWatch"}
+    ]
     parts += [name for name in rows if name.startswith(("Step F", "machines, "))]
-    assert len(parts) == 8
+    assert len(parts) == 10
     for column, together in enumerate(rows["together"]):
         each = sum(dollars(rows[name][column]) for name in parts)
         assert each == pytest.approx(dollars(together), abs=0.05)
@@ -44,11 +51,65 @@ def test_every_design_stands_beside_ours_with_its_promise(
     assert main(["cost", "--requests-per-day", "1e6", "--peak", "3"]) == 0
 
     out = capsys.readouterr().out
-    for design in ("Synapse, neuron", "Synapse, cpu on Lambda", "naive Lambda", "provisioned"):
+    for design in ("Synapse, neuron", "naive Lambda", "provisioned"):
         assert design in out
     assert "always-on neuron × 1" in out
     assert "1,000,000 requests a day of rerank, silver, at most 3 times the mean" in out
     assert re.search(r"one item within 150 ms +yes, 18 ms +no, 2,740 ms", out)
+    # It runs jobs alone, so it has no column here.
+    assert "Synapse, cpu" not in out
+    assert "it runs jobs (bronze) alone" in out
+
+
+def test_jobs_may_run_on_functions_and_their_results_are_fetched_as_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["cost", "--requests-per-day", "9000", "--tier", "bronze", "--busy-hours", "8"]
+
+    assert main(options) == 0
+    later = capsys.readouterr().out
+    assert main([*options, "--results", "wait", "--prompt-kib", "2"]) == 0
+    waits = capsys.readouterr().out
+
+    assert "Synapse, cpu on Lambda" in later
+    assert "Of a job 9 KiB come and 0.4 KiB go; the result is fetched once after the end." in later
+    assert "Of a job 2 KiB come and 0.4 KiB go; the result is waited for in a function." in waits
+
+
+def test_a_function_has_the_memory_that_is_said_or_known_of_the_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--requests-per-day", "1e6", "--item-ms", "cpu=900")
+
+    ten, two = (table(capsys, *options, "--lambda-gb", gb)["Lambda"][0] for gb in ("10", "2"))
+
+    assert dollars(ten) == pytest.approx(5 * dollars(two), rel=0.01)
+    assert main(["cost", *options, "--model", "embed"]) == 0
+    assert "A function with the model in itself has 2 GB (arm64)." in capsys.readouterr().out
+
+
+def test_a_few_requests_are_not_called_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "--requests-per-day", "0.3"]) == 0
+
+    assert capsys.readouterr().out.startswith("0.3 requests a day of rerank")
+
+
+def test_who_reads_only_the_beginning_gets_no_traceback() -> None:
+    """As with `| head`: nobody is there any more when the table is written."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    code = "import sys; from synapse_server.cli import main; sys.exit(main(sys.argv[1:]))"
+
+    with os.fdopen(writes, "wb") as closed:
+        ended = subprocess.run(
+            [sys.executable, "-c", code, "cost", "--requests-per-day", "9"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert ended.stderr == b""
+    assert ended.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -94,6 +155,9 @@ def test_a_model_of_ones_own_is_priced_by_its_times(capsys: pytest.CaptureFixtur
         (["--requests-per-day", "9", "--item-ms", "gpu=-4"], "more than 0 ms on gpu"),
         (["--requests-per-day", "9", "--max-workers", "0"], "--max-workers at least 1"),
         (["--requests-per-day", "9", "--idle-s", "-1"], "--idle-s must be at least 0"),
+        (["--requests-per-day", "9", "--idle-s", "nan"], "--idle-s must be at least 0"),
+        (["--requests-per-day", "9", "--lambda-gb", "nan"], "--lambda-gb must be 0.125 to 10"),
+        (["--requests-per-day", "9", "--prompt-kib", "nan"], "--prompt-kib and --result-kib"),
         (["--requests-per-day", "1e9", "--max-workers", "2"], "more workers than there may be"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 import pytest
 
@@ -33,6 +33,7 @@ class ScriptedWorker:
         self.start_error: WorkerError | None = None
         self.detail = "it died once too often"
         self.is_busy = False
+        self.models: list[str] = []
 
     async def start(self) -> None:
         self.did.append("start")
@@ -43,7 +44,7 @@ class ScriptedWorker:
     async def wait_failed(self) -> None:
         await self.failed.wait()
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         self.did.append(f"load {model}")
 
     async def drain(self) -> None:
@@ -74,9 +75,11 @@ class Yard:
         self.made.append(worker)
         return worker
 
-    def crew(self, least: int, most: int, replace: RetryPolicy = QUICK) -> Crew:
+    def crew(
+        self, least: int, most: int, replace: RetryPolicy = QUICK, drain_s: float = PATIENCE_S
+    ) -> Crew:
         pool = Pool("fast", "cpu", min_workers=least, max_workers=most)
-        crew = Crew(pool, self.make, time.monotonic, replace)
+        crew = Crew(pool, self.make, time.monotonic, replace, drain_s)
         self.crews.append(crew)
         return crew
 
@@ -167,6 +170,23 @@ async def test_who_is_no_longer_wanted_is_drained_before_it_is_stopped(yard: Yar
 
     assert last.did == ["start", "drain", "stop"]
     assert yard.made[0].did == ["start"]
+
+
+async def test_who_still_works_when_its_time_to_drain_is_over_is_stopped_and_told_of(
+    yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
+    yard.all_are_up = True
+    crew = yard.crew(1, 1, drain_s=0.01)
+    cut: list[tuple[str, list[str]]] = []
+    crew.on_cut = lambda worker_id: cut.append((worker_id, list(yard.made[0].did)))
+    await crew.open()
+
+    crew.resize(0)
+    await until(lambda: yard.made[0].stopped.is_set())
+
+    assert cut == [("fast-1", ["start", "drain"])], "before its engine is gone"
+    assert "worker fast-1 still works" in caplog.text
+    assert crew.trouble == "", "it has not failed"
 
 
 async def test_the_idle_go_before_the_busy(yard: Yard) -> None:
@@ -284,18 +304,32 @@ async def test_closing_stops_all_that_run_start_or_drain(yard: Yard) -> None:
 
 async def test_the_least_busy_of_those_that_are_up_and_stay_is_named(yard: Yard) -> None:
     crew = yard.crew(2, 2)
-    assert crew.least_busy() is None
+    assert crew.least_busy("llm") is None
     opening = asyncio.create_task(crew.open())
     await until(lambda: len(yard.made) == 2)
     first, second = yard.made
     second.up.set()
     await until(lambda: crew.size().ready == 1)
-    assert crew.least_busy() is second
+    assert crew.least_busy("llm") is second
     first.up.set()
     await opening
 
     second.is_busy = True
-    assert crew.least_busy() is first
+    assert crew.least_busy("llm") is first
     crew.resize(1)
     await until(lambda: crew.size().ready == 1)
-    assert crew.least_busy() is second, "the other one leaves"
+    assert crew.least_busy("llm") is second, "the other one leaves"
+
+
+async def test_a_model_is_for_one_who_lacks_it_and_has_the_fewest_others(yard: Yard) -> None:
+    yard.all_are_up = True
+    crew = yard.crew(3, 3)
+    await crew.open()
+    first, second, third = yard.made
+    first.models, second.models = ["llm"], ["echo"]
+
+    assert crew.least_busy("llm") is third
+    third.is_busy = True
+    assert crew.least_busy("llm") is second
+    second.models, third.models = ["llm"], ["llm"]
+    assert crew.least_busy("llm") is None

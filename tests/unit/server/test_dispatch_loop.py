@@ -22,12 +22,13 @@ from synapse.domain.job import JobState, SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
+from synapse.ports import BatchOrder
 from synapse_server import dispatch_loop
 from synapse_server.dispatch_loop import DispatchLoop
 from tests.factories import a_job, a_model, a_pool
 from tests.fakes import MemoryRegistry
 from tests.faults import failing_before
-from tests.patience import until
+from tests.patience import PATIENCE_S, until
 from tests.unit.application.world import World
 
 SLOTS = 2
@@ -304,6 +305,36 @@ async def test_a_suspect_waits_for_a_worker_of_its_own_model() -> None:
         assert line.world.engine.calls == []
         await comes_up(line.world, "slow")
         await line.ended(1)
+
+
+async def test_a_suspect_whose_worker_goes_before_its_turn_waits_in_the_queue_again() -> None:
+    line = Line(a_fleet(a_pool("slow", endpoint="")))
+    await comes_up(line.world, "slow")
+    first_runs, go_on = asyncio.Event(), asyncio.Event()
+    run = line.batcher.run
+
+    class Held:
+        """Has the first one run until the test goes on."""
+
+        async def run(self, order: BatchOrder) -> None:
+            first_runs.set()
+            await go_on.wait()
+            await run(order)
+
+    line.batcher = Held()
+    for _ in range(3):
+        await suspect(line)
+
+    async with line.running():
+        async with asyncio.timeout(PATIENCE_S):
+            await first_runs.wait()
+        assert line.world.queue.waiting("echo", SlaTier.BRONZE) == 0, "two were set aside"
+        await comes_up(line.world, "slow", "other")
+        go_on.set()
+        # Only what waits there has workers started, and models loaded.
+        await until(lambda: line.world.queue.waiting("echo", SlaTier.BRONZE) >= 2)
+        await comes_up(line.world, "slow")
+        await line.ended(3)
 
 
 async def test_a_batch_goes_to_a_pool_whose_worker_is_up_though_another_is_cheaper() -> None:

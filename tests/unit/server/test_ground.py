@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from synapse.adapters.local.database import Database
+from synapse.adapters.local.job_store import SqliteJobStore
+from synapse.domain.errors import Unavailable
 from synapse_server.config import ServerConfig, StartError
 from synapse_server.ground import JOBS, Ground
+from synapse_server.node import Node
 from synapse_server.pools_file import one_pool, read_pools
 
 
@@ -51,6 +54,19 @@ async def test_a_folder_that_another_has_is_refused_and_no_worker_started(tmp_pa
         await database.close()
 
     assert not (config.data_dir / "worker").exists()
+
+
+async def test_records_that_cannot_be_read_are_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def recover(*_: object) -> None:
+        raise Unavailable("storage: jobs.db: it is damaged")
+
+    monkeypatch.setattr(SqliteJobStore, "recover", recover)
+    async with Ground(config_of(tmp_path)) as ground:
+        with pytest.raises(StartError, match=r"jobs\.db: it is damaged"):
+            async with Node(ground):
+                pass
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.domain.pool import Pool
 from synapse.domain.worker import CacheLevel, WorkerModel, WorkerState
-from synapse_server.local_worker import worker_of
+from synapse_server import local_worker
+from synapse_server.local_worker import LocalWorker, WorkerSetup, worker_of
 from synapse_worker.agent import AgentState, ModelStatus, Snapshot
 from synapse_worker.agent import CacheLevel as AgentCacheLevel
 from tests.factories import NOW
 
 POOL = Pool("fast", "gpu")
+
+
+class SlowToDrain:
+    """An agent that has waited in vain so many times before nothing is under way any more."""
+
+    def __init__(self, in_vain: int) -> None:
+        self.in_vain = in_vain
+        self.asked = 0
+
+    async def drain(self) -> bool:
+        self.asked += 1
+        return self.asked > self.in_vain
+
+    def snapshot(self) -> Snapshot:
+        return a_snapshot(state=AgentState.DEGRADED, detail="draining")
+
+
+async def test_a_worker_is_drained_when_it_is_quiet_not_when_its_agent_gives_up_waiting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    agent = SlowToDrain(in_vain=3)
+    monkeypatch.setattr(local_worker, "DRAIN_AGAIN_S", 0.001)
+    monkeypatch.setattr(local_worker, "Agent", lambda *_, **__: agent)
+    setup = WorkerSetup("fast-1", POOL, (), {}, (), tmp_path, tmp_path)
+    registry = LocalWorkerRegistry()
+
+    await LocalWorker(setup, registry, lambda: NOW).drain()
+
+    assert agent.asked == 4
+    [seen] = await registry.workers(NOW)
+    assert (seen.state, seen.detail) == (WorkerState.DEGRADED, "draining")
+
+
 LEASE_S = 15.0
 
 
@@ -29,6 +66,18 @@ def a_snapshot(**changes: Any) -> Snapshot:
         "answered_at": NOW - 1,
     }
     return Snapshot(**{**fields, **changes})
+
+
+def test_a_worker_has_the_models_that_answer_not_those_it_could_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    near = ModelStatus("other", "1", AgentCacheLevel.NVME_CACHED)
+    snapshot = a_snapshot(models=(*a_snapshot().models, near))
+    agent = SimpleNamespace(snapshot=lambda: snapshot)
+    monkeypatch.setattr(local_worker, "Agent", lambda *_, **__: agent)
+    setup = WorkerSetup("fast-1", POOL, (), {}, (), tmp_path, tmp_path)
+
+    assert LocalWorker(setup, LocalWorkerRegistry(), lambda: NOW).models == ["echo"]
 
 
 def test_the_words_of_agent_and_domain_are_the_same() -> None:

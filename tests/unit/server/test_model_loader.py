@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+import pytest
 
 from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.on_demand import load_of
 from synapse.domain.retry import RetryPolicy
-from synapse_server.model_loader import Loading, LocalModelLoader
-from synapse_worker.agent.errors import NoRoom
+from synapse_server.model_loader import TOLD_S, Loading, LocalModelLoader
+from synapse_worker.agent.errors import NoRoom, TooLarge
 from synapse_worker.errors import WorkerError
 from tests.factories import a_pool
 from tests.fakes import FakeClock
@@ -25,11 +27,13 @@ class OneWorker:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.told: list[Mapping[str, float]] = []
+        self.kept: list[Collection[str]] = []
         self.go_on = asyncio.Event()
         self.error: WorkerError | None = None
 
-    async def load(self, model: str, used_at: Mapping[str, float]) -> None:
+    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         self.asked.append(model)
+        self.kept.append(keep)
         self.told.append(used_at)
         await self.go_on.wait()
         if self.error is not None:
@@ -47,7 +51,7 @@ class World:
             self._worker_of, lambda: self.last_asked, self.starts, self.clock, PAUSES
         )
 
-    def _worker_of(self, pool: str) -> Loading | None:
+    def _worker_of(self, pool: str, model: str) -> Loading | None:
         assert pool == POOL.name
         return self.worker if self.is_up else None
 
@@ -62,6 +66,14 @@ async def test_the_worker_is_told_when_each_model_was_last_asked_for() -> None:
     await world.ask()
 
     assert world.worker.told == [{"echo": 5.0}], "probes are no use, and Triton counts them"
+
+
+async def test_the_worker_is_told_what_must_make_no_room() -> None:
+    world = World()
+    world.loader.ask(POOL, "llm", keep={"echo"})
+    await world.ask("echo")
+
+    assert world.worker.kept == [{"echo"}, ()]
 
 
 async def test_a_model_is_asked_for_once_at_a_time() -> None:
@@ -101,6 +113,37 @@ async def test_where_room_is_missing_the_pause_stays_short() -> None:
         await world.ask()
         assert len(world.worker.asked) == tries
         world.clock.advance(1.1)
+
+
+async def test_one_that_never_fits_is_tried_less_and_less_and_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = TooLarge("It takes 30 of 25 MiB")
+    for _ in range(60):
+        await world.ask()
+        world.clock.advance(1.0)
+
+    assert len(world.worker.asked) < 15
+    assert "llm is not loaded: It takes 30 of 25 MiB" in caplog.text
+    assert world.loader.troubles() == {("small", "llm"): "It takes 30 of 25 MiB"}
+
+    world.worker.error = None
+    world.clock.advance(PAUSES.max_s)
+    await world.ask()
+    assert world.loader.troubles() == {}
+
+
+async def test_why_a_load_failed_is_told_as_long_as_it_is_wanted() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = WorkerError("The weights are gone")
+    await world.ask()
+    assert world.loader.troubles()
+
+    world.clock.advance(TOLD_S + 0.1)
+    assert world.loader.troubles() == {}
 
 
 async def test_nobody_up_is_nobody_asked_and_closing_waits_for_nothing() -> None:

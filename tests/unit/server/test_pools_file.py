@@ -85,13 +85,14 @@ def test_a_pool_may_say_which_extensions_its_engines_have(
     assert local.pool.extensions == extensions
 
 
-def test_a_pool_may_be_a_worker_that_runs_elsewhere(tmp_path: Path) -> None:
-    text = '[[pool]]\nname = "a"\naccelerator = "gpu"\nengine_url = "box:8001"'
+@pytest.mark.parametrize("address", ["box:8001", "10.0.0.7:8001", "[::1]:8001"])
+def test_a_pool_may_be_a_worker_that_runs_elsewhere(tmp_path: Path, address: str) -> None:
+    text = f'[[pool]]\nname = "a"\naccelerator = "gpu"\nengine_url = "{address}"'
 
     [local] = _read(tmp_path, text).pools
 
     assert local.pool.is_fixed
-    assert local.pool.endpoint == "box:8001"
+    assert local.pool.endpoint == address
 
 
 def test_without_a_file_there_is_one_pool_with_one_worker() -> None:
@@ -146,6 +147,8 @@ WARM = f'{A}[[pool.warm]]\nmodel = "m"\n'
             "extensions: 'telepathy' is none of cached_tokens, prompt_token_ids, priority",
         ),
         (A + "extensions = ['']", "extensions: must be a list of strings"),
+        (A + "engine_url = '::1:8001'", "engine_url: must be host:port"),
+        (A + "engine_url = 'box:99999'", "engine_url: must be host:port"),
         (A + "engine_url = 'box'", "engine_url: must be host:port"),
         (
             A + "engine_url = 'box:1'\nmax_workers = 2",

@@ -72,6 +72,16 @@ def test_a_password_is_piped_in_without_its_line_s_end(
     assert "models echo" in row
 
 
+def test_a_model_that_is_not_served_makes_no_user(
+    monkeypatch: pytest.MonkeyPatch, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    piped(monkeypatch, PASSWORD)
+    assert main(["users", "add", "ada", "--data-dir", folder, "--models", "gpt-9"]) == 1
+    assert "'gpt-9' not served here; choose from:" in capsys.readouterr().err
+    assert main(["users", "list", "--data-dir", folder]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 @pytest.mark.parametrize("lines", [(), (PASSWORD,)])
 @pytest.mark.parametrize(
     ("pressed", "code", "told"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
 import pytest
 
 from bench.simulator import tables
-from bench.simulator.mixed_day import DAY_S, END_S, run, traffics
+from bench.simulator.mixed_day import DAY_S, END_S, Design, Load, Setting, run, traffics
 from bench.simulator.sweep import FROM_ZERO, NAIVE, TIERS, Full, designs, load_of, sweep
 from bench.simulator.traces import TRACES, bursty, rivals
-from bench.simulator.workload import mixed
+from bench.simulator.workload import mixed, sessions
 from synapse.domain import cost
-from synapse.domain.reference import LAMBDA_GB, TIMES
+from synapse.domain.from_zero import cycle, opening
+from synapse.domain.job import SlaTier
+from synapse.domain.reference import LAMBDA_GB, PAYLOADS, TIMES
 
 
 def test_every_design_of_the_sweep_serves_the_same_requests_and_its_bill_adds_up(
@@ -20,7 +23,7 @@ def test_every_design_of_the_sweep_serves_the_same_requests_and_its_bill_adds_up
 ) -> None:
     found = list(sweep("rerank", [0.02], seed=3))
 
-    assert [report.name for _, report in found] == [each.name for each in designs("rerank")]
+    assert [report.name for _, report in found] == [each.name for each in designs()]
     assert len({report.requests for _, report in found}) == 1
     tables.sweep_head()
     for per_s, report in found:
@@ -32,7 +35,7 @@ def test_every_design_of_the_sweep_serves_the_same_requests_and_its_bill_adds_up
 
 
 def test_a_function_costs_in_the_simulation_what_the_formula_says() -> None:
-    [naive] = [design for design in designs("rerank") if design.name == NAIVE]
+    [naive] = [design for design in designs() if design.name == NAIVE]
 
     report = run(naive, load_of("rerank", 0.3), seed=3)
 
@@ -44,15 +47,49 @@ def test_a_function_costs_in_the_simulation_what_the_formula_says() -> None:
 
 def test_a_worker_comes_and_goes_in_the_simulation_as_the_formula_says() -> None:
     """Where a minute passes between two rounds, and gaps are longer than exponential ones."""
-    [ours] = [design for design in designs("embed") if design.name == FROM_ZERO]
+    [ours] = [design for design in designs() if design.name == FROM_ZERO]
 
-    report = run(ours, load_of("embed", 0.004), seed=3)
+    report = run(replace(ours, pools=("cpu",)), load_of("embed", 0.004), seed=3)
 
     busy_s = 0.75 * DAY_S
-    expected = cost.cycle(0.004 / 0.75, 300.0, 40.0)
+    expected = cycle(0.004 / 0.75, 300.0, 40.0)
     up = report.pools["cpu"].paid_s / END_S
     assert up == pytest.approx(expected.up * busy_s / END_S, rel=0.25)
-    assert report.pools["gpu"].paid_s == report.pools["neuron"].paid_s == 0
+
+
+def test_in_the_morning_callers_wait_in_the_simulation_as_the_formula_says() -> None:
+    """An hour of silver from zero: who comes during the start is held until it is done."""
+    load = Load(0.5, sessions(DAY_S, (0.0, 3600.0)), (), (("rerank", SlaTier.SILVER, 1.0),))
+    ours = Design("ours", ("neuron",), Setting.ours)
+
+    report = run(ours, load, seed=2)
+
+    start_s, calls = report.pools["neuron"].starting_s, cost.call().times(report.requests)
+    of_held = report.services.functions - calls.functions - cost.housekeeping(END_S).functions
+    work_s = TIMES["rerank"]["neuron"].p50_s
+    answered_s = report.requests * work_s
+    morning = opening(report.requests / 3600, start_s, work_s, 1)
+    held_s = of_held / cost.held(1.0).functions
+    assert held_s == pytest.approx(morning.held_s + answered_s, rel=0.2)
+    # The hour, and the idle time after it.
+    assert report.pools["neuron"].paid_s == pytest.approx(3600 + 300, rel=0.03)
+
+
+def test_jobs_are_billed_with_their_payloads_their_results_and_their_runners() -> None:
+    load = Load(0.05, shares=(("rerank-64", SlaTier.BRONZE, 1.0),))
+    ours = Design("ours", ("neuron",), Setting.ours, warm="neuron")
+
+    report = run(ours, load, seed=2)
+
+    house, jobs = cost.housekeeping(END_S), report.requests
+    assert report.services.gateway == pytest.approx(2 * jobs * 3.5e-6)
+    least = cost.job(PAYLOADS["rerank-64"]).tables * jobs + house.tables
+    assert least < report.services.tables < 1.1 * least
+    # Hardly two come at once: each has a batch, whose runner waits for the item.
+    each = cost.job() + cost.fetched() + cost.batch(TIMES["rerank-64"]["neuron"].p50_s)
+    functions = report.services.functions - house.functions
+    assert functions == pytest.approx(each.functions * jobs, rel=0.05)
+    assert report.services.monitoring == house.monitoring > 0
 
 
 def test_what_comes_in_a_sweep_is_of_all_tiers() -> None:

@@ -12,7 +12,7 @@ import pytest
 from synapse_worker.agent import Agent, AgentState, CacheLevel, ModelStatus, Snapshot
 from synapse_worker.agent.arguments import GIB, parse
 from synapse_worker.agent.control import MAX_BODY_BYTES, control_api
-from synapse_worker.agent.errors import NoRoom, NotNow, UnknownModel
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge, UnknownModel
 from synapse_worker.agent.serving import TOKEN_VARIABLE, ControlConfig
 from synapse_worker.errors import WorkerError
 
@@ -100,6 +100,7 @@ async def test_a_long_load_is_accepted_and_goes_on(
     [
         (UnknownModel("There is no such model"), 404, "model_not_found"),
         (NoRoom("It does not fit"), 507, "no_room"),
+        (TooLarge("It never fits"), 507, "too_large"),
         (NotNow("The worker is being drained"), 503, "not_now"),
         (WorkerError("Triton could not load it"), 502, "load_failed"),
         (KeyError("a secret"), 500, None),

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from synapse_worker.agent.errors import NoRoom, NotNow, UnknownModel
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge, UnknownModel
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.models import MAX_FAILED
 from synapse_worker.agent.readings import ModelReading, Readings
@@ -63,17 +63,30 @@ async def test_neither_the_busy_nor_the_pinned_makes_room(tmp_path: Path) -> Non
     assert world.triton.loaded == {"a", "b"}
 
 
+async def test_what_is_to_be_kept_makes_no_room(tmp_path: Path) -> None:
+    world = World(tmp_path, memory_budget_bytes=25 * MIB)
+    await world.models.load("a", None)
+    await world.models.load("b", None)
+
+    with pytest.raises(NoRoom, match="and a, b cannot go"):
+        await world.models.load("c", None, keep={"a", "b"})
+    assert world.models.loaded == ["a", "b"]
+
+    await world.models.load("c", None, keep={"a"})
+    assert world.models.loaded == ["a", "c"]
+
+
 async def test_one_larger_than_the_budget_is_taken_out_again(tmp_path: Path) -> None:
     world = World(tmp_path, memory_budget_bytes=25 * MIB)
     world.sizes["c"] = 30 * MIB
     await world.models.load("a", None)
 
-    with pytest.raises(NoRoom):
+    with pytest.raises(TooLarge, match="takes 30 MiB, and the memory budget is 25 MiB"):
         await world.models.load("c", None)
 
     assert world.triton.loaded == {"a"}
     world.triton.calls.clear()
-    with pytest.raises(NoRoom):
+    with pytest.raises(TooLarge):
         await world.models.load("c", None)
     assert world.triton.calls == [], "once is enough"
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 from synapse_worker.agent.config import AgentConfig
@@ -112,11 +112,13 @@ class Agent:
         model: str,
         version: str | None = None,
         used_at: Mapping[str, float] | None = None,
+        keep: Collection[str] = (),
     ) -> None:
         """Return once the model answers; one that is loaded answers already.
 
         `used_at` is when each model was last asked for (seconds since the epoch), from who knows
-        that better than Triton's counters, which count probes as well.
+        that better than Triton's counters, which count probes as well. Those to `keep` are not
+        unloaded to make room.
 
         Raises:
             WorkerError: it could not be had or loaded; the other models are not disturbed.
@@ -125,7 +127,7 @@ class Agent:
             raise NotNow(self._why_not(), "Ask another worker")
         if used_at is not None:
             self._models.told_uses(used_at)
-        await self._models.load(model, version)
+        await self._models.load(model, version, keep)
 
     async def unload(self, model: str) -> None:
         """Return once the model is out of memory and what it was asked is answered.
@@ -138,7 +140,7 @@ class Agent:
     async def drain(self) -> bool:
         """Be told as DEGRADED from now on; return when nothing is under way any more.
 
-        False: something still was after `drain_timeout_s`. The worker can only be stopped then.
+        False: something still was after `drain_timeout_s`. It may be asked to wait again.
         """
         self._is_draining = True
         self._tell()
@@ -151,7 +153,7 @@ class Agent:
             # What Triton has in hand no metric tells; it lets go of a model when all is answered.
             await self._models.empty()
         except WorkerError as error:
-            logger.warning("%s: %s", self._config.id, error)
+            logger.info("%s: %s", self._config.id, error)
             return False
         return True
 

@@ -11,5 +11,9 @@ class NoRoom(WorkerError):
     """The model does not fit beside those that are in use or pinned."""
 
 
+class TooLarge(WorkerError):
+    """The model alone is larger than the memory budget: no waiting makes it fit."""
+
+
 class NotNow(WorkerError):
     """The worker is not in a state for this; later it may be."""

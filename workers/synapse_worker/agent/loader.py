@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.errors import NoRoom, NotNow
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known, names
 from synapse_worker.agent.shelf import Taken
@@ -37,8 +37,12 @@ class Loader:
         self._changed = changed
         self._turn = asyncio.Lock()
 
-    async def load(self, known: Known, taken: Taken, models: Sequence[Known]) -> None:
+    async def load(
+        self, known: Known, taken: Taken, models: Sequence[Known], keep: Collection[str] = ()
+    ) -> None:
         """Have it answer, in the place of another version of it; `models` are all there are.
+
+        Those to `keep` do not make room for it.
 
         Raises:
             WorkerError: it does not load, or there is no room; another version is back then.
@@ -48,11 +52,11 @@ class Loader:
             others = [model for model in models if model is not known]
             is_measured = known.version == taken.version and not taken.memory_bytes
             expected_bytes = known.memory_bytes if is_measured else taken.memory_bytes
-            await self._make_room(known, expected_bytes or 0, others)
+            await self._make_room(known, expected_bytes or 0, others, keep)
             former = await self._make_way(known)
             try:
                 await self._put(known, taken)
-                await self._make_room(known, known.memory_bytes or 0, others)
+                await self._make_room(known, known.memory_bytes or 0, others, keep)
             except WorkerError:
                 if known.is_loaded:
                     with contextlib.suppress(NotNow):
@@ -158,16 +162,24 @@ class Loader:
                 "It takes nothing new and goes when it is done; try again later",
             )
 
-    async def _make_room(self, known: Known, needed_bytes: int, others: Sequence[Known]) -> None:
+    async def _make_room(
+        self, known: Known, needed_bytes: int, others: Sequence[Known], keep: Collection[str]
+    ) -> None:
         limit_bytes = self._config.memory_budget_bytes
         if limit_bytes is None:
             return
+        if needed_bytes > limit_bytes:
+            raise TooLarge(
+                f"{known.name} does not fit: it takes {needed_bytes / MIB:.0f} MiB, and the memory "
+                f"budget is {limit_bytes / MIB:.0f} MiB",
+                "Raise the memory budget, or serve it from a worker that has more",
+            )
         readings = await self._triton.readings()
         present = {model.name: model for model in others if model.takes_memory}
         held = [
             model.held(
                 is_busy=readings is not None and readings.is_busy(model.name),
-                is_pinned=self._config.is_pinned(model.name),
+                is_pinned=self._config.is_pinned(model.name) or model.name in keep,
             )
             for model in present.values()
         ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from synapse_worker.agent.config import AgentConfig
@@ -73,8 +73,10 @@ class Models:
             assert known.taken is not None
             self._loader.note_loaded(known, known.taken)
 
-    async def load(self, name: str, version: str | None) -> None:
+    async def load(self, name: str, version: str | None, keep: Collection[str] = ()) -> None:
         """Return once it answers; who asks for what is under way waits for the same.
+
+        Those to `keep` do not make room for it.
 
         Raises:
             WorkerError: it cannot be had or loaded.
@@ -88,7 +90,8 @@ class Models:
         if known.is_loaded and version in (None, known.version):
             known.last_used_at = time.time()
             return None
-        return await self._run(known, self._load(known, version), is_load=True, version=version)
+        load = self._load(known, version, keep)
+        return await self._run(known, load, is_load=True, version=version)
 
     async def unload(self, name: str) -> None:
         """Return once it is out, and what it was asked is answered.
@@ -168,12 +171,12 @@ class Models:
     def _of(self, name: str) -> Known:
         return self._known.setdefault(name, Known(name))
 
-    async def _load(self, known: Known, version: str | None) -> None:
+    async def _load(self, known: Known, version: str | None, keep: Collection[str]) -> None:
         known.error = ""
         try:
             taken = await self._fetch(known, version)
             try:
-                await self._loader.load(known, taken, self.all())
+                await self._loader.load(known, taken, self.all(), keep)
             except BaseException:
                 taken.give_back()
                 raise

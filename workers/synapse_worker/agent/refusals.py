@@ -6,12 +6,13 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from synapse_worker.agent.errors import NoRoom, NotNow, UnknownModel
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge, UnknownModel
 from synapse_worker.errors import WorkerError
 
 CODES: Mapping[type[WorkerError], tuple[HTTPStatus, str]] = {
     UnknownModel: (HTTPStatus.NOT_FOUND, "model_not_found"),
     NoRoom: (HTTPStatus.INSUFFICIENT_STORAGE, "no_room"),
+    TooLarge: (HTTPStatus.INSUFFICIENT_STORAGE, "too_large"),
     NotNow: (HTTPStatus.SERVICE_UNAVAILABLE, "not_now"),
 }
 RETRY_AFTER_S = 5

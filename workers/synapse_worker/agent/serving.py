@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import signal
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import uvicorn
 from synapse_worker.agent.agent import Agent
 from synapse_worker.agent.control import control_api
 from synapse_worker.errors import WorkerError
+
+logger = logging.getLogger(__name__)
 
 TOKEN_VARIABLE = "SYNAPSE_AGENT_TOKEN"
 GRACE_S = 2
@@ -122,7 +125,8 @@ async def serve(agent: Agent, control: ControlServer) -> str:
         await asyncio.wait(tasks - {starting}, return_when=asyncio.FIRST_COMPLETED)
         if failing.done():
             return f"Triton was given up: {failing.result().cause}"
-        await agent.drain()
+        if not await agent.drain():
+            logger.warning("what is still under way has to end while Triton stops")
         return ""
     finally:
         for task in tasks:

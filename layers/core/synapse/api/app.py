@@ -12,6 +12,7 @@ from synapse.api.openai.chat import add_chat_routes
 from synapse.api.openai.completions import add_completion_routes
 from synapse.api.openai.embeddings import add_embeddings_route
 from synapse.api.openai.files import add_file_routes
+from synapse.api.openai.responses.route import add_responses_route
 from synapse.api.openai.uploads import add_upload_routes
 from synapse.api.resolver import Api
 from synapse.api.services import Services
@@ -27,6 +28,7 @@ def create_api(services: Services) -> Api:
     add_task_routes(api, services)
     add_chat_routes(api, services)
     add_completion_routes(api, services)
+    add_responses_route(api, services)
     add_embeddings_route(api, services)
     add_file_routes(api, services)
     add_upload_routes(api, services)

@@ -225,9 +225,9 @@ async def _send_chunks(send: Send, response: Response, chunks: AsyncGenerator[by
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except asyncio.CancelledError:
-            if not response.if_cut:
+            if response.if_cut is None:
                 raise
-            await send({"type": "http.response.body", "body": response.if_cut})
+            await send({"type": "http.response.body", "body": response.if_cut()})
             return
         await send({"type": "http.response.body", "body": b""})
 

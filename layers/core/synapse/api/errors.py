@@ -71,6 +71,9 @@ _STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
     (SynapseError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
 
+ToldError = dict[str, dict[str, str | None]]
+"""An error as callers are told of it."""
+
 INTERNAL_MESSAGE = "something went wrong on our side; the request id finds it in the log"
 
 
@@ -90,14 +93,12 @@ def error_type(status: int) -> str:
     return "invalid_request_error"
 
 
-def error_body(
-    status: int, message: str, *, code: str, param: str | None = None
-) -> dict[str, dict[str, str | None]]:
+def error_body(status: int, message: str, *, code: str, param: str | None = None) -> ToldError:
     """The body of an error response."""
     return {"error": {"message": message, "type": error_type(status), "param": param, "code": code}}
 
 
-def body_of(error: SynapseError) -> dict[str, dict[str, str | None]]:
+def body_of(error: SynapseError) -> ToldError:
     """The body that tells a caller of an error."""
     return error_body(status_of(error), error.message, code=error.code, param=error.param)
 

@@ -21,7 +21,7 @@ from synapse.api.schemas import (
     UsageBody,
 )
 from synapse.api.services import Services
-from synapse.application.intake import SubmitJob
+from synapse.application.intake import JOB_TIER, SubmitJob
 from synapse.application.results import JobView
 from synapse.application.submit import Accepted
 from synapse.domain.access import Principal, Scope
@@ -114,6 +114,7 @@ def milliseconds(start: float | None, end: float | None) -> float | None:
 def _command(caller: Principal, body: AsyncInferRequest, key: str | None) -> SubmitJob:
     if sum(each is not None for each in (body.prompt, body.messages, body.input)) != 1:
         raise InvalidRequest("prompt: give one of prompt, messages and input", param="prompt")
+    names_tier = "sla" in body.model_fields_set
     messages = tuple(ChatMessage(m.role, m.content) for m in body.messages or ())
     return SubmitJob(
         model=body.model,
@@ -124,7 +125,7 @@ def _command(caller: Principal, body: AsyncInferRequest, key: str | None) -> Sub
             inputs=() if body.input is None else texts_or_tokens(body.input),
         ),
         priority=Priority(body.priority),
-        sla=SlaTier(body.sla),
+        sla=SlaTier(body.sla) if names_tier else caller.tier_or(JOB_TIER),
         timeout_s=body.timeout,
         metadata=body.metadata,
         caller=caller,

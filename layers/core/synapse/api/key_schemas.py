@@ -4,16 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from synapse.api.schemas import Request, TierName
 from synapse.api.wire import WireModel
 from synapse.domain.access import MAX_LIMIT, TENANT_NAME
-from synapse.domain.api_key import GRACE_S, MAX_GRACE_S, MAX_LIFE_S, MAX_NAME_LENGTH
+from synapse.domain.api_key import (
+    GRACE_S,
+    MAX_GRACE_S,
+    MAX_LIFE_S,
+    MAX_NAME_LENGTH,
+    is_key_name,
+)
 
 ScopeName = Literal["inference", "batches", "usage", "admin"]
 TenantName = Annotated[str, StringConstraints(pattern=f"^{TENANT_NAME}$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
+
+
+def _printable(value: str) -> str:
+    """Refuse what would steer the terminal of who lists the keys: control characters, line ends."""
+    if not is_key_name(value):
+        raise PydanticCustomError("printable", "must be of characters that can be shown in a line")
+    return value
+
+
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH),
+    AfterValidator(_printable),
+]
 
 
 class LimitsBody(Request):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -54,15 +54,15 @@ class StreamReply:
     """What a handler answers piece by piece, each sent as soon as it is there.
 
     Whoever takes it closes `chunks`, also when it is not read to its end (the client has gone).
-    `if_cut` is sent as the last piece if the server has to end the stream before its time;
-    without it the connection breaks off, so that nobody takes a part for the whole.
+    What `if_cut` gives is sent as the last piece if the server has to end the stream before its
+    time; without it the connection breaks off, so that nobody takes a part for the whole.
     """
 
     chunks: AsyncGenerator[bytes, None]
     content_type: str
     status: int = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
-    if_cut: bytes = b""
+    if_cut: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Response:
     headers: dict[str, list[str]]
     body: str = ""
     chunks: AsyncGenerator[bytes, None] | None = None
-    if_cut: bytes = b""
+    if_cut: Callable[[], bytes] | None = None
 
 
 Answered = Reply | StreamReply

@@ -22,7 +22,7 @@ from synapse.api.schemas import (
     TaskResult,
 )
 from synapse.api.services import Services
-from synapse.application.intake import SubmitJob
+from synapse.application.intake import JOB_TIER, SubmitJob
 from synapse.application.results import JobView
 from synapse.application.submit import Accepted
 from synapse.domain.access import Principal, Scope
@@ -87,6 +87,7 @@ def _command(
         model=body.model or default_model,
         input=ModelInput(prompt=body.data.text, parameters=sampling(body.parameters)),
         priority=Priority(body.priority),
+        sla=caller.tier_or(JOB_TIER),
         timeout_s=body.timeout,
         caller=caller,
         idempotency_key=key,

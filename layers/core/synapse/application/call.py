@@ -88,13 +88,13 @@ class Calls:
                 items += other.items
         return items >= call.slots
 
-    def break_off(self, worker: str, why: str) -> int:
+    def break_off(self, worker: str, why: str, *, is_lost: bool = True) -> int:
         """End all calls of a worker; returns how many there were."""
         found = [
             call for place, calls in self._open.items() if place[1] == worker for call in calls
         ]
         for call in found:
-            call.break_off(why)
+            call.break_off(why, is_lost=is_lost)
         return len(found)
 
     def break_off_late(self, place: tuple[str, str], breaker: Breaker) -> None:
@@ -146,6 +146,7 @@ class Call:
         self._is_whole = False
         self._error: EngineError | None = None
         self._broken: EngineLost | EngineUnavailable | None = None
+        self._is_taken_away = False
         self._limit: asyncio.Timeout | None = None
         self._loop = asyncio.get_running_loop()
         self._waits_since: float | None = None
@@ -213,15 +214,18 @@ class Call:
         self._written += delta.completion_tokens
         self._is_whole = self._is_whole or delta.finish_reason is not None
 
-    def break_off(self, why: str, *, is_late: bool = False) -> None:
+    def break_off(self, why: str, *, is_late: bool = False, is_lost: bool = True) -> None:
         """End it where it stands: whoever waits for it gets an EngineLost.
 
+        If nothing `is_lost`, for the worker is taken away in good health, it is an
+        EngineUnavailable, and says nothing of the worker.
         If it is for its lateness alone a stream of which nothing has come yet is as good as not
         begun: EngineUnavailable. Jobs are not streamed: what one hangs with may be the job itself.
         """
         if self._broken is not None:
             return
-        is_lost = not (is_late and self._streams and self._first_at is None)
+        self._is_taken_away = not is_lost
+        is_lost = is_lost and not (is_late and self._streams and self._first_at is None)
         error = EngineLost if is_lost else EngineUnavailable
         self._broken = error(f"the worker of pool {self._pool.name!r} {why}")
         if self._limit is not None:
@@ -235,7 +239,9 @@ class Call:
         waited_for_slot = self._waits_for_slot
         self._calls.ended(self)
         now, error = self._clock(), self._error
-        if error is not None and not isinstance(error, InvalidInput | EngineTimeout):
+        if self._is_taken_away:
+            self._dropped()
+        elif error is not None and not isinstance(error, InvalidInput | EngineTimeout):
             self.breaker.failed(self._ticket, now)
             self._vitals.breaker.failed(self._pool_ticket, now)
         elif self.times_late:

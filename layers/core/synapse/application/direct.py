@@ -40,6 +40,9 @@ from synapse.ports import Clock, Registry, Telemetry
 
 __all__ = ["Answer", "DirectLane", "DirectRequest", "Generation", "SampleDelta"]
 
+DIRECT_TIER = SlaTier.SILVER
+"""Of requests that name none."""
+
 HOLD = RetryPolicy(base_s=0.1, max_s=1.0)
 """The pauses of a request that is held until a worker is there."""
 
@@ -61,7 +64,7 @@ class DirectRequest:
     model: str
     input: ModelInput
     timeout_s: float
-    tier: SlaTier = SlaTier.SILVER
+    tier: SlaTier = DIRECT_TIER
     caller: Principal = ANYONE
     stream_s: float | None = None
     affinity: str = ""

@@ -13,7 +13,7 @@ from contextlib import aclosing
 
 from synapse.application.call import Calls
 from synapse.application.patience import Size
-from synapse.domain.errors import EngineError, EngineLost
+from synapse.domain.errors import EngineError, EngineLost, EngineUnavailable
 from synapse.domain.inference import Delta, Result
 from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec
@@ -31,7 +31,7 @@ class FleetEngine(StreamingEngine):
     async def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
     ) -> AsyncGenerator[tuple[JobId, Result | EngineError], None]:
-        """See the port; what is broken off ends as EngineLost."""
+        """See the port; what is broken off ends as EngineLost, or EngineUnavailable."""
         if not requests:
             return
         call = await self.calls.begin(model, pool, Size.of(model, requests), streams=False)
@@ -46,7 +46,7 @@ class FleetEngine(StreamingEngine):
                     yield job_id, outcome
         except StopAsyncIteration:
             pass
-        except EngineLost as error:
+        except (EngineLost, EngineUnavailable) as error:
             call.note(error)
             for job_id in left:
                 yield job_id, error
@@ -54,7 +54,7 @@ class FleetEngine(StreamingEngine):
             call.end()
 
     async def answer(self, model: ModelSpec, pool: Pool, request: InferenceRequest) -> Result:
-        """See the port; what is broken off ends with EngineLost."""
+        """See the port; what is broken off ends with EngineLost, or EngineUnavailable."""
         call = await self.calls.begin(model, pool, Size.of(model, [request]), streams=False)
         try:
             result = await call.wait_for(lambda: self._engine.answer(model, pool, request))
@@ -69,7 +69,7 @@ class FleetEngine(StreamingEngine):
     async def stream(
         self, model: ModelSpec, pool: Pool, request: InferenceRequest
     ) -> AsyncGenerator[Delta, None]:
-        """See the port; what is broken off ends with EngineLost, or EngineUnavailable if late."""
+        """See the port; what is broken off ends with EngineLost, or EngineUnavailable."""
         call = await self.calls.begin(model, pool, Size.of(model, [request]), streams=True)
         deltas = self._engine.stream(model, pool, request)
         try:
@@ -86,6 +86,10 @@ class FleetEngine(StreamingEngine):
         finally:
             call.end()
 
-    def break_off(self, worker: str, why: str) -> int:
-        """Break off what runs on a worker that is known to be dead; returns how many calls."""
-        return self.calls.break_off(worker, why)
+    def break_off(self, worker: str, why: str, *, is_lost: bool = True) -> int:
+        """Break off what runs on a worker; returns how many calls.
+
+        It is lost with one that is known to be dead, which may have died of it; one that is taken
+        away in good health leaves it as if nobody had begun it.
+        """
+        return self.calls.break_off(worker, why, is_lost=is_lost)

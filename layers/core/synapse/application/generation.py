@@ -11,7 +11,7 @@ from typing import Self
 
 from synapse.application.attempts import Attempts
 from synapse.domain.answer import Timings
-from synapse.domain.errors import EngineError, InvalidRequest, SynapseError
+from synapse.domain.errors import EngineError, EngineTimeout, InvalidRequest, SynapseError
 from synapse.domain.inference import Completion, Delta, ModelInput, Result
 from synapse.domain.job import JobId, SlaTier, Usage, urgency
 from synapse.domain.limiting import Standing
@@ -101,8 +101,9 @@ class Generation:
 
     @property
     def was_cut(self) -> bool:
-        """Whether its caller went while a worker had it."""
-        return self.is_taken and not self.is_success and self.outcome == CANCELLED
+        """Whether its caller went, or its time was up, while a worker had it."""
+        is_cut = self.outcome in (CANCELLED, EngineTimeout.code)
+        return self.is_taken and not self.is_success and is_cut
 
     def receipt_so_far(self) -> Receipt:
         """What is known of its receipt while it is being written."""

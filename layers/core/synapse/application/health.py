@@ -33,15 +33,24 @@ def _no_troubles() -> Mapping[str, str]:
     return {}
 
 
+def _no_failed_loads() -> Mapping[tuple[str, str], str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class FleetHealth:
-    """Looks at every model in every pool; `troubles` says why a pool's last worker failed."""
+    """Looks at every model in every pool.
+
+    `troubles` says why a pool's last worker failed, `failed_loads`, by pool and model, why a
+    worker that is up could not load a model on demand.
+    """
 
     registry: Registry
     workers: WorkerRegistry
     capacity: Capacity
     clock: Clock
     troubles: Callable[[], Mapping[str, str]] = _no_troubles
+    failed_loads: Callable[[], Mapping[tuple[str, str], str]] = _no_failed_loads
 
     async def look(self) -> Health:
         """How it is now.
@@ -58,6 +67,8 @@ class FleetHealth:
                 ping = pinged.get((spec.name, pool.name))
                 if not await self._is_up(spec.name, pool, alive):
                     if _may_load(pool, alive):
+                        why = self.failed_loads().get((pool.name, spec.name))
+                        found.extend([self._ill(spec.name, pool, why)] if why else [])
                         continue
                     missing = await self._missing(spec.name, pool, alive)
                     found.extend([missing] if missing else [])
@@ -83,6 +94,9 @@ class FleetHealth:
             return None
         details = [worker.detail for worker in alive if worker.pool == pool.name and worker.detail]
         detail = trouble or next(iter(details), "no worker of the pool is up")
+        return self._ill(model, pool, detail)
+
+    def _ill(self, model: str, pool: Pool, detail: str) -> WorkerHealth:
         return WorkerHealth(model, pool.name, False, 0.0, self.clock(), detail)
 
 

@@ -19,6 +19,9 @@ from synapse.ports import BlobStore, Idempotency
 BYTES_PER_TOKEN = 4
 """Rule of thumb for the token budget of a batch; usage is what the engine counts."""
 
+JOB_TIER = SlaTier.BRONZE
+"""Of jobs that name none."""
+
 
 @dataclass(frozen=True, slots=True)
 class SubmitJob:
@@ -27,7 +30,7 @@ class SubmitJob:
     model: str
     input: ModelInput
     priority: Priority = Priority.NORMAL
-    sla: SlaTier = SlaTier.BRONZE
+    sla: SlaTier = JOB_TIER
     timeout_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     caller: Principal = ANYONE

@@ -13,18 +13,16 @@ import string
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+from synapse.application.model_names import check_models
 from synapse.domain.access import (
     DEFAULT_TENANT,
-    MAX_MODELS_BYTES,
     Principal,
     Tenant,
-    are_too_many,
     is_tenant_name,
 )
 from synapse.domain.api_key import GRACE_S, ID_LENGTH, PREFIX, SECRET_LENGTH, ApiKey, digest
 from synapse.domain.errors import (
     Forbidden,
-    InvalidRequest,
     KeyNotGood,
     KeyUnknown,
     TenantUnknown,
@@ -223,19 +221,10 @@ class Keys:
         return Rights.of_caller(maker, key.expires_at if key else None)
 
     async def _check_models(self, maker: Principal, names: Collection[str] | None) -> None:
-        if are_too_many(names):
-            raise InvalidRequest(
-                f"models: their names take more than {MAX_MODELS_BYTES} bytes together; leave "
-                "them out for all models, or make several keys",
-                param="models",
-            )
-        served = [model.name for model in await self._models() if maker.sees(model.name)]
-        if unknown := sorted(set(names or ()).difference(served)):
-            raise InvalidRequest(
-                f"models: {', '.join(map(repr, unknown))} not served here; choose from: "
-                f"{', '.join(sorted(served)) or 'none'}",
-                param="models",
-            )
+        async def served() -> Collection[str]:
+            return [model.name for model in await self._models() if maker.sees(model.name)]
+
+        await check_models(names, served)
 
     def _own(self, maker: Principal, tenant: str | None) -> str:
         if tenant is None or tenant == maker.tenant or _is_operator(maker):

@@ -12,7 +12,7 @@ from synapse.application.metering import Ask, Metering
 from synapse.domain.errors import LimitReached, Unavailable
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Failure, Job, JobId, JobState
-from synapse.domain.limiting import CONCURRENCY_RETRY_S, OUT_OF_BUDGET
+from synapse.domain.limiting import CONCURRENCY_RETRY_S
 from synapse.domain.metering import is_limited
 from synapse.domain.model import ModelSpec
 from synapse.ports import BlobStore, Clock, JobQueue, JobStore, Registry, Telemetry
@@ -64,8 +64,8 @@ class LineTools:
         What is counted of a job that is then not recorded stays so for the next step to find.
 
         Raises:
-            NoRoom: it may fit later. So it may where money is short and other lines of the batch
-                are open (`has_open`): what they do not use comes back.
+            NoRoom: it may fit later: at the pace of the batch's own lines where some are open
+                (`has_open`) and what is under way is in the way.
             LimitReached: it will not.
         """
         if self.metering is None or not is_limited(command.caller):
@@ -80,7 +80,7 @@ class LineTools:
             await self.metering.admit_job(ask, job.id, job.deadline_at)
         except LimitReached as error:
             wait_s = error.retry_after_s
-            if has_open and (wait_s == CONCURRENCY_RETRY_S or error.code == OUT_OF_BUDGET):
+            if has_open and wait_s == CONCURRENCY_RETRY_S:
                 wait_s = 0  # the batch's own lines make room, and its pace is that of those
             if wait_s is None:
                 raise

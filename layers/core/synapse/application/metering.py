@@ -138,8 +138,9 @@ class Metering:
     ) -> None:
         """Correct what a request on the line has used; without a receipt it is what was reserved.
 
-        So are the tokens of one that `was_cut` by its caller before its worker told of any: nobody
-        knows how far that had come. Raises nothing: what cannot be settled expires.
+        So are the tokens of one that `was_cut`, by its caller or its deadline, before its worker
+        told of any: nobody knows how far that had come. Raises nothing: what cannot be settled
+        expires.
         """
         used = Used(1, ticket.tokens, ticket.nano_usd)
         if receipt is not None:
@@ -246,8 +247,11 @@ def _check_size(ask: Ask, bounds: Bounds, tokens: int) -> None:
     most = min((size for size in sizes if size is not None), default=tokens)
     if tokens <= most:
         return
+    at, counted = ask.length_at, "the prompt's and those that it lets the model write"
+    if ask.input.inputs:
+        at, counted = "input", "those of its inputs"  # nothing is written for them
     raise InvalidRequest(
-        f"{ask.length_at}: a request of this key or user may use {most} tokens, the prompt's and "
-        f"those that it lets the model write; this one may use {tokens}",
-        param=ask.length_at,
+        f"{at}: a request of this key or user may use {most} tokens, {counted}; this one may use "
+        f"{tokens}",
+        param=at,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
+from synapse.application.model_names import check_models
 from synapse.domain.access import DEFAULT_TENANT, ORDINARY_SCOPES, Scope
 from synapse.domain.errors import InvalidRequest, Unavailable
 from synapse.domain.job import SlaTier
@@ -27,19 +28,31 @@ class UserRights:
 
 
 class Users:
-    """Users are made, given other passwords, and shut out; each change ends their tokens."""
+    """Users are made, given other passwords, and shut out; each change ends their tokens.
 
-    def __init__(self, store: UserStore, hasher: PasswordHasher, clock: Clock) -> None:
+    `models` are the names of those that are served.
+    """
+
+    def __init__(
+        self,
+        store: UserStore,
+        hasher: PasswordHasher,
+        clock: Clock,
+        models: Callable[[], Awaitable[Collection[str]]],
+    ) -> None:
         self._store = store
         self._hasher = hasher
         self._clock = clock
+        self._models = models
 
     async def add(self, name: str, password: str, rights: UserRights) -> User:
         """Make a user.
 
         Raises:
-            InvalidRequest: the name or the password will not do, or the name is taken.
+            InvalidRequest: the name or the password will not do, the name is taken, or a model is
+                not served, or there are too many.
         """
+        await check_models(rights.models, self._models)
         user = User(
             checked_username(name),
             await self._hasher.hash(checked_password(password)),

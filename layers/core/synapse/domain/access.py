@@ -121,6 +121,15 @@ class Principal:
         """Whether the model is there for this caller."""
         return self.models is None or model in self.models
 
+    def tier_or(self, default: SlaTier) -> SlaTier:
+        """The tier of a request that names none: `default`, or the nearest that the caller has.
+
+        Of two as near it is the better one; who has none is told so by `require_tier`.
+        """
+        if not self.tiers:
+            return default
+        return min(self.tiers, key=lambda tier: (abs(tier.rank - default.rank), tier.rank))
+
     def require_tier(self, tier: SlaTier) -> None:
         """Refuse a tier that the caller may not ask for.
 

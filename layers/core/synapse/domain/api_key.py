@@ -35,6 +35,11 @@ def key_id_of(text: str) -> str | None:
     return match[1] if match else None
 
 
+def is_key_name(text: str) -> bool:
+    """Whether a key may be called that. Terminals show it: nothing in it may steer one."""
+    return 1 <= len(text) <= MAX_NAME_LENGTH and text.isprintable()
+
+
 def digest(text: str) -> str:
     """What is kept of a key: the SHA-256 of all of it, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -18,22 +18,53 @@ API_GB = 1.0
 FRONT_S = 0.02
 """E: what a function is busy with a request on the line besides waiting for its answer."""
 
+CALL_WRITES = 5
+"""In flight from and to, the worker's idle time; what was used is a transaction of one: 2."""
+
+CALL_READS = 2
+"""What is in flight, and the idle time."""
+
 JOB_LAMBDA_S = 0.03
 """E: what submitting a job, and its share of dispatching, keep a function busy."""
 
-JOB_WRITES = 4
-"""The record, its start, its end, and the message's bookkeeping."""
+JOB_WAY_S = 0.1
+"""E: from a job's acceptance to its batch at a runner, where a worker is up."""
+
+RECORD_KIB = 0.7
+"""E: of a job's item, what is neither its prompt nor its result."""
+
+INLINE_KIB = 128.0
+"""A prompt or a result that is larger lies in the bucket, not in the item."""
+
+INDEX_WRITES = 6
+"""In the index of open jobs: put, moved at the start and at the end (2 each), taken out."""
+
+USAGE_WRITES = 2
+"""What was used: one, in the transaction that takes the job off the index."""
+
+RUN_WRITES = 4
+"""In flight from and to, the worker's idle time, and the rate of what was run, for each batch."""
 
 BATCH_S = 0.2
 BATCH_GB = 0.0625
-"""E: how long a batch is under way, and what Step Functions bills for its memory: one chunk."""
+"""E: how long a batch is under way besides its items, and what Step Functions bills for its memory:
+one chunk."""
 
+WAIT_S = 25.0
+POLLS = 8
+"""How long one GET with `wait` lasts at most, and how often its first second looks into the table;
+later it does so once a second."""
 
 ROUND_S = 60.0
 ROUND_BUSY_S = 0.3
 ROUND_GB = 0.5
 ROUND_READS = 20
 """Each minute: memory and period as in template.yaml, the rest E."""
+
+MONTH_S = 730.0 * 3600
+ALARMS = 26
+METRICS = 24
+"""Of `infra/monitoring.yaml`, and E: series of `docs/metrics.md` with one model in one pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +76,13 @@ class Bill:
     tables: float = 0.0
     queues: float = 0.0
     batcher: float = 0.0
+    bucket: float = 0.0
+    monitoring: float = 0.0
 
     @property
     def usd(self) -> float:
         """All of them."""
-        return self.gateway + self.functions + self.tables + self.queues + self.batcher
+        return float(sum(getattr(self, each.name) for each in fields(Bill)))
 
     def __add__(self, other: Self) -> Bill:
         """Both."""
@@ -60,12 +93,39 @@ class Bill:
         return Bill(*(getattr(self, f.name) * number for f in fields(Bill)))
 
 
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What a job carries, in KiB: its prompt and its result, each as it is kept."""
+
+    prompt_kib: float = 0.2
+    result_kib: float = 0.5
+
+    @property
+    def item_kib(self) -> float:
+        """Of the job's item before it has a result."""
+        return RECORD_KIB + (self.prompt_kib if self.prompt_kib <= INLINE_KIB else 0.0)
+
+    @property
+    def ended_kib(self) -> float:
+        """Of the item with its result."""
+        return self.item_kib + (self.result_kib if self.result_kib <= INLINE_KIB else 0.0)
+
+    @property
+    def in_bucket(self) -> int:
+        """How many of the two lie in the bucket."""
+        return (self.prompt_kib > INLINE_KIB) + (self.result_kib > INLINE_KIB)
+
+
+SHORT = Payload()
+"""Of a short prompt and its answer."""
+
+
 def call() -> Bill:
-    """A caller on the line: two writes in the ledger of what is in flight; its wait is apart."""
+    """A caller on the line, without what it waits for."""
     return held(FRONT_S) + Bill(
         gateway=usd.USD_API_REQUEST,
         functions=usd.USD_LAMBDA_REQUEST,
-        tables=2 * usd.USD_DYNAMO_WRITE + usd.USD_DYNAMO_READ,
+        tables=CALL_WRITES * usd.USD_DYNAMO_WRITE + CALL_READS * usd.USD_DYNAMO_READ,
     )
 
 
@@ -74,31 +134,68 @@ def held(seconds: float) -> Bill:
     return Bill(functions=seconds * API_GB * usd.USD_LAMBDA_GB_S)
 
 
-def job() -> Bill:
-    """A job that was submitted; its batch is apart."""
+def job_writes(payload: Payload) -> int:
+    """Write units of a job from its acceptance until it is counted, with those of the index.
+
+    Every write bills the whole item, however little of it changes: when it is made, claimed and
+    ended, and twice when it is counted, which is done in a transaction.
+    """
+    before, after = math.ceil(payload.item_kib), math.ceil(payload.ended_kib)
+    return 2 * before + 3 * after + INDEX_WRITES + USAGE_WRITES
+
+
+def job(payload: Payload = SHORT) -> Bill:
+    """A job that was submitted and has ended, without its batch and the fetching of its result."""
     return Bill(
         gateway=usd.USD_API_REQUEST,
         functions=2 * usd.USD_LAMBDA_REQUEST + JOB_LAMBDA_S * API_GB * usd.USD_LAMBDA_GB_S,
-        tables=JOB_WRITES * usd.USD_DYNAMO_WRITE + usd.USD_DYNAMO_READ,
+        tables=job_writes(payload) * usd.USD_DYNAMO_WRITE,
         queues=3 * usd.USD_SQS_REQUEST,
+        bucket=payload.in_bucket * usd.USD_S3_PUT
+        + (payload.prompt_kib > INLINE_KIB) * usd.USD_S3_GET,
     )
 
 
-def batch() -> Bill:
-    """A batch that was run: an execution of the batcher, and its runner."""
+def fetched(payload: Payload = SHORT, waited_s: float = 0.0) -> Bill:
+    """A job's result, got by one GET, or by as many with `wait` as last until it has ended."""
+    gets = max(1, math.ceil(waited_s / WAIT_S))
+    looks = gets if waited_s == 0 else gets * POLLS + waited_s
+    each_read = math.ceil(payload.ended_kib / 4) * usd.USD_DYNAMO_READ
+    one = Bill(gateway=usd.USD_API_REQUEST, functions=usd.USD_LAMBDA_REQUEST) + held(FRONT_S)
+    return (
+        one.times(gets)
+        + held(waited_s)
+        + Bill(
+            tables=looks * each_read,
+            bucket=(payload.result_kib > INLINE_KIB) * usd.USD_S3_GET,
+        )
+    )
+
+
+def batch(items_s: float, *, has_runner: bool = True) -> Bill:
+    """A batch that was run, its items for so long: an execution of the batcher, and its runner.
+
+    The runner waits for the worker's answer; where the worker is a function itself, which is paid
+    for apart, there is none.
+    """
+    run_s = BATCH_S + items_s
     return Bill(
-        functions=usd.USD_LAMBDA_REQUEST + BATCH_S * API_GB * usd.USD_LAMBDA_GB_S,
-        batcher=usd.USD_EXPRESS_REQUEST + BATCH_S * BATCH_GB * usd.USD_EXPRESS_GB_S,
+        functions=usd.USD_LAMBDA_REQUEST + has_runner * run_s * API_GB * usd.USD_LAMBDA_GB_S,
+        tables=RUN_WRITES * usd.USD_DYNAMO_WRITE + CALL_READS * usd.USD_DYNAMO_READ,
+        batcher=usd.USD_EXPRESS_REQUEST + run_s * BATCH_GB * usd.USD_EXPRESS_GB_S,
     )
 
 
 def housekeeping(seconds: float) -> Bill:
-    """What looks after the fleet, work or no work: the pinger and the scale function."""
+    """What is there, work or no work: the pinger and the scale function, alarms, a dashboard."""
     rounds = seconds / ROUND_S
-    return Bill(
+    watched = ALARMS * usd.USD_ALARM_MONTH + usd.USD_DASHBOARD_MONTH
+    each_round = Bill(
         functions=usd.USD_LAMBDA_REQUEST + ROUND_BUSY_S * ROUND_GB * usd.USD_LAMBDA_GB_S,
         tables=ROUND_READS * usd.USD_DYNAMO_READ,
-    ).times(2 * rounds)
+    )
+    series = METRICS * usd.USD_METRIC_MONTH
+    return each_round.times(2 * rounds) + Bill(monitoring=(watched + series) * seconds / MONTH_S)
 
 
 def lambda_run(busy_s: float, gb: float) -> Bill:
@@ -120,36 +217,6 @@ def provisioned_run(busy_s: float, gb: float) -> Bill:
 def provisioned(environments: float, seconds: float, gb: float) -> Bill:
     """So many environments kept ready for so long, whatever they do."""
     return Bill(functions=environments * seconds * gb * usd.USD_PROVISIONED_GB_S)
-
-
-@dataclass(frozen=True, slots=True)
-class Cycle:
-    """A worker that is started when work comes, and let go when none came for a while.
-
-    `up` is the share of the time in which it is paid for, its starts counted, `starting` that of
-    its starts, `cold` the share of requests that come when it is not up.
-    """
-
-    up: float
-    starting: float
-    cold: float
-
-
-def cycle(per_s: float, idle_s: float, start_s: float) -> Cycle:
-    """How often a worker comes and goes where requests are short and come independently.
-
-    From a start it takes `start_s`, then it stays until a gap between two requests is longer than
-    `idle_s`, which takes (e^(r·idle) − 1)/r at r requests a second; then it is away until the next
-    one comes, 1/r. (M/G/1 with a setup time and a delayed switch-off: A. Gandhi, S. Doroudi,
-    M. Harchol-Balter and A. Scheller-Wolf, Queueing Systems 77, 2014.)
-    """
-    if per_s <= 0:
-        return Cycle(0.0, 0.0, 0.0)
-    # Beyond e^700 there is no number; it is always up long before.
-    on_s = math.expm1(min(per_s * idle_s, 700.0)) / per_s
-    whole_s = start_s + on_s + 1 / per_s
-    cold = (1 + per_s * start_s) / (per_s * whole_s)
-    return Cycle((start_s + on_s) / whole_s, start_s / whole_s, min(1.0, cold))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ CONCURRENCY_RETRY_S = 2
 
 
 class Measure(IntEnum):
-    """What is limited. Of several that are in the way the first is told: it holds for longest."""
+    """What is limited. Of several in the way that hold as long the first is told."""
 
     SPEND = 0
     REQUESTS = 1
@@ -32,7 +32,8 @@ class Measure(IntEnum):
 class Refusal:
     """Which limit of which meter leaves no room for what is `needed`, in the measure's own unit.
 
-    With `retry_after_s` None there will be none by waiting.
+    With `retry_after_s` None there will be none by waiting. `is_held` says that it is only what is
+    under way that is in the way.
     """
 
     measure: Measure
@@ -40,6 +41,12 @@ class Refusal:
     limit: float
     needed: int
     retry_after_s: int | None
+
+    @property
+    def is_held(self) -> bool:
+        """See above: money that is only reserved, or too much at once."""
+        waits = self.retry_after_s is not None
+        return waits and self.measure in (Measure.SPEND, Measure.CONCURRENT)
 
 
 class Left(NamedTuple):
@@ -100,8 +107,10 @@ def refusal_of(
     return min(refusals, key=_gravity, default=None)
 
 
-def _gravity(refusal: Refusal) -> tuple[bool, Measure]:
-    return refusal.retry_after_s is not None, refusal.measure
+def _gravity(refusal: Refusal) -> tuple[float, Measure]:
+    """What holds for longest comes first."""
+    wait_s = math.inf if refusal.retry_after_s is None else refusal.retry_after_s
+    return -wait_s, refusal.measure
 
 
 def rooms(limits: Limits, asked: Reservation) -> Iterator[tuple[Measure, float, int]]:
@@ -122,8 +131,8 @@ def _refusals(
     meter: MeterId, limits: Limits, counts: Counts, asked: Reservation
 ) -> Iterator[Refusal]:
     minute_ends_s = max(1, math.ceil((counts.minute + 1) * MINUTE_S - asked.at))
-    used_and_wait: dict[Measure, tuple[int, int | None]] = {
-        Measure.SPEND: (counts.nano_usd, None),
+    used_and_wait: dict[Measure, tuple[int, int]] = {
+        Measure.SPEND: (counts.nano_usd, CONCURRENCY_RETRY_S),
         Measure.REQUESTS: (counts.requests, minute_ends_s),
         Measure.TOKENS: (counts.tokens, minute_ends_s),
         Measure.CONCURRENT: (counts.open, CONCURRENCY_RETRY_S),
@@ -131,7 +140,7 @@ def _refusals(
     for measure, room, needed in rooms(limits, asked):
         used, wait_s = used_and_wait[measure]
         if used > room:
-            fits_at_all = room >= 0
+            fits_at_all = (counts.spent if measure is Measure.SPEND else 0) <= room
             limit = room + max(1, needed)
             yield Refusal(measure, meter, limit, needed, wait_s if fits_at_all else None)
 
@@ -164,7 +173,7 @@ def duration(seconds: float) -> str:
 def error_of(refusal: Refusal, standing: Standing) -> LimitReached:
     """What the caller is told of a refusal. Of a tenant's use one of its keys is told nothing."""
     whose = "this key or user" if refusal.meter.account else "the tenant"
-    if refusal.measure is Measure.SPEND:
+    if refusal.measure is Measure.SPEND and not refusal.is_held:
         message = (
             f"the budget of {whose} of {refusal.limit / NANO:g} USD a month is used up, or what is "
             f"left of it is less than this request may cost ({refusal.needed / NANO:.6f} USD); "
@@ -183,6 +192,12 @@ def _said(refusal: Refusal, whose: str) -> str:
     limit = int(refusal.limit)
     many = f", and this one counts as {refusal.needed}" if refusal.needed > 1 else ""
     match refusal.measure:
+        case Measure.SPEND:
+            return (
+                f"what is left of the budget of {whose} of {refusal.limit / NANO:g} USD a month is "
+                "reserved by jobs and requests under way, and this one may cost "
+                f"{refusal.needed / NANO:.6f} USD; what they do not use comes back"
+            )
         case Measure.REQUESTS:
             return f"{whose} may send {limit} requests a minute{many}"
         case Measure.TOKENS:

@@ -28,14 +28,14 @@ class MeterLedger:
         counts: Mapping[MeterId, Counts] | None = None,
         reservations: Iterable[Reservation] = (),
     ) -> None:
-        """Take up what was counted; how many are open follows from `reservations`."""
-        self._counts = {meter: replace(each, open=0) for meter, each in (counts or {}).items()}
+        """Take up what was counted; what is open, and held, follows from `reservations`."""
+        known = (counts or {}).items()
+        self._counts = {meter: replace(each, open=0, held=0) for meter, each in known}
         self._open = {reservation.id: reservation for reservation in reservations}
         self._expired_at = 0.0
         for reservation in self._open.values():
             for meter in reservation.meters:
-                before = self.counts(meter)
-                self._counts[meter] = replace(before, open=before.open + reservation.requests)
+                self._counts[meter] = self.counts(meter).with_open(reservation)
 
     def counts(self, meter: MeterId) -> Counts:
         """What a meter shows."""
@@ -65,7 +65,7 @@ class MeterLedger:
         """Correct what was reserved, once; None if it is settled already, or never was."""
         reservation = self._open.pop(reservation_id, None)
         if reservation is not None:
-            final = used or reservation.all_used
+            final = reservation.counted_as(used)
             for meter in reservation.meters:
                 self._counts[meter] = self.counts(meter).settled(reservation, final)
         return reservation

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,6 +28,10 @@ MINUTE_S = 60
 NANO = 1_000_000_000
 GRACE_S = 60
 """How long after its time is up a request counts as under way that nobody has settled."""
+
+MINUTES_AHEAD = 2
+MONTH_AHEAD_S = 86_400.0
+"""How far ahead the window that is counted may be: clocks are set back a little now and then."""
 
 BYTES_PER_TOKEN = 4
 
@@ -93,13 +97,15 @@ def _month_of_day(day: int) -> str:
 class Used:
     """What a request has used. One that was never begun has used nothing, not even a request.
 
-    `nano_usd` is what its slots cost, `warm_nano_usd` its share of keeping workers up.
+    `nano_usd` is what its slots cost, `warm_nano_usd` its share of keeping workers up. With
+    `tokens_unknown` nobody can tell how many tokens it was: they count as they were reserved.
     """
 
     requests: int = 1
     tokens: int = 0
     nano_usd: int = 0
     warm_nano_usd: int = 0
+    tokens_unknown: bool = False
 
     def __add__(self, other: Used) -> Used:
         return Used(
@@ -144,10 +150,19 @@ class Reservation:
         """As much as was reserved: where nobody can tell what it was."""
         return Used(self.requests, self.tokens, self.nano_usd)
 
+    def counted_as(self, used: Used | None) -> Used:
+        """What is counted in its place: where nobody can tell (None), as much as was reserved."""
+        if used is None:
+            return self.all_used
+        return replace(used, tokens=self.tokens) if used.tokens_unknown else used
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a meter shows: used and reserved in a minute and in a month, and how many are open."""
+    """What a meter shows: used and reserved in a minute and in a month, and how many are open.
+
+    `held` of the month's money is only reserved, by what is open: what it does not use comes back.
+    """
 
     minute: int = 0
     requests: int = 0
@@ -155,20 +170,31 @@ class Counts:
     month: str = ""
     nano_usd: int = 0
     open: int = 0
+    held: int = 0
+
+    @property
+    def spent(self) -> int:
+        """What of the month's money does not come back (billionths of a dollar)."""
+        return self.nano_usd - self.held
 
     def at(self, now: float) -> Counts:
-        """What of it still counts: a new minute and a new month begin with nothing."""
+        """What of it still counts: a new minute and a new month begin with nothing.
+
+        So does one that is far behind those counted: the clock was ahead then, and is right again.
+        """
         minute, month = minute_of(now), month_of(now)
-        if minute <= self.minute and month <= self.month:
+        if minute == self.minute and month == self.month:
             return self
-        new_minute, new_month = minute > self.minute, month > self.month
+        new_minute = not minute <= self.minute <= minute + MINUTES_AHEAD
+        new_month = not month <= self.month <= month_of(now + MONTH_AHEAD_S)
         return Counts(
-            max(minute, self.minute),
+            minute if new_minute else self.minute,
             0 if new_minute else self.requests,
             0 if new_minute else self.tokens,
-            max(month, self.month),
+            month if new_month else self.month,
             0 if new_month else self.nano_usd,
             self.open,
+            0 if new_month else self.held,
         )
 
     def reserved(self, reservation: Reservation) -> Counts:
@@ -181,6 +207,16 @@ class Counts:
             self.month,
             self.nano_usd + reservation.nano_usd,
             self.open + reservation.requests,
+            self.held + reservation.nano_usd,
+        )
+
+    def with_open(self, reservation: Reservation) -> Counts:
+        """With what is counted already, and open."""
+        same_month = month_of(reservation.at) == self.month
+        return replace(
+            self,
+            open=self.open + reservation.requests,
+            held=self.held + (reservation.nano_usd if same_month else 0),
         )
 
     def settled(self, reservation: Reservation, used: Used) -> Counts:
@@ -194,6 +230,7 @@ class Counts:
             self.month,
             self.nano_usd + (used.spent(reservation) - reservation.nano_usd if same_month else 0),
             self.open - reservation.requests,
+            self.held - (reservation.nano_usd if same_month else 0),
         )
 
 
@@ -225,11 +262,13 @@ def used_by_job(job: Job) -> Used | None:
     """What a job that has ended has used; None if it was under way, and nobody can tell.
 
     A job that was given up, because workers went down with it, has used nothing that its account
-    is to answer for.
+    is to answer for. Of one that its engine was still at when its time was up, the money is known.
     """
     if job.served is None and job.started_at is not None and job.state is not JobState.FAILED:
         return None
     tokens = job.usage.total_tokens if job.usage else 0
     if job.served is None:
         return Used(1, tokens)
-    return Used(1, tokens, nano_usd(job.served.active_usd), nano_usd(job.served.warm_usd))
+    cut = job.state is JobState.EXPIRED and job.usage is None
+    active, warm = nano_usd(job.served.active_usd), nano_usd(job.served.warm_usd)
+    return Used(1, tokens, active, warm, tokens_unknown=cut)

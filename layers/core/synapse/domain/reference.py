@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from synapse.domain.cost import Payload
 from synapse.domain.pool import Pool
-from synapse.domain.price_list import USD_HOUR
+from synapse.domain.price_list import ECS_FEE, USD_HOUR
 from synapse.domain.profile import Profile
 
 SLOTS = 8
@@ -14,6 +15,13 @@ SLOTS = 8
 
 INSTANCE = {"cpu": "c7g.xlarge", "gpu": "g6.xlarge", "neuron": "inf2.xlarge"}
 """By accelerator: the machine of the figures below."""
+
+DEPLOYABLE = ("gpu", "neuron")
+"""Machines for which template.yaml has a pool that takes every tier: `gpu-ecs` and `neuron`.
+
+Its pools in Lambda, `cpu` and `gpu`, run jobs alone, and it has none of machines without
+accelerator.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +75,29 @@ published for MiniLM); `rerank` 16 and `rerank-64` 64 passages of 128 tokens thr
 """
 
 LAMBDA_GB: Mapping[str, float] = {"embed": 2.0, "rerank": 10.0, "rerank-64": 10.0}
-"""Memory of a function that has the model in itself: E. On 10 GB it has 6 cores, about as above."""
+"""Memory of a function that has the model in itself: E. On 10 GB it has 6 cores, about as above.
+
+The speed is that of Graviton3, so the price is that of arm64.
+"""
 
 
-def pool(accelerator: str, *, most: int, idle_after_s: float = 300.0) -> Pool:
-    """A pool of such machines, from nothing to `most`, named for its accelerator."""
+PAYLOADS: Mapping[str, Payload] = {
+    "embed": Payload(0.2, 2.0),
+    "rerank": Payload(9.0, 0.4),
+    "rerank-64": Payload(36.0, 1.5),
+}
+"""E: 0.55 KiB a passage of 128 tokens, and a score for each; 384 numbers of an embedding."""
+
+
+def pool(accelerator: str, *, most: int, idle_after_s: float = 300.0, fee: float = ECS_FEE) -> Pool:
+    """A pool of such machines, from nothing to `most`, named for its accelerator.
+
+    Its price is EC2's with the `fee` of who manages them.
+    """
     return Pool(
         accelerator,
         accelerator,
-        price_per_hour_usd=USD_HOUR[INSTANCE[accelerator]],
+        price_per_hour_usd=USD_HOUR[INSTANCE[accelerator]] * fee,
         min_workers=0,
         max_workers=most,
         idle_after_s=idle_after_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from synapse.domain.pool import Pool
@@ -10,9 +11,10 @@ from synapse.domain.pool import Pool
 class ModelLoader(Protocol):
     """Reaches the workers of pools that load models on demand."""
 
-    def ask(self, pool: Pool, model: str) -> None:
-        """Have one of the pool's workers load the model, in its own time.
+    def ask(self, pool: Pool, model: str, keep: Collection[str] = ()) -> None:
+        """Have one of the pool's workers that lacks the model load it, in its own time.
 
-        Often called for one and the same. Never blocks, never raises.
+        Models to `keep` are not unloaded for that, busy or not. Often called for one and the
+        same. Never blocks, never raises.
         """
         ...

@@ -1,7 +1,8 @@
 """Meters in the access table, all items of a tenant in one partition.
 
 - `meter#<tenant>` / `account#<account>`, or `total`: a meter. `r<minute>` and `t<minute>` are its
-  requests and tokens of a minute, `usd<month>` its money, `open` what is under way.
+  requests and tokens of a minute, `usd<month>` its money and `held<month>` what of that is only
+  reserved, `open` what is under way.
 - `meter#<tenant>` / `open#<expires at>#<name>`: an open reservation.
 
 A reservation is made, and settled, in one transaction with its meters: either all of it is
@@ -76,7 +77,7 @@ class DynamoMeter:
             counts = {meter: _counts(items[meter], asked.at) for meter in bounds}
             verdict = verdict_on(bounds, counts, asked)
             if verdict.refusal is not None:
-                if verdict.refusal.measure is Measure.CONCURRENT and await self._expire(asked):
+                if verdict.refusal.is_held and await self._expire(asked):
                     continue
                 if asked.is_job and await self._is_open(asked.id):
                     return Verdict(None, verdict.standing, is_new=False)
@@ -98,7 +99,7 @@ class DynamoMeter:
             item = await read_item(self._client, self._table, _place(reservation_id))
             if item is not None:
                 reservation = reservation_from_json(reservation_id, item["doc"])
-                await self._settle(reservation, used or reservation.all_used)
+                await self._settle(reservation, reservation.counted_as(used))
         except ClientError as error:
             raise unavailable(error) from error
 
@@ -197,10 +198,17 @@ def _names(at: float) -> dict[Measure, str]:
     }
 
 
+def _held(at: float) -> str:
+    """The attribute of the money that is reserved at that moment, and open."""
+    return f"held{month_of(at)}"
+
+
 def _counts(item: Mapping[str, Any], now: float) -> Counts:
     names = _names(now)
     spent, requests, tokens, under_way = (int(item.get(names[each], 0)) for each in Measure)
-    return Counts(minute_of(now), requests, tokens, month_of(now), spent, under_way)
+    # Earlier versions do not count it, and may settle what this one has reserved.
+    held = max(0, int(item.get(_held(now), 0))) if under_way else 0
+    return Counts(minute_of(now), requests, tokens, month_of(now), spent, under_way, held)
 
 
 def _reserving(
@@ -217,11 +225,14 @@ def _reserving(
             "Key": attributes(_meter(meter)),
             "UpdateExpression": "ADD "
             + ", ".join(f"#m{m} :m{m}" for m in map(int, Measure))
+            + ", #held :held"
             + remove,
             "ExpressionAttributeNames": {f"#m{int(m)}": names[m] for m in Measure}
+            | {"#held": _held(asked.at)}
             | {f"#p{n}": name for n, name in enumerate(passed)},
             "ExpressionAttributeValues": attributes(
                 {f":m{int(m)}": amounts[m] for m in Measure}
+                | {":held": asked.nano_usd}
                 | {f":room{int(m)}": most for m, most in room.items()}
             ),
             **({"ConditionExpression": _has_room(room)} if room else {}),
@@ -237,20 +248,24 @@ def _has_room(room: Mapping[Measure, int]) -> str:
 
 def _settling(meter: MeterId, reservation: Reservation, used: Used, now: float) -> dict[str, Any]:
     """Correct what was counted, in the windows that have not passed."""
-    names, current = _names(reservation.at), _names(now)
+    names = _names(reservation.at)
     changes = {
-        Measure.SPEND: used.spent(reservation) - reservation.nano_usd,
-        Measure.REQUESTS: used.requests - reservation.requests,
-        Measure.TOKENS: used.tokens - reservation.tokens,
-        Measure.CONCURRENT: -reservation.requests,
+        names[Measure.SPEND]: used.spent(reservation) - reservation.nano_usd,
+        names[Measure.REQUESTS]: used.requests - reservation.requests,
+        names[Measure.TOKENS]: used.tokens - reservation.tokens,
+        names[Measure.CONCURRENT]: -reservation.requests,
+        _held(reservation.at): -reservation.nano_usd,
     }
-    kept = {m: change for m, change in changes.items() if change and names[m] == current[m]}
+    current = {*_names(now).values(), _held(now)}
+    kept = [(name, change) for name, change in changes.items() if change and name in current]
     return {
         "Update": {
             "Key": attributes(_meter(meter)),
-            "UpdateExpression": "ADD " + ", ".join(f"#m{int(m)} :m{int(m)}" for m in kept),
-            "ExpressionAttributeNames": {f"#m{int(m)}": names[m] for m in kept},
-            "ExpressionAttributeValues": attributes({f":m{int(m)}": by for m, by in kept.items()}),
+            "UpdateExpression": "ADD " + ", ".join(f"#m{n} :m{n}" for n in range(len(kept))),
+            "ExpressionAttributeNames": {f"#m{n}": name for n, (name, _) in enumerate(kept)},
+            "ExpressionAttributeValues": attributes(
+                {f":m{n}": change for n, (_, change) in enumerate(kept)}
+            ),
         }
     }
 
@@ -259,5 +274,5 @@ def _has_passed(name: str, now: float) -> bool:
     """Whether an attribute is of a minute, or a month, that nobody asks for any more."""
     if name[:1] in ("r", "t") and name[1:].isdigit():
         return int(name[1:]) <= minute_of(now) - KEPT_MINUTES
-    before_s = now - 2 * 86_400.0
-    return name.startswith("usd") and name < f"usd{month_of(before_s)}"
+    last = month_of(now - 2 * 86_400.0)
+    return any(name.startswith(kind) and name < f"{kind}{last}" for kind in ("usd", "held"))

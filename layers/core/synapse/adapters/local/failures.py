@@ -17,12 +17,14 @@ class StorageError(Exception):
 
 _SQLITE_CAUSES = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
-    sqlite3.SQLITE_READONLY: "it is read-only: make the file and its folder writable",
+    sqlite3.SQLITE_READONLY: "it is read-only: make the file, its -wal and -shm beside it and "
+    "their folder writable",
     sqlite3.SQLITE_PERM: "access is denied: check the owner and the permissions",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check that the folder exists and is writable",
     sqlite3.SQLITE_BUSY: "another program has locked it: close that program",
     sqlite3.SQLITE_LOCKED: "another program has locked it: close that program",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: restore a backup, or move it away to start anew",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: move it away with its -wal and -shm to start anew, "
+    "or put a backup in its place",
     sqlite3.SQLITE_NOTADB: "it is not a database: move the file away, or choose another folder",
     sqlite3.SQLITE_IOERR: "reading or writing failed: check the disk and its free space",
 }

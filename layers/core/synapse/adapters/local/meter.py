@@ -13,7 +13,7 @@ from typing import Self
 from synapse.adapters.local.database import Database
 from synapse.adapters.reservation_records import reservation_from_json, reservation_to_json
 from synapse.domain.errors import Unavailable
-from synapse.domain.limiting import Measure, Verdict
+from synapse.domain.limiting import Verdict
 from synapse.domain.meter_ledger import MeterLedger
 from synapse.domain.metering import Bounds, Counts, MeterId, Reservation, ReservationId, Used
 
@@ -58,7 +58,7 @@ class SqliteMeter:
     async def reserve(self, asked: Reservation, bounds: Bounds) -> Verdict:
         """See the port."""
         verdict = self._ledger.reserve(asked, bounds)
-        if verdict.refusal is not None and verdict.refusal.measure is Measure.CONCURRENT:
+        if verdict.refusal is not None and verdict.refusal.is_held:
             expired = self._ledger.expire(asked.at)
             for reservation in expired:
                 self._changed(reservation, None)

@@ -13,6 +13,7 @@ from synapse.domain.job import Job, JobId
 
 PAGE = 500
 SPACE_PAGES = 2000
+"""How much is given back at once; fewer free pages are kept for what comes."""
 
 DeleteBlobs = Callable[[Sequence[str]], Awaitable[None]]
 
@@ -25,9 +26,20 @@ async def purge(database: Database, due_before: float, delete_blobs: DeleteBlobs
         if keys:
             await delete_blobs(keys)
         await database.write(partial(_delete, ids=[job.id for job in jobs]))
-        await database.give_back_space(SPACE_PAGES)
         purged += len(jobs)
+    await _give_back_space(database)
     return purged
+
+
+async def _give_back_space(database: Database) -> None:
+    """Return free pages to the file system, whatever left them; others may write in between."""
+    free = await database.read(_free_pages)
+    for _ in range(free // SPACE_PAGES):
+        await database.give_back_space(SPACE_PAGES)
+
+
+def _free_pages(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
 
 
 def _blob_keys(job: Job) -> list[str]:

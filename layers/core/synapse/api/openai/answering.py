@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 from synapse.api.limits import limit_headers
 from synapse.api.openai import sse
 from synapse.api.openai.caching import Caching, Collector
-from synapse.api.openai.chunks import ChunkWriter
-from synapse.api.openai.rendering import Heading, answer_body, fingerprint
+from synapse.api.openai.refusals import REFUSALS, in_terms_of
+from synapse.api.openai.rendering import Heading, fingerprint
 from synapse.api.openai.requests import Ask, check_model
+from synapse.api.openai.side_by_side import all_of, merged
+from synapse.api.openai.telling import Teller
 from synapse.api.receipts import beginning_headers, receipt_headers
 from synapse.api.resolver import Answered, Reply, StreamReply
 from synapse.api.services import Services
@@ -23,21 +22,20 @@ from synapse.application.checks import served_model
 from synapse.application.direct import Answer, DirectRequest, Generation
 from synapse.application.metering import Ticket, cut_to_limits
 from synapse.domain.access import Principal
-from synapse.domain.errors import ContextLengthExceeded, EngineError, InvalidInput
+from synapse.domain.errors import EngineError
 from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.model import ModelSpec
 from synapse.domain.receipt import Receipt
 from synapse.ids import new_id
 
-MAX_UNREAD = 64
-OF_FORM = re.compile(r"schema|grammar|regex|pattern", re.I)
-"""What engines complain of that cannot apply the form they were to hold an answer to."""
-
-T = TypeVar("T")
-
 
 async def answer(
-    services: Services, caller: Principal, ask: Ask, caching: Caching, timeout_s: float
+    services: Services,
+    caller: Principal,
+    ask: Ask,
+    teller: Teller,
+    caching: Caching,
+    timeout_s: float,
 ) -> Answered:
     """The answer to what was asked, in the way it was asked for.
 
@@ -47,13 +45,41 @@ async def answer(
     spec = await served_model(services.registry, ask.model, caller)
     check_model(ask, spec)
     answer_id = new_id()
-    prefix = "chatcmpl" if ask.told.is_chat else "cmpl"
     heading = Heading(
-        f"{prefix}-{answer_id}", int(time.time()), spec.name, fingerprint(spec.name, spec.version)
+        f"{teller.prefix}{answer_id}",
+        int(time.time()),
+        spec.name,
+        fingerprint(spec.name, spec.version),
     )
+    requests = _requests_of(services, caller, ask, spec, answer_id, timeout_s)
+    answering = _Answering(services, spec, ask, requests, caching)
+    if not ask.stream:
+        completions = await answering.whole()
+        body = teller.whole(heading, completions, keeps_tier=answering.keeps_tier())
+        told = receipt_headers(answering.receipts()) | answering.limits()
+        return Reply(body, headers={**caching.headers, **told})
+    writer = teller.writer(heading, answering.keeps_tier, answering.receipts)
+    events = sse.event_stream(answering.deltas(), writer)
+    await anext(events)  # what can be refused at once has been, and nothing was sent
+    told = beginning_headers(answering.receipts()) | answering.limits()
+    headers = {**sse.HEADERS, **caching.headers, **told}
+    return StreamReply(
+        events, sse.EVENT_STREAM, headers=headers, if_cut=lambda: writer.failed(sse.STOPPED)
+    )
+
+
+def _requests_of(
+    services: Services,
+    caller: Principal,
+    ask: Ask,
+    spec: ModelSpec,
+    answer_id: str,
+    timeout_s: float,
+) -> tuple[DirectRequest, ...]:
+    """A request at the direct lane for each prompt."""
     # An SDK's timeout is between two reads: a stream may take longer in all.
     stream_s = services.max_direct_s if ask.stream else None
-    requests = tuple(
+    return tuple(
         DirectRequest(
             f"{answer_id}-{at}",
             spec.name,
@@ -67,18 +93,6 @@ async def answer(
         )
         for at, value in enumerate(ask.inputs)
     )
-    answering = _Answering(services, spec, ask, requests, caching)
-    if not ask.stream:
-        completions = await answering.whole()
-        body = answer_body(ask, heading, completions, keeps_tier=answering.keeps_tier())
-        told = receipt_headers(answering.receipts()) | answering.limits()
-        return Reply(body, headers={**caching.headers, **told})
-    writer = ChunkWriter(ask, heading, answering.keeps_tier, answering.receipts)
-    events = sse.event_stream(answering.deltas(), writer)
-    await anext(events)  # what can be refused at once has been, and nothing was sent
-    told = beginning_headers(answering.receipts()) | answering.limits()
-    headers = {**sse.HEADERS, **caching.headers, **told}
-    return StreamReply(events, sse.EVENT_STREAM, headers=headers, if_cut=sse.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +124,14 @@ class _Answering:
         try:
             kept = await self._kept_results()
             async with self._counted(kept) as tickets:
-                return await _all_of(
+                return await all_of(
                     [
                         self._completion(*each)
                         for each in zip(self.requests, kept, tickets, strict=True)
                     ]
                 )
-        except InvalidInput as error:
-            raise self._told(error) from error
+        except REFUSALS as error:
+            raise in_terms_of(self.ask, self.spec, error) from error
 
     async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """What is added to which choice, as it is written."""
@@ -129,15 +143,15 @@ class _Answering:
                     await self._source(at * self.ask.samples, *each, stack)
                     for at, each in enumerate(zip(self.requests, kept, tickets, strict=True))
                 ]
-                async with aclosing(_merged(sources)) as merged:
-                    async for each in merged:
+                async with aclosing(merged(sources)) as found:
+                    async for each in found:
                         yield each
-        except InvalidInput as error:
-            raise self._told(error) from error
+        except REFUSALS as error:
+            raise in_terms_of(self.ask, self.spec, error) from error
 
     async def _kept_results(self) -> list[Result | None]:
         """The kept answer to each of the requests that has one."""
-        return await _all_of([self.caching.lookup(request) for request in self.requests])
+        return await all_of([self.caching.lookup(request) for request in self.requests])
 
     @asynccontextmanager
     async def _counted(
@@ -193,25 +207,6 @@ class _Answering:
         if collector is not None:
             await self.caching.keep(request, collector.completion(generation.usage))
 
-    def _told(self, error: InvalidInput) -> InvalidInput:
-        """A refusal by the engine in terms of the body that was sent."""
-        if isinstance(error, ContextLengthExceeded):
-            param = "messages" if self.ask.told.is_chat else "prompt"
-            return ContextLengthExceeded(
-                f"This model's maximum context length is {self.spec.context_tokens} tokens. "
-                f"However, your {param} resulted in more tokens than that. Please reduce the "
-                f"length of the {param}.",
-                param=param,
-            )
-        if error.param == "structured_outputs" or (error.param is None and self._is_of_form(error)):
-            param = self.ask.told.form_from
-            return InvalidInput(f"{param}: {error.message}", param=param)
-        return error
-
-    def _is_of_form(self, error: InvalidInput) -> bool:
-        has_form = "structured_outputs" in self.ask.inputs[0].parameters
-        return has_form and OF_FORM.search(error.message) is not None
-
 
 async def _replayed(offset: int, completion: Completion) -> AsyncGenerator[tuple[int, Delta], None]:
     """A whole completion as a stream of one delta a choice."""
@@ -241,54 +236,3 @@ def _completion(result: Result) -> Completion:
     if not isinstance(result, Completion):
         raise EngineError("the engine gave vectors instead of text")
     return result
-
-
-async def _all_of(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """What all of them return; when one raises, the others are cancelled."""
-    if len(calls) == 1:
-        return [await calls[0]]
-    tasks = [asyncio.create_task(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        await _cancelled(tasks)
-
-
-async def _merged(sources: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-    """What all of them yield, as it comes."""
-    if len(sources) == 1:
-        async with aclosing(sources[0]) as only:
-            async for each in only:
-                yield each
-        return
-    unread: asyncio.Queue[tuple[T] | Exception | None] = asyncio.Queue(MAX_UNREAD)
-
-    async def pump(source: AsyncGenerator[T, None]) -> None:
-        try:
-            async with aclosing(source):
-                async for each in source:
-                    await unread.put((each,))
-        except Exception as error:  # noqa: BLE001 - raised again where the whole is read
-            await unread.put(error)
-        else:
-            await unread.put(None)
-
-    pumps = [asyncio.create_task(pump(source)) for source in sources]
-    try:
-        unfinished = len(pumps)
-        while unfinished:
-            found = await unread.get()
-            if isinstance(found, Exception):
-                raise found
-            if found is None:
-                unfinished -= 1
-            else:
-                yield found[0]
-    finally:
-        await _cancelled(pumps)
-
-
-async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

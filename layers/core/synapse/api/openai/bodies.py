@@ -12,19 +12,19 @@ from synapse.api.wire import WireModel
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-class _Answer(WireModel):
+class AnswerModel(WireModel):
     """Base of what is sent: nothing that is not described."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class PromptTokensDetails(_Answer):
+class PromptTokensDetails(AnswerModel):
     """Of the tokens read, those in the engine's prefix cache."""
 
     cached_tokens: int
 
 
-class CompletionUsage(_Answer):
+class CompletionUsage(AnswerModel):
     """Tokens read and written; details where the engine tells them."""
 
     prompt_tokens: int
@@ -33,14 +33,14 @@ class CompletionUsage(_Answer):
     prompt_tokens_details: PromptTokensDetails | None = None
 
 
-class CalledFunction(_Answer):
+class CalledFunction(AnswerModel):
     """A function that the model wants called; `arguments` is JSON text as the model wrote it."""
 
     name: str
     arguments: str
 
 
-class AnswerToolCall(_Answer):
+class AnswerToolCall(AnswerModel):
     """A call that the model asks for."""
 
     id: str
@@ -48,7 +48,7 @@ class AnswerToolCall(_Answer):
     function: CalledFunction
 
 
-class AnswerMessage(_Answer):
+class AnswerMessage(AnswerModel):
     """What the model answers."""
 
     role: Literal["assistant"]
@@ -57,7 +57,7 @@ class AnswerMessage(_Answer):
     tool_calls: list[AnswerToolCall] | None = None
 
 
-class TopLogprob(_Answer):
+class TopLogprob(AnswerModel):
     """A token, its log probability and its UTF-8 bytes (null if it is half a character)."""
 
     token: str
@@ -71,14 +71,14 @@ class ContentLogprob(TopLogprob):
     top_logprobs: list[TopLogprob]
 
 
-class ChatLogprobs(_Answer):
+class ChatLogprobs(AnswerModel):
     """Log probabilities of all tokens."""
 
     content: list[ContentLogprob]
     refusal: None
 
 
-class ChatAnswerChoice(_Answer):
+class ChatAnswerChoice(AnswerModel):
     """One answer."""
 
     index: int
@@ -87,7 +87,7 @@ class ChatAnswerChoice(_Answer):
     finish_reason: FinishReason
 
 
-class ChatCompletion(_Answer):
+class ChatCompletion(AnswerModel):
     """The answer to a conversation."""
 
     id: str
@@ -100,7 +100,7 @@ class ChatCompletion(_Answer):
     service_tier: str | None = None
 
 
-class TextLogprobs(_Answer):
+class TextLogprobs(AnswerModel):
     """Log probabilities of all tokens; `text_offset` counts from the start of the completion."""
 
     tokens: list[str]
@@ -109,7 +109,7 @@ class TextLogprobs(_Answer):
     text_offset: list[int]
 
 
-class TextChoice(_Answer):
+class TextChoice(AnswerModel):
     """One completion."""
 
     index: int
@@ -118,7 +118,7 @@ class TextChoice(_Answer):
     finish_reason: FinishReason
 
 
-class TextCompletion(_Answer):
+class TextCompletion(AnswerModel):
     """Completions of one or more prompts."""
 
     id: str
@@ -131,7 +131,8 @@ class TextCompletion(_Answer):
     service_tier: str | None = None
 
 
-def _responses(model: type[BaseModel]) -> dict[int, Any]:
+def answers(model: type[BaseModel]) -> dict[int, Any]:
+    """What a route that generates text answers, if all goes well with a `model`."""
     whole = json_response("The answer, or with `stream: true` its chunks as events", model)
     whole["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     refused = {code: ERRORS[code] for code in (400, 404, 413, 422, 503)}
@@ -139,5 +140,5 @@ def _responses(model: type[BaseModel]) -> dict[int, Any]:
     return {200: whole, **refused, 504: late}
 
 
-CHAT_RESPONSES = _responses(ChatCompletion)
-COMPLETION_RESPONSES = _responses(TextCompletion)
+CHAT_RESPONSES = answers(ChatCompletion)
+COMPLETION_RESPONSES = answers(TextCompletion)

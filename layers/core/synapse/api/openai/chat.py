@@ -9,6 +9,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body
 from synapse.api.openai.answering import answer
 from synapse.api.openai.bodies import CHAT_RESPONSES
 from synapse.api.openai.caching import CacheHeader, Caching
+from synapse.api.openai.choices import Choices
 from synapse.api.openai.client import (
     NodeDeadline,
     PythonDeadline,
@@ -17,7 +18,7 @@ from synapse.api.openai.client import (
     attempt_of,
     patience_s,
 )
-from synapse.api.openai.requests import read_chat
+from synapse.api.openai.requests import in_tier_of, read_chat
 from synapse.api.openai.schemas import ChatRequest
 from synapse.api.resolver import Answered, Api
 from synapse.api.services import Services
@@ -46,8 +47,8 @@ def add_chat_routes(api: Api, services: Services) -> None:
         retries: RetryCount = None,
     ) -> Answered:
         timeout_s = patience_s(services.max_direct_s, python_deadline, node_deadline)
-        caching, ask = Caching(services.cache, cache), read_chat(body)
+        caching, ask = Caching(services.cache, cache), in_tier_of(read_chat(body), caller)
         return await services.retries.answer(
             attempt_of(caller, "chat", body, key, retries),
-            lambda: answer(services, caller, ask, caching, timeout_s),
+            lambda: answer(services, caller, ask, Choices(ask), caching, timeout_s),
         )

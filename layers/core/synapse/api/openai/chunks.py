@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+from synapse.api.errors import ToldError
 from synapse.api.openai.calls import CallPart, CallReader, Content, Part
+from synapse.api.openai.counting import UsageCount
 from synapse.api.openai.rendering import (
     Heading,
     call_id,
@@ -19,13 +21,11 @@ from synapse.api.openai.rendering import (
     echo,
     finish_reason,
     text_logprobs,
-    total_usage,
     usage_body,
 )
 from synapse.api.openai.requests import Ask, told_tier
 from synapse.api.receipts import receipt_body
 from synapse.domain.inference import Delta, TokenLogprob
-from synapse.domain.job import Usage
 from synapse.domain.receipt import Receipt, combined
 
 DONE = b"data: [DONE]\n\n"
@@ -66,17 +66,10 @@ class ChunkWriter:
         self._keeps_tier = keeps_tier
         self._receipts = receipts
         self._tail = ',"usage":null}\n\n' if ask.told.usage_at_end else "}\n\n"
-        self._prompts: dict[int, tuple[int, int | None]] = {}
-        self._written = 0
+        self._count = UsageCount(ask.samples)
         make = _ChatChoice if ask.told.is_chat else _TextChoice
         count = len(ask.inputs) * ask.samples
         self._choices = [make(ask, heading.id, index) for index in range(count)]
-
-    @property
-    def usage(self) -> Usage:
-        """What was used so far."""
-        read = [Usage(tokens, 0, cached) for tokens, cached in self._prompts.values()]
-        return total_usage([Usage(0, self._written), *read])
 
     @cached_property
     def _head(self) -> str:
@@ -93,33 +86,33 @@ class ChunkWriter:
             fields["service_tier"] = tier
         return f"data: {dumps(fields)[:-1]},"
 
+    def begin(self) -> bytes:
+        """Nothing: the first chunk comes with the first delta."""
+        return b""
+
     def write(self, index: int, delta: Delta) -> bytes:
         """The chunks that a delta makes: often one, sometimes none."""
-        self._count(index, delta)
+        self._count.add(index, delta)
         choices = self._choices[index].take(delta)
         tail = self._tail
         if self._told.usage_in_each:
-            tail = f',"usage":{dumps(usage_body(self.usage))}}}\n\n'
+            tail = f',"usage":{dumps(usage_body(self._count.usage))}}}\n\n'
         return "".join(f'{self._head}"choices":[{each}]{tail}' for each in choices).encode()
 
     def end(self) -> bytes:
         """What comes after the last delta."""
         if not self._told.usage_at_end:
             return DONE
-        usage, receipts = dumps(usage_body(self.usage)), self._receipts()
+        usage, receipts = dumps(usage_body(self._count.usage)), self._receipts()
         told = ""
         if receipts:
             # Beside the usage, not in it: clients add up what they find there.
             told = f',"receipt":{receipt_body(combined(receipts)).model_dump_json()}'
         return f'{self._head}"choices":[],"usage":{usage}{told}}}\n\n'.encode() + DONE
 
-    def _count(self, index: int, delta: Delta) -> None:
-        self._written += delta.completion_tokens
-        prompt, sample = divmod(index, self._ask.samples)
-        if sample == 0 and delta.prompt_tokens:  # the samples of a prompt share it
-            _, cached = self._prompts.get(prompt, (0, None))
-            cached = cached if delta.cached_tokens is None else delta.cached_tokens
-            self._prompts[prompt] = (delta.prompt_tokens, cached)
+    def failed(self, error: ToldError) -> bytes:
+        """What is sent instead of the rest, without an end: nobody takes a part for the whole."""
+        return event(error)
 
 
 class _TextChoice:

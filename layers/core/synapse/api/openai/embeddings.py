@@ -32,7 +32,7 @@ from synapse.api.schemas import Request
 from synapse.api.services import Services
 from synapse.api.wire import WireModel
 from synapse.application.checks import served_model
-from synapse.application.direct import DirectRequest
+from synapse.application.direct import DIRECT_TIER, DirectRequest
 from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import EngineError, InvalidInput
 from synapse.domain.inference import Embeddings, ModelInput, Result
@@ -173,7 +173,8 @@ async def _answer(
 ) -> Reply:
     spec = await served_model(services.registry, ask.model, caller)
     check_embedder(ask, spec)
-    request = DirectRequest(f"embd-{new_id()}", ask.model, ask.input, timeout_s, caller=caller)
+    tier = caller.tier_or(DIRECT_TIER)
+    request = DirectRequest(f"embd-{new_id()}", ask.model, ask.input, timeout_s, tier, caller)
     try:
         result, headers = await _vectors(services, caching, request, spec)
     except InvalidInput as error:

@@ -94,8 +94,16 @@ def finish_reason(reason: str, has_calls: bool) -> str:
 
 def call_id(answer_id: str, index: int, call: int) -> str:
     """The id of a call: the same whenever the same answer is rendered."""
-    digest = hashlib.sha256(f"{answer_id}/{index}/{call}".encode()).hexdigest()
-    return f"call_{digest[:24]}"
+    return f"call_{_digest(f'{answer_id}/{index}/{call}')}"
+
+
+def item_id(prefix: str, answer_id: str, index: int) -> str:
+    """The id of an item of a response: likewise."""
+    return f"{prefix}_{_digest(f'{prefix}/{answer_id}/{index}')}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def usage_body(usage: Usage) -> Body:
@@ -127,7 +135,12 @@ def chat_logprobs(tokens: Sequence[TokenLogprob], top: int | None) -> Body | Non
     """
     if top is None:
         return None
-    content = [
+    return {"content": token_logprobs(tokens, top), "refusal": None}
+
+
+def token_logprobs(tokens: Sequence[TokenLogprob], top: int) -> list[Body]:
+    """The log probability of each token that has a text, and the likeliest in its place."""
+    return [
         {
             **_token(each.token, each.logprob),
             "top_logprobs": [_token(token, value) for token, value in each.top[:top]],
@@ -135,7 +148,6 @@ def chat_logprobs(tokens: Sequence[TokenLogprob], top: int | None) -> Body | Non
         for each in tokens
         if each.token
     ]
-    return {"content": content, "refusal": None}
 
 
 def text_logprobs(tokens: Sequence[TokenLogprob], top: int | None, offset: int) -> Body | None:

@@ -7,24 +7,27 @@ A body is read in two steps: `read_chat` and `read_completion` need nothing but 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synapse.api.openai.messages import conversation
+from synapse.api.openai.sampling import check_logit_bias, one_form, sampling, vllm_forms
 from synapse.api.openai.schemas import (
     ChatRequest,
+    ChoicesRequest,
     CompletionRequest,
     GenerationRequest,
     ResponseFormat,
 )
-from synapse.api.openai.tools import Calling, calling
+from synapse.api.openai.tools import Calling, calling, wanted_tools
 from synapse.api.openai.unsupported import (
     UnsupportedParameter,
     refuse_unsupported,
     refuse_without_effect,
 )
+from synapse.domain.access import Principal
 from synapse.domain.errors import InvalidRequest
-from synapse.domain.inference import ModelInput, TextOrTokens
+from synapse.domain.inference import ChatMessage, ModelInput, TextOrTokens
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task
 
@@ -32,15 +35,6 @@ DEFAULT_MAX_TOKENS = 16
 """Of a completion; a chat answer may fill what is left of the context."""
 
 TIERS = {"priority": SlaTier.GOLD, "flex": SlaTier.BRONZE}
-
-SAMPLING = (
-    *("temperature", "top_p", "top_k", "min_p", "seed", "min_tokens", "ignore_eos", "logit_bias"),
-    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
-)
-"""Parameters that have the same name and meaning here and there (vLLM's)."""
-
-GUIDED = ("json", "regex", "choice", "grammar")
-NO_FORM = {"json_object": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +62,8 @@ class Ask:
     """What a body asks for: an input for each prompt, all with the same samples.
 
     `affinity` is the caller's own key for requests that have much in common, `length_at` the
-    parameter that says how long an answer may be.
+    parameter that says how long an answer may be, `prompt_at` the one with what is to be read.
+    With `names_tier` the body says in which tier it wants it.
     """
 
     model: str
@@ -78,11 +73,29 @@ class Ask:
     stream: bool = False
     affinity: str = ""
     length_at: str = "max_tokens"
+    prompt_at: str = "prompt"
+    names_tier: bool = True
 
     @property
     def samples(self) -> int:
         """Choices for each prompt."""
         return self.inputs[0].samples
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation that is to be answered, whichever route it came by.
+
+    `form` is what the parameter `form_at` holds the answer to.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int | None
+    top_logprobs: int | None
+    calls: Calling | None
+    form: Mapping[str, Any] | None
+    form_at: str
+    samples: int = 1
 
 
 def read_chat(body: ChatRequest) -> Ask:
@@ -92,31 +105,50 @@ def read_chat(body: ChatRequest) -> Ask:
         InvalidRequest: it contradicts itself, or asks for what cannot be honoured.
     """
     _check_shared(body)
-    calls = calling(body)
+    calls = calling(wanted_tools(body))
     if body.top_logprobs is not None and not body.logprobs:
         raise _invalid("top_logprobs", "needs logprobs: true")
     top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    parameters = _sampling(body) | {"max_tokens": _chat_length(body)}
+    talk = Talk(
+        messages=conversation(body.messages),
+        max_tokens=_chat_length(body),
+        top_logprobs=top_logprobs,
+        calls=calls,
+        form=_response_format(body.response_format),
+        form_at="response_format",
+        samples=body.n or 1,
+    )
+    value, form_from = input_of(body, talk)
+    told = _with_usage(body, Told(True, top_logprobs, calling=calls, form_from=form_from))
+    return ask_of(body, (value,), told, length_at=_length_at(body), prompt_at="messages")
+
+
+def input_of(body: GenerationRequest, talk: Talk) -> tuple[ModelInput, str]:
+    """What a model is given of a conversation, and the parameter that holds it to a form.
+
+    Raises:
+        InvalidRequest: it is to be held to several.
+    """
+    calls = talk.calls
+    parameters = sampling(body) | {"max_tokens": talk.max_tokens}
     if calls is not None and calls.stops:
         parameters["stop"] = [*parameters.get("stop", ()), *calls.stops]
-    forms = _forms(body)
-    forms["response_format"] = _response_format(body.response_format)
+    forms = vllm_forms(body)
+    forms[talk.form_at] = talk.form
     if calls is not None:
         forms["tools"] = {"json": calls.schema} if calls.schema else None
-    form_from, form = _one_form(forms)
+    form_from, form = one_form(forms, talk.form_at)
     if form and calls is not None and form_from != "tools":
         raise _invalid("tools", "cannot be called by an answer that is held to another form")
     if form:
         parameters["structured_outputs"] = form
-    if top_logprobs is not None:
-        parameters["logprobs"] = top_logprobs
+    if talk.top_logprobs is not None:
+        parameters["logprobs"] = talk.top_logprobs
+    tools = () if calls is None else calls.tools
     value = ModelInput(
-        messages=conversation(body.messages),
-        parameters=parameters,
-        tools=() if calls is None else calls.tools,
-        samples=body.n or 1,
+        messages=talk.messages, parameters=parameters, tools=tools, samples=talk.samples
     )
-    return _ask(body, (value,), top_logprobs, form_from, calls=calls)
+    return value, form_from
 
 
 def read_completion(body: CompletionRequest) -> Ask:
@@ -129,15 +161,17 @@ def read_completion(body: CompletionRequest) -> Ask:
     samples = body.n or 1
     if body.best_of not in (None, samples):
         raise UnsupportedParameter("best_of: is supported only as equal to n", param="best_of")
-    parameters = _sampling(body) | {"max_tokens": body.max_tokens or DEFAULT_MAX_TOKENS}
-    form_from, form = _one_form(_forms(body))
+    parameters = sampling(body) | {"max_tokens": body.max_tokens or DEFAULT_MAX_TOKENS}
+    form_from, form = one_form(vllm_forms(body), "response_format")
     if form:
         parameters["structured_outputs"] = form
     if body.logprobs is not None:
         parameters["logprobs"] = body.logprobs
     prompts = _prompts(body.prompt)
     inputs = tuple(ModelInput(each, parameters=parameters, samples=samples) for each in prompts)
-    return _ask(body, inputs, body.logprobs, form_from, echoes=_echoes(body, prompts))
+    told = Told(False, body.logprobs, _echoes(body, prompts), form_from=form_from)
+    told = _with_usage(body, told)
+    return ask_of(body, inputs, told, length_at="max_tokens", prompt_at="prompt")
 
 
 def check_model(ask: Ask, spec: ModelSpec) -> None:
@@ -162,30 +196,43 @@ def check_model(ask: Ask, spec: ModelSpec) -> None:
         raise _invalid(param, f"{choices} choices are more than the {spec.slots} made at once")
 
 
-def _ask(
+def ask_of(
     body: GenerationRequest,
     inputs: tuple[ModelInput, ...],
-    top_logprobs: int | None,
-    form_from: str,
+    told: Told,
     *,
-    calls: Calling | None = None,
-    echoes: tuple[str, ...] = (),
+    length_at: str,
+    prompt_at: str,
 ) -> Ask:
-    options = body.stream_options
+    """What is asked for, with what all kinds of generation say alike."""
     tier = TIERS.get(body.service_tier or "auto", SlaTier.SILVER)
-    used = "flex" if tier is SlaTier.BRONZE else "default"
-    told = Told(
-        is_chat=isinstance(body, ChatRequest),
-        top_logprobs=top_logprobs,
-        echoes=echoes,
-        calling=calls,
-        tier=None if body.service_tier is None else used,
-        form_from=form_from,
-        usage_at_end=bool(options and options.include_usage),
-        usage_in_each=bool(options and options.continuous_usage_stats),
-    )
+    told = replace(told, tier=None if body.service_tier is None else _told_as(tier))
     affinity = body.prompt_cache_key or body.safety_identifier or body.user or ""
-    return Ask(body.model, inputs, told, tier, bool(body.stream), affinity, _length_at(body))
+    names_tier = body.service_tier not in (None, "auto")
+    return Ask(
+        body.model,
+        inputs,
+        told,
+        tier,
+        bool(body.stream),
+        affinity,
+        length_at,
+        prompt_at,
+        names_tier,
+    )
+
+
+def in_tier_of(ask: Ask, caller: Principal) -> Ask:
+    """The same in a tier that the caller has, where its body names none."""
+    if ask.names_tier:
+        return ask
+    tier = caller.tier_or(ask.tier)
+    told = ask.told if ask.told.tier is None else replace(ask.told, tier=_told_as(tier))
+    return replace(ask, tier=tier, told=told)
+
+
+def _told_as(tier: SlaTier) -> str:
+    return "flex" if tier is SlaTier.BRONZE else "default"
 
 
 def told_tier(ask: Ask, keeps_tier: bool) -> str | None:
@@ -195,24 +242,23 @@ def told_tier(ask: Ask, keeps_tier: bool) -> str | None:
     return ask.told.tier
 
 
-def _check_shared(body: GenerationRequest) -> None:
+def _check_shared(body: ChoicesRequest) -> None:
     refuse_unsupported(body)
+    check_logit_bias(body)
     if body.stream_options is not None:
         refuse_unsupported(body.stream_options, "stream_options.")
         if not body.stream:
             raise _invalid("stream_options", "is only for requests with stream: true")
-    for token in body.logit_bias or ():
-        if not (token.isascii() and token.isdigit()):
-            raise _invalid("logit_bias", f"its keys are token ids, and {token!r} is none")
 
 
-def _sampling(body: GenerationRequest) -> dict[str, Any]:
-    """What was given of the parameters that go to the engine as they are."""
-    given = {name: getattr(body, name) for name in SAMPLING}
-    parameters = {name: value for name, value in given.items() if value not in (None, {})}
-    if body.stop:
-        parameters["stop"] = [body.stop] if isinstance(body.stop, str) else list(body.stop)
-    return parameters
+def _with_usage(body: ChoicesRequest, told: Told) -> Told:
+    """The same, and when a stream tells its usage."""
+    options = body.stream_options
+    return replace(
+        told,
+        usage_at_end=bool(options and options.include_usage),
+        usage_in_each=bool(options and options.continuous_usage_stats),
+    )
 
 
 def _chat_length(body: ChatRequest) -> int | None:
@@ -223,9 +269,9 @@ def _chat_length(body: ChatRequest) -> int | None:
     return old if new is None else new
 
 
-def _length_at(body: GenerationRequest) -> str:
+def _length_at(body: ChatRequest) -> str:
     """The parameter by which the caller says how long an answer may be."""
-    if isinstance(body, ChatRequest) and body.max_completion_tokens is not None:
+    if body.max_completion_tokens is not None:
         return "max_completion_tokens"
     return "max_tokens"
 
@@ -240,28 +286,6 @@ def _response_format(wanted: ResponseFormat | None) -> Mapping[str, Any] | None:
     if wanted.json_schema is None or wanted.json_schema.schema_ is None:
         return {"json_object": True}
     return {"json": wanted.json_schema.schema_}
-
-
-def _forms(body: GenerationRequest) -> dict[str, Mapping[str, Any] | None]:
-    """The forms that vLLM's parameters hold the answer to, by the parameter."""
-    asked = body.structured_outputs
-    nested = asked.model_dump(by_alias=True, exclude_none=True) if asked else {}
-    if len(nested) > 1:
-        raise _invalid("structured_outputs", "holds one constraint at most")
-    forms: dict[str, Mapping[str, Any] | None] = {"structured_outputs": nested}
-    for kind in GUIDED:
-        value = getattr(body, f"guided_{kind}")
-        forms[f"guided_{kind}"] = None if value is None else {kind: value}
-    return forms
-
-
-def _one_form(forms: Mapping[str, Mapping[str, Any] | None]) -> tuple[str, Mapping[str, Any]]:
-    """The form that the answer is held to (empty if to none), and the parameter that says so."""
-    given = [(name, form) for name, form in forms.items() if form and form != NO_FORM]
-    if len(given) > 1:
-        names = " and ".join(name for name, _ in given)
-        raise _invalid("response_format", f"the answer can be held to one form, not to {names}")
-    return given[0] if given else ("structured_outputs", {})
 
 
 def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> tuple[TextOrTokens, ...]:

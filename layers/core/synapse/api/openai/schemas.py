@@ -50,7 +50,7 @@ CACHE_CONTROL = Field(
 Unsupported = Annotated[Any, Field(description="Only the value that changes nothing is accepted.")]
 
 
-def _text_or_list(value: Any) -> str:
+def text_or_list(value: Any) -> str:
     return "list[]" if isinstance(value, list) else "str"
 
 
@@ -63,7 +63,7 @@ Prompt = Annotated[
 ]
 Stop = Annotated[
     Annotated[Text, Tag("str")] | Annotated[list[Text], Field(max_length=MAX_STOPS), Tag("list[]")],
-    Discriminator(_text_or_list),
+    Discriminator(text_or_list),
 ]
 
 
@@ -91,7 +91,7 @@ class StructuredOutputs(Request):
 
 
 class GenerationRequest(Request):
-    """What both kinds of generation have in common."""
+    """What all kinds of generation have in common."""
 
     model: Text = Field(description="One of the models that /v1/models lists.")
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -99,14 +99,11 @@ class GenerationRequest(Request):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
         default=None, description="Token ids of the model's vocabulary, and what to add to each."
     )
-    max_tokens: int | None = Field(default=None, ge=1, description="Tokens to write at most.")
-    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES, description="Choices wanted.")
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: Stop | None = Field(
         default=None, description="Text (or up to 32 texts) that ends the output; not part of it."
     )
     stream: bool | None = Field(default=None, description="Send it as it is written.")
-    stream_options: StreamOptions | None = None
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="0 always takes the likeliest."
     )
@@ -145,6 +142,14 @@ class GenerationRequest(Request):
     use_beam_search: Unsupported = None
 
 
+class ChoicesRequest(GenerationRequest):
+    """What chat and completions have in common: they answer with one or more choices."""
+
+    max_tokens: int | None = Field(default=None, ge=1, description="Tokens to write at most.")
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES, description="Choices wanted.")
+    stream_options: StreamOptions | None = None
+
+
 class ContentPart(Request):
     """A part of a message; only text is understood."""
 
@@ -181,7 +186,7 @@ class ChatTurn(Request):
     content: (
         Annotated[
             Annotated[str, Tag("str")] | Annotated[list[ContentPart], Tag("list[]")],
-            Discriminator(_text_or_list),
+            Discriminator(text_or_list),
         ]
         | None
     ) = None
@@ -255,7 +260,7 @@ class ResponseFormat(Request):
     json_schema: JsonSchemaFormat | None = None
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(ChoicesRequest):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatTurn], Field(min_length=1, max_length=2048)]
@@ -281,7 +286,7 @@ class ChatRequest(GenerationRequest):
     continue_final_message: Unsupported = None
 
 
-class CompletionRequest(GenerationRequest):
+class CompletionRequest(ChoicesRequest):
     """The body of POST /v1/completions."""
 
     prompt: Prompt = Field(description="A text or its token ids, or a list of either.")

@@ -7,9 +7,9 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from http import HTTPStatus
+from typing import Protocol
 
-from synapse.api.errors import INTERNAL_MESSAGE, body_of, error_body
-from synapse.api.openai.chunks import ChunkWriter, event
+from synapse.api.errors import INTERNAL_MESSAGE, ToldError, body_of, error_body
 from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import Delta
 
@@ -24,18 +24,36 @@ HEARTBEAT_S = 5.0
 HEARTBEAT = b": waiting for a worker\n\n"
 """A comment: clients skip it, and what stands between sees that the stream is alive."""
 
-STOPPED = event(
-    error_body(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "the server is stopping; send the request again",
-        code="server_stopping",
-    )
+STOPPED = error_body(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "the server is stopping; send the request again",
+    code="server_stopping",
 )
 
 Deltas = AsyncGenerator[tuple[int, Delta], None]
 
 
-async def event_stream(deltas: Deltas, writer: ChunkWriter) -> AsyncGenerator[bytes, None]:
+class Writer(Protocol):
+    """Writes the events of one answer; what it is asked for may be nothing."""
+
+    def begin(self) -> bytes:
+        """What is sent before anything of the answer is there."""
+        ...
+
+    def write(self, index: int, delta: Delta) -> bytes:
+        """What is to be told of a delta of the choice number `index`."""
+        ...
+
+    def end(self) -> bytes:
+        """What comes after the last delta."""
+        ...
+
+    def failed(self, error: ToldError) -> bytes:
+        """What is sent instead of the rest."""
+        ...
+
+
+async def event_stream(deltas: Deltas, writer: Writer) -> AsyncGenerator[bytes, None]:
     """The events of an answer, after one piece of nothing: until then it may still be refused.
 
     Raises:
@@ -58,9 +76,11 @@ async def event_stream(deltas: Deltas, writer: ChunkWriter) -> AsyncGenerator[by
 
 
 async def _events(
-    first: asyncio.Future[tuple[int, Delta]], deltas: Deltas, writer: ChunkWriter
+    first: asyncio.Future[tuple[int, Delta]], deltas: Deltas, writer: Writer
 ) -> AsyncGenerator[bytes, None]:
     try:
+        if begun := writer.begin():
+            yield begun
         while not first.done():
             yield HEARTBEAT
             await asyncio.wait({first}, timeout=HEARTBEAT_S)
@@ -71,11 +91,11 @@ async def _events(
                 yield chunk
         yield writer.end()
     except SynapseError as error:
-        yield event(body_of(error))
+        yield writer.failed(body_of(error))
     except Exception:
         logger.exception("a stream broke off")
         status = HTTPStatus.INTERNAL_SERVER_ERROR
-        yield event(error_body(status, INTERNAL_MESSAGE, code="internal_error"))
+        yield writer.failed(error_body(status, INTERNAL_MESSAGE, code="internal_error"))
 
 
 async def _first(deltas: Deltas) -> tuple[int, Delta]:

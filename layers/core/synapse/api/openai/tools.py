@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from synapse.api.openai.calls import (
     CLOSE,
@@ -14,7 +14,13 @@ from synapse.api.openai.calls import (
     HermesReader,
     OneCallReader,
 )
-from synapse.api.openai.schemas import MAX_STOPS, ChatRequest, NamedTool, ToolSpec
+from synapse.api.openai.schemas import (
+    MAX_STOPS,
+    ChatRequest,
+    FunctionSpec,
+    GenerationRequest,
+    NamedTool,
+)
 from synapse.domain.errors import InvalidRequest
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -34,61 +40,99 @@ class Calling:
     stops: tuple[str, ...] = ()
 
 
-def calling(body: ChatRequest) -> Calling | None:
-    """What the body asks for; None if the model is not to call anything.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a body says of tools, whichever route it came by.
+
+    `named` is the one function that is to be called. The fields of a function stand in a tool, or
+    in a choice of one, under `within`. `has_stops` tells how many texts of the caller's own end
+    the answer.
+    """
+
+    functions: Sequence[FunctionSpec]
+    choice: Literal["none", "auto", "required", "named"]
+    named: str = ""
+    one_by_one: bool = False
+    has_stops: int = 0
+    within: str = "function."
+
+
+def wanted_tools(body: ChatRequest) -> Wanted:
+    """What a chat body says of them."""
+    choice = body.tool_choice or "auto"
+    return Wanted(
+        [tool.function for tool in body.tools or ()],
+        "named" if isinstance(choice, NamedTool) else choice,
+        choice.function.name if isinstance(choice, NamedTool) else "",
+        body.parallel_tool_calls is False,
+        stops_of(body),
+    )
+
+
+def calling(wanted: Wanted) -> Calling | None:
+    """What is asked for; None if the model is not to call anything.
 
     Raises:
-        InvalidRequest: what it says of tools contradicts itself.
+        InvalidRequest: what is said of tools contradicts itself.
     """
-    tools, choice = body.tools or [], body.tool_choice
-    if not tools:
-        _refuse_without_tools(body)
+    functions = wanted.functions
+    if not functions:
+        _refuse_without_tools(wanted)
         return None
-    if choice == "none":
+    if wanted.choice == "none":
         return None
-    described = tuple(tool.model_dump(exclude_none=True) for tool in tools)
-    if isinstance(choice, NamedTool):
-        function = _named(tools, choice.function.name).function
+    described = tuple(_described(function) for function in functions)
+    if wanted.choice == "named":
+        function = _named(wanted)
         name = function.name
         schema = function.parameters or ANY_OBJECT
         return Calling(described, lambda: ArgumentsReader(name), schema)
-    if choice == "required":
-        return Calling(described, OneCallReader, _any_call(tools))
-    stops = () if body.parallel_tool_calls is not False else (CLOSE,)
-    if len(_stops(body)) + len(stops) > MAX_STOPS:
+    if wanted.choice == "required":
+        return Calling(described, OneCallReader, _any_call(functions))
+    stops = (CLOSE,) if wanted.one_by_one else ()
+    if wanted.has_stops + len(stops) > MAX_STOPS:
         raise InvalidRequest(
             f"stop: at most {MAX_STOPS - 1} with parallel_tool_calls: false", param="stop"
         )
     return Calling(described, HermesReader, stops=stops)
 
 
-def _refuse_without_tools(body: ChatRequest) -> None:
-    if body.parallel_tool_calls is False:
+def stops_of(body: GenerationRequest) -> int:
+    """How many texts end the answer."""
+    return 1 if isinstance(body.stop, str) else len(body.stop or ())
+
+
+def _described(function: FunctionSpec) -> Mapping[str, object]:
+    return {"type": "function", "function": function.model_dump(exclude_none=True)}
+
+
+def _refuse_without_tools(wanted: Wanted) -> None:
+    if wanted.one_by_one:
         raise InvalidRequest(
             "parallel_tool_calls: is only for requests with tools", param="parallel_tool_calls"
         )
-    if body.tool_choice not in (None, "none", "auto"):
+    if wanted.choice not in ("none", "auto"):
         raise InvalidRequest("tool_choice: there are no tools to choose from", param="tool_choice")
 
 
-def _named(tools: Sequence[ToolSpec], name: str) -> ToolSpec:
-    for tool in tools:
-        if tool.function.name == name:
-            return tool
-    param = "tool_choice.function.name"
-    raise InvalidRequest(f"{param}: no tool has the name {name!r}", param=param)
+def _named(wanted: Wanted) -> FunctionSpec:
+    for function in wanted.functions:
+        if function.name == wanted.named:
+            return function
+    param = f"tool_choice.{wanted.within}name"
+    raise InvalidRequest(f"{param}: no tool has the name {wanted.named!r}", param=param)
 
 
-def _any_call(tools: Sequence[ToolSpec]) -> Mapping[str, Any]:
+def _any_call(functions: Sequence[FunctionSpec]) -> Mapping[str, Any]:
     """The schema of one call of any of the tools."""
     definitions: dict[str, Any] = {}
-    calls = [_call(tool, definitions) for tool in tools]
+    calls = [_call(function, definitions) for function in functions]
     schema = calls[0] if len(calls) == 1 else {"anyOf": calls}
     return {**schema, "$defs": definitions} if definitions else schema
 
 
-def _call(tool: ToolSpec, definitions: dict[str, Any]) -> dict[str, Any]:
-    name, parameters = tool.function.name, tool.function.parameters or ANY_OBJECT
+def _call(function: FunctionSpec, definitions: dict[str, Any]) -> dict[str, Any]:
+    name, parameters = function.name, function.parameters or ANY_OBJECT
     if '"$ref"' in json.dumps(parameters):
         # Its references count from its own root, so it moves as a whole and they with it.
         root = f"#/$defs/{name}"
@@ -113,7 +157,3 @@ def _rebased(schema: Any, root: str) -> Any:
         else _rebased(value, root)
         for key, value in schema.items()
     }
-
-
-def _stops(body: ChatRequest) -> Sequence[str]:
-    return [body.stop] if isinstance(body.stop, str) else body.stop or []

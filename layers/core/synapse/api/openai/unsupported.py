@@ -64,21 +64,29 @@ class UnsupportedParameter(InvalidRequest):
     code = "unsupported_parameter"
 
 
-def refuse_unsupported(body: BaseModel, place: str = "") -> None:
+def refuse_unsupported(
+    body: BaseModel,
+    place: str = "",
+    changes_nothing: Mapping[str, tuple[Any, ...]] = CHANGES_NOTHING,
+    instead: Mapping[str, str] = INSTEAD,
+) -> None:
     """Refuse a parameter of `body` that cannot be honoured; `place` is where the body stands.
+
+    `changes_nothing` has those parameters and the values of each that are accepted, `instead` what
+    the refusal of one says to do.
 
     Raises:
         UnsupportedParameter: there is one.
     """
-    for name in body.model_fields_set & CHANGES_NOTHING.keys():
+    for name in body.model_fields_set & changes_nothing.keys():
         value = getattr(body, name)
-        accepted = CHANGES_NOTHING[name]
+        accepted = changes_nothing[name]
         # A boolean equals a number in Python, and nowhere else.
         if value is None or any(type(value) is type(one) and value == one for one in accepted):
             continue
         known = f" other than {_listed(accepted)}" if accepted else ""
         raise UnsupportedParameter(
-            f"{place}{name}: is not supported{known}{INSTEAD.get(name, '')}", param=place + name
+            f"{place}{name}: is not supported{known}{instead.get(name, '')}", param=place + name
         )
 
 
