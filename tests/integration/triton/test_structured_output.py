@@ -14,6 +14,7 @@ from synapse.domain.inference import ChatMessage, Completion
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
+from tests.e2e.worker import Worker
 from tests.unit.triton.asking import ask, outcome
 
 PET = {
@@ -128,3 +129,28 @@ async def test_a_form_that_is_malformed_or_impossible_is_refused_by_name(
 
     assert isinstance(found, InvalidInput)
     assert found.param == "structured_outputs"
+
+
+MARK = "marked-as-private"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"json": {"$ref": "#/nowhere", "description": MARK}},
+        {"regex": f"{MARK}(["},
+        {"grammar": f'root ::= "{MARK}" \\'},
+        {"grammar": f'root ::= undefined "{MARK}"'},
+        {"grammar": f'%llguidance {{}}\nstart: "{MARK}" \\'},
+    ],
+    ids=lambda form: str(form)[:40],
+)
+async def test_a_form_that_is_refused_is_in_no_log(
+    engine: TritonEngine, llm: ModelSpec, pool: Pool, triton: Worker, form: dict[str, Any]
+) -> None:
+    assert isinstance(await outcome(engine, llm, pool, held_to(form)), InvalidInput)
+    # The engine writes its log from a thread of its own: what comes later is behind it.
+    assert isinstance(await outcome(engine, llm, pool, held_to({"regex": "a"})), Completion)
+
+    assert triton.log_file.stat().st_size > 0
+    assert MARK not in triton.log_file.read_text(errors="replace")

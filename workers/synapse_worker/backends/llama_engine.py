@@ -22,7 +22,10 @@ from synapse_worker.deltas import DeltaReader
 from synapse_worker.errors import InvalidRequest, WorkerError
 from synapse_worker.gguf import read_metadata
 
-ERRORS_ONLY = 1
+SILENT, ERRORS_ONLY = 0, 1
+"""How much the engine logs. Its errors repeat schemas and grammars whole, so a model that is served
+is silent: callers are told what was wrong, and what it dies of is written past these levels."""
+
 HTTP_THREADS = 1
 CONSTRAINTS = ("json_schema", "grammar")
 IRRESISTIBLE = 1000.0
@@ -81,7 +84,7 @@ class LlamaEngine:
     def __init__(self, settings: EngineSettings) -> None:
         """Load the model and run it once: an engine that is not warm is not ready."""
         self._metadata = read_metadata(settings.gguf)
-        self._server = xllamacpp.Server(_common_params(settings))
+        self._server = _started(_common_params(settings))
         self._constraints_in_force: set[str] = set()
         self._first_token({"prompt": "Hello"})
 
@@ -142,6 +145,15 @@ class LlamaEngine:
         return tokens[0] if tokens else None
 
 
+def _started(params: Any) -> Any:
+    try:
+        return xllamacpp.Server(params)
+    except RuntimeError:  # once more, aloud: it says why in the log only
+        params.verbosity = ERRORS_ONLY
+        xllamacpp.Server(params)
+        raise
+
+
 def _common_params(settings: EngineSettings) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = str(settings.gguf)
@@ -157,7 +169,7 @@ def _common_params(settings: EngineSettings) -> Any:
     params.cpuparams_batch.n_threads = threads
     # What a slot held goes here when it is given to another prompt, and comes back to any slot.
     params.cache_ram_mib = settings.idle_prompt_cache_mib
-    params.verbosity = ERRORS_ONLY
+    params.verbosity = SILENT
     # xllamacpp always opens an HTTP port on the loopback; nobody knows this key, so nobody gets in.
     params.api_keys = [secrets.token_hex(32)]
     params.n_threads_http = HTTP_THREADS
