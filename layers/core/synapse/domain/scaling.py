@@ -73,6 +73,17 @@ class Memory:
         """That of a pool that is looked at for the first time: as if it had just been busy."""
         return Memory(last_work_at=now, changed_at=now)
 
+    def as_of(self, now: float) -> Memory:
+        """The same without anything from the future: a clock that was put back holds nothing up."""
+        starting, none_up = self.starting_since, self.none_up_since
+        return Memory(
+            last_work_at=min(self.last_work_at, now),
+            changed_at=min(self.changed_at, now),
+            needs=tuple((at, needed) for at, needed in self.needs if at <= now),
+            starting_since=None if starting is None else min(starting, now),
+            none_up_since=None if none_up is None else min(none_up, now),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ScalingDecision:
@@ -94,6 +105,7 @@ def decide(
     state: PoolState, memory: Memory, now: float, policy: ScalingPolicy
 ) -> tuple[ScalingDecision, Memory]:
     """How many workers the pool should have now, and what to remember for the next round."""
+    memory = memory.as_of(now)
     last_work_at = _last_work_at(state, memory, now)
     is_idle = not state.load.has_work and now - last_work_at >= state.pool.idle_after_s
     if is_idle:
