@@ -127,7 +127,12 @@ def decide(
 def is_stuck(memory: Memory, startup_s: float, now: float, policy: ScalingPolicy) -> bool:
     """Whether a pool brings no worker up, for all that was tried."""
     since = memory.none_up_since
-    return since is not None and now - since > policy.stuck_s + 2 * startup_s
+    return since is not None and now - since > stuck_after_s(startup_s, policy)
+
+
+def stuck_after_s(startup_s: float, policy: ScalingPolicy) -> float:
+    """How long a pool is waited for that takes so long to bring a worker up."""
+    return policy.stuck_s + 2 * startup_s
 
 
 def _since(before: float | None, now: float, holds: bool) -> float | None:
