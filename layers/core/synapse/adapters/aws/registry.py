@@ -104,9 +104,12 @@ class DynamoRegistry:
         """See the port. Read once in five seconds, less often if DynamoDB does not answer."""
         minutes = await self._latest_minutes(model, now)
         items, busy_ms = _items(pool), _busy_ms(pool)
-        worked = [minute for minute in minutes if items in minute][:RATE_MINUTES]
-        busy_s = sum(minute[busy_ms] for minute in worked) / 1000
-        return ServiceRate(sum(minute[items] for minute in worked), busy_s)
+        measured = [minute for minute in minutes if items in minute]
+        worked = [minute for minute in measured if int(minute["sk"])][:RATE_MINUTES]
+        counted = worked or measured
+        busy_s = sum(minute[busy_ms] for minute in counted) / 1000
+        is_guess = bool(counted) and not worked
+        return ServiceRate(sum(minute[items] for minute in counted), busy_s, is_guess)
 
     async def finished_lately(self, model: str, now: float) -> tuple[float, float | None]:
         """Items a second in this minute and the last, and about when the last one was finished.
