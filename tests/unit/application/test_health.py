@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from synapse.adapters.local.workers import LocalWorkerRegistry
-from synapse.application.health import FleetHealth, Health, Status
+from synapse.application.health import LATELY_S, FleetHealth, Health, Status, pinged_health
 from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.worker import WorkerState
 from tests.factories import NOW, a_health, a_model, a_pool, a_worker
@@ -151,3 +151,17 @@ async def test_a_model_that_could_not_be_loaded_on_demand_is_told_with_its_cause
     assert health.status is Status.DEGRADED
     [seen] = health.workers
     assert (seen.model, seen.pool, seen.detail) == ("echo", "steady", "echo does not fit")
+
+
+async def test_who_has_nothing_but_pings_is_told_of_those_pools_that_were_tried_lately() -> None:
+    registry = MemoryRegistry([a_model("echo")], [STEADY, BURST])
+    assert await pinged_health(registry, lambda: NOW) == Health(Status.STARTING, [])
+
+    ill, well = a_health("burst", healthy=False), a_health("steady", checked_at=NOW + LATELY_S)
+    await registry.record_health(ill)
+    assert await pinged_health(registry, lambda: NOW + 60) == Health(Status.DEGRADED, [ill])
+    await registry.record_health(well)
+    later = NOW + LATELY_S
+    assert await pinged_health(registry, lambda: later) == Health(Status.OK, [well])
+    # All at zero since.
+    assert await pinged_health(registry, lambda: later + 3600) == Health(Status.OK, [])

@@ -58,7 +58,8 @@ async def test_arrivals_from_before_the_clock_was_put_back_count_no_more(clock: 
     demand.arrived("echo", Need(GOLD))
     clock.advance(10.0)
     later = await tier_of(demand, clock)
-    assert (later.arrivals_per_s, later.last_at) == (pytest.approx(0.1), clock() - 10)
+    assert later.arrivals_per_s == pytest.approx(0.1)
+    assert later.last_at == clock() - 10
 
 
 async def test_a_rate_is_known_after_a_few_seconds_and_gone_after_a_minute_without_arrivals(

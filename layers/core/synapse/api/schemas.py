@@ -247,7 +247,7 @@ class WorkerBody(WireModel):
 
 
 class HealthBody(WireModel):
-    """`ok` when every worker tried answers; `starting` before any was tried.
+    """`ok` when every worker tried lately answers; `starting` before any was tried.
 
     Without a credential the status is all; with one, the workers of models that it may use.
     """

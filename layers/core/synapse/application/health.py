@@ -11,6 +11,9 @@ from synapse.domain.pool import Pool
 from synapse.domain.worker import Worker, WorkerState
 from synapse.ports import Capacity, Clock, Registry, WorkerRegistry
 
+LATELY_S = 300.0
+"""How long what the pinger saw holds, who comes each minute."""
+
 
 class Status(StrEnum):
     """The service in one word."""
@@ -107,14 +110,17 @@ def _may_load(pool: Pool, alive: Sequence[Worker]) -> bool:
     )
 
 
-async def pinged_health(registry: Registry) -> Health:
+async def pinged_health(registry: Registry, clock: Clock) -> Health:
     """How it is by the pinger alone, for whoever knows nothing of workers.
+
+    A pool that has not been tried lately is at zero: how it was before says nothing of now.
 
     Raises:
         Unavailable: it could not be read.
     """
-    found = await registry.health()
-    return Health(_status(found, is_waiting=True), found)
+    known, since = await registry.health(), clock() - LATELY_S
+    found = [seen for seen in known if seen.checked_at > since]
+    return Health(_status(found, is_waiting=not known), found)
 
 
 def _status(found: Sequence[WorkerHealth], is_waiting: bool) -> Status:

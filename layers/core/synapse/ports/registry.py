@@ -45,5 +45,5 @@ class Registry(Protocol):
         ...
 
     async def health(self) -> Sequence[WorkerHealth]:
-        """The last that was seen of every (model, pool)."""
+        """The last that was seen of every (model, pool) that is served."""
         ...

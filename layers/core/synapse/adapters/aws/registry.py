@@ -175,11 +175,18 @@ class DynamoRegistry:
             ConsistentRead=True,
         )
         items = [plain(item) for item in page["Items"]]
-        return [
+        known = [
             WorkerHealth(**json.loads(item["seen"]))
             for item in items
             if item["ttl"] > self._clock()
         ]
+        return [seen for seen in known if self._is_served(seen.model, seen.pool)]
+
+    def _is_served(self, model: str, pool: str) -> bool:
+        """Whether it is still: an earlier deployment may have had others."""
+        return model in self._models and any(
+            each.name == pool and each.serves(model) for each in self._pools
+        )
 
 
 def _items(pool: str = "") -> str:
