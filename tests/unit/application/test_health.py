@@ -39,6 +39,7 @@ class Ward:
     burst: PoolSize = NONE
     troubles: dict[str, str] = field(default_factory=dict)
     failed_loads: dict[tuple[str, str], str] = field(default_factory=dict)
+    trouble: str = ""
 
     def __post_init__(self) -> None:
         self.registry = MemoryRegistry([a_model("echo")], self.pools)
@@ -52,6 +53,7 @@ class Ward:
             lambda: NOW,
             lambda: self.troubles,
             lambda: self.failed_loads,
+            lambda: self.trouble,
         )
         return await health.look()
 
@@ -151,6 +153,17 @@ async def test_a_model_that_could_not_be_loaded_on_demand_is_told_with_its_cause
     assert health.status is Status.DEGRADED
     [seen] = health.workers
     assert (seen.model, seen.pool, seen.detail) == ("echo", "steady", "echo does not fit")
+
+
+async def test_records_that_cannot_be_written_are_told_of_whatever_the_workers_say() -> None:
+    ward = Ward(trouble="storage: the disk is full")
+    await ward.workers.beat(a_worker("s-1", "steady"))
+    await ward.registry.record_health(a_health("steady"))
+
+    full = Health(Status.DEGRADED, [a_health("steady")], "storage: the disk is full")
+    assert await ward.look() == full
+    ward.trouble = ""
+    assert await ward.look() == Health(Status.OK, [a_health("steady")])
 
 
 async def test_who_has_nothing_but_pings_is_told_of_those_pools_that_were_tried_lately() -> None:

@@ -92,6 +92,7 @@ def add_meta_routes(api: Api, services: Services) -> None:
                     "status": health.status,
                     "version": __version__,
                     "workers": workers,
+                    "detail": health.detail,
                 }
             )
         )

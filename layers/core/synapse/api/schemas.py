@@ -255,3 +255,8 @@ class HealthBody(WireModel):
     status: Literal["ok", "degraded", "starting"]
     version: str = Field(default="", description="Only with a credential.")
     workers: list[WorkerBody] = Field(default=[], description="Only with a credential.")
+    detail: str = Field(
+        default="",
+        description="What is the matter beside the workers, if anything is: the disk is full, say. "
+        "Only with a credential.",
+    )

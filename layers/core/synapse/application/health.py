@@ -26,10 +26,14 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The service as it is, and the (model, pool)s that were looked at."""
+    """The service as it is, and the (model, pool)s that were looked at.
+
+    `detail` says what is the matter beside them, empty if nothing is.
+    """
 
     status: Status
     workers: Sequence[WorkerHealth]
+    detail: str = ""
 
 
 def _no_troubles() -> Mapping[str, str]:
@@ -40,12 +44,17 @@ def _no_failed_loads() -> Mapping[tuple[str, str], str]:
     return {}
 
 
+def _no_trouble() -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class FleetHealth:
     """Looks at every model in every pool.
 
     `troubles` says why a pool's last worker failed, `failed_loads`, by pool and model, why a
-    worker that is up could not load a model on demand.
+    worker that is up could not load a model on demand. `trouble` is what is the matter with the
+    records, empty if nothing is.
     """
 
     registry: Registry
@@ -54,6 +63,7 @@ class FleetHealth:
     clock: Clock
     troubles: Callable[[], Mapping[str, str]] = _no_troubles
     failed_loads: Callable[[], Mapping[tuple[str, str], str]] = _no_failed_loads
+    trouble: Callable[[], str] = _no_trouble
 
     async def look(self) -> Health:
         """How it is now.
@@ -80,7 +90,9 @@ class FleetHealth:
                     is_waiting = True
                 else:
                     found.append(ping)
-        return Health(_status(found, is_waiting), found)
+        trouble = self.trouble()
+        status = Status.DEGRADED if trouble else _status(found, is_waiting)
+        return Health(status, found, trouble)
 
     async def _is_up(self, model: str, pool: Pool, alive: Sequence[Worker]) -> bool:
         if pool.is_fixed:
