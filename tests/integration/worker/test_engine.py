@@ -46,3 +46,10 @@ def test_a_first_token_that_the_engine_does_not_add_is_left_alone(found: dict[st
 
     assert (unwritten[0], alone[0], twice[0]) == (written[0] - 1, 1, written[0] + 1)
     assert found["says_nothing"] == found["adds_none"]
+
+
+def test_tokens_are_told_alike_with_stop_strings_and_without(found: dict[str, Any]) -> None:
+    free, *stopping = found["logprobs"]
+
+    assert [written for written, *_ in free[:4]] == [" Paris", ".", "\n", "\n"]
+    assert all(each == free for each in stopping)

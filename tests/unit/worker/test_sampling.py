@@ -60,8 +60,14 @@ def test_every_supported_parameter_reaches_the_engine() -> None:
         "repeat_penalty": 1.2,
         "ignore_eos": True,
         "logit_bias": [[12, -100.0]],
-        "logprobs": 2,
+        "logprobs": 20,
     }
+
+
+def test_with_a_stop_string_the_chosen_token_is_looked_for_among_the_most_likely() -> None:
+    assert to_llamacpp({"logprobs": 2})["logprobs"] == 2
+    assert to_llamacpp({"logprobs": 2, "stop": "a"})["logprobs"] == 20
+    assert "logprobs" not in to_llamacpp({"stop": "a"})
 
 
 @pytest.mark.parametrize("name", ["temprature", "messages", "prompt", "stream", "cache_prompt"])
