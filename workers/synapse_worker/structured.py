@@ -153,10 +153,15 @@ def _grammar(value: str) -> str:
 
 
 def _choice_grammar(value: Any) -> str:
-    """GBNF quotes and escapes strings the way JSON does."""
     if not isinstance(value, list) or not value or not all(isinstance(c, str) and c for c in value):
         raise InvalidRequest("'structured_outputs.choice' must be a list of non-empty strings")
-    return "root ::= " + " | ".join(json.dumps(choice) for choice in value)
+    return "root ::= " + " | ".join(map(_quoted, value))
+
+
+def _quoted(text: str) -> str:
+    """As GBNF writes it: unlike JSON it has no surrogates, and few letters for controls."""
+    escaped = re.sub(r'["\\]', r"\\\g<0>", text)
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", escaped) + '"'
 
 
 def _regex_grammar(pattern: str) -> str:

@@ -23,6 +23,7 @@ PRE, TEKKEN = "tokenizer.ggml.pre", struct.pack("<Q", 6) + b"tekken"
 ADD_BOS, BOS_ID = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id"
 BOS, TURN = "<|im_start|>", "user\nHi<|im_end|>\n<|im_start|>assistant\n"
 END_ID = 2
+SEEDS = (2**32 - 1, 2**63 - 1, -2)
 
 
 def engine(gguf: Path) -> LlamaEngine:
@@ -73,6 +74,15 @@ def main(root: Path) -> dict[str, Any]:
         told(model, stop=["\n\nUser:"]),
         told(model, stop=" Paris, F"),
     ]
+    found["choices"] = {
+        choice: run(model, "Say", structured_outputs={"choice": [choice]}).text
+        for choice in ("😀", "é", 'a\b\f"\\n')
+    }
+    hot = {"temperature": 1.5, "max_tokens": 10}
+    found["seeds"] = {
+        seed: [run(model, "Once", seed=seed, **hot).text for _ in range(2)] for seed in SEEDS
+    }
+    found["cold"] = [run(model, "Once", temperature=each).text for each in (0, 1e-45, 1e-5)]
     model = engine(variant(root / "adds.gguf", {ADD_BOS: b"\x01"}))
     found["adds_one"] = prompts(model)
     model = engine(variant(root / "silent.gguf", {}, without=ADD_BOS))

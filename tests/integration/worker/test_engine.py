@@ -53,3 +53,17 @@ def test_tokens_are_told_alike_with_stop_strings_and_without(found: dict[str, An
 
     assert [written for written, *_ in free[:4]] == [" Paris", ".", "\n", "\n"]
     assert all(each == free for each in stopping)
+
+
+def test_a_choice_is_answered_as_it_was_given(found: dict[str, Any]) -> None:
+    assert all(answer == choice for choice, answer in found["choices"].items())
+
+
+def test_every_seed_repeats_itself(found: dict[str, Any]) -> None:
+    assert all(first == second for first, second in found["seeds"].values())
+
+
+def test_the_least_temperatures_write_the_likeliest(found: dict[str, Any]) -> None:
+    likeliest, *others = found["cold"]
+
+    assert all(each == likeliest for each in others)

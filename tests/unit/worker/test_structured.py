@@ -36,6 +36,12 @@ def test_choices_become_a_grammar_that_quotes_them() -> None:
     assert found == {"grammar": 'root ::= "yes" | "say \\"no\\""'}
 
 
+def test_choices_are_written_as_a_grammar_has_them_and_json_has_not() -> None:
+    found = constraint({"guided_choice": ["😀", "é", "a\b\f\nc", "\\n"]})
+
+    assert found == {"grammar": r'root ::= "😀" | "é" | "a\x08\x0c\x0ac" | "\\n"'}
+
+
 def test_a_pattern_keeps_its_escapes_and_gains_those_of_its_delimiter() -> None:
     found = constraint({"guided_regex": r"\d+/\d\/x"})
 
