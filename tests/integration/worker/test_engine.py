@@ -67,3 +67,13 @@ def test_the_least_temperatures_write_the_likeliest(found: dict[str, Any]) -> No
     likeliest, *others = found["cold"]
 
     assert all(each == likeliest for each in others)
+
+
+@pytest.mark.parametrize("kind", ["begins_with_its_end", "begins_with_nothing"])
+def test_a_constraint_that_allows_nothing_at_all_is_no_broken_one(
+    found: dict[str, Any], kind: str
+) -> None:
+    *answers, refusal = found[kind]
+
+    assert len(answers) == 3
+    assert "cannot apply" in refusal

@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +30,9 @@ is silent: callers are told what was wrong, and what it dies of is written past 
 HTTP_THREADS = 1
 CONSTRAINTS = ("json_schema", "grammar")
 IRRESISTIBLE = 1000.0
+CONTROL = 3
+"""The kind of a token, in GGUF, that stands for no text."""
+
 MAX_REMEMBERED_CONSTRAINTS = 256
 PLACES = frozenset({"gguf_path", "gguf_package"})
 SETTINGS = PLACES | {
@@ -83,12 +87,13 @@ class LlamaEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         """Load the model and run it once: an engine that is not warm is not ready."""
+        self._gguf = settings.gguf
         self._metadata = read_metadata(settings.gguf)
         self._server = _started(_common_params(settings))
         self._constraints_in_force: set[str] = set()
         self._first_text = ""
         self._run({"prompt": "Hello"})
-        self._first_text = self._text_that_it_adds(settings.gguf)
+        self._first_text = self._text_that_it_adds()
 
     def complete(self, request: Mapping[str, Any], on_piece: Callable[[str], bool]) -> None:
         """Stream a completion; `on_piece` gets JSON text and returns True to stop it.
@@ -120,9 +125,7 @@ class LlamaEngine:
         if not constraint or key in self._constraints_in_force:
             return
         bait = self._control_token
-        greedy = {"temperature": 0.0, "top_k": 1, "samplers": ["top_k"]}
-        bias = {"logit_bias": [[bait, IRRESISTIBLE]]}
-        if self._first_token({"prompt": "x", **greedy, **bias, **constraint}) == bait:
+        if self._first_token({"prompt": "x", **_only(bait), **constraint}) == bait:
             raise InvalidRequest(
                 "'structured_outputs': the engine cannot apply this schema, pattern or grammar"
             )
@@ -135,18 +138,30 @@ class LlamaEngine:
         """How many tokens there are: their ids are below it."""
         return int(self._metadata["tokenizer.ggml.tokens"])
 
-    @property
+    @cached_property
     def _control_token(self) -> int:
-        end = self._metadata.get("tokenizer.ggml.eos_token_id", 0)
-        return int(self._metadata.get("tokenizer.ggml.bos_token_id", end))
+        """One that no grammar allows: not one that ends an answer, which many do at once.
 
-    def _text_that_it_adds(self, gguf: Path) -> str:
+        Some models begin a text with what ends an answer, or have nothing to begin one.
+        """
+        end = int(self._metadata.get("tokenizer.ggml.eos_token_id", 0))
+        begin = self._metadata.get("tokenizer.ggml.bos_token_id")
+        kinds = read_array(self._gguf, "tokenizer.ggml.token_type")
+        others = (token for token, kind in enumerate(kinds) if kind == CONTROL)
+        first = () if begin is None else (int(begin),)
+        return next((token for token in (*first, *others) if self._goes_on_after(token)), end)
+
+    def _goes_on_after(self, token: int) -> bool:
+        baited = self._run({"prompt": "x", **_only(token)})
+        return baited.finish_reason == "length" and [t["id"] for t in baited.logprobs] == [token]
+
+    def _text_that_it_adds(self) -> str:
         """How the token is written that the engine puts before every text; empty if it does not."""
         bos = self._metadata.get("tokenizer.ggml.bos_token_id")
         adds = self._metadata.get("tokenizer.ggml.add_bos_token")
         if bos is None or adds is False:
             return ""
-        text = str(read_array(gguf, "tokenizer.ggml.tokens")[bos])
+        text = str(read_array(self._gguf, "tokenizer.ggml.tokens")[bos])
         if adds is None:
             # llama.cpp decides by the kind of the vocabulary then: it is seen from what it does.
             adds = self._run({"prompt": text}).prompt_tokens > 1
@@ -177,6 +192,12 @@ def _started(params: Any) -> Any:
         params.verbosity = ERRORS_ONLY
         xllamacpp.Server(params)
         raise
+
+
+def _only(token: int) -> dict[str, Any]:
+    """What has the engine write this token, unless a grammar forbids it."""
+    greedy = {"temperature": 0.0, "top_k": 1, "samplers": ["top_k"]}
+    return {**greedy, "logit_bias": [[token, IRRESISTIBLE]]}
 
 
 def _common_params(settings: EngineSettings) -> Any:
