@@ -144,12 +144,13 @@ class LlamaEngine:
 
         Some models begin a text with what ends an answer, or have nothing to begin one.
         """
-        end = int(self._metadata.get("tokenizer.ggml.eos_token_id", 0))
         begin = self._metadata.get("tokenizer.ggml.bos_token_id")
+        if begin is not None and self._goes_on_after(begin):
+            return int(begin)
         kinds = read_array(self._gguf, "tokenizer.ggml.token_type")
-        others = (token for token, kind in enumerate(kinds) if kind == CONTROL)
-        first = () if begin is None else (int(begin),)
-        return next((token for token in (*first, *others) if self._goes_on_after(token)), end)
+        control = (token for token, kind in enumerate(kinds) if kind == CONTROL)
+        end = int(self._metadata.get("tokenizer.ggml.eos_token_id", 0))
+        return next((token for token in control if self._goes_on_after(token)), end)
 
     def _goes_on_after(self, token: int) -> bool:
         baited = self._run({"prompt": "x", **_only(token)})
