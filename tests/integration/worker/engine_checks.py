@@ -50,7 +50,12 @@ def run(model: LlamaEngine, prompt: str, **parameters: Any) -> Delta:
     request = {**to_llamacpp(sampling), "prompt": prompt, "timings_per_token": True}
     model.check(request)
     pieces: list[str] = []
-    model.complete(request, lambda piece: pieces.append(piece) is not None)
+
+    def keep(piece: str) -> bool:
+        pieces.append(piece)
+        return False
+
+    model.complete(request, keep)
     reader = DeltaReader()
     return merge([reader.read(piece) for piece in pieces])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from jinja2.ext import Extension
 from jinja2.nodes import Scope
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class GenerationTag(Extension):
     """A prompt has what is inside, as if the marks were not there."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as its base declares it
 
     def parse(self, parser: Parser) -> Scope:
         """The body of the block in its place; what it sets ends with it, as in transformers."""
