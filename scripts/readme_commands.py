@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,15 +72,15 @@ def run_server(markdown: str) -> None:
     if answers(url):
         raise ReadmeError(f"something answers at {url} before the server is started")
     mark = uuid.uuid4().hex
-    with subprocess.Popen(
-        _shell(start),
-        cwd=ROOT,
-        env={**os.environ, MARK: mark},
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-        # Started from a background job, this may be told to ignore Ctrl-C; a terminal does not.
-        preexec_fn=_heed_interrupts,
-    ) as server:
+    with _heeding_interrupts():
+        started = subprocess.Popen(
+            _shell(start),
+            cwd=ROOT,
+            env={**os.environ, MARK: mark},
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+        )
+    with started as server:
         try:
             _wait_until_it_answers(url, server)
             _check_answer(curl)
@@ -119,8 +119,21 @@ def _shell(script: str) -> list[str]:
     return ["bash", "-euo", "pipefail", "-c", script]
 
 
-def _heed_interrupts() -> None:
+@contextlib.contextmanager
+def _heeding_interrupts() -> Iterator[None]:
+    """What is started meanwhile heeds Ctrl-C, as from a terminal.
+
+    Started from a background job, this may itself be told to ignore it, and would hand that on.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        yield
+        return
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def answers(url: str) -> bool:

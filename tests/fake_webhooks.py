@@ -85,6 +85,7 @@ class ListedDeliveries:
 class Posted:
     """One post that a receiver got."""
 
+    tenant: str
     url: WebhookUrl
     headers: Mapping[str, str]
     body: str
@@ -97,6 +98,8 @@ class ScriptedSender:
         self._answers = deque(answers)
         self.posted: list[Posted] = []
 
-    async def post(self, url: WebhookUrl, headers: Mapping[str, str], body: str) -> Answer:
-        self.posted.append(Posted(url, headers, body))
+    async def post(
+        self, tenant: str, url: WebhookUrl, headers: Mapping[str, str], body: str
+    ) -> Answer:
+        self.posted.append(Posted(tenant, url, headers, body))
         return self._answers.popleft() if self._answers else Answer(200)

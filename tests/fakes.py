@@ -289,8 +289,10 @@ class MemoryRegistry:
 
     async def service_rate(self, model: str, now: float, pool: str = "") -> ServiceRate:
         minutes = self._minutes[model, pool]
-        latest = [minutes[minute] for minute in sorted(minutes)[-self.RATE_MINUTES :]]
-        return ServiceRate(sum(r.items for r in latest), sum(r.busy_s for r in latest))
+        worked = [minutes[minute] for minute in sorted(minutes) if minute][-self.RATE_MINUTES :]
+        latest = worked or list(minutes.values())
+        items, busy_s = sum(r.items for r in latest), sum(r.busy_s for r in latest)
+        return ServiceRate(items, busy_s, is_guess=bool(latest) and not worked)
 
     async def record_health(self, health: WorkerHealth) -> None:
         self._health[health.model, health.pool] = health

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from synapse.domain.access import MAX_LIMIT, is_tenant_name
 from synapse.domain.api_key import MAX_NAME_LENGTH, is_key_name
-from synapse.domain.origin import is_origin
+from synapse.domain.origin import origins_of
 from synapse.domain.webhook_url import Allowed
 
 T = TypeVar("T", bound=str)
@@ -61,11 +61,10 @@ def places(text: str) -> Allowed:
 
 def origins(text: str) -> tuple[str, ...]:
     """Origins of web pages, commas between them."""
-    found = tuple(each.strip() for each in text.split(",") if each.strip())
-    for each in found:
-        if not is_origin(each):
-            raise argparse.ArgumentTypeError(f"{each!r}: must be like https://app.example.com")
-    return found
+    try:
+        return origins_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def name(text: str) -> str:

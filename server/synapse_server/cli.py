@@ -91,7 +91,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("port", "8080", "port to listen on; 0 is any that is free", port_number)
     option("auth", "on", "ask who calls; off only on an address of this machine's own", on_or_off)
     add_oidc_options(option)
-    option("cors-origins", "", "https://host,… whose pages may call from a browser", origins)
+    option(
+        "cors-origins", "", "https://host,… or * (any) whose pages may call from a browser", origins
+    )
     option("webhook-allow", "", "host:port,… that webhooks may reach though not public", places)
     _fleet_options(option)
     option("max-queued", "100000", "jobs waiting before submissions are refused", count)

@@ -72,7 +72,13 @@ class FleetParts:
         )
         self.autoscaler = self._autoscaler(registry, demand, starts, telemetry)
         self.health = FleetHealth(
-            registry, self.workers, self.local, clock, self.local.troubles, self._loader.troubles
+            registry,
+            self.workers,
+            self.local,
+            clock,
+            self.local.troubles,
+            self._loader.troubles,
+            records.database.last_trouble,
         )
         self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
         self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s / 2)

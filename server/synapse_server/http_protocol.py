@@ -22,6 +22,7 @@ from synapse.api.errors import error_body
 from synapse_server.declined_upgrade import framing_of, parser_behind_head
 from synapse_server.descriptors import most_connections
 from synapse_server.head_with_body import HeadWithBody
+from synapse_server.http_1_0 import ended_by_closing
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's target and headers, of its trailers, and of what else is no body."""
@@ -113,6 +114,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._first = cycle
         if cycle.scope["method"] != "HEAD":
             cycle.transport = HeadWithBody(cycle.transport, self.loop)
+        if cycle.scope["http_version"] == "1.0":
+            app = ended_by_closing(cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def _bound_idle(self, size: int) -> None:

@@ -28,6 +28,7 @@ from synapse_server.records import Records
 from synapse_server.use_cases import UseCases
 from synapse_server.webhook_parts import WebhookParts
 
+DISK_EVERY_S = 5.0
 SAVE_EVERY_S = 60.0
 PURGE_EVERY_S = 3600.0
 
@@ -113,6 +114,7 @@ class Node:
             "batches": uses.batches.driver.run(),
             "webhooks": hooks.loop.run(),
             "sweep": every(config.sweep_every_s, "sweep", uses.sweeper.sweep),
+            "disk": every(DISK_EVERY_S, "a write to the disk", records.database.try_again),
             "save": every(SAVE_EVERY_S, "save", records.save),
             "purge": every(PURGE_EVERY_S, "purge", uses.purge),
         }

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from synapse.adapters.local.webhooks import SqliteDeliveryStore, SqliteOutbox
 from synapse.application.webhooks import Announcer, Deliverer
-from synapse.domain.delivery import Delivery, DeliveryState
+from synapse.domain.delivery import Delivery, DeliveryState, Place
+from synapse.domain.delivery_room import Room
 from synapse.domain.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
 ANNOUNCED_AT_ONCE = 200
-IN_FLIGHT = 32
-PER_HOST = 4
-FAILING_HOSTS = 1000
+FAILING_PLACES = 1000
 """That are remembered: those that are forgotten show themselves again."""
 
 LOOK_EVERY_S = 0.5
@@ -42,9 +40,10 @@ class LocalDeliveryQueue:
 
 @dataclass(slots=True)
 class WebhookLoop:
-    """Delivers side by side, few to one host, and one at a time to a host that does not take it.
+    """Delivers side by side, tenants in turn.
 
-    An attempt that is cut off by the end of the process is made again by the next.
+    Of a tenant few go to one host, and one at a time to a host that does not take it. An attempt
+    that is cut off by the end of the process is made again by the next.
     """
 
     outbox: SqliteOutbox
@@ -53,7 +52,7 @@ class WebhookLoop:
     deliverer: Deliverer
     queue: LocalDeliveryQueue
     _under_way: dict[str, Delivery] = field(default_factory=dict)
-    _failing: set[str] = field(default_factory=set)
+    _failing: set[Place] = field(default_factory=set)
 
     async def run(self) -> None:
         """Go on until cancelled; what is in flight then ends with it."""
@@ -81,13 +80,8 @@ class WebhookLoop:
             await self.outbox.told(events)
 
     async def _due(self) -> Sequence[Delivery]:
-        free = IN_FLIGHT - len(self._under_way)
-        if free <= 0:
-            return []
-        busy = Counter(each.host for each in self._under_way.values())
-        room = {host: PER_HOST - count for host, count in busy.items()}
-        room |= {host: 1 - busy[host] for host in self._failing}
-        return await self.deliveries.due(room, PER_HOST, free, list(self._under_way))
+        room = Room(self._under_way.values(), self._failing)
+        return await self.deliveries.due(room) if room.left > 0 else []
 
     async def _attempt(self, delivery: Delivery) -> None:
         try:
@@ -101,11 +95,11 @@ class WebhookLoop:
             await asyncio.sleep(PAUSE_S)
         else:
             if after.state is DeliveryState.DELIVERED:
-                self._failing.discard(delivery.host)
+                self._failing.discard(delivery.place)
             else:
-                if len(self._failing) >= FAILING_HOSTS:
+                if len(self._failing) >= FAILING_PLACES:
                     self._failing.clear()
-                self._failing.add(delivery.host)
+                self._failing.add(delivery.place)
         finally:
             del self._under_way[delivery.id]
             self.queue.changed.set()

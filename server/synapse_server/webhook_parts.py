@@ -54,9 +54,11 @@ class _Sender:
         self._clock = clock
         self._sender: Sender | None = None
 
-    async def post(self, url: WebhookUrl, headers: Mapping[str, str], body: str) -> Answer:
+    async def post(
+        self, tenant: str, url: WebhookUrl, headers: Mapping[str, str], body: str
+    ) -> Answer:
         if self._sender is None:
             from synapse.adapters.web.sender import HttpSender
 
             self._sender = HttpSender(self._clock)
-        return await self._sender.post(url, headers, body)
+        return await self._sender.post(tenant, url, headers, body)

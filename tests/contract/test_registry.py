@@ -109,6 +109,24 @@ async def test_an_old_rate_gives_way_to_the_latest_minutes(registry: Registry) -
     assert rate.seconds_per_item == pytest.approx(0.1)
 
 
+async def test_what_pings_took_is_a_guess_that_counts_until_work_was_measured(
+    registry: Registry,
+) -> None:
+    await registry.record_service(a_sample(1, 0.02, pool="gpu"), 0.0)
+
+    guess = ServiceRate(1, 0.02, is_guess=True)
+    assert await registry.service_rate("echo", NOW) == guess
+    assert await registry.service_rate("echo", NOW, "gpu") == guess
+
+    await registry.record_service(a_sample(10, 30.0, pool="cpu"), NOW)
+
+    # The rate is read anew at the latest after some seconds.
+    now = NOW + MINUTE_S
+    assert await registry.service_rate("echo", now) == ServiceRate(10, 30.0)
+    assert await registry.service_rate("echo", now, "gpu") == guess
+    assert await registry.service_rate("echo", now, "cpu") == ServiceRate(10, 30.0)
+
+
 async def test_nobody_was_seen_at_first(registry: Registry) -> None:
     assert list(await registry.health()) == []
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -206,6 +208,21 @@ async def test_sqs_carries_the_names_of_deliveries_and_hides_them_for_a_while() 
         await queue.put_off(got[0]["ReceiptHandle"], 0.0)
         (again,) = cloud.sqs.receive_message(QueueUrl=url)["Messages"]
         assert again["Body"] == got[0]["Body"]
+
+
+async def test_a_message_is_in_the_group_of_its_tenant_whatever_hosts_it_names() -> None:
+    with aws() as cloud:
+        url = cloud.sqs.create_queue(QueueName="webhooks")["QueueUrl"]
+        hosts = [replace(a_delivery(job=f"j{n}"), host=f"h{n}.example") for n in range(3)]
+        strange = a_delivery(tenant="ünlü şirket")
+
+        await SqsDeliveryQueue(cloud.sqs, url).send([*hosts, strange])
+
+        got = cloud.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["MessageGroupId"]
+        )["Messages"]
+        groups = Counter(each["Attributes"]["MessageGroupId"] for each in got)
+        assert groups == {"t": 3, sha256(strange.tenant.encode()).hexdigest(): 1}
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '"x"', '{"tenant": "t", "subject": "j"}'])

@@ -58,15 +58,6 @@ async def test_a_heartbeat_moves_the_lease_on(worker_registry: WorkerRegistry) -
     assert list(await worker_registry.expire(NOW + LEASE_S + 1)) == []
 
 
-async def test_an_older_heartbeat_than_is_known_is_ignored(worker_registry: WorkerRegistry) -> None:
-    newer = a_worker("w-1", beat_at=NOW + 5, lease_until=NOW + 20, state=WorkerState.DEGRADED)
-    await worker_registry.beat(newer)
-
-    await worker_registry.beat(a_worker("w-1", beat_at=NOW, lease_until=NOW + LEASE_S))
-
-    assert list(await worker_registry.workers(NOW + 6)) == [newer]
-
-
 async def test_a_worker_is_dead_from_the_moment_its_lease_ends(
     worker_registry: WorkerRegistry,
 ) -> None:

@@ -150,7 +150,7 @@ def test_what_tells_nothing_of_jobs_is_open(stack: Stack, path: str) -> None:
 
 def test_strangers_are_told_of_health_nothing_but_a_word(stack: Stack) -> None:
     assert set(stack.call("GET", "/health", api_key=None).json()) == {"status"}
-    assert set(stack.call("GET", "/health").json()) == {"status", "version", "workers"}
+    assert set(stack.call("GET", "/health").json()) == {"status", "version", "workers", "detail"}
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/echo", "/metrics"])

@@ -25,6 +25,8 @@ class Worker:
 
     grpc_address: str
     daemon: Daemon
+    log_file: Path
+    """Triton's own."""
 
     def kill_triton(self) -> None:
         """End it without warning, as the kernel does when memory runs out."""
@@ -51,6 +53,7 @@ def worker(directory: Path, models: str = MODELS) -> Iterator[Worker]:
     ]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "workers")}
     with running(command, env, directory / "worker.log") as daemon:
-        found = Worker(f"127.0.0.1:{port}", daemon)
+        log_file = directory / "state" / "triton.log"
+        found = Worker(f"127.0.0.1:{port}", daemon, log_file)
         daemon.wait_until(lambda: found.times_ready() > 0, START_TIMEOUT_S)
         yield found

@@ -20,6 +20,9 @@ from synapse_worker.onnx_graph import ElementType, Graph
 from synapse_worker.safetensors import Place, read_tensors
 
 FUSED = "com.microsoft"
+MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
+"""Of sentence-transformers: all that is in the graph."""
+
 INPUT_IDS, LENGTHS, WEIGHTS, EMBEDDING = "input_ids", "lengths", "weights", "embedding"
 
 
@@ -36,7 +39,7 @@ class BertConfig:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """From `config.json`.
+        """From `config.json`, and what sentence-transformers wrote beside it.
 
         Raises:
             WorkerError: it is missing, or describes something else than a plain BERT encoder
@@ -47,8 +50,9 @@ class BertConfig:
         kind, activation = found.get("model_type"), found.get("hidden_act")
         if kind != "bert" or activation != "gelu":
             raise WorkerError(f"{folder}: a {kind!r} with {activation!r}; only BERT with gelu runs")
-        if [name for name, on in pooling.items() if on is True] != ["pooling_mode_mean_tokens"]:
+        if not _is_mean(pooling):
             raise WorkerError(f"{folder}: only pooling by the mean of the tokens is known")
+        _check_modules(folder)
         return cls(
             hidden=found["hidden_size"],
             layers=found["num_hidden_layers"],
@@ -189,9 +193,29 @@ class Encoder:
             raise WorkerError(f"The model file has no tensor {name!r}") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _is_mean(pooling: Mapping[str, Any]) -> bool:
+    """Whether sentence-transformers would pool by the mean alone: a name, or once switches."""
+    if "pooling_mode" in pooling:
+        return bool(pooling["pooling_mode"] == "mean")
+    modes = [name for name, on in pooling.items() if name.startswith("pooling_mode_") and on]
+    return modes == ["pooling_mode_mean_tokens"]
+
+
+def _check_modules(folder: Path) -> None:
+    """Refuse a model that does more to a text than the graph would."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return
+    for module in _json(path):
+        # By its last name: where the classes are has changed.
+        kind = str(module.get("type")).rpartition(".")[2] if isinstance(module, dict) else module
+        if kind not in MODULES:
+            known = ", ".join(sorted(MODULES))
+            raise WorkerError(f"{path}: it has a {kind!r}; only {known} are known")
+
+
+def _json(path: Path) -> Any:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WorkerError(f"{path} cannot be read: {error}") from error

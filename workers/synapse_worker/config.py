@@ -14,7 +14,10 @@ BUNDLED_MODELS = Path(__file__).resolve().parents[1] / "triton" / "models"
 
 
 def default_state_dir() -> Path:
-    """A per-user cache folder: links, compiled Python and logs; safe to delete at any time."""
+    """A per-user cache folder: links, compiled Python and logs; safe to delete at any time.
+
+    Each start of Triton lays out again what it needs of it.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "synapse" / "worker"
 

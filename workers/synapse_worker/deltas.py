@@ -6,6 +6,7 @@ from typing import Any
 
 from synapse_worker.errors import InvalidRequest
 
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 INVALID_TOKENS = "Prompt contains invalid tokens"
 
 
@@ -68,10 +69,13 @@ def vllm_logprobs(delta: Delta, wanted: int) -> list[dict[str, dict[str, Any]]]:
     tokens = []
     for chosen in delta.logprobs:
         ranked = chosen["top_logprobs"]
-        known = {entry["id"]: rank for rank, entry in enumerate(ranked, start=1)}
+        known = {entry["id"]: (rank, entry) for rank, entry in enumerate(ranked, start=1)}
         # A chosen token outside the best ones has a rank that llama.cpp does not tell.
-        rank = known.get(chosen["id"], len(ranked) + 1)
-        entries = {str(chosen["id"]): _logprob(chosen, rank)}
+        rank, likely = known.get(chosen["id"], (len(ranked) + 1, chosen))
+        # Of the chosen one llama.cpp gives what it sent: nothing of what may begin a stop string,
+        # and later all of that. It is right where a character took several tokens.
+        told = chosen if REPLACEMENT in likely["token"] else likely
+        entries = {str(chosen["id"]): _logprob({**chosen, "token": told["token"]}, rank)}
         for rank, entry in enumerate(ranked[:wanted], start=1):
             # The chosen one has the whole text of a character that took several tokens.
             entries.setdefault(str(entry["id"]), _logprob(entry, rank))

@@ -25,6 +25,7 @@ from synapse_worker.model_folder import find_folder
 from synapse_worker.runs import runs
 
 NO_TOKEN = -1
+TEXTS_INSTEAD = "; or send the text (LangChain: check_embedding_ctx_length=False)"
 TEXTS = frozenset({"model_path", "model_package", "precision", "artifacts"})
 SETTINGS = TEXTS | {"max_tokens", "run_tokens", "threads"}
 
@@ -82,31 +83,41 @@ class Embedder:
         return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts))]
 
     def read_ids(self, ids: NDArray[np.int32]) -> Tokens:
-        """A text that came as token ids; it is given its beginning and end if it has none."""
-        ids = ids[ids != NO_TOKEN]
-        if ids.size and ids[0] == self._start:
-            return ids
-        return np.concatenate([[self._start], ids, [self._end]]).astype(np.int32)
+        """A text that came as token ids, less what fills up its row."""
+        found: NDArray[np.int32] = ids[ids != NO_TOKEN]
+        return found
 
     def check(self, tokens: Tokens, name: str) -> None:
         """Refuse what cannot be embedded; `name` is what the message calls it.
 
         Raises:
-            InvalidRequest: there is nothing in it, it is too long, or not of the vocabulary.
+            InvalidRequest: it is too long, or has ids that are not the model's own.
         """
-        if len(tokens) <= 2:
-            raise InvalidRequest(f"{name}: is empty")
+        if isinstance(tokens, np.ndarray):
+            self._check_ids(tokens, name)
         if len(tokens) > self.max_tokens:
             raise InvalidRequest(
                 f"{name}: {len(tokens)} tokens are more than the model's maximum context length of "
                 f"{self.max_tokens}"
             )
-        if isinstance(tokens, np.ndarray):
-            strange = tokens[(tokens < 0) | (tokens >= self._vocabulary)]
-            if strange.size:
-                raise InvalidRequest(
-                    f"{name}: {strange[0]} is no token id; they go from 0 to {self._vocabulary - 1}"
-                )
+
+    def _check_ids(self, ids: NDArray[np.int32], name: str) -> None:
+        """Refuse ids of another vocabulary: by their numbers, or as nothing frames them.
+
+        Clients that take every server for OpenAI's send such ids, and would be given vectors of
+        texts that nobody wrote.
+        """
+        strange = ids[(ids < 0) | (ids >= self._vocabulary)]
+        if strange.size:
+            raise InvalidRequest(
+                f"{name}: {strange[0]} is no token id; they go from 0 to {self._vocabulary - 1}"
+                f"{TEXTS_INSTEAD}"
+            )
+        if ids.size < 2 or (ids[0], ids[-1]) != (self._start, self._end):
+            raise InvalidRequest(
+                f"{name}: ids must be the model's own, from {self._start} to {self._end}"
+                f"{TEXTS_INSTEAD}"
+            )
 
     def embed(self, rows: Sequence[Tokens]) -> NDArray[np.float32]:
         """A vector of length one for each row, in order: FP32 [rows, dimensions]."""

@@ -3,6 +3,8 @@
 import mmap
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,30 @@ SCALARS = dict(enumerate(("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"))) | {
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """Key → value; of an array (the vocabulary, the merges) only its length."""
+    with _opened(path) as reader:
+        return {reader.text(): reader.value() for _ in range(reader.scalar("<Q"))}
+
+
+def read_array(path: Path, key: str) -> list[Any]:
+    """What an array holds; nothing where there is no such key."""
+    with _opened(path) as reader:
+        for _ in range(reader.scalar("<Q")):
+            if reader.text() == key:
+                return reader.array()
+            reader.value()
+    return []
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["_Reader"]:
+    """At the number of pairs, which follow it."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:4] != MAGIC:
             raise ValueError(f"{path} is not a GGUF file")
         reader = _Reader(data, 4)
         reader.scalar("<I")  # version
         reader.scalar("<Q")  # number of tensors
-        pairs = ((reader.text(), reader.value()) for _ in range(reader.scalar("<Q")))
-        return dict(pairs)
+        yield reader
 
 
 class _Reader:
@@ -49,6 +67,12 @@ class _Reader:
         if kind == ARRAY:
             return self._skip_array()
         return self.scalar(SCALARS[kind])
+
+    def array(self) -> list[Any]:
+        _, kind, length = self.scalar("<I"), self.scalar("<I"), self.scalar("<Q")
+        if kind == STRING:
+            return [self.text() for _ in range(length)]
+        return [self.scalar(SCALARS[kind]) for _ in range(length)]
 
     def _skip_array(self) -> int:
         kind, length = self.scalar("<I"), self.scalar("<Q")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,7 @@ from synapse_worker.shared_memory import new_region_prefix, remove_stale_regions
 from synapse_worker.triton import Ports, TritonProgram
 
 MAX_LOG_BYTES = 16 * 1024 * 1024
+COPY_BYTES = 1024 * 1024
 GROUP_POLL_S = 0.02
 GROUP_TIMEOUT_S = 5.0
 
@@ -66,6 +68,21 @@ class TritonProcess:
         except OSError:
             return ""
 
+    def bound_log(self) -> None:
+        """Move what the log holds aside when it is too long; Triton goes on writing to it.
+
+        What is written just between the copy and the cut is lost.
+        """
+        if self._log_offset is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._log_file.stat().st_size > MAX_LOG_BYTES:
+                with self._log_file.open("rb+") as log, _older(self._log_file).open("wb") as older:
+                    log.seek(-MAX_LOG_BYTES, os.SEEK_END)
+                    shutil.copyfileobj(log, older, COPY_BYTES)
+                    log.truncate(0)
+                self._log_offset = 0
+
     async def stop(self, timeout_s: float) -> None:
         """Let Triton finish what it has, for so long; then leave nothing of it behind."""
         if self.exit_code is None:
@@ -94,10 +111,14 @@ def _group_exists(group: int) -> bool:
     return True
 
 
+def _older(log_file: Path) -> Path:
+    return log_file.with_name(log_file.name + ".1")
+
+
 def _open_log(path: Path) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():  # such as /dev/stdout in a container
         return path.open("wb")
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
-        path.replace(path.with_name(path.name + ".1"))
+        path.replace(_older(path))
     return path.open("ab")

@@ -14,8 +14,13 @@ from synapse_worker.structured import constraint
 DEFAULT_MAX_TOKENS = 16
 MAX_TOKENS = 2**31 - 1
 MAX_LOGPROBS = 20
-MAX_STOPS = 16
-UINT32_MODULUS = 2**32
+MAX_STOPS = 32
+SEEDS = 2**32 - 1
+"""How many llama.cpp tells apart: the one after them is its word for a random one."""
+
+LEAST_TEMPERATURE = 1e-5
+"""Any below counts as 0, as in vLLM: the numbers would become infinite."""
+
 WHOLE_CONTEXT = -1
 # llama.cpp applies its samplers in another order by default; vLLM scales by temperature first.
 SAMPLED = ["penalties", "temperature", "min_p", "top_k", "top_p"]
@@ -60,6 +65,9 @@ def to_llamacpp(parameters: Parameters) -> Request:
     stops = _stops(parameters.get("stop"))
     if stops and not forced:
         request["stop"] = stops
+        if "logprobs" in request:
+            # The text of a chosen token is then known only from among the likeliest.
+            request["logprobs"] = MAX_LOGPROBS
     if forced or _boolean("ignore_eos", parameters.get("ignore_eos")):
         request["ignore_eos"] = True
     return request
@@ -96,7 +104,7 @@ def _choice_of_token(parameters: Parameters) -> Request:
     request: Request = {"logit_bias": _logit_bias(parameters.get("logit_bias"))}
     seed = parameters.get("seed")
     if seed is not None and seed != -1:
-        request["seed"] = _integer("seed", seed, lambda _: True, "an integer") % UINT32_MODULUS
+        request["seed"] = _integer("seed", seed, lambda _: True, "an integer") % SEEDS
     logprobs = parameters.get("logprobs")
     if logprobs is not None:
         check = _between(0, MAX_LOGPROBS)
@@ -107,7 +115,7 @@ def _choice_of_token(parameters: Parameters) -> Request:
     min_p = read.number("min_p", 0.0, _between(0, 1), "0 to 1")
     top_k = parameters.get("top_k")
     top_k = _integer("top_k", -1 if top_k is None else top_k, lambda v: v >= -1, "-1 or more")
-    if temperature == 0:
+    if temperature < LEAST_TEMPERATURE:
         return request | {"temperature": 0.0, "top_k": 1, "samplers": GREEDY}
     return request | {
         "temperature": temperature,

@@ -47,7 +47,7 @@ class Stage:
 
 
 def build_stage(config: WorkerConfig, runtime: TritonRuntime | None) -> Stage:
-    """Make the folder, or find the one that an earlier start made for the same links."""
+    """Make the folder, or find the one that an earlier start made, and mend what it lacks."""
     links = _links(config, runtime)
     digest = hashlib.sha256(repr(sorted(links.items())).encode()).hexdigest()[:16]
     try:
@@ -96,6 +96,7 @@ def safe_folder(wanted: Path) -> Path:
 def _publish(target: Path, links: Mapping[str, Path]) -> Path:
     """Write aside, then rename: a half-made stage is never seen, and two starters do not clash."""
     if target.is_dir():
+        _mend(target, links)
         return target
     draft = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
     for name, source in links.items():
@@ -109,3 +110,15 @@ def _publish(target: Path, links: Mapping[str, Path]) -> Path:
         if not target.is_dir():
             raise
     return target
+
+
+def _mend(target: Path, links: Mapping[str, Path]) -> None:
+    """Put back what a cleaner of old files took."""
+    for name, source in links.items():
+        link = target / name
+        if link.is_symlink() and link.readlink() == source:
+            continue
+        link.parent.mkdir(parents=True, exist_ok=True)
+        draft = link.with_name(f".{link.name}-{secrets.token_hex(4)}")
+        draft.symlink_to(source)
+        draft.replace(link)

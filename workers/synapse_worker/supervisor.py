@@ -16,6 +16,7 @@ from synapse_worker.errors import TritonCrash, WorkerError
 from synapse_worker.health import http_status
 from synapse_worker.ports import check_port_is_free, free_ports
 from synapse_worker.process import TritonProcess
+from synapse_worker.staging import build_stage
 from synapse_worker.stubs import live_stubs, lost_models
 from synapse_worker.triton import Ports, TritonProgram, prepare
 
@@ -59,11 +60,16 @@ class Supervisor:
         config: WorkerConfig,
         on_change: StatusListener | None = None,
         chance: Callable[[], float] = random.random,
+        before_run: Callable[[], None] = lambda: None,
     ) -> None:
-        """Nothing is started yet."""
+        """Nothing is started yet; `before_run` is called before each start of Triton.
+
+        What it raises as WorkerError is taken for one of Triton's.
+        """
         self._config = config
         self._on_change = on_change
         self._chance = chance
+        self._before_run = before_run
         self._status = WorkerStatus(WorkerState.STOPPED)
         self._changed = asyncio.Event()
         self._ports = Ports(config.http_port, config.grpc_port, config.metrics_port)
@@ -169,6 +175,10 @@ class Supervisor:
 
     async def _run_until_ready(self) -> TritonProcess:
         assert self._program is not None
+        # Its folders are in a cache, which may have been cleaned since the last time.
+        self._before_run()
+        stage = await asyncio.to_thread(build_stage, self._program.config, self._program.runtime)
+        self._program = replace(self._program, stage=stage)
         try:
             process = await TritonProcess.spawn(self._program, self._ports, self._log_file)
         except OSError as error:
@@ -250,6 +260,7 @@ class Supervisor:
         last_answer_s = time.monotonic()
         while True:
             await asyncio.sleep(self._config.health_interval_s)
+            process.bound_log()
             now = live_stubs(process.pid)
             for model in lost_models(stubs, now):
                 # One that was unloaded through Triton's API is no longer ready, and no loss; it

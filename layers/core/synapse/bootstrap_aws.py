@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 from synapse.adapters.telemetry.exposition import exposition
 from synapse.api.app import create_api
@@ -25,6 +25,7 @@ from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.fleet_view import FleetView
 from synapse.application.give_back import GiveBack
+from synapse.application.health import pinged_health
 from synapse.application.keys import Keys
 from synapse.application.line_tools import LineTools
 from synapse.application.login import Login
@@ -105,6 +106,7 @@ class Target(FleetTarget):
                 max_wait_s=MAX_WAIT_S,
                 abort=_no_abort,
                 metrics=self._metrics,
+                health=partial(pinged_health, parts.registry, time.time),
                 max_direct_s=MAX_DIRECT_S,
                 retries=NoRetries(),
                 fleet=FleetView(self.fleet, parts.registry),

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from synapse.adapters.tokens.issuer import COGNITO_CLIENT_ID, OidcIssuer, oidc_issuer
 from synapse.domain.extension import Extension, Extensions
 from synapse.domain.job import Priority
-from synapse.domain.origin import is_origin
+from synapse.domain.origin import origins_of
 from synapse.domain.pool import Pool, WarmWindow
 
 CORS_ORIGINS = "SYNAPSE_CORS_ORIGINS"
@@ -92,12 +92,10 @@ def _issuer(environ: Mapping[str, str]) -> OidcIssuer | None:
 
 
 def _origins(environ: Mapping[str, str]) -> tuple[str, ...]:
-    named = environ.get(CORS_ORIGINS, "")
-    found = tuple(each.strip() for each in named.split(",") if each.strip())
-    for each in found:
-        if not is_origin(each):
-            raise SettingsError(f"{CORS_ORIGINS}: {each!r} must be like https://app.example.com")
-    return found
+    try:
+        return origins_of(environ.get(CORS_ORIGINS, ""))
+    except ValueError as error:
+        raise SettingsError(f"{CORS_ORIGINS}: {error}") from error
 
 
 def _required(environ: Mapping[str, str], key: str) -> str:

@@ -68,6 +68,7 @@ def test_a_pool_at_zero_takes_a_burst_and_goes_back_to_zero(
             "status": "ok",
             "version": client.get(f"{fleet.url}/health").json()["version"],
             "workers": [],
+            "detail": "",
         }
         assert fleet.stop() == 0
 

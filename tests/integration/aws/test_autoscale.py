@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 SERVICE = f"arn:aws:ecs:{REGION}:123456789012:service/workers/gpu"
 POOL = a_pool(
-    "gpu-ecs", accelerator="gpu", endpoint="", min_workers=0, max_workers=4, idle_after_s=300.0
+    "gpu-ecs",
+    accelerator="gpu",
+    endpoint="",
+    min_workers=0,
+    max_workers=4,
+    idle_after_s=300.0,
+    startup_s=60.0,
 )
 
 

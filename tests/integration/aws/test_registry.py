@@ -75,3 +75,19 @@ async def test_a_worker_not_seen_for_a_week_is_not_reported(
     clock.advance(7 * DAY_S + 1)
 
     assert list(await registry.health()) == []
+
+
+async def test_what_an_earlier_deployment_served_is_not_reported(
+    cloud: Aws, clock: FakeClock
+) -> None:
+    def deployed(models: list[str], *pools: str) -> DynamoRegistry:
+        specs, served = [a_model(name) for name in models], [a_pool(name) for name in pools]
+        return DynamoRegistry(cloud.dynamodb, cloud.registry_table, specs, served, clock=clock)
+
+    earlier = deployed(["echo", "old"], "cpu", "primary")
+    seen = [("cpu", "echo"), ("cpu", "old"), ("primary", "echo")]
+    for pool, model in seen:
+        await earlier.record_health(a_health(pool, model, healthy=False))
+
+    assert len(await earlier.health()) == 3
+    assert list(await deployed(["echo"], "cpu").health()) == [a_health("cpu", healthy=False)]

@@ -9,6 +9,7 @@ import pytest
 
 from synapse.adapters.aws.workers import DynamoWorkerRegistry
 from synapse.domain.errors import Unavailable
+from synapse.domain.worker import WorkerState
 from tests.aws import Aws, Call, intercepted
 from tests.factories import NOW, a_worker
 from tests.integration.aws.faults import client_error, counted, failing
@@ -101,3 +102,14 @@ async def test_workers_that_nobody_looks_for_go_in_time(
     (item,) = cloud.dynamodb.scan(TableName=cloud.registry_table)["Items"]
 
     assert float(item["ttl"]["N"]) == math.ceil(NOW + 10 + 86_400)
+
+
+async def test_a_heartbeat_that_was_overtaken_by_a_later_one_is_ignored(
+    registry: DynamoWorkerRegistry,
+) -> None:
+    newer = a_worker("w-1", beat_at=NOW + 5, lease_until=NOW + 20, state=WorkerState.DEGRADED)
+    await registry.beat(newer)
+
+    await registry.beat(a_worker("w-1", beat_at=NOW, lease_until=NOW + 15))
+
+    assert list(await registry.workers(NOW + 6)) == [newer]

@@ -20,6 +20,7 @@ from synapse.adapters.local.database import Database
 from synapse.adapters.local.failures import StorageError
 from synapse.adapters.local.schema import MIGRATIONS
 from synapse.domain.errors import Unavailable
+from tests.integration.local.disk import BIG, full
 
 
 def rows(connection: sqlite3.Connection) -> list[str]:
@@ -168,6 +169,34 @@ async def test_another_programs_lock_makes_writes_unavailable_until_it_is_gone(
 
     await database.write(insert)
     assert await database.read(rows) == ["echo"]
+
+
+async def test_a_full_disk_is_its_trouble_until_something_could_be_written(
+    database: Database,
+) -> None:
+    async def big() -> None:
+        await database.write(partial(insert, model=BIG))
+
+    assert database.last_trouble() == ""
+    async with full(database):
+        with pytest.raises(Unavailable):
+            await big()
+        await database.write(rows)  # That wrote nothing.
+        assert database.last_trouble() == "storage: jobs.db: the disk is full: free some space"
+
+    await database.write(rows)
+    assert database.last_trouble() != ""
+    await database.try_again()
+    assert database.last_trouble() == ""
+
+
+async def test_what_was_written_proves_that_the_trouble_is_over(database: Database) -> None:
+    async with full(database):
+        with pytest.raises(Unavailable):
+            await database.write(partial(insert, model=BIG))
+    await database.write(insert)
+
+    assert database.last_trouble() == ""
 
 
 async def test_damage_makes_reads_unavailable_and_says_so(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,13 +21,14 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one answer. `act` runs before its bytes are sent."""
+    """What happens to one answer. `act` runs before its bytes are sent, in eighths with pauses."""
 
     status: HTTPStatus | None = None
     headers: tuple[tuple[str, str], ...] = ()
     cut_after: int | None = None
     corrupt: bool = False
     hang: bool = False
+    pause_s: float = 0.0
     act: Callable[[], None] = lambda: None
 
 
@@ -55,6 +57,12 @@ class FaultyHandler(Handler):
             content = bytearray(os.pread(file, asked.length, asked.start))
             content[len(content) // 2] ^= 1
             self.connection.sendall(content)
+        elif fault.pause_s:
+            self.begin()
+            step = asked.length // 8 + 1
+            for at in range(0, asked.length, step):
+                self.send(file, asked.start + at, min(step, asked.length - at))
+                time.sleep(fault.pause_s)
         elif fault.cut_after is not None or fault.hang:
             self.begin()
             self.send(file, asked.start, fault.cut_after or 0)

@@ -163,6 +163,18 @@ async def test_a_part_that_stalls_is_started_again_on_another_connection(
     assert sum(Counter(starts(link)).values()) == PARTS + 1
 
 
+async def test_a_part_that_comes_slowly_is_not_taken_for_one_that_stalls(
+    config: CacheConfig, link: FaultyLink, manifest: Manifest
+) -> None:
+    pause_s = 0.4
+    assert 8 * pause_s > config.transfer.stall_timeout_s
+    link.plan = lambda number, asked: Fault(pause_s=pause_s) if number == 2 else None
+
+    assert_whole(await ModelCache(config).ensure(MODEL), manifest)
+
+    assert starts(link) == list(range(PARTS))
+
+
 async def test_a_store_that_never_recovers_is_given_up_and_what_came_is_kept(
     config: CacheConfig, link: FaultyLink, manifest: Manifest
 ) -> None:

@@ -56,7 +56,8 @@ async def test_many_inputs_come_back_in_their_order(
 async def test_tokens_and_texts_may_come_in_one_request(
     engine: TritonEngine, minilm: ModelSpec, pool: Pool
 ) -> None:
-    vectors = matrix(await outcome(engine, minilm, pool, ask((7592, 2045), "hello there")))
+    asked = ask((101, 7592, 2045, 102), "hello there")
+    vectors = matrix(await outcome(engine, minilm, pool, asked))
 
     assert float(vectors[0] @ vectors[1]) > 0.9999
 
@@ -75,8 +76,8 @@ async def test_a_bad_input_fails_its_request_by_name_and_no_other(
     engine: TritonEngine, minilm: ModelSpec, pool: Pool
 ) -> None:
     bad = ask(*["some text"] * 40, "a long text, " * 200, *["more text"] * 40, request_id="bad")
-    empty = ask("text", "  ", request_id="empty")
-    strange = ask((5,), (6, 40_000), request_id="strange")
+    empty = ask("text", "", request_id="empty")
+    strange = ask((101, 102), (101, 40_000, 102), request_id="strange")
 
     found = await outcomes(
         engine, minilm, pool, [bad, ask("good", request_id="good"), empty, strange]

@@ -14,6 +14,7 @@ from synapse.domain.inference import ChatMessage, Completion
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
+from tests.e2e.worker import Worker
 from tests.unit.triton.asking import ask, outcome
 
 PET = {
@@ -72,9 +73,45 @@ async def test_a_pattern_is_kept(engine: TritonEngine, llm: ModelSpec, pool: Poo
     assert re.fullmatch(pattern, found.text)
 
 
+GRAMMARS = {
+    "of which only one reading goes on": 'root ::= [a-z]* "-" ("ab" | "abc") "cd" [x] "!" | "ab"',
+    "with escapes and lines": """root ::= (
+        "\\"" [^"\\\\\\n]{1,5} # no end of line
+        | "\\\\"
+    ) "\\""? end-1
+end-1 ::= "\\u00e9\\x21\"""",
+    # llama.cpp's own sampler would be at it for minutes, and everybody else with it.
+    "of many optional letters": "root ::= " + '"a"? ' * 500 + '"b"',
+}
+PATTERNS = {
+    "of which only one reading goes on": r"[a-z]*-(ab|abc)cdx!|ab",
+    "with escapes and lines": r"(\"[^\"\\\n]{1,5}|\\)\"?é!",
+    "of many optional letters": "a{0,500}b",
+}
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+async def test_a_grammar_is_kept(
+    engine: TritonEngine, llm: ModelSpec, pool: Pool, name: str
+) -> None:
+    found = await outcome(engine, llm, pool, held_to({"grammar": GRAMMARS[name]}, temperature=1.0))
+
+    assert isinstance(found, Completion)
+    assert found.finish_reason == "length" or re.fullmatch(PATTERNS[name], found.text)
+
+
+REFERENCES = {f"a{i}": {"$ref": f"#/$defs/a{i + 1}"} for i in range(5000)}
+
+
 @pytest.mark.parametrize(
     "form",
     [
+        {"json": {"$defs": REFERENCES, "$ref": "#/$defs/a0"}},
+        {"grammar": "root ::= " + "(" * 25_000 + '"a"' + ")" * 25_000},
+        {
+            "grammar": "%llguidance {}\nstart: a0\n"
+            + "".join(f"a{i}: a{i + 1}\n" for i in range(9000))
+        },
         {"json": {"type": "nonsense"}},
         {"json": {"enum": []}},
         {"json": {"type": "integer", "minimum": 5, "maximum": 3}},
@@ -92,3 +129,28 @@ async def test_a_form_that_is_malformed_or_impossible_is_refused_by_name(
 
     assert isinstance(found, InvalidInput)
     assert found.param == "structured_outputs"
+
+
+MARK = "marked-as-private"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"json": {"$ref": "#/nowhere", "description": MARK}},
+        {"regex": f"{MARK}(["},
+        {"grammar": f'root ::= "{MARK}" \\'},
+        {"grammar": f'root ::= undefined "{MARK}"'},
+        {"grammar": f'%llguidance {{}}\nstart: "{MARK}" \\'},
+    ],
+    ids=lambda form: str(form)[:40],
+)
+async def test_a_form_that_is_refused_is_in_no_log(
+    engine: TritonEngine, llm: ModelSpec, pool: Pool, triton: Worker, form: dict[str, Any]
+) -> None:
+    assert isinstance(await outcome(engine, llm, pool, held_to(form)), InvalidInput)
+    # The engine writes its log from a thread of its own: what comes later is behind it.
+    assert isinstance(await outcome(engine, llm, pool, held_to({"regex": "a"})), Completion)
+
+    assert triton.log_file.stat().st_size > 0
+    assert MARK not in triton.log_file.read_text(errors="replace")

@@ -7,7 +7,7 @@ import contextlib
 import random
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +27,12 @@ from synapse.adapters.local.webhooks import (
 from synapse.adapters.web.sender import HttpSender
 from synapse.application.webhooks import Announcer, Deliverer, Webhooks
 from synapse.domain.delivery import RETENTION_S, Answer, Delivery, DeliveryState, delivery_of
+from synapse.domain.delivery_room import PER_TENANT, Room
 from synapse.domain.file_batch import FileBatchStatus
 from synapse.domain.job import Job, JobState
 from synapse.domain.sweep import SweepPolicy
-from synapse.domain.webhook import EventType, event_of_job
-from synapse.domain.webhook_url import Allowed
+from synapse.domain.webhook import Endpoint, EventType, Secret, event_of_job, secret_of
+from synapse.domain.webhook_url import Allowed, WebhookUrl
 from synapse.ids import new_id
 from synapse_server.webhook_loop import LocalDeliveryQueue, WebhookLoop
 from tests.factories import a_file_batch, a_job, a_lease
@@ -204,8 +205,9 @@ def test_the_file_with_the_secrets_is_its_owners_alone(tmp_path: Path) -> None:
     asyncio.run(make())
 
 
-def waiting(host: str, number: int, due_at: float) -> Delivery:
-    event = event_of_job(a_job(id=f"{host}-{number:03d}").closed(JobState.FAILED, None, due_at))
+def waiting(host: str, number: int, due_at: float, tenant: str = "default") -> Delivery:
+    job = a_job(id=f"{tenant}-{host}-{number:03d}", tenant=tenant)
+    event = event_of_job(job.closed(JobState.FAILED, None, due_at))
     return replace(delivery_of(event, "we_1", f"https://{host}/", host, due_at), due_at=due_at)
 
 
@@ -217,18 +219,34 @@ async def test_each_host_gets_its_share_however_much_waits_for_another(
     later = waiting("e.example", 1, clock() + 1)
     await opened.deliveries.add([*many, *others, later])
 
-    due = await opened.deliveries.due({}, per_host=4, most=32, under_way=[])
-    assert [each.host for each in due] == ["a.example"] * 4 + [each.host for each in others]
+    due = await opened.deliveries.due(Room([], set()))
+    assert due == [*many[:4], *others]
 
-    going = [each.id for each in due if each.host == "a.example"][:2]
-    more = await opened.deliveries.due({"a.example": 2}, 4, 3, going)
-    assert [each.id for each in more] == [many[2].id, many[3].id, others[0].id]
-    assert not set(going) & {each.id for each in more}
+    more = await opened.deliveries.due(Room([many[0], many[1], others[0]], set()))
+    assert more == [many[2], many[3], *others[1:]]
 
-    full = await opened.deliveries.due({"a.example": 0}, 4, 32, [])
-    assert {each.host for each in full} == {each.host for each in others}
+    failing = {("default", "a.example")}
+    assert await opened.deliveries.due(Room([], failing)) == [many[0], *others]
     clock.advance(2)
-    assert later in await opened.deliveries.due({"a.example": 0}, 4, 32, [])
+    assert await opened.deliveries.due(Room([many[0]], failing)) == [*others, later]
+
+
+async def test_tenants_take_turns_however_many_hosts_one_of_them_names(
+    opened: Machine, clock: FakeClock
+) -> None:
+    many = [waiting(f"h{n:03d}.example", n, clock() - 9 + n / 1000, "a") for n in range(500)]
+    late = [waiting("z.example", n, clock() - 1 + n / 1000, "b") for n in range(5)]
+    shared = [waiting("h000.example", n, clock() - 0.9 + n / 1000, "c") for n in range(2)]
+    await opened.deliveries.add([*many, *late, *shared])
+
+    due = await opened.deliveries.due(Room([], {("a", "h000.example")}))
+
+    assert due[:6] == [many[0], late[0], shared[0], many[1], late[1], shared[1]]
+    assert due[6:10] == [many[2], late[2], many[3], late[3]]
+    assert due[10:] == many[4:PER_TENANT]
+
+    full = await opened.deliveries.due(Room(many[:PER_TENANT], set()))
+    assert full == [late[0], shared[0], late[1], shared[1], late[2], late[3]]
 
 
 async def test_deliveries_that_ended_are_forgotten_after_a_week_and_no_others(
@@ -278,6 +296,44 @@ async def test_what_a_dead_receiver_is_owed_does_not_hold_up_the_others(tmp_path
             await until(lambda: len(where.received) == len(good))
 
     assert hole.connections <= 8
+
+
+async def test_a_tenant_whose_many_hosts_do_not_answer_does_not_hold_up_the_others(
+    tmp_path: Path,
+) -> None:
+    class Hosts:
+        """Of which those of one tenant never answer."""
+
+        asked = 0
+
+        async def post(
+            self, tenant: str, url: WebhookUrl, headers: Mapping[str, str], body: str
+        ) -> Answer:
+            if tenant == "a":
+                self.asked += 1
+                await asyncio.Event().wait()
+            return Answer(200)
+
+    async with machine(tmp_path, time.time) as here:
+        now, hosts = time.time(), Hosts()
+        lost = [waiting(f"h{n}.example", n, now - 9, "a") for n in range(100)]
+        await here.deliveries.add(lost)
+        loop = here.loop(Allowed())
+        loop.deliverer = replace(loop.deliverer, sender=hosts)
+        for tenant in "ab":
+            secret = Secret(secret_of(bytes(32)))
+            await here.endpoints.create(
+                Endpoint("we_1", tenant, "https://x.example/", frozenset(), (secret,), now)
+            )
+        async with running(loop):
+            await until(lambda: hosts.asked == PER_TENANT)
+            good = waiting("z.example", 1, now, "b")
+            await here.deliveries.add([good])
+            async with asyncio.timeout(PATIENCE_S):
+                while not (await here.deliveries.of("b", good.subject))[0].attempts:
+                    await asyncio.sleep(0.02)
+
+    assert hosts.asked == PER_TENANT
 
 
 async def test_what_was_under_way_when_the_process_ended_is_delivered_by_the_next(

@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpcore
 import pytest
 
-from synapse.adapters.web.guarded import GuardedNetwork, NotPublic, resolved
+from synapse.adapters.web.guarded import GuardedNetwork, NotPublic
+from synapse.adapters.web.lookups import Lookups
 from synapse.adapters.web.sender import HttpSender
 from synapse.domain.delivery import Answer
 from synapse.domain.webhook_url import Allowed, WebhookUrl, url_of
@@ -33,7 +33,7 @@ def url_at(where: Receiver, path: str = "/hook?a=b") -> WebhookUrl:
 async def post(answer: Answering, timeout_s: float = 5.0) -> tuple[Answer, Receiver]:
     async with receiver(answer) as where:
         sender = HttpSender(time.time, timeout_s=timeout_s)
-        return await sender.post(url_at(where), HEADERS, BODY), where
+        return await sender.post("t", url_at(where), HEADERS, BODY), where
 
 
 async def test_the_body_arrives_as_it_is_with_its_headers() -> None:
@@ -172,7 +172,7 @@ async def test_where_nobody_listens_there_is_no_connection() -> None:
     async with receiver(status(200)) as where:
         gone = url_at(where)
 
-    answer = await HttpSender(time.time).post(gone, HEADERS, BODY)
+    answer = await HttpSender(time.time).post("t", gone, HEADERS, BODY)
 
     assert answer.status is None
     assert answer.error.startswith("no connection")
@@ -195,9 +195,16 @@ class Names:
         self.answers = list(answers)
         self.asked: list[str] = []
 
-    async def __call__(self, host: str, port: int) -> Sequence[str]:
+    def ask(self, host: str, port: int) -> Sequence[str]:
         self.asked.append(host)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        return self.ask(host, port)
+
+    @property
+    def lookups(self) -> Lookups:
+        return Lookups(ask=self.ask)
 
 
 class NoNetwork(httpcore.AsyncNetworkBackend):
@@ -220,7 +227,7 @@ class NoNetwork(httpcore.AsyncNetworkBackend):
 
 async def test_a_connection_is_made_to_the_address_that_was_judged() -> None:
     names, network = Names(["93.184.215.14", "2606:4700::1111"], ["127.0.0.1"]), NoNetwork()
-    guarded = GuardedNetwork(is_allowed=False, resolve=names, inner=network)
+    guarded = GuardedNetwork(is_allowed=False, resolve=names.resolve, inner=network)
 
     with pytest.raises(httpcore.ConnectError):
         await guarded.connect_tcp("rebinding.example", 443)
@@ -231,7 +238,7 @@ async def test_a_connection_is_made_to_the_address_that_was_judged() -> None:
 
 async def test_a_name_that_resolves_otherwise_the_second_time_leads_nowhere() -> None:
     names, network = Names(["93.184.215.14"], ["169.254.169.254"]), NoNetwork()
-    guarded = GuardedNetwork(is_allowed=False, resolve=names, inner=network)
+    guarded = GuardedNetwork(is_allowed=False, resolve=names.resolve, inner=network)
 
     with pytest.raises(httpcore.ConnectError):
         await guarded.connect_tcp("rebinding.example", 443)
@@ -258,7 +265,9 @@ async def test_nothing_is_sent_to_a_name_of_which_one_address_is_private(
 ) -> None:
     async with receiver(status(200)) as where:
         url = WebhookUrl(f"https://name.example:{where.port}/", "https", "name.example", where.port)
-        answer = await HttpSender(time.time, resolve=Names(addresses)).post(url, HEADERS, BODY)
+        answer = await HttpSender(time.time, lookups=Names(addresses).lookups).post(
+            "t", url, HEADERS, BODY
+        )
 
     assert answer.status is None
     assert answer.error == "the host has an address that is not public, or none"
@@ -266,18 +275,14 @@ async def test_nothing_is_sent_to_a_name_of_which_one_address_is_private(
 
 
 async def test_a_name_that_is_not_known_is_an_error_and_no_crash() -> None:
-    async def unknown(host: str, port: int) -> Sequence[str]:
+    def unknown(host: str, port: int) -> Sequence[str]:
         raise OSError("no such name")
 
     url = url_of("https://name.example/")
-    answer = await HttpSender(time.time, resolve=unknown).post(url, HEADERS, BODY)
+    answer = await HttpSender(time.time, lookups=Lookups(ask=unknown)).post("t", url, HEADERS, BODY)
 
     assert answer.status is None
     assert "cannot be resolved" in answer.error
-
-
-async def test_the_system_resolves_names_to_addresses() -> None:
-    assert "127.0.0.1" in {str(ip_address(each)) for each in await resolved("127.0.0.1", 80)}
 
 
 async def test_the_certificate_must_be_the_hosts_although_an_address_is_connected_to(
@@ -286,14 +291,16 @@ async def test_the_certificate_must_be_the_hosts_although_an_address_is_connecte
     serving, trusting = contexts_for("name.example", tmp_path)
     names = Names(["127.0.0.1"])
     async with receiver(status(200), serving) as where:
-        sender = HttpSender(time.time, resolve=names, tls=trusting)
+        sender = HttpSender(time.time, lookups=names.lookups, tls=trusting)
         allowed = Allowed.of(f"name.example:{where.port},other.example:{where.port}")
         good = url_of(f"https://name.example:{where.port}/x", allowed)
         other = url_of(f"https://other.example:{where.port}/x", allowed)
 
-        taken = await sender.post(good, HEADERS, BODY)
-        refused = await sender.post(other, HEADERS, BODY)
-        untrusted = await HttpSender(time.time, resolve=names).post(good, HEADERS, BODY)
+        taken = await sender.post("t", good, HEADERS, BODY)
+        refused = await sender.post("t", other, HEADERS, BODY)
+        untrusted = await HttpSender(time.time, lookups=names.lookups).post(
+            "t", good, HEADERS, BODY
+        )
 
     assert taken == Answer(200)
     assert refused.status is None and "CERTIFICATE_VERIFY_FAILED" in refused.error

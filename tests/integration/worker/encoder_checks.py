@@ -42,6 +42,7 @@ def main(root: Path) -> dict[str, Any]:
     exact._session = session(Source(PlainEncoder.of(folder, config).build(), root), 1)
     found["plain"] = float(np.sum(exact.embed(rows) * vectors, axis=1).min())
     found["refused"] = [refused(folder, config, root, change) for change in CHANGES]
+    found["trained_on"] = refused(trained_on(root / "links" / "snapshot", folder), config, root, {})
     return found
 
 
@@ -56,6 +57,16 @@ def links(folder: Path, to: Path) -> Path:
     (to / "snapshot" / WEIGHTS).unlink()
     (to / "snapshot" / WEIGHTS).symlink_to(Path("..", "blobs", weights.name))
     return to / "snapshot"
+
+
+def trained_on(folder: Path, source: Path) -> Path:
+    """The model under the same name with one other number among its weights, which are as many."""
+    to = folder.parent / "trained" / source.name
+    shutil.copytree(folder, to)
+    weights = bytearray((to / WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (to / WEIGHTS).write_bytes(weights)
+    return to
 
 
 def refused(folder: Path, config: BertConfig, root: Path, change: dict[str, object]) -> str:
@@ -74,7 +85,7 @@ def refused(folder: Path, config: BertConfig, root: Path, change: dict[str, obje
 
 
 CHANGES: list[dict[str, object]] = [
-    {"weights_bytes": 1},
+    {"weights_sha256": "another"},
     {"onnxruntime": "0.1"},
     {"processor": "another"},
     {},

@@ -80,7 +80,8 @@ def test_what_was_prepared_for_something_else_is_refused(
     *refusals, nothing = found["refused"]
     weights, runtime, processor = refusals
 
-    assert "was prepared for weights_bytes 1" in weights
+    assert "was prepared for weights_sha256 'another'" in weights
+    assert "was prepared for weights_sha256" in found["trained_on"]
     assert "was prepared for onnxruntime '0.1'" in runtime
     assert "was prepared for processor 'another'" in processor
     assert all(

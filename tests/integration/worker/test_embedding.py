@@ -80,12 +80,28 @@ async def test_tokens_are_counted_with_those_that_begin_and_end_a_text(
 
 
 async def test_token_ids_mean_what_their_text_means(client: InferenceServerClient) -> None:
-    bare, framed = [7592, 2045], [101, 7592, 2045, 102]
+    found = await vectors(client, ids([101, 7592, 2045, 102], [101, 7592, 102], [101, 102]))
+    expected = await vectors(client, texts("hello there", "hello", " "))
 
-    found = await vectors(client, ids(bare, framed, [7592]))
-    expected = await vectors(client, texts("hello there", "hello"))
+    assert np.allclose(found, expected, atol=1e-6)
 
-    assert np.allclose(found, expected[[0, 0, 1]], atol=1e-6)
+
+@pytest.mark.parametrize("row", [[9906, 1917, 0], [7592], [101, 7592], [7592, 102], [101], []])
+async def test_ids_that_are_not_the_models_own_are_refused(
+    client: InferenceServerClient, row: list[int]
+) -> None:
+    message = await refusal(client, ids([101, 7592, 102], row))
+
+    assert "input.1: ids must be the model's own, from 101 to 102; or send the text" in message
+    assert "check_embedding_ctx_length=False" in message
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t "])
+async def test_a_blank_text_has_a_vector_too(client: InferenceServerClient, blank: str) -> None:
+    found = await embed(client, texts("hello", blank))
+
+    assert found.as_numpy("num_input_tokens").reshape(-1).tolist() == [3, 2]
+    assert np.allclose(np.linalg.norm(found.as_numpy("embedding"), axis=1), 1, atol=1e-5)
 
 
 async def test_512_tokens_are_read_whole_and_one_more_is_refused(
@@ -101,10 +117,10 @@ async def test_512_tokens_are_read_whole_and_one_more_is_refused(
 
 async def test_what_cannot_be_embedded_is_named(client: InferenceServerClient) -> None:
     assert "input.1: is empty" in await refusal(client, texts("a", ""))
-    assert "input.0: is empty" in await refusal(client, texts(" \n"))
     assert "input.1: is not UTF-8" in await refusal(client, texts("a", b"\xff\xfe"))
-    assert "input.1: 30522 is no token id" in await refusal(client, ids([5], [30522]))
-    assert "input.0: -7 is no token id" in await refusal(client, ids([-7, 5]))
+    assert "input.1: 30522 is no token id" in await refusal(client, ids([101, 102], [30522]))
+    assert "check_embedding_ctx_length=False" in await refusal(client, ids([70000]))
+    assert "input.0: -7 is no token id" in await refusal(client, ids([101, -7, 102]))
     assert "either" in await refusal(client, texts("a"), ids([5]))
 
 

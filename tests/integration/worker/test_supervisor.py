@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -84,6 +85,22 @@ async def test_a_killed_triton_and_then_a_crashed_backend_are_replaced_on_the_sa
 
         assert status.state is WorkerState.READY
         assert await ask(supervisor, b"and again") == [b"and again"]
+
+
+async def test_a_triton_whose_folders_were_deleted_is_replaced_as_well(
+    echo_config: WorkerConfig, tmp_path: Path
+) -> None:
+    config = replace(echo_config, state_dir=tmp_path / "state", restart=QUICK)
+    async with Supervisor(config) as supervisor:
+        pid = supervisor.status.pid
+        assert pid is not None
+
+        shutil.rmtree(config.state_dir)
+        os.kill(pid, signal.SIGKILL)
+        status = await next_ready(supervisor, restarts=1)
+
+        assert status.state is WorkerState.READY
+        assert await ask(supervisor, b"again") == [b"again"]
 
 
 async def test_a_crash_loop_ends_in_failure_with_its_cause(echo_config: WorkerConfig) -> None:

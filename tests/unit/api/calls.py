@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from synapse.adapters.telemetry.exposition import exposition
@@ -17,6 +18,7 @@ from synapse.api.services import Services
 from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.fleet_view import FleetView
+from synapse.application.health import pinged_health
 from synapse.application.keys import Keys
 from synapse.application.uploads import Uploads
 from synapse.application.usage_reports import UsageReports
@@ -81,6 +83,7 @@ def api_of(
             max_wait_s=1.0,
             abort=world.runner.abort,
             metrics=metrics,
+            health=partial(pinged_health, world.registry, world.clock),
             fleet=FleetView(world.fleet, world.registry),
         )
     )

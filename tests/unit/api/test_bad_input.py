@@ -96,6 +96,31 @@ async def test_a_bad_address_is_told_so(
     assert refused.error["code"] == code
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "hint"),
+    [
+        ("GET", "/models", "ends in /v1, once"),
+        ("POST", "/chat/completions", "ends in /v1, once"),
+        ("GET", "/v1/v1/models", "ends in /v1, once"),
+        ("POST", "/v1//chat/completions", "ends in /v1, once"),
+        ("GET", "/v1/v1//models/echo", "ends in /v1, once"),
+        ("POST", "/v1/moderations", "moderations is not served here"),
+        ("POST", "/v1/audio/speech", "audio is not served here"),
+        ("GET", "/fine_tuning/jobs", "fine_tuning is not served here"),
+        ("GET", "/v1/threads/t/runs", "threads is not served here"),
+        ("GET", "/nowhere", "no such route; /api/docs lists them"),
+        ("GET", "/v1" * 9000, "no such route; /api/docs lists them"),
+    ],
+)
+async def test_who_looks_in_the_wrong_place_is_told_where(
+    method: str, path: str, hint: str
+) -> None:
+    refused = await call(api_of(World()), method, path)
+
+    assert (refused.status, refused.error["code"]) == (404, "route_not_found")
+    assert hint in refused.error["message"]
+
+
 async def test_an_error_of_ours_says_nothing_of_its_cause() -> None:
     world = World()
 

@@ -86,6 +86,17 @@ async def test_a_page_may_read_why_it_was_refused() -> None:
     assert answer.headers["access-control-allow-origin"] == APP
 
 
+@pytest.mark.parametrize("origin", [APP, "app://obsidian.md", "null"])
+async def test_any_page_may_if_that_is_said(origin: str) -> None:
+    before = await asked_first(an_api("*"), origin)
+    answer = await call(an_api("*"), "POST", "/closed", {}, headers={"origin": origin})
+
+    assert (before.status, before.headers["access-control-allow-origin"]) == (204, "*")
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (401, "*")
+    assert "access-control-allow-credentials" not in answer.headers
+    assert told(await call(an_api("*"), "GET", "/open")) == {}
+
+
 async def test_nobody_is_let_to_send_cookies() -> None:
     for answer in (
         await asked_first(an_api(APP), APP),
@@ -100,12 +111,18 @@ async def test_nobody_is_let_to_send_cookies() -> None:
         ("https://app.example.com", True),
         ("http://localhost:3000", True),
         ("http://[::1]:3000", True),
+        ("app://obsidian.md", True),
+        ("chrome-extension://lkjhgfdsapoiuytrewqmnbvcxzasdfgh", True),
+        ("capacitor://localhost", True),
         ("*", False),
         ("null", False),
         ("app.example.com", False),
         ("https://app.example.com/", False),
         ("https://*.example.com", False),
         ("https://a b", False),
+        ("file://", False),
+        ("://a", False),
+        ("1a://b", False),
     ],
 )
 def test_origins_are_written_as_browsers_write_them(text: str, expected: bool) -> None:

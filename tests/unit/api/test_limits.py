@@ -160,6 +160,54 @@ async def test_too_many_tokens_are_told_under_the_name_that_the_caller_used(
     assert refused.error["message"].startswith(f"{name}: ")
 
 
+OPEN = {"model": CHAT, "messages": MESSAGES}
+
+
+async def test_a_response_that_leaves_its_length_open_may_have_what_the_limits_leave() -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=100))
+    answer = await limited.post("/v1/responses", max_output_tokens=None)
+
+    assert answer.status == 200
+    _, _, (request,) = limited.world.engine.calls[-1]
+    assert 0 < request.input.parameters["max_tokens"] < 100
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(max_tokens_per_request=100), Limits(tokens_per_minute=100)],
+)
+async def test_who_leaves_the_length_open_may_have_what_the_limits_leave(
+    limits: Limits, samples: int, stream: bool
+) -> None:
+    limited = LimitedWorld(limits)
+    body = {**OPEN, "n": samples, "stream": stream}
+    answer = await call(limited.api, "POST", "/v1/chat/completions", body)
+
+    assert answer.status == 200
+    _, _, (request,) = limited.world.engine.calls[-1]
+    prompt = request.input.size_bytes // 4 + 1
+    assert request.input.parameters["max_tokens"] == (100 - prompt) // samples
+
+
+async def test_a_length_that_is_left_open_stays_so_where_nothing_limits_it() -> None:
+    for limits in (Limits(), Limits(max_tokens_per_request=10**6), Limits(requests_per_minute=5)):
+        limited = LimitedWorld(limits)
+        assert (await call(limited.api, "POST", "/v1/chat/completions", OPEN)).status == 200
+        _, _, (request,) = limited.world.engine.calls[-1]
+        assert request.input.parameters["max_tokens"] is None
+
+
+async def test_a_prompt_that_leaves_no_room_is_refused_though_the_length_is_open() -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=15))
+    turns = [{"role": "user", "content": "x" * 80}]
+    refused = await call(limited.api, "POST", "/v1/chat/completions", {**OPEN, "messages": turns})
+
+    assert (refused.status, refused.error["param"]) == (400, "max_tokens")
+    assert limited.world.engine.calls == []
+
+
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/async-infer"])
 async def test_an_input_that_is_too_long_is_told_as_that(path: str) -> None:
     limited = LimitedWorld(Limits(max_tokens_per_request=15))

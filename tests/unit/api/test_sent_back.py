@@ -25,11 +25,13 @@ A_CALL = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
 HELLO: Any = {"role": "user", "content": "Hello"}
 UNUSED: list[tuple[dict[str, Any], str]] = [
     ({"annotations": []}, "annotations"),
-    ({"annotations": None}, "annotations"),
     ({"annotations": [{"type": "url_citation"}]}, "annotations"),
     ({"parsed": {"city": "Paris"}}, "parsed"),
-    ({"parsed": None}, "parsed"),
+    ({"provider_specific_fields": {"refusal": None}}, "provider_specific_fields"),
+    ({"reasoning": "Let me see."}, "reasoning"),
+    ({"reasoning_content": "Let me see."}, "reasoning_content"),
 ]
+EMPTY = ("annotations", "parsed", "provider_specific_fields", "reasoning", "reasoning_content")
 
 
 class Weather(BaseModel):
@@ -134,6 +136,29 @@ async def test_a_call_is_a_turn_of_the_next_request(
 
     assert [each.name for each in turns[1].tool_calls] == ["Weather"]
     assert turns[1].tool_calls[0].arguments == ARGUMENTS
+
+
+@pytest.mark.parametrize(("fields", "param"), UNUSED)
+async def test_what_clients_keep_with_an_answer_has_no_effect(
+    talk: Talk, fields: dict[str, Any], param: str
+) -> None:
+    turns = await talk.asked_with({"role": "assistant", "content": "Hi", **fields}, HELLO)
+
+    assert turns[1] == ChatMessage("assistant", "Hi")
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+async def test_null_is_as_good_as_nothing_in_any_turn(talk: Talk, role: str) -> None:
+    turns = await talk.asked_with({"role": role, "content": "x", **dict.fromkeys(EMPTY)})
+
+    assert turns[1] == ChatMessage(role, "x")
+
+
+@pytest.mark.parametrize("content", [{"content": []}, {"content": None}, {"content": ""}, {}])
+async def test_an_answer_without_text_is_a_turn_too(talk: Talk, content: dict[str, Any]) -> None:
+    turns = await talk.asked_with({"role": "assistant", **content}, HELLO)
+
+    assert turns[1] == ChatMessage("assistant", "")
 
 
 @pytest.mark.parametrize(("fields", "param"), UNUSED)

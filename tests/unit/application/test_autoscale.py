@@ -108,6 +108,30 @@ async def test_the_time_of_a_cold_start_is_measured_from_the_demand_to_the_first
     assert await loop.starts.startup_s("cpu") == pytest.approx(8.0)
 
 
+async def test_hours_without_capacity_are_not_learned_as_the_time_of_a_start() -> None:
+    loop = Loop(startup_s=8.0)
+    await loop.starts.started("cpu", 8.0)
+    loop.fleet.dry_until = loop.clock() + 7200.0
+    loop.fleet.arrive(1)
+
+    await loop.run(7200 + 30)
+
+    # For 46 s it was waited for; of what is expected the latest start makes half.
+    assert await loop.starts.startup_s("cpu") == pytest.approx((8 + 46) / 2)
+
+
+async def test_starts_that_take_longer_than_was_thought_are_learned_one_by_one() -> None:
+    loop, learned = Loop(startup_s=200.0), []
+    for _ in range(6):
+        loop.fleet.arrive(1)
+        await loop.run(200 + int(IDLE_S) + 90)
+        assert loop.fleet.desired == 0
+        learned.append(await loop.starts.startup_s("cpu"))
+
+    assert learned == sorted(learned, key=lambda each: each or 0.0)
+    assert learned[-1] == pytest.approx(200.0, rel=0.1)
+
+
 async def test_rounds_go_on_while_work_waits_or_workers_start_but_not_for_ever() -> None:
     loop = Loop(startup_s=25.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from synapse.adapters.local.workers import LocalWorkerRegistry
-from synapse.application.health import FleetHealth, Health, Status
+from synapse.application.health import LATELY_S, FleetHealth, Health, Status, pinged_health
 from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.worker import WorkerState
 from tests.factories import NOW, a_health, a_model, a_pool, a_worker
@@ -39,6 +39,7 @@ class Ward:
     burst: PoolSize = NONE
     troubles: dict[str, str] = field(default_factory=dict)
     failed_loads: dict[tuple[str, str], str] = field(default_factory=dict)
+    trouble: str = ""
 
     def __post_init__(self) -> None:
         self.registry = MemoryRegistry([a_model("echo")], self.pools)
@@ -52,6 +53,7 @@ class Ward:
             lambda: NOW,
             lambda: self.troubles,
             lambda: self.failed_loads,
+            lambda: self.trouble,
         )
         return await health.look()
 
@@ -151,3 +153,28 @@ async def test_a_model_that_could_not_be_loaded_on_demand_is_told_with_its_cause
     assert health.status is Status.DEGRADED
     [seen] = health.workers
     assert (seen.model, seen.pool, seen.detail) == ("echo", "steady", "echo does not fit")
+
+
+async def test_records_that_cannot_be_written_are_told_of_whatever_the_workers_say() -> None:
+    ward = Ward(trouble="storage: the disk is full")
+    await ward.workers.beat(a_worker("s-1", "steady"))
+    await ward.registry.record_health(a_health("steady"))
+
+    full = Health(Status.DEGRADED, [a_health("steady")], "storage: the disk is full")
+    assert await ward.look() == full
+    ward.trouble = ""
+    assert await ward.look() == Health(Status.OK, [a_health("steady")])
+
+
+async def test_who_has_nothing_but_pings_is_told_of_those_pools_that_were_tried_lately() -> None:
+    registry = MemoryRegistry([a_model("echo")], [STEADY, BURST])
+    assert await pinged_health(registry, lambda: NOW) == Health(Status.STARTING, [])
+
+    ill, well = a_health("burst", healthy=False), a_health("steady", checked_at=NOW + LATELY_S)
+    await registry.record_health(ill)
+    assert await pinged_health(registry, lambda: NOW + 60) == Health(Status.DEGRADED, [ill])
+    await registry.record_health(well)
+    later = NOW + LATELY_S
+    assert await pinged_health(registry, lambda: later) == Health(Status.OK, [well])
+    # All at zero since.
+    assert await pinged_health(registry, lambda: later + 3600) == Health(Status.OK, [])

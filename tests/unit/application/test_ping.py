@@ -19,6 +19,7 @@ from synapse.domain.errors import EngineUnavailable, Unavailable
 from synapse.domain.job import JobId
 from synapse.domain.model import ModelSpec, ServiceSample
 from synapse.domain.pool import IN_RUNNER, Pool, WarmWindow
+from synapse.domain.profile import Profile
 from synapse.domain.worker import WorkerState
 from synapse.ports import InferenceRequest
 from tests.factories import NOW, a_model, a_pool, a_worker
@@ -174,6 +175,19 @@ async def test_a_ping_is_recorded_before_all_work_and_only_where_nothing_is_know
     [(sample, at)] = registry.recorded
     assert (sample.model, sample.pool, sample.items) == ("echo", "cpu", 1)
     assert at == 0.0
+
+
+async def test_pings_say_nothing_of_the_prompts_that_better_tiers_send() -> None:
+    profiles = MemoryProfileStore()
+    await profiles.keep(Profile("echo", "1", "cpu", "cpu", base_ms=5.0, prompt_token_ms=0.05))
+    world, vitals = a_world(a_fleet_pool()), Vitals(clock=FakeClock())
+    await world.workers.beat(a_worker("w-1"))
+    engine = FleetEngine(world.engine, Calls(vitals, profiles))
+
+    await replace(world.pinger, engine=engine).ping()
+
+    seen = vitals.pool("echo", "cpu")
+    assert (seen.took_ms.count(vitals.clock()), seen.to_read.count(vitals.clock())) == (1, 0)
 
 
 async def test_a_worker_whose_breaker_is_open_comes_back_by_the_ping_alone() -> None:

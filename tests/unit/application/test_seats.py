@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from synapse.adapters.local.slots import SlotLedger
+from synapse.application.ping import BEFORE_ALL_WORK
 from synapse.application.seats import Seat, Seats, in_turn
 from synapse.domain.admission import Demand
 from synapse.domain.errors import EngineUnavailable, Overloaded
@@ -172,3 +174,34 @@ async def test_a_pool_that_has_come_up_just_now_takes_whom_its_profile_says_it_a
     # More than four a slot, the guess where there is no profile.
     assert all([await taken(10) for _ in range(20)])
     assert not await taken(100)
+
+
+async def let_in(world: World, *, output_tokens: int = 200) -> int:
+    """How many of a thousand who come at once to one pool of eight slots, with a minute each."""
+    decision = await world.fleet.routing.decide(
+        CHATS, Need(SlaTier.SILVER, output_tokens=output_tokens, first_token_only=True)
+    )
+    admitted = 0
+    for _ in range(1000):
+        with contextlib.suppress(Overloaded):
+            await world.seats.take(CHATS, Demand(1, 60.0), decision, world.clock() + 60)
+            admitted += 1
+    return admitted
+
+
+async def test_a_ping_does_not_tell_how_many_generations_are_answered_in_time() -> None:
+    world = World(registry=MemoryRegistry([CHATS], [GPU]))
+    unmeasured = await let_in(World(registry=MemoryRegistry([CHATS], [GPU])))
+
+    await world.registry.record_service(ServiceSample(CHAT, "gpu", 1, 0.02), BEFORE_ALL_WORK)
+    pinged = await let_in(world)
+
+    assert pinged == unmeasured == 4 * CHATS.slots
+
+
+async def test_a_profile_tells_it_beside_pings() -> None:
+    world = World(registry=MemoryRegistry([CHATS], [GPU]))
+    await world.fleet.windows.profiles.keep(Profile(CHAT, "1", "gpu", "gpu", base_ms=10.0))
+    await world.registry.record_service(ServiceSample(CHAT, "gpu", 1, 0.02), BEFORE_ALL_WORK)
+
+    assert await let_in(world) == 1000

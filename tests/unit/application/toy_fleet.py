@@ -18,7 +18,8 @@ from tests.fakes import FakeClock
 class ToyFleet:
     """Capacity, demand and views of one pool; `tick` lets a second pass.
 
-    Each worker finishes `per_s` items a second once it has been starting for `startup_s`.
+    Each worker finishes `per_s` items a second once it has been starting for `startup_s`; there is
+    no room for one to start before `dry_until`.
     """
 
     def __init__(self, pool: Pool, clock: FakeClock, *, startup_s: float, per_s: int) -> None:
@@ -29,6 +30,7 @@ class ToyFleet:
         self.delivered = 0
         self.desired = 0
         self.fails = False
+        self.dry_until = 0.0
         self.resized: list[int] = []
         self.taken_while_starting = 0
         self._clock = clock
@@ -72,7 +74,7 @@ class ToyFleet:
         self.resized.append(desired)
         self._up_at = sorted(self._up_at)[:desired]
         missing = desired - len(self._up_at)
-        self._up_at += [self._clock() + self.startup_s] * missing
+        self._up_at += [max(self._clock(), self.dry_until) + self.startup_s] * missing
 
     async def demand(self, now: float) -> Sequence[ModelDemand]:
         """See `DemandSource`."""

@@ -73,6 +73,24 @@ class LongCodec(PlainCodec):
         return replace(request, input=value, length_at="how_long")
 
 
+class OpenCodec(PlainCodec):
+    """Each line leaves open how long its answer may be, as a chat does."""
+
+    async def parse(self, *args: Any) -> LineRequest:
+        request = await super().parse(*args)
+        return replace(request, input=replace(request.input, parameters={"max_tokens": None}))
+
+
+async def test_a_line_that_leaves_its_length_open_may_have_what_the_limits_leave() -> None:
+    world = LimitedWorld(max_tokens_per_request=300)
+    world.codec = OpenCodec()
+
+    await world.created([a_line(1)], caller=world.caller)
+    batch = await world.run()
+
+    assert batch.counts.completed == 1
+
+
 @pytest.mark.parametrize("tokens", [500, 10**6])
 async def test_a_line_that_asks_for_too_many_tokens_is_told_where(tokens: int) -> None:
     world = LimitedWorld(max_tokens_per_request=300)

@@ -199,6 +199,12 @@ def test_no_job_waits_longer_than_the_policy_says(
     assert longer_s == 0 or age_s + longer_s == pytest.approx(policy.max_wait_ms / 1000)
 
 
+def test_a_clock_that_is_put_back_makes_no_job_wait_longer() -> None:
+    policy = BatchPolicy(8, 8192, max_wait_ms=5.0)
+
+    assert gather_for_s(1, -3600.0, 1, policy) == 0.005
+
+
 def test_nothing_waiting_has_no_moment_to_leave() -> None:
     with pytest.raises(ValueError, match="nothing is waiting"):
         gather_for_s(0, 0.0, 1, BatchPolicy(1, 1))

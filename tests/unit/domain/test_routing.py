@@ -525,3 +525,12 @@ def test_a_pool_that_says_nothing_of_extensions_has_those_of_its_models() -> Non
     decision = route(Need(SILVER, requires=TOKEN_IDS), [a_view("unsaid", usd=1.0), said])
 
     assert names(decision) == ["unsaid", "said"]
+
+
+def test_a_pool_with_fewer_slots_than_its_profile_is_as_dear_as_those_make_it() -> None:
+    wide = Profile("m", "1", "gpu", "gpu", base_ms=100.0, company=0.02, best_batch=64)
+    gpu = replace(a_view("gpu", usd=2.0), slots=4, profile=wide)
+
+    [seen] = route(Need(SILVER, prompt_tokens=48), [gpu]).candidates
+
+    assert seen.busy_usd_per_item == pytest.approx(2.0 / 3600 * 0.106 / 4)

@@ -19,6 +19,7 @@ from synapse.domain.scaling import (
     ScalingDecision,
     ScalingPolicy,
     decide,
+    is_stuck,
 )
 from synapse.domain.staffing import MOST_USE
 
@@ -312,3 +313,24 @@ def test_without_demand_a_pool_comes_to_its_floor(
         now += every_s
 
     assert state.desired == max(state.pool.min_workers, min(state.warm, state.pool.max_workers))
+
+
+def test_a_clock_that_is_put_back_keeps_no_worker_longer() -> None:
+    memory = Memory(NOW, NOW, needs=((NOW, 8),), starting_since=NOW, none_up_since=NOW)
+    state, back = a_state(ready=8), NOW - 3600.0
+
+    for second in (0.0, 30.0, 61.0):
+        fewer, memory = decide(state, memory, back + second, POLICY)
+    none, memory = decide(state, memory, back + 120.0, POLICY)
+
+    assert (fewer.desired, none.desired) == (4, 0)
+    assert max(memory.last_work_at, memory.changed_at) <= back + 120.0
+
+
+def test_a_pool_is_stuck_as_soon_as_ever_after_the_clock_was_put_back() -> None:
+    memory, back = replace(LONG_AGO, none_up_since=NOW), NOW - 3600.0
+    state = a_state(0.5, desired=1, ready=0, starting=1)
+
+    _, memory = decide(state, memory, back, POLICY)
+
+    assert is_stuck(memory, 10.0, back + 51.0, POLICY)

@@ -174,3 +174,13 @@ def test_the_peak_is_the_most_of_the_last_minute(
     assert (traffic.best is SlaTier.GOLD) == any(tier is SlaTier.GOLD for _, tier in lately)
     if traffic.peak == 0 and traffic.best is not SlaTier.GOLD:
         assert traffic.best is SlaTier.BRONZE
+
+
+def test_a_peak_from_before_the_clock_was_put_back_is_forgotten() -> None:
+    peak = Peak()
+    peak.note(10_000.0, 8, SlaTier.GOLD)
+
+    now = 10_000.0 - 3600.0
+    assert peak.traffic(now, 0, 3) == Traffic(bronze=3)
+    peak.note(now, 2, SlaTier.SILVER)
+    assert peak.traffic(now + 1, 0, 3) == Traffic(bronze=3, peak=2, best=SlaTier.SILVER)

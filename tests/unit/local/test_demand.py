@@ -45,6 +45,23 @@ async def test_arrivals_are_counted_over_the_last_minute_with_the_size_they_have
     assert seen.queued == 0
 
 
+async def test_arrivals_from_before_the_clock_was_put_back_count_no_more(clock: FakeClock) -> None:
+    demand = LocalDemand(LocalJobQueue(), clock)
+    for _ in range(60):
+        demand.arrived("echo", Need(GOLD))
+        clock.advance(1.0)
+
+    clock.advance(-3600.0)
+    seen = await tier_of(demand, clock)
+    assert (seen.arrivals_per_s, seen.last_at) == (0.0, clock())
+
+    demand.arrived("echo", Need(GOLD))
+    clock.advance(10.0)
+    later = await tier_of(demand, clock)
+    assert later.arrivals_per_s == pytest.approx(0.1)
+    assert later.last_at == clock() - 10
+
+
 async def test_a_rate_is_known_after_a_few_seconds_and_gone_after_a_minute_without_arrivals(
     clock: FakeClock,
 ) -> None:

@@ -93,6 +93,26 @@ def test_what_only_chat_has_reaches_the_engine_in_its_terms(
     assert parameters(chat(**given)) == {"max_tokens": None, **sent}
 
 
+def test_a_share_of_nothing_leaves_the_likeliest_token_alone() -> None:
+    assert 0 < parameters(chat(top_p=0))["top_p"] < 1e-6
+    assert parameters(completion(top_p=0.5))["top_p"] == 0.5
+
+
+def test_an_answer_may_have_as_many_ends_as_an_editor_names() -> None:
+    ends = [f"<{at}>" for at in range(32)]
+
+    assert parameters(completion(stop=ends))["stop"] == ends
+
+
+def test_where_a_prefix_ends_has_no_effect() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    parts = [{"type": "text", "text": "Hello", **mark}]
+
+    ask = chat(messages=[{"role": "user", "content": parts, **mark}], tools=[{**TOOL, **mark}])
+
+    assert ask.inputs == chat(tools=[TOOL]).inputs
+
+
 def test_messages_become_the_turns_that_models_know() -> None:
     called = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     turns = [
@@ -101,6 +121,7 @@ def test_messages_become_the_turns_that_models_know() -> None:
         {"role": "assistant", "content": None, "tool_calls": [called]},
         {"role": "tool", "tool_call_id": "c1", "content": "5"},
         {"role": "assistant", "refusal": "No."},
+        {"role": "user", "content": []},
     ]
 
     assert chat(messages=turns).inputs[0].messages == (
@@ -109,6 +130,7 @@ def test_messages_become_the_turns_that_models_know() -> None:
         ChatMessage("assistant", tool_calls=(ToolCall("c1", "f", "{}"),)),
         ChatMessage("tool", "5", tool_call_id="c1"),
         ChatMessage("assistant", "No."),
+        ChatMessage("user", ""),
     )
 
 
@@ -178,6 +200,16 @@ def test_a_tool_that_must_be_called_is_a_form_the_answer_is_held_to() -> None:
     assert required.inputs[0].tools[0]["function"] == TOOL["function"]
 
 
+@pytest.mark.parametrize("choice", [None, "auto", "required"])
+def test_a_tool_may_be_strict_whether_or_not_it_is_sure_to_be_called(choice: str | None) -> None:
+    strict = {"type": "function", "function": {"name": "f", "strict": True}}
+
+    ask = chat(tools=[strict], tool_choice=choice)
+
+    assert ask.inputs[0].tools == (strict,)
+    assert ("structured_outputs" in parameters(ask)) == (choice == "required")
+
+
 def test_the_references_of_a_tools_schema_move_with_it() -> None:
     inner = {"$defs": {"x": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/x"}}}
     tool = {"type": "function", "function": {"name": "f", "parameters": inner}}
@@ -193,8 +225,8 @@ def test_a_model_that_calls_one_tool_at_most_is_stopped_after_it() -> None:
     ask = chat(tools=[TOOL], parallel_tool_calls=False, stop="!")
 
     assert parameters(ask)["stop"] == ["!", "</tool_call>"]
-    with pytest.raises(InvalidRequest, match="stop: at most 15"):
-        chat(tools=[TOOL], parallel_tool_calls=False, stop=list("0123456789abcdef"))
+    with pytest.raises(InvalidRequest, match="stop: at most 31"):
+        chat(tools=[TOOL], parallel_tool_calls=False, stop=list("0123456789abcdef" * 2))
 
 
 def test_tools_that_may_not_be_called_are_not_told_of() -> None:

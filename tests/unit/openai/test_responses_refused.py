@@ -167,7 +167,6 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
         },
         "input.0.output.0.type",
     ),
-    ({"tools": [{**FUNCTION, "strict": True}]}, "tools.0.strict"),
     (
         {"tools": [FUNCTION], "include": ["message.output_text.logprobs"]},
         "include",

@@ -204,3 +204,11 @@ def test_null_is_as_good_as_nothing() -> None:
     optional = set(ResponsesRequest.model_fields) - {"model", "input"}
 
     assert response(**dict.fromkeys(optional)) == response()
+
+
+def test_a_tool_may_be_strict_though_it_need_not_be_called() -> None:
+    ask = response(tools=[{**FUNCTION, "strict": True}])
+
+    function = {"name": "f", "parameters": SCHEMA, "strict": True}
+    assert ask.inputs[0].tools == ({"type": "function", "function": function},)
+    assert "structured_outputs" not in ask.inputs[0].parameters

@@ -83,6 +83,6 @@ async def test_pages_from_elsewhere_are_refused_though_a_browser_here_asks(
     headers: dict[str, str],
 ) -> None:
     with pytest.raises(Forbidden, match="only this machine is served") as refused:
-        await whoever_is_here(("https://allowed.example",))({"headers": headers})
+        await whoever_is_here(("https://allowed.example", "*"))({"headers": headers})
 
     assert refused.value.code == "not_from_here"

@@ -68,6 +68,17 @@ def test_templates_have_what_transformers_gives_them() -> None:
     assert render(model, talk) == ('<s>{"role": "user", "content": "<ü>"}</s>4TrueTrue[\n 1\n]')
 
 
+def test_what_a_template_marks_for_training_is_part_of_the_prompt() -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}"
+        "{% generation %}\n{% set inside = 1 %}a: {{ m.content }}{% endgeneration %}\n"
+        "{% else %}u: {{ m.content }}\n{% endif %}{% endfor %}{{ inside is defined }}"
+    )
+    talk = [*HELLO, ChatMessage("assistant", "hi")]
+
+    assert render(with_template(template), talk) == "u: hello\na: hiFalse"
+
+
 def test_a_template_may_refuse_a_conversation() -> None:
     template = "{{ raise_exception('roles must alternate') }}"
 

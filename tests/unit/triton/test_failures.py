@@ -62,6 +62,28 @@ UP, DOWN = True, False
         (StatusCode.INTERNAL, "Received RST_STREAM with error code 2", UP, EngineLost),
         (StatusCode.INTERNAL, "Stub process 'm_0_0' is not healthy.", UP, EngineLost),
         (StatusCode.INTERNAL, "an item asked to fail", UP, InvalidInput),
+        (
+            StatusCode.INTERNAL,
+            "Failed to increase the shared memory pool size for key 'synapse-ab-x' to 67108864 "
+            "bytes. [...] Error: No space left on device",
+            UP,
+            EngineUnavailable,
+        ),
+        (
+            StatusCode.INTERNAL,
+            "Failed to process the request(s) for model instance 'm_0', message: MemoryError: ",
+            UP,
+            EngineUnavailable,
+        ),
+        (StatusCode.INTERNAL, "failed to allocate CUDA memory", UP, EngineUnavailable),
+        (StatusCode.UNKNOWN, "CUDA error: out of memory", UP, EngineUnavailable),
+        (StatusCode.UNKNOWN, "std::bad_alloc", UP, EngineUnavailable),
+        (
+            StatusCode.INVALID_ARGUMENT,
+            "[request id: 5] invalid request: the grammar has no rule 'MemoryError'",
+            UP,
+            InvalidInput,
+        ),
         (StatusCode.INVALID_ARGUMENT, "'top_p' is odd", UP, InvalidInput),
         (StatusCode.NOT_FOUND, "Request for unknown model: 'm'", UP, EngineUnavailable),
         (StatusCode.NOT_FOUND, "no such adapter", UP, InvalidInput),

@@ -217,6 +217,19 @@ async def test_an_attempt_that_fails_for_our_own_fault_counts(world: World) -> N
     assert after.due_at == world.clock.now + 5.0
 
 
+async def test_an_attempt_that_was_not_begun_counts_for_nothing(world: World) -> None:
+    busy = failing_before(world.sender, post=[Unavailable("no means")])
+    world.deliverer = Deliverer(world.hooks, busy, lambda: 0.5, RecordingTelemetry())
+    await world.hooks.register("t", "https://a.example/x", JOBS)
+    (delivery,) = await world.announced(a_completed_job())
+
+    with pytest.raises(Unavailable):
+        await world.deliverer.attempt(delivery)
+
+    assert await world.deliveries.of("t", "j1") == [delivery]
+    assert (await world.deliverer.attempt(delivery)).attempts == 1
+
+
 async def test_what_was_for_a_deleted_webhook_is_given_up_unsent(world: World) -> None:
     made = await world.hooks.register("t", "https://a.example/x", JOBS)
     (delivery,) = await world.announced(a_completed_job())

@@ -284,3 +284,42 @@ def test_the_load_is_reported_while_it_changes_and_is_none_at_the_end(
 
     assert told[-1] == Load(prompt_tokens=10, cached_tokens=4)
     assert all(0 <= load.kv_cache_use <= 0.1 for load in told)
+
+
+def test_an_engine_that_writes_for_nobody_any_more_is_given_up_once(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synapse_worker.backends.completions.CANCEL_CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr("synapse_worker.backends.completions.STUCK_SWEEPS", 20)
+    given_up = threading.Semaphore(0)
+    completions = Completions(engine, slots=2, on_stuck=given_up.release)
+    idle = Completions(ScriptedEngine(), slots=2, on_stuck=given_up.release)
+
+    hanging = start(completions, [None, *HELLO])
+    assert given_up.acquire(timeout=PATIENCE_S)
+    engine.go_on.set()
+    ended(hanging)
+
+    # Nothing runs in the other one; and what wrote again is not stuck.
+    assert not given_up.acquire(timeout=0.1)
+    completions.close()
+    idle.close()
+
+
+def test_an_engine_that_writes_now_and_then_is_not_stuck(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synapse_worker.backends.completions.CANCEL_CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr("synapse_worker.backends.completions.STUCK_SWEEPS", 2000)
+    given_up = threading.Event()
+    completions = Completions(engine, slots=2, on_stuck=given_up.set)
+    # One hangs while the other is served: its turn comes yet.
+    hanging = start(completions, [None, *HELLO])
+    assert engine.waiting.acquire(timeout=PATIENCE_S)
+    for _ in range(50):
+        ended(start(completions, HELLO))
+
+    assert not given_up.is_set()
+    engine.go_on.set()
+    ended(hanging)
+    completions.close()

@@ -74,3 +74,20 @@ def test_a_character_of_several_tokens_is_told_whole_where_it_was_chosen() -> No
     (entries,) = vllm_logprobs(Delta(logprobs=(chosen,)), wanted=1)
 
     assert entries == {"7": {"logprob": -0.5, "rank": 1, "decoded_token": "👩"}}
+
+
+def test_a_token_that_was_held_back_as_the_beginning_of_a_stop_string_is_told_as_it_is() -> None:
+    held = {"id": 7, "token": "\n", "logprob": -0.5}
+    after = {"id": 8, "token": "The", "logprob": -1.0}
+    chosen = (
+        {"id": 7, "token": "", "logprob": -0.5, "top_logprobs": [held]},
+        {"id": 8, "token": "\nThe", "logprob": -1.0, "top_logprobs": [held, after]},
+    )
+
+    first, second = vllm_logprobs(Delta(logprobs=chosen), wanted=1)
+
+    assert first == {"7": {"logprob": -0.5, "rank": 1, "decoded_token": "\n"}}
+    assert second == {
+        "8": {"logprob": -1.0, "rank": 2, "decoded_token": "The"},
+        "7": {"logprob": -0.5, "rank": 1, "decoded_token": "\n"},
+    }

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +10,19 @@ from typing import Any
 
 import pytest
 
+from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.backends.parameters import model_parameters
 from synapse_worker.config import BUNDLED_MODELS, WorkerConfig
 from synapse_worker.errors import WorkerError
-from synapse_worker.gguf import read_metadata
+from synapse_worker.gguf import read_array, read_metadata
+from synapse_worker.process import TritonProcess
 from synapse_worker.runtime import TritonRuntime, find_runtime, runtime_from_facts
 from synapse_worker.shared_memory import lock_file, new_region_prefix, remove_stale_regions
 from synapse_worker.staging import build_stage
 from synapse_worker.triton import Ports, TritonProgram
+
+NOT_ASKED: Any = None
+"""The process of a log."""
 
 
 def test_regions_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: Path) -> None:
@@ -53,6 +59,66 @@ def test_the_stage_links_what_is_asked_for_and_is_made_once(tmp_path: Path) -> N
     assert (stage.backends / "python" / "triton_python_backend_stub").is_symlink()
     assert build_stage(config, runtime(tmp_path)) == stage
     assert [path.name for path in config.state_dir.iterdir()] == [stage.root.name]
+
+
+def test_a_stage_that_a_cleaner_has_been_at_is_mended(tmp_path: Path) -> None:
+    config = WorkerConfig(models=("echo",), venv=None, state_dir=tmp_path / "state")
+    stage = build_stage(config, runtime(tmp_path))
+    (stage.models / "echo").unlink()
+    shutil.rmtree(stage.backends)
+    (stage.python_path / "synapse_worker").unlink()
+    (stage.python_path / "synapse_worker").symlink_to("/somewhere/else")
+
+    assert build_stage(config, runtime(tmp_path)) == stage
+
+    assert (stage.models / "echo" / "config.pbtxt").is_file()
+    assert (stage.python_path / "synapse_worker" / "backends" / "echo.py").is_file()
+    assert (stage.backends / "python" / "triton_python_backend_stub").is_symlink()
+    assert [path.name for path in stage.models.iterdir()] == ["echo"]
+
+
+def test_an_agents_folder_of_models_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    folder, other = ModelFolder(tmp_path), ModelFolder(tmp_path)
+    folder.open()
+    for name in ("kept", "removed"):
+        folder.put(name, tmp_path / name)
+    folder.remove("removed")
+    folder.mend()
+
+    for deleted in (folder.path / "kept", folder.path, folder.path.parent, tmp_path / "agents"):
+        deleted.unlink() if deleted.is_symlink() else shutil.rmtree(deleted)
+        folder.mend()
+        assert [path.readlink() for path in folder.path.iterdir()] == [tmp_path / "kept"]
+    shutil.rmtree(tmp_path / "agents")
+    folder.put("new", tmp_path / "new")
+    other.open()  # sweeps up the folders of the dead
+
+    assert sorted(path.name for path in folder.path.iterdir()) == ["kept", "new"]
+    folder.close()
+    other.close()
+    assert not list((tmp_path / "agents").iterdir())
+
+
+def test_a_log_is_cut_while_triton_goes_on_writing_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synapse_worker.process.MAX_LOG_BYTES", 10)
+    path = tmp_path / "triton.log"
+    with path.open("ab", buffering=0) as log:
+        process = TritonProcess(NOT_ASKED, path, 0)
+        log.write(b"0123456789")
+        process.bound_log()
+        assert path.stat().st_size == 10
+        log.write(b"abcde")
+        process.bound_log()
+        log.write(b"more")
+
+    assert path.read_bytes() == b"more"
+    assert (tmp_path / "triton.log.1").read_bytes() == b"56789abcde"
+    assert process.log_since_start() == "more"
+    path.unlink()
+    process.bound_log()
+    TritonProcess(NOT_ASKED, Path("/dev/stdout"), None).bound_log()
 
 
 def test_a_folder_a_shell_would_misread_is_not_given_to_triton(
@@ -202,6 +268,9 @@ def test_metadata_tell_the_length_of_arrays_and_nothing_of_the_weights(tmp_path:
         "name": "smol",
         "bos": True,
     }
+    assert read_array(file, "tokens") == ["a", "ü"]
+    assert read_array(file, "scores") == [0, 0, 0]
+    assert read_array(file, "merges") == []
     file.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="not a GGUF"):
         read_metadata(file)

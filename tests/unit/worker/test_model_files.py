@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ def test_the_shape_of_an_encoder_is_read(tmp_path: Path) -> None:
         ({"hidden_act": "relu"}, None, "only BERT with gelu"),
         ({}, {"pooling_mode_cls_token": True}, "only pooling by the mean"),
         ({}, {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "only pooling"),
+        ({}, {"pooling_mode": "cls"}, "only pooling"),
+        ({}, {"pooling_mode": ["mean", "max"]}, "only pooling"),
     ],
 )
 def test_another_kind_of_model_is_refused(
@@ -113,6 +116,41 @@ def test_another_kind_of_model_is_refused(
 ) -> None:
     with pytest.raises(WorkerError, match=problem):
         BertConfig.read(folder(tmp_path, config, pooling))
+
+
+SINCE_2_4 = {
+    "word_embedding_dimension": 8,
+    "pooling_mode_cls_token": False,
+    "pooling_mode_mean_tokens": True,
+    "pooling_mode_lasttoken": False,
+    "include_prompt": True,
+}
+TODAY = {"embedding_dimension": 8, "pooling_mode": "mean", "include_prompt": True}
+
+
+def modules(root: Path, *kinds: str) -> None:
+    listed = [{"idx": at, "name": str(at), "type": kind} for at, kind in enumerate(kinds)]
+    (root / "modules.json").write_text(json.dumps(listed))
+
+
+@pytest.mark.parametrize("pooling", [SINCE_2_4, TODAY])
+def test_what_sentence_transformers_writes_today_is_read(
+    tmp_path: Path, pooling: dict[str, Any]
+) -> None:
+    found = folder(tmp_path, pooling=pooling)
+    kinds = ("base.modules.transformer.Transformer", "models.Pooling", "models.Normalize")
+    modules(found, *(f"sentence_transformers.{kind}" for kind in kinds))
+
+    assert BertConfig.read(found).hidden == 8
+
+
+def test_a_model_with_a_layer_after_its_pooling_is_refused(tmp_path: Path) -> None:
+    found = folder(tmp_path)
+    kinds = ("models.Transformer", "models.Pooling", "models.Dense")
+    modules(found, *(f"sentence_transformers.{kind}" for kind in kinds))
+
+    with pytest.raises(WorkerError, match=r"modules\.json: it has a 'Dense'; only Normalize"):
+        BertConfig.read(found)
 
 
 def test_a_folder_without_a_description_is_told(tmp_path: Path) -> None:

@@ -60,8 +60,14 @@ def test_every_supported_parameter_reaches_the_engine() -> None:
         "repeat_penalty": 1.2,
         "ignore_eos": True,
         "logit_bias": [[12, -100.0]],
-        "logprobs": 2,
+        "logprobs": 20,
     }
+
+
+def test_with_a_stop_string_the_chosen_token_is_looked_for_among_the_most_likely() -> None:
+    assert to_llamacpp({"logprobs": 2})["logprobs"] == 2
+    assert to_llamacpp({"logprobs": 2, "stop": "a"})["logprobs"] == 20
+    assert "logprobs" not in to_llamacpp({"stop": "a"})
 
 
 @pytest.mark.parametrize("name", ["temprature", "messages", "prompt", "stream", "cache_prompt"])
@@ -115,7 +121,7 @@ def test_a_parameter_that_asks_for_what_happens_anyway_is_accepted() -> None:
         ("stop", ""),
         ("stop", [1]),
         ("stop", {"a": 1}),
-        ("stop", ["x"] * 17),
+        ("stop", ["x"] * 33),
         ("seed", "abc"),
         ("logit_bias", [1]),
         ("logit_bias", {"x": 1}),
@@ -135,7 +141,7 @@ def test_numbers_may_come_as_text_as_tritons_vllm_client_sends_them() -> None:
     request = to_llamacpp({"temperature": "0.1", "max_tokens": "100", "seed": str(2**63 - 1)})
 
     assert (request["temperature"], request["max_tokens"]) == (0.1, 100)
-    assert request["seed"] == (2**63 - 1) % 2**32
+    assert request["seed"] == (2**63 - 1) % (2**32 - 1)
 
 
 def test_no_max_tokens_means_until_the_context_is_full() -> None:
@@ -152,3 +158,14 @@ def test_min_tokens_equal_to_max_tokens_lets_nothing_end_it_early() -> None:
 
     assert request["ignore_eos"] is True
     assert "stop" not in request
+
+
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**63 - 1, 2**64 - 1, -2, -(2**63)])
+def test_no_seed_becomes_the_engines_random_one(seed: int) -> None:
+    assert 0 <= to_llamacpp({"seed": seed})["seed"] < 2**32 - 1
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-39, 9e-6])
+def test_a_temperature_too_small_to_divide_by_is_greedy(temperature: float) -> None:
+    assert to_llamacpp({"temperature": temperature}) == to_llamacpp({"temperature": 0})
+    assert to_llamacpp({"temperature": 1e-5})["samplers"] == SAMPLED

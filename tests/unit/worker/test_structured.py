@@ -1,10 +1,17 @@
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from synapse_worker.errors import InvalidRequest
-from synapse_worker.structured import SPACING, constraint
+from synapse_worker.structured import (
+    MAX_CHARS,
+    MAX_GRAMMAR_CHARS,
+    MAX_LEVELS,
+    SPACING,
+    constraint,
+)
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}}
 
@@ -29,6 +36,12 @@ def test_choices_become_a_grammar_that_quotes_them() -> None:
     assert found == {"grammar": 'root ::= "yes" | "say \\"no\\""'}
 
 
+def test_choices_are_written_as_a_grammar_has_them_and_json_has_not() -> None:
+    found = constraint({"guided_choice": ["😀", "é", "a\b\f\nc", "\\n"]})
+
+    assert found == {"grammar": r'root ::= "😀" | "é" | "a\x08\x0c\x0ac" | "\\n"'}
+
+
 def test_a_pattern_keeps_its_escapes_and_gains_those_of_its_delimiter() -> None:
     found = constraint({"guided_regex": r"\d+/\d\/x"})
 
@@ -36,7 +49,8 @@ def test_a_pattern_keeps_its_escapes_and_gains_those_of_its_delimiter() -> None:
 
 
 def test_a_grammar_is_passed_on_and_json_object_is_any_object() -> None:
-    assert constraint({"guided_grammar": 'root ::= "a"'}) == {"grammar": 'root ::= "a"'}
+    lark = '%llguidance {}\nstart: "a"'
+    assert constraint({"guided_grammar": lark}) == {"grammar": lark}
     assert constraint({"structured_outputs": {"json_object": True}}) == {
         "json_schema": {"type": "object", **SPACING}
     }
@@ -64,4 +78,62 @@ def test_nothing_asked_is_nothing_constrained() -> None:
 )
 def test_what_makes_no_sense_is_refused(parameters: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
+        constraint(parameters)
+
+
+def test_a_grammar_in_gbnf_is_given_to_the_parser_that_cannot_blow_up() -> None:
+    found = constraint({"guided_grammar": "root ::= " + '"a"? ' * 200})
+
+    assert found["grammar"].startswith('%llguidance {}\nstart: r0\nr0: (("a"))? ')
+
+
+def chain(length: int, hop: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """A schema of so many references, each behind the one before."""
+    links = {f"a{i}": hop({"$ref": f"#/$defs/a{i + 1}"}) for i in range(length)}
+    return {"$defs": {**links, f"a{length}": {"type": "integer"}}, "$ref": "#/$defs/a0"}
+
+
+HOPS: list[Callable[[dict[str, Any]], dict[str, Any]]] = [
+    lambda link: link,
+    lambda link: {"anyOf": [{"type": "null"}, link]},
+    lambda link: {"properties": {"a": link}},
+    lambda link: {"items": {"items": {"items": link}}},
+]
+
+
+@pytest.mark.parametrize("hop", HOPS)
+def test_a_chain_of_references_that_an_engine_cannot_follow_is_refused(
+    hop: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"more than {MAX_LEVELS} levels"):
+        constraint({"guided_json": chain(900, hop)})
+    assert constraint({"guided_json": chain(100, hop)})
+
+
+def test_references_in_a_circle_by_other_ways_or_to_nowhere_are_counted_once() -> None:
+    tree = {"properties": {"next": {"$ref": "#"}, "other": {"$ref": "#/$defs/a~1b/0"}}}
+    schema = {**tree, "$defs": {"a/b": [tree] * 50}, "anyOf": [{"$ref": "#name"}, {"$ref": "#/x"}]}
+
+    assert constraint({"guided_json": schema}) == {"json_schema": {**schema, **SPACING}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"guided_json": {"description": "x" * MAX_CHARS}}, "longer than"),
+        ({"guided_json": "[" * 100_000}, "not JSON"),
+        ({"structured_outputs": "[" * 100_000}, "not JSON"),
+        ({"guided_regex": "x" * (MAX_CHARS + 1)}, "longer than"),
+        ({"guided_grammar": "x" * (MAX_GRAMMAR_CHARS + 1)}, "longer than"),
+        ({"guided_grammar": "%llguidance {}\nstart: %json {}"}, "may not hold '%json'"),
+        (
+            {"guided_grammar": "%llguidance {}\n" + "".join(f"a{i}:a\n" for i in range(2000))},
+            "more than 1000 rules",
+        ),
+    ],
+)
+def test_what_is_too_large_for_an_engine_is_refused(
+    parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
         constraint(parameters)

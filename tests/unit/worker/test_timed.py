@@ -176,9 +176,10 @@ def test_faults_come_and_go_with_their_file(tmp_path: Path) -> None:
     time.sleep(POLL_S)
     assert file.now() == Faults(slow_factor=10, hang=True)
 
-    path.write_text("{half")
-    time.sleep(POLL_S)
-    assert file.now() == Faults(slow_factor=10, hang=True)
+    for unreadable in ("{half", '{"unknown": 1}', "[1]"):
+        path.write_text(unreadable)
+        time.sleep(POLL_S)
+        assert file.now() == Faults(slow_factor=10, hang=True)
 
     path.unlink()
     time.sleep(POLL_S)

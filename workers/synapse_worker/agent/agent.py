@@ -41,7 +41,9 @@ class Agent:
         cache = ModelCache(config.cache) if config.cache is not None else None
         self._config = config
         self._on_change = on_change
-        self._supervisor = Supervisor(worker, on_change=self._supervisor_changed)
+        self._supervisor = Supervisor(
+            worker, on_change=self._supervisor_changed, before_run=folder.mend
+        )
         self._triton = TritonModels(self._supervisor, worker.ready_timeout_s)
         self._vitals = Vitals(self._supervisor, self._triton)
         self._shelf = Shelf(worker, cache)

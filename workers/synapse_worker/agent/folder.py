@@ -22,6 +22,7 @@ class ModelFolder:
         self._state_dir = state_dir
         self._root = safe_path(state_dir) / "agents" / f"{PREFIX}{secrets.token_hex(6)}"
         self._lock = -1
+        self._links: dict[str, Path] = {}
 
     @property
     def path(self) -> Path:
@@ -35,28 +36,57 @@ class ModelFolder:
             WorkerError: nothing can be written there.
         """
         try:
-            safe_folder(self._state_dir)
-            self._root.parent.mkdir(exist_ok=True)
-            _sweep(self._root.parent)
-            # Locked before it has the name under which it would be swept up.
-            draft = self._root.with_name(f".{self._root.name}")
-            (draft / "models").mkdir(parents=True)
-            self._lock = os.open(draft / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            draft.rename(self._root)
+            self._make()
         except OSError as error:
-            raise WorkerError(
-                f"Cannot write {self._state_dir}: {error.strerror or error}",
-                "Free some space or choose another state folder",
-            ) from error
+            raise self._cannot_write(error) from error
+
+    def mend(self) -> None:
+        """Put back what was deleted from outside.
+
+        Raises:
+            WorkerError: nothing can be written there.
+        """
+        try:
+            if not (self._root / LOCK).exists() or not self.path.is_dir():
+                shutil.rmtree(self._root, ignore_errors=True)
+                if self._lock >= 0:
+                    os.close(self._lock)
+                    self._lock = -1
+                self._make()
+            for model, source in self._links.items():
+                if not (self.path / model).is_symlink():
+                    (self.path / model).symlink_to(source)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _make(self) -> None:
+        safe_folder(self._state_dir)
+        self._root.parent.mkdir(exist_ok=True)
+        _sweep(self._root.parent)
+        # Locked before it has the name under which it would be swept up.
+        draft = self._root.with_name(f".{self._root.name}")
+        shutil.rmtree(draft, ignore_errors=True)
+        (draft / "models").mkdir(parents=True)
+        self._lock = os.open(draft / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        draft.rename(self._root)
+
+    def _cannot_write(self, error: OSError) -> WorkerError:
+        return WorkerError(
+            f"Cannot write {self._state_dir}: {error.strerror or error}",
+            "Free some space or choose another state folder",
+        )
 
     def put(self, model: str, source: Path) -> None:
         """Have it in there, in the place of another version."""
         self.remove(model)
+        self.mend()
         (self.path / model).symlink_to(source)
+        self._links[model] = source
 
     def remove(self, model: str) -> None:
         """Have it no longer in there."""
+        self._links.pop(model, None)
         (self.path / model).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -65,6 +95,7 @@ class ModelFolder:
             shutil.rmtree(self._root, ignore_errors=True)
             os.close(self._lock)
             self._lock = -1
+            self._links.clear()
 
 
 def _sweep(parent: Path) -> None:

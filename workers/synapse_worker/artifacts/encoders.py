@@ -1,5 +1,6 @@
 """Sentence encoders as ONNX files: optimised for this machine, in FP32 or in eight bits."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,10 +120,11 @@ def _options(threads: int) -> Any:
 
 def _stamp(folder: Path) -> dict[str, object]:
     """What a file was prepared from, and for."""
-    weights = weights_file(folder).stat()
+    with weights_file(folder).open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "model": folder.name,
-        "weights_bytes": weights.st_size,
+        "weights_sha256": weights,
         "onnxruntime": onnxruntime.__version__,
         "processor": _processor(),
     }

@@ -3,7 +3,7 @@
 The engine wants every core for every token, so what happens between its steps is kept short. A
 slot's thread does nothing with a piece but queue it. One thread delivers for all: what it finds of
 one completion goes out together, so that it never falls behind. One more asks for all whether
-their callers are still there.
+their callers are still there, and whether the engine is.
 """
 
 import itertools
@@ -18,6 +18,11 @@ from synapse_worker.load import Load
 
 CANCEL_CHECK_INTERVAL_S = 0.15
 """The pause between two sweeps, each of which asks once for each running completion."""
+
+STUCK_SWEEPS = int(300 / CANCEL_CHECK_INTERVAL_S)
+"""So many without a piece for anybody, though something runs, and the engine will not come back.
+While it reads a prompt it tells of its progress after each batch (of 512 tokens): this allows for
+2 tokens a second. Sweeps, not a clock: a process that was stopped meanwhile is not to blame."""
 
 
 class Engine(Protocol):
@@ -139,14 +144,18 @@ class Completions:
         slots: int,
         report: Callable[[Load], None] = lambda _: None,
         capacity_tokens: int = 0,
+        on_stuck: Callable[[], None] = lambda: None,
     ) -> None:
         """`report` is told the load, from one thread, when it has changed.
 
-        The slots together hold `capacity_tokens`.
+        The slots together hold `capacity_tokens`. `on_stuck` is called when the engine no longer
+        writes for anybody, nor will.
         """
         self._engine = engine
         self._report = report
         self._capacity_tokens = capacity_tokens
+        self._on_stuck = on_stuck
+        self._signs_of_life = 0
         self._prompt_tokens = self._cached_tokens = 0
         self._slots = ThreadPoolExecutor(slots, thread_name_prefix="slot")
         self._numbers = itertools.count()
@@ -202,6 +211,7 @@ class Completions:
             arrived = [self._pieces.get()]
             while not self._pieces.empty():
                 arrived.append(self._pieces.get())
+            self._signs_of_life += 1
             together: dict[Completion, list[Piece]] = {}
             for each in arrived:
                 if each is None:
@@ -217,10 +227,19 @@ class Completions:
 
     def _watch(self) -> None:
         reported = Load()
+        silent_sweeps, signs_of_life = 0, 0
         while not self._closing.wait(CANCEL_CHECK_INTERVAL_S):
             running = list(self._running.values())
             for completion in running:
                 completion.check_caller()
+            is_told = signs_of_life != self._signs_of_life or not self._pieces.empty()
+            is_silent = running and not is_told
+            silent_sweeps, signs_of_life = (
+                silent_sweeps + 1 if is_silent else 0,
+                self._signs_of_life,
+            )
+            if silent_sweeps == STUCK_SWEEPS:
+                self._on_stuck()
             load = self._load(running)
             if load != reported:
                 reported = load

@@ -72,6 +72,8 @@ class TritonPythonModel:
 def _texts(items: Sequence[bytes]) -> list[str]:
     texts = []
     for at, item in enumerate(items):
+        if not item:
+            raise InvalidRequest(f"input.{at}: is empty")
         try:
             texts.append(item.decode())
         except UnicodeDecodeError:

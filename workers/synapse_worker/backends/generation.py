@@ -98,7 +98,7 @@ def _sampling_parameters(tensors: Mapping[str, Any], parameters: str) -> dict[st
         given = _text(tensors, "sampling_parameters")
     try:
         sampling = json.loads(given or "{}")
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidRequest(f"'sampling_parameters' is not JSON: {error}") from None
     if not isinstance(sampling, dict):
         raise InvalidRequest("'sampling_parameters' must be a JSON object")

@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,14 +19,20 @@ import xllamacpp
 
 from synapse_worker.backends.parameters import numbers, package_folders
 from synapse_worker.cores import usable_cores
-from synapse_worker.deltas import DeltaReader
+from synapse_worker.deltas import Delta, DeltaReader, merge
 from synapse_worker.errors import InvalidRequest, WorkerError
-from synapse_worker.gguf import read_metadata
+from synapse_worker.gguf import read_array, read_metadata
 
-ERRORS_ONLY = 1
+SILENT, ERRORS_ONLY = 0, 1
+"""How much the engine logs. Its errors repeat schemas and grammars whole, so a model that is served
+is silent: callers are told what was wrong, and what it dies of is written past these levels."""
+
 HTTP_THREADS = 1
 CONSTRAINTS = ("json_schema", "grammar")
 IRRESISTIBLE = 1000.0
+CONTROL = 3
+"""The kind of a token, in GGUF, that stands for no text."""
+
 MAX_REMEMBERED_CONSTRAINTS = 256
 PLACES = frozenset({"gguf_path", "gguf_package"})
 SETTINGS = PLACES | {
@@ -80,14 +87,25 @@ class LlamaEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         """Load the model and run it once: an engine that is not warm is not ready."""
+        self._gguf = settings.gguf
         self._metadata = read_metadata(settings.gguf)
-        self._server = xllamacpp.Server(_common_params(settings))
+        self._server = _started(_common_params(settings))
         self._constraints_in_force: set[str] = set()
-        self._first_token({"prompt": "Hello"})
+        self._first_text = ""
+        self._run({"prompt": "Hello"})
+        self._first_text = self._text_that_it_adds()
 
     def complete(self, request: Mapping[str, Any], on_piece: Callable[[str], bool]) -> None:
-        """Stream a completion; `on_piece` gets JSON text and returns True to stop it."""
-        self._server.handle_completions(json.dumps({**request, "stream": True}), on_piece)
+        """Stream a completion; `on_piece` gets JSON text and returns True to stop it.
+
+        A text that begins with the token that the engine puts first is not given it twice: chat
+        templates write it, and two of them change what the model answers.
+        """
+        prompt = request["prompt"]
+        if isinstance(prompt, str):
+            prompt = prompt.removeprefix(self._first_text)
+        whole = {**request, "prompt": prompt, "stream": True}
+        self._server.handle_completions(json.dumps(whole), on_piece)
 
     def check(self, request: Mapping[str, Any]) -> None:
         """Refuse what the engine would silently ignore."""
@@ -107,9 +125,7 @@ class LlamaEngine:
         if not constraint or key in self._constraints_in_force:
             return
         bait = self._control_token
-        greedy = {"temperature": 0.0, "top_k": 1, "samplers": ["top_k"]}
-        bias = {"logit_bias": [[bait, IRRESISTIBLE]]}
-        if self._first_token({"prompt": "x", **greedy, **bias, **constraint}) == bait:
+        if self._first_token({"prompt": "x", **_only(bait), **constraint}) == bait:
             raise InvalidRequest(
                 "'structured_outputs': the engine cannot apply this schema, pattern or grammar"
             )
@@ -122,24 +138,67 @@ class LlamaEngine:
         """How many tokens there are: their ids are below it."""
         return int(self._metadata["tokenizer.ggml.tokens"])
 
-    @property
+    @cached_property
     def _control_token(self) -> int:
-        end = self._metadata.get("tokenizer.ggml.eos_token_id", 0)
-        return int(self._metadata.get("tokenizer.ggml.bos_token_id", end))
+        """One that no grammar allows: not one that ends an answer, which many do at once.
+
+        Some models begin a text with what ends an answer, or have nothing to begin one.
+        """
+        begin = self._metadata.get("tokenizer.ggml.bos_token_id")
+        if begin is not None and self._goes_on_after(begin):
+            return int(begin)
+        kinds = read_array(self._gguf, "tokenizer.ggml.token_type")
+        control = (token for token, kind in enumerate(kinds) if kind == CONTROL)
+        end = int(self._metadata.get("tokenizer.ggml.eos_token_id", 0))
+        return next((token for token in control if self._goes_on_after(token)), end)
+
+    def _goes_on_after(self, token: int) -> bool:
+        baited = self._run({"prompt": "x", **_only(token)})
+        return baited.finish_reason == "length" and [t["id"] for t in baited.logprobs] == [token]
+
+    def _text_that_it_adds(self) -> str:
+        """How the token is written that the engine puts before every text; empty if it does not."""
+        bos = self._metadata.get("tokenizer.ggml.bos_token_id")
+        adds = self._metadata.get("tokenizer.ggml.add_bos_token")
+        if bos is None or adds is False:
+            return ""
+        text = str(read_array(self._gguf, "tokenizer.ggml.tokens")[bos])
+        if adds is None:
+            # llama.cpp decides by the kind of the vocabulary then: it is seen from what it does.
+            adds = self._run({"prompt": text}).prompt_tokens > 1
+        return text if adds else ""
 
     def _first_token(self, request: Mapping[str, Any]) -> int | None:
         """The id of the first token of a completion; None when there is none."""
+        logprobs = self._run(request).logprobs
+        return logprobs[0]["id"] if logprobs else None
+
+    def _run(self, request: Mapping[str, Any]) -> Delta:
+        """A completion of one token."""
         pieces: list[str] = []
-        one_token = {**request, "max_tokens": 1, "logprobs": 1}
 
         def keep(piece: str) -> bool:
             pieces.append(piece)
             return False
 
-        self.complete(one_token, keep)
+        self.complete({**request, "max_tokens": 1, "logprobs": 1, "timings_per_token": True}, keep)
         reader = DeltaReader()
-        tokens = [token["id"] for piece in pieces for token in reader.read(piece).logprobs]
-        return tokens[0] if tokens else None
+        return merge([reader.read(piece) for piece in pieces])
+
+
+def _started(params: Any) -> Any:
+    try:
+        return xllamacpp.Server(params)
+    except RuntimeError:  # once more, aloud: it says why in the log only
+        params.verbosity = ERRORS_ONLY
+        xllamacpp.Server(params)
+        raise
+
+
+def _only(token: int) -> dict[str, Any]:
+    """What has the engine write this token, unless a grammar forbids it."""
+    greedy = {"temperature": 0.0, "top_k": 1, "samplers": ["top_k"]}
+    return {**greedy, "logit_bias": [[token, IRRESISTIBLE]]}
 
 
 def _common_params(settings: EngineSettings) -> Any:
@@ -157,7 +216,7 @@ def _common_params(settings: EngineSettings) -> Any:
     params.cpuparams_batch.n_threads = threads
     # What a slot held goes here when it is given to another prompt, and comes back to any slot.
     params.cache_ram_mib = settings.idle_prompt_cache_mib
-    params.verbosity = ERRORS_ONLY
+    params.verbosity = SILENT
     # xllamacpp always opens an HTTP port on the loopback; nobody knows this key, so nobody gets in.
     params.api_keys = [secrets.token_hex(32)]
     params.n_threads_http = HTTP_THREADS

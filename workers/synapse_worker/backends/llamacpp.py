@@ -1,6 +1,8 @@
 """A Triton model over llama.cpp with the tensors of Triton's vLLM backend."""
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ INPUTS = (
     "exclude_input_in_output",
     *FLAGS,
 )
+STUCK_EXIT_CODE = 71
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
@@ -42,6 +45,7 @@ class TritonPythonModel:
             settings.slots,
             LoadMetrics(args, has_cache=True).tell,
             settings.slots * settings.context_per_slot,
+            _end_stuck,
         )
 
     def execute(self, requests: Sequence[Any]) -> None:
@@ -65,6 +69,13 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Triton has waited for what was running."""
         self._completions.close()
+
+
+def _end_stuck() -> None:
+    """Triton still answers, so only a process that has ended is seen and started again."""
+    sys.stderr.write("The engine writes nothing any more: its process is ended\n")
+    sys.stderr.flush()
+    os._exit(STUCK_EXIT_CODE)
 
 
 def _tensors(request: Any) -> dict[str, Any]:

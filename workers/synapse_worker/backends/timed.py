@@ -41,14 +41,14 @@ class FaultsFile:
         self._faults = NO_FAULTS
 
     def now(self) -> Faults:
-        """What the file said a moment ago; one that is half written changes nothing."""
+        """What the file said a moment ago; one that cannot be read changes nothing."""
         if self._path is not None and time.monotonic() >= self._looked_at + POLL_S:
             self._looked_at = time.monotonic()
             try:
                 self._faults = Faults(**json.loads(self._path.read_text()))
             except FileNotFoundError:
                 self._faults = NO_FAULTS
-            except ValueError:
+            except (ValueError, TypeError):  # TypeError: a field that is unknown, or no object
                 pass
         return self._faults
 

@@ -1,6 +1,6 @@
 """A store behind a plain HTTP server that answers byte ranges; also how S3's bytes are fetched.
 
-Written on `http.client` because that reads from the socket straight into the caller's buffer.
+Written on `http.client` because that hands over what the socket has, and no more is done with it.
 """
 
 import contextlib
@@ -61,11 +61,18 @@ class HttpStream:
         self.etag = response.headers.get("ETag", "")
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer unless the body ends before."""
+        """What has come, and at least a byte unless the body has ended.
+
+        Waiting for a full buffer would make a slow line look like a silent one.
+        """
         try:
-            return self._response.readinto(buffer)
+            came = self._response.read1(len(buffer))
+            if self._response.length == 0:
+                self._response.close()  # else some versions of Python keep the connection busy
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Unreachable(f"{self._path}: {_reason(error)}") from error
+        buffer[: len(came)] = came
+        return len(came)
 
 
 class HttpConnection:

@@ -171,11 +171,9 @@ class Transfer:
         try:
             stream = self._open(part, slot.connection)
             while slot.got_bytes < part.length:
-                count = stream.readinto(buffer[: part.length - slot.got_bytes])
+                count = self._filled(buffer[: part.length - slot.got_bytes], stream, slot)
                 if count == 0:
                     raise Unreachable("the connection ended early")
-                if self._over.is_set():
-                    raise Stopped
                 slot.moved_at = 0.0  # the disk may take its time
                 offset = part.start + slot.got_bytes
                 self._draft.write(part, offset, buffer[:count])
@@ -188,6 +186,16 @@ class Transfer:
             raise
         finally:
             slot.moved_at = 0.0
+
+    def _filled(self, buffer: memoryview, stream: Stream, slot: _Slot) -> int:
+        """How many bytes are in the buffer now: less than it holds only at the stream's end."""
+        count = 0
+        while count < len(buffer) and (came := stream.readinto(buffer[count:])):
+            if self._over.is_set():
+                raise Stopped
+            slot.moved_at = time.monotonic()  # each arrival counts, on a slow line too
+            count += came
+        return count
 
     def _open(self, part: Part, connection: Connection) -> Stream:
         path = self._prefix + self._draft.manifest.files[part.file].path

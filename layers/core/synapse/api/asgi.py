@@ -75,6 +75,11 @@ class AsgiApp:
             await _ask_to_come_again(send)
             return
         if response.chunks is not None:
+            if scope["method"] == "HEAD":
+                await response.chunks.aclose()
+                await _start(send, response)
+                await send({"type": "http.response.body", "body": b""})
+                return
             async with ended_by_client(receive):
                 await _send_chunks(send, response, response.chunks)
             return

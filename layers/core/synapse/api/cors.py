@@ -1,4 +1,4 @@
-"""Which web pages may call the API from a browser: none, unless their origin is named.
+"""Which web pages may call the API from a browser: none, unless their origin is named, or any is.
 
 Keys and tokens travel in a header that no browser sends by itself, so no page can act for a user
 behind their back; this is for pages that have a key of their own.
@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from synapse.api.replies import Response
+from synapse.domain.origin import ANY
 
 METHODS = "GET, POST, PUT, DELETE"
 KEPT_S = 600
@@ -41,11 +42,13 @@ class Cors:
         headers["vary"] = [*headers.get("vary", []), "Origin"]
         asking = event.get("headers") or {}
         if self._allows(asking):
-            headers["access-control-allow-origin"] = [_of(asking, "origin")]
+            allowed = ANY if ANY in self._origins else _of(asking, "origin")
+            headers["access-control-allow-origin"] = [allowed]
             headers["access-control-expose-headers"] = ["*"]
 
     def _allows(self, headers: Mapping[str, str]) -> bool:
-        return _of(headers, "origin") in self._origins
+        origin = _of(headers, "origin")
+        return bool(origin) if ANY in self._origins else origin in self._origins
 
 
 def _of(headers: Mapping[str, str], name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from synapse import __version__
@@ -21,7 +21,6 @@ from synapse.api.responses import ERRORS, json_response
 from synapse.api.schemas import HealthBody, ModelBody, ModelList, WorkerBody
 from synapse.api.services import Services
 from synapse.application.checks import runnable_model, runnable_models
-from synapse.application.health import pinged_health
 from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import FileUnknown
 from synapse.domain.model import ModelSpec
@@ -83,8 +82,7 @@ def add_meta_routes(api: Api, services: Services) -> None:
         responses={200: json_response("Up; see `status`", HealthBody)},
     )
     async def health(caller: Principal | None) -> Reply:
-        look = services.health or partial(pinged_health, services.registry)
-        health = await look()
+        health = await services.health()
         if caller is None:
             return Reply({"status": health.status})
         workers = [WorkerBody(**asdict(each)) for each in health.workers if caller.sees(each.model)]
@@ -94,6 +92,7 @@ def add_meta_routes(api: Api, services: Services) -> None:
                     "status": health.status,
                     "version": __version__,
                     "workers": workers,
+                    "detail": health.detail,
                 }
             )
         )

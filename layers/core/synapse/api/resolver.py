@@ -28,6 +28,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 
 from synapse.api.bodies import as_json, parsed, refuse_encoded
 from synapse.api.cors import Cors
+from synapse.api.elsewhere import hint
 from synapse.api.errors import INTERNAL_MESSAGE, error_body, validation_error
 from synapse.api.gate import ASK, Identify, anyone, recognised
 from synapse.api.incoming import Incoming, incoming_of, with_body, without_body
@@ -198,6 +199,9 @@ class Api(APIGatewayRestResolver):
         """
         response = self._pages.preflight(event)
         if response is None:
+            if event.get("httpMethod") == "HEAD":
+                # All of a GET but its body, which front doors leave out (RFC 9110 §9.3.2).
+                event = {**event, "httpMethod": "GET"}
             response = await self._respond(event, context, hold)
         self._pages.mark(event, response.headers)
         return response
@@ -279,19 +283,23 @@ class Api(APIGatewayRestResolver):
 
     def _no_route(self, _: NotFoundError) -> RouteResponse[str]:
         path = self.current_event.path
-        routes = [*self._static_routes, *self._dynamic_routes]
-        allowed = sorted({route.method for route in routes if route.rule.match(path)})
+        allowed = self._methods(path)
         if allowed:
-            methods = ", ".join(allowed)
+            methods = ", ".join(sorted(allowed))
             return refusal(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 f"{self.current_event.http_method} is not for this route; it takes {methods}",
                 code="method_not_allowed",
                 headers={"Allow": methods},
             )
-        return refusal(
-            HTTPStatus.NOT_FOUND, "no such route; /api/docs lists them", code="route_not_found"
-        )
+        message = hint(path, lambda other: bool(self._methods(other)))
+        return refusal(HTTPStatus.NOT_FOUND, message, code="route_not_found")
+
+    def _methods(self, path: str) -> set[str]:
+        """Those by which there is a route at `path`."""
+        routes = [*self._static_routes, *self._dynamic_routes]
+        found = {route.method for route in routes if route.rule.match(path)}
+        return found | {"HEAD"} if "GET" in found else found
 
 
 def _arguments_of(handler: Callable[..., Any]) -> inspect.Signature:

@@ -53,8 +53,8 @@ class SamplingParameters(Request):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=-1, description="-1 considers all tokens.")
     min_p: float | None = Field(default=None, ge=0, le=1)
-    stop: Text | Annotated[list[Text], Field(max_length=16)] | None = Field(
-        default=None, description="Text (or up to 16 texts) that ends the output; not part of it."
+    stop: Text | Annotated[list[Text], Field(max_length=32)] | None = Field(
+        default=None, description="Text (or up to 32 texts) that ends the output; not part of it."
     )
     seed: int | None = Field(default=None, ge=0, le=2**32 - 1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -247,7 +247,7 @@ class WorkerBody(WireModel):
 
 
 class HealthBody(WireModel):
-    """`ok` when every worker tried answers; `starting` before any was tried.
+    """`ok` when every worker tried lately answers; `starting` before any was tried.
 
     Without a credential the status is all; with one, the workers of models that it may use.
     """
@@ -255,3 +255,8 @@ class HealthBody(WireModel):
     status: Literal["ok", "degraded", "starting"]
     version: str = Field(default="", description="Only with a credential.")
     workers: list[WorkerBody] = Field(default=[], description="Only with a credential.")
+    detail: str = Field(
+        default="",
+        description="What is the matter beside the workers, if anything is: the disk is full, say. "
+        "Only with a credential.",
+    )

@@ -32,11 +32,11 @@ class Services:
     `abort` stops a running job's work where its runner can be reached; `metrics` renders the
     Prometheus exposition; `max_wait_s` is how long the front door can hold a request that waits
     for a job, `max_direct_s` one that is answered on the spot. `file_link` says where else a file
-    is to be read that the front door could not answer with. `health` looks at the fleet; without
-    it what the pinger saw is all that is told. `fleet` is what operators are shown of it.
-    `identify` tells who calls, `recognise` who calls a route that is for everybody: the same,
-    unless another front door asks nobody there. `login` gives tokens for passwords, where there
-    are any. `cors_origins` are those whose pages may call from a browser.
+    is to be read that the front door could not answer with. `health` says how the workers are.
+    `fleet` is what operators are shown of it. `identify` tells who calls, `recognise` who calls a
+    route that is for everybody: the same, unless another front door asks nobody there. `login`
+    gives tokens for passwords, where there are any. `cors_origins` are those whose pages may call
+    from a browser.
     """
 
     identify: Identify
@@ -56,10 +56,10 @@ class Services:
     max_wait_s: float
     abort: Callable[[JobId], None]
     metrics: Callable[[], Awaitable[str]]
+    health: Callable[[], Awaitable[Health]]
     fleet: FleetView
     max_direct_s: float = 600.0
     retries: Retries = field(default_factory=Retries)
-    health: Callable[[], Awaitable[Health]] | None = None
     login: Login | None = None
     recognise: Identify | None = None
     cors_origins: Sequence[str] = ()

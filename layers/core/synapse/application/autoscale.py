@@ -21,6 +21,7 @@ from synapse.domain.scaling import (
     ScalingPolicy,
     decide,
     is_stuck,
+    stuck_after_s,
 )
 from synapse.domain.warm import warm_workers
 from synapse.domain.worker import Worker, WorkerState
@@ -195,5 +196,7 @@ class Autoscaler:
                 self._asked_at[name] = now
             return
         asked_at = self._asked_at.pop(name, None)
-        if asked_at is not None and size.ready > 0:
-            await self.starts.started(name, now - asked_at)
+        if asked_at is not None and size.ready > 0 and now > asked_at:
+            # What is waited for beyond that is capacity: no later start need take so long.
+            most_s = stuck_after_s(state.startup_s, self.policy)
+            await self.starts.started(name, min(now - asked_at, most_s))

@@ -15,6 +15,7 @@ from synapse.application.batch_parts import Parts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, runnable_model
 from synapse.application.intake import SubmitJob, new_job
 from synapse.application.line_tools import CANCELLED, EXPIRED, LineTools, NoRoom
+from synapse.application.metering import cut_to_limits
 from synapse.application.payloads import decode_result
 from synapse.domain.errors import SynapseError, Unavailable
 from synapse.domain.file_batch import (
@@ -224,7 +225,7 @@ class BatchStep:
         check_input(request.input, spec, MAX_INPUT_BYTES, request.length_at)
         command = SubmitJob(
             model=request.model,
-            input=request.input,
+            input=cut_to_limits(request.input, spec, batch.caller),
             priority=Priority.LOW,
             sla=LINE_TIER,
             metadata={"batch_id": batch.id, "line": str(number)},

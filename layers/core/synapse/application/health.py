@@ -11,6 +11,9 @@ from synapse.domain.pool import Pool
 from synapse.domain.worker import Worker, WorkerState
 from synapse.ports import Capacity, Clock, Registry, WorkerRegistry
 
+LATELY_S = 300.0
+"""How long what the pinger saw holds, who comes each minute."""
+
 
 class Status(StrEnum):
     """The service in one word."""
@@ -23,10 +26,14 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The service as it is, and the (model, pool)s that were looked at."""
+    """The service as it is, and the (model, pool)s that were looked at.
+
+    `detail` says what is the matter beside them, empty if nothing is.
+    """
 
     status: Status
     workers: Sequence[WorkerHealth]
+    detail: str = ""
 
 
 def _no_troubles() -> Mapping[str, str]:
@@ -37,12 +44,17 @@ def _no_failed_loads() -> Mapping[tuple[str, str], str]:
     return {}
 
 
+def _no_trouble() -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class FleetHealth:
     """Looks at every model in every pool.
 
     `troubles` says why a pool's last worker failed, `failed_loads`, by pool and model, why a
-    worker that is up could not load a model on demand.
+    worker that is up could not load a model on demand. `trouble` is what is the matter with the
+    records, empty if nothing is.
     """
 
     registry: Registry
@@ -51,6 +63,7 @@ class FleetHealth:
     clock: Clock
     troubles: Callable[[], Mapping[str, str]] = _no_troubles
     failed_loads: Callable[[], Mapping[tuple[str, str], str]] = _no_failed_loads
+    trouble: Callable[[], str] = _no_trouble
 
     async def look(self) -> Health:
         """How it is now.
@@ -77,7 +90,9 @@ class FleetHealth:
                     is_waiting = True
                 else:
                     found.append(ping)
-        return Health(_status(found, is_waiting), found)
+        trouble = self.trouble()
+        status = Status.DEGRADED if trouble else _status(found, is_waiting)
+        return Health(status, found, trouble)
 
     async def _is_up(self, model: str, pool: Pool, alive: Sequence[Worker]) -> bool:
         if pool.is_fixed:
@@ -107,14 +122,17 @@ def _may_load(pool: Pool, alive: Sequence[Worker]) -> bool:
     )
 
 
-async def pinged_health(registry: Registry) -> Health:
+async def pinged_health(registry: Registry, clock: Clock) -> Health:
     """How it is by the pinger alone, for whoever knows nothing of workers.
+
+    A pool that has not been tried lately is at zero: how it was before says nothing of now.
 
     Raises:
         Unavailable: it could not be read.
     """
-    found = await registry.health()
-    return Health(_status(found, is_waiting=True), found)
+    known, since = await registry.health(), clock() - LATELY_S
+    found = [seen for seen in known if seen.checked_at > since]
+    return Health(_status(found, is_waiting=not known), found)
 
 
 def _status(found: Sequence[WorkerHealth], is_waiting: bool) -> Status:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synapse.domain.access import Principal
 from synapse.domain.errors import InvalidRequest, Unavailable
@@ -211,6 +211,30 @@ class Metering:
             await self.meter.settle(counted_as, used)
         except Unavailable as error:
             logger.warning("not settled: %s", error.message, extra={"request": counted_as.name})
+
+
+def cut_to_limits(value: ModelInput, spec: ModelSpec, caller: Principal) -> ModelInput:
+    """An input whose length is left open, with one that fits within its caller's limits.
+
+    What is reserved for it otherwise, all of the context, may be more than a request of theirs may
+    use, or a minute has: they could never ask without saying how much.
+    """
+    if value.parameters.get("max_tokens", 0) is not None:
+        return value
+    sizes = [
+        size
+        for limits in bounds_of(caller).values()
+        for size in (limits.max_tokens_per_request, limits.tokens_per_minute)
+        if size is not None
+    ]
+    if not sizes or tokens_of(spec, value) <= min(sizes):
+        return value
+    prompt = tokens_of(spec, _writing(value, 0))
+    return _writing(value, max(1, (min(sizes) - prompt) // value.samples))
+
+
+def _writing(value: ModelInput, max_tokens: int) -> ModelInput:
+    return replace(value, parameters={**value.parameters, "max_tokens": max_tokens})
 
 
 def _check_size(ask: Ask, bounds: Bounds, tokens: int) -> None:

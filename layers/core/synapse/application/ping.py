@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from synapse.domain.errors import EngineError, Unavailable
 from synapse.domain.inference import ModelInput
-from synapse.domain.job import JobId, Priority
+from synapse.domain.job import JobId, Priority, SlaTier
 from synapse.domain.model import ModelSpec, ServiceSample, Task, WorkerHealth
 from synapse.domain.pool import Pool
 from synapse.domain.warm import warm_workers
@@ -126,6 +126,8 @@ class Pinger:
             id=JobId(f"ping-{spec.name}-{placed.worker or placed.name}"),
             timeout_s=self.timeout_s,
             input=_smallest_input(spec),
+            # Of what better tiers ask it says nothing: room for bronze is made for their prompts.
+            tier=SlaTier.BRONZE,
         )
         async with at_once:
             started = time.perf_counter()

@@ -13,8 +13,9 @@ from synapse.application.windows import BronzeWindows
 from synapse.domain.admission import AdmissionPolicy, Demand, Speed, slot_time_s
 from synapse.domain.candidate import Candidate
 from synapse.domain.errors import EngineUnavailable, Overloaded, Unavailable
+from synapse.domain.estimate import ServiceRate
 from synapse.domain.job import SlaTier
-from synapse.domain.model import ModelSpec, ServiceSample
+from synapse.domain.model import ModelSpec, ServiceSample, Task
 from synapse.domain.pace import Pacemaker
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Decision
@@ -80,8 +81,9 @@ class Seats:
             if is_held and not is_in_time:
                 continue
             speed = await self._speed(spec, pool, candidate.slots)
-            # Where nothing was measured lately its profile tells, if it has one.
-            is_told = candidate.prediction is not None and (is_held or speed.rate.items == 0)
+            is_told = candidate.prediction is not None and (
+                is_held or await self._is_told_by_profile(spec, pool, speed)
+            )
             is_free = not any_up or (is_told and is_in_time)
             limit = NO_LIMIT if is_free else await self._limit(spec, pool, demand, speed)
             entry = await self.in_flight.enter(
@@ -143,7 +145,17 @@ class Seats:
     async def _speed(self, spec: ModelSpec, pool: Pool, slots: int) -> Speed:
         now = self.clock()
         rate = await self.registry.service_rate(spec.name, now, pool.name)
+        if rate.is_guess and spec.task is Task.GENERATE:
+            # A ping writes one token: that says nothing of how long a generation holds its slot.
+            rate = ServiceRate(0, 0.0, is_guess=True)
         return Speed(slots, rate, self.pacemakers[spec.name, pool.name].pace(now))
+
+    async def _is_told_by_profile(self, spec: ModelSpec, pool: Pool, speed: Speed) -> bool:
+        """Whether nothing was measured lately, so that what is predicted comes of a profile."""
+        if speed.rate.items or not speed.rate.is_guess:
+            return speed.rate.items == 0
+        profiles = self.windows.profiles
+        return await profiles.profile(spec.name, spec.version, pool.name) is not None
 
     async def _limit(self, spec: ModelSpec, pool: Pool, demand: Demand, speed: Speed) -> int:
         limit = self.policy.limit(demand, speed)

@@ -212,7 +212,8 @@ class Deliverer:
         """The delivery as it stands after an attempt; one that has ended is left alone.
 
         Raises:
-            Unavailable: its endpoint cannot be read, or the outcome not written; try it again.
+            Unavailable: its endpoint cannot be read, no attempt be begun, or the outcome not be
+                written; try it again.
         """
         if delivery.state is not DeliveryState.PENDING:
             return delivery
@@ -246,7 +247,10 @@ class Deliverer:
         now = clock()
         headers = headers_of(delivery, endpoint.signing(now), now)
         try:
-            answer = await self.sender.post(url, headers, delivery.body)
+            answer = await self.sender.post(delivery.tenant, url, headers, delivery.body)
+        except Unavailable:
+            # Nothing was sent, and the receiver has no part in it.
+            raise
         except Exception:
             # It may have been sent all the same: not counted, it would be sent for ever.
             logger.exception("webhook not sent", extra={"delivery": delivery.id})

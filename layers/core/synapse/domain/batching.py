@@ -133,4 +133,5 @@ def gather_for_s(waiting: int, oldest_age_s: float, in_flight: int, policy: Batc
         raise ValueError("nothing is waiting: there is no batch to time")
     if in_flight == 0 or waiting >= policy.max_items:
         return 0.0
-    return max(0.0, policy.max_wait_ms / 1000 - oldest_age_s)
+    # Where the clock was put back the oldest comes from the future: it has just come.
+    return max(0.0, policy.max_wait_ms / 1000 - max(0.0, oldest_age_s))

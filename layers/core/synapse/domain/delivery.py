@@ -25,6 +25,9 @@ MAX_AGE_S = 86_400.0
 
 TIMEOUT_S = 10.0
 
+Place = tuple[str, str]
+"""A tenant and a host of it."""
+
 
 class DeliveryState(StrEnum):
     """Where a delivery is; the last two are final."""
@@ -57,8 +60,7 @@ class Answer:
 class Delivery:
     """An event on its way to one endpoint, and what came of the attempts so far.
 
-    `due_at` is when the next attempt may be made; None once it has ended. `host` is what attempts
-    are shared out by, so that a receiver that is down does not hold up the others.
+    `due_at` is when the next attempt may be made; None once it has ended.
     """
 
     id: str
@@ -77,6 +79,11 @@ class Delivery:
     last_status: int | None = None
     last_error: str = ""
     last_attempt_at: float | None = None
+
+    @property
+    def place(self) -> Place:
+        """What attempts are shared out by: a receiver that is down holds up only its own."""
+        return self.tenant, self.host
 
     def after(self, answer: Answer, now: float, uniform: float) -> Delivery:
         """The delivery after an attempt; `uniform` is a draw from [0, 1)."""

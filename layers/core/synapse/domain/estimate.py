@@ -10,10 +10,14 @@ from synapse.domain.job import Priority
 
 @dataclass(frozen=True, slots=True)
 class ServiceRate:
-    """What was measured of a model lately: items finished and the slot time they took."""
+    """What was measured of a model lately: items finished and the slot time they took.
+
+    One that `is_guess` was measured of pings alone, which are smaller than any work.
+    """
 
     items: int
     busy_s: float
+    is_guess: bool = False
 
     @property
     def seconds_per_item(self) -> float | None:

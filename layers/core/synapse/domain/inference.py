@@ -33,6 +33,9 @@ TextOrTokens = str | tuple[int, ...]
 """A text, or the ids of its tokens in the model's own vocabulary."""
 
 
+RANDOM_SEED = -1
+"""What vLLM, and so every engine here, takes for no seed at all."""
+
 TOKEN_IDS: Extensions = frozenset({Extension.PROMPT_TOKEN_IDS})
 
 
@@ -72,8 +75,16 @@ class ModelInput:
         if self.samples == 1:
             return self
         seed = self.parameters.get("seed")
-        moved = {"seed": seed + index} if isinstance(seed, int) else {}
+        moved = {"seed": _seed_after(seed, index)} if isinstance(seed, int) else {}
         return replace(self, samples=1, parameters={**self.parameters, **moved})
+
+
+def _seed_after(seed: int, steps: int) -> int:
+    """Another seed; none becomes the random one that way, and that one stays what it is."""
+    if seed == RANDOM_SEED:
+        return seed
+    moved = seed + steps
+    return moved + 1 if seed < RANDOM_SEED <= moved else moved
 
 
 @dataclass(frozen=True, slots=True)

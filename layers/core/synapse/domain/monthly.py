@@ -255,7 +255,8 @@ def _standing(model: Model, tier: SlaTier, per_s: float) -> list[_Standing]:
 
 
 def _work_s(pool: Pool, profile: Profile) -> float:
-    each_s = worker_s_per_item(PoolView(pool, 1, 0, profile=profile), 0, 0)
+    slots = max(1, profile.best_batch)
+    each_s = worker_s_per_item(PoolView(pool, slots, 0, profile=profile), 0, 0)
     assert each_s is not None, "a profile tells"
     return each_s
 

@@ -41,6 +41,23 @@ class Profile:
     fit_error: float = 0.0
     was_idle: bool = True
 
+    def together(self, slots: int) -> int:
+        """How many items in flight are best for a worker with so many slots.
+
+        It may have been measured with more slots than there are now.
+        """
+        return max(1, min(slots, self.best_batch))
+
+    def rate(self, slots: int) -> float:
+        """Items a second of a worker with so many slots, at its best; 0 if it was not measured."""
+        fewer, best = self.together(slots), max(1, self.best_batch)
+        times_as_long = self.slowdown(best) / self.slowdown(fewer)
+        return self.items_per_s * times_as_long * fewer / best
+
+    def slowdown(self, in_flight: int) -> float:
+        """How many times as long as alone an item takes among `in_flight`."""
+        return slowdown(in_flight, self.company, self.saturates_at)
+
     def alone_ms(self, prompt_tokens: int, output_tokens: int) -> float:
         """The median time of an item that has the worker for itself."""
         return (
@@ -52,7 +69,7 @@ class Profile:
     def p50_ms(self, prompt_tokens: int, output_tokens: int, in_flight: int) -> float:
         """The median time of an item among `in_flight` on its worker, itself counted."""
         alone_ms = self.alone_ms(prompt_tokens, output_tokens)
-        return alone_ms * slowdown(in_flight, self.company, self.saturates_at)
+        return alone_ms * self.slowdown(in_flight)
 
     def p99_ms(self, prompt_tokens: int, output_tokens: int, in_flight: int) -> float:
         """The 99th percentile of the same."""

@@ -232,7 +232,7 @@ def _busy_usd(need: Need, view: PoolView) -> float | None:
     if usd_per_s == 0:
         return 0.0
     if view.profile is not None:
-        side_by_side = max(1, view.profile.best_batch)
+        side_by_side = view.profile.together(view.slots)
         took_ms = view.profile.p50_ms(need.prompt_tokens, need.output_tokens, side_by_side)
         return usd_per_s * took_ms / 1000 / side_by_side
     took = slot_ms(view.seconds_per_item)

@@ -73,6 +73,17 @@ class Memory:
         """That of a pool that is looked at for the first time: as if it had just been busy."""
         return Memory(last_work_at=now, changed_at=now)
 
+    def as_of(self, now: float) -> Memory:
+        """The same without anything from the future: a clock that was put back holds nothing up."""
+        starting, none_up = self.starting_since, self.none_up_since
+        return Memory(
+            last_work_at=min(self.last_work_at, now),
+            changed_at=min(self.changed_at, now),
+            needs=tuple((at, needed) for at, needed in self.needs if at <= now),
+            starting_since=None if starting is None else min(starting, now),
+            none_up_since=None if none_up is None else min(none_up, now),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ScalingDecision:
@@ -94,6 +105,7 @@ def decide(
     state: PoolState, memory: Memory, now: float, policy: ScalingPolicy
 ) -> tuple[ScalingDecision, Memory]:
     """How many workers the pool should have now, and what to remember for the next round."""
+    memory = memory.as_of(now)
     last_work_at = _last_work_at(state, memory, now)
     is_idle = not state.load.has_work and now - last_work_at >= state.pool.idle_after_s
     if is_idle:
@@ -115,7 +127,12 @@ def decide(
 def is_stuck(memory: Memory, startup_s: float, now: float, policy: ScalingPolicy) -> bool:
     """Whether a pool brings no worker up, for all that was tried."""
     since = memory.none_up_since
-    return since is not None and now - since > policy.stuck_s + 2 * startup_s
+    return since is not None and now - since > stuck_after_s(startup_s, policy)
+
+
+def stuck_after_s(startup_s: float, policy: ScalingPolicy) -> float:
+    """How long a pool is waited for that takes so long to bring a worker up."""
+    return policy.stuck_s + 2 * startup_s
 
 
 def _since(before: float | None, now: float, holds: bool) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from synapse.domain.profile import Profile, slowdown
+from synapse.domain.profile import Profile
 from synapse.domain.routing import TIER_P99_MS, Need, PoolView
 from synapse.domain.window import company_of
 
@@ -29,10 +29,10 @@ def worker_s_per_item(view: PoolView, prompt_tokens: int, output_tokens: int) ->
     known = []
     profile = view.profile
     if profile is not None and prompt_tokens + output_tokens > 0:
-        together = max(1, profile.best_batch)
+        together = profile.together(view.slots)
         known.append(profile.p50_ms(prompt_tokens, output_tokens, together) / 1000 / together)
     elif profile is not None and profile.items_per_s > 0:
-        known.append(1 / profile.items_per_s)
+        known.append(1 / profile.rate(view.slots))
     if view.seconds_per_item is not None:
         known.append(view.seconds_per_item / max(1, view.slots))
     return max(known, default=None)
@@ -50,8 +50,8 @@ def crowd_of(need: Need, view: PoolView) -> Crowd | None:
     if most is None:
         # All slots may be taken, and somebody wait for one.
         most = int(view.slots * promise_ms / p99_ms(view.slots))
-    together = min(view.slots, max(1, profile.best_batch))
-    speed = together / slowdown(together, profile.company, profile.saturates_at)
+    together = profile.together(view.slots)
+    speed = together / profile.slowdown(together)
     return Crowd(max(1, min(most, round(speed))), most)
 
 

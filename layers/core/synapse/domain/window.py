@@ -147,8 +147,10 @@ class Peak:
     def traffic(self, now: float, better: int, bronze: int) -> Traffic:
         """With so many in flight now."""
         since = now - LOOK_BACK_S
-        while self._moments and self._moments[0][0] <= since:
+        # What comes from the future was there before the clock was put back.
+        while self._moments and not since < self._moments[0][0] <= now:
             self._moments.popleft()
         peak = max(better, self._moments[0][1] if self._moments else 0)
         best = SlaTier.BRONZE if peak == 0 else SlaTier.SILVER
-        return Traffic(better, bronze, peak, SlaTier.GOLD if self._gold_at > since else best)
+        has_gold = since < self._gold_at <= now
+        return Traffic(better, bronze, peak, SlaTier.GOLD if has_gold else best)

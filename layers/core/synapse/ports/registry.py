@@ -26,13 +26,17 @@ class Registry(Protocol):
         ...
 
     async def record_service(self, sample: ServiceSample, now: float) -> None:
-        """Add to what was measured of a model's speed in a pool."""
+        """Add to what was measured of a model's speed in a pool.
+
+        What is recorded for time 0 is a guess, before all work.
+        """
         ...
 
     async def service_rate(self, model: str, now: float, pool: str = "") -> ServiceRate:
         """What was measured of a model lately (the last few minutes with any work in them).
 
-        In one pool, or in all of them together where none is named.
+        In one pool, or in all of them together where none is named. Guesses count only until work
+        was measured.
         """
         ...
 
@@ -41,5 +45,5 @@ class Registry(Protocol):
         ...
 
     async def health(self) -> Sequence[WorkerHealth]:
-        """The last that was seen of every (model, pool)."""
+        """The last that was seen of every (model, pool) that is served."""
         ...

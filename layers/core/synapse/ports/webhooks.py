@@ -72,6 +72,12 @@ class DeliveryQueue(Protocol):
 class Sender(Protocol):
     """Posts to receivers that are not to be trusted."""
 
-    async def post(self, url: WebhookUrl, headers: Mapping[str, str], body: str) -> Answer:
-        """One attempt, which takes ten seconds at most; raises nothing that a receiver causes."""
+    async def post(
+        self, tenant: str, url: WebhookUrl, headers: Mapping[str, str], body: str
+    ) -> Answer:
+        """One attempt for a tenant, which takes ten seconds at most once it has begun.
+
+        Raises:
+            Unavailable: it was not begun, for want of means here; nothing else.
+        """
         ...

@@ -13,7 +13,7 @@ class WorkerRegistry(Protocol):
     """Who beats, lives: a worker is known until its lease ends."""
 
     async def beat(self, worker: Worker) -> None:
-        """Write down a heartbeat; an older one than is known is ignored.
+        """Write down a heartbeat; one that was overtaken by a later one is ignored.
 
         Raises:
             Unavailable: it could not be written; the next one comes soon.

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import time
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from synapse.adapters.aws.calls import call
+from synapse.adapters.aws.groups import group_of
 from synapse.adapters.codec import message_to_json
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import Unavailable
@@ -33,7 +32,6 @@ logger = logging.getLogger(__name__)
 MAX_BATCH = 10
 """Messages that SQS takes in one call."""
 
-GROUP = re.compile(r"[!-~]{1,128}")
 DEPTH_VALID_S = 2.0
 PARTIAL_FAILURES = RetryPolicy(max_attempts=4, base_s=0.05, max_s=1.0)
 
@@ -112,13 +110,8 @@ def _entry(entry_id: str, message: JobMessage) -> SendMessageBatchRequestEntryTy
     return {
         "Id": entry_id,
         "MessageBody": message_to_json(message),
-        "MessageGroupId": _group(message.tenant),
+        "MessageGroupId": group_of(message.tenant),
     }
-
-
-def _group(tenant: str) -> str:
-    """The name of a tenant's group, which may have no other signs than these."""
-    return tenant if GROUP.fullmatch(tenant) else sha256(tenant.encode()).hexdigest()
 
 
 def _parts(messages: Sequence[JobMessage]) -> list[Sequence[JobMessage]]:

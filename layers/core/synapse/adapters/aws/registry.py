@@ -104,9 +104,12 @@ class DynamoRegistry:
         """See the port. Read once in five seconds, less often if DynamoDB does not answer."""
         minutes = await self._latest_minutes(model, now)
         items, busy_ms = _items(pool), _busy_ms(pool)
-        worked = [minute for minute in minutes if items in minute][:RATE_MINUTES]
-        busy_s = sum(minute[busy_ms] for minute in worked) / 1000
-        return ServiceRate(sum(minute[items] for minute in worked), busy_s)
+        measured = [minute for minute in minutes if items in minute]
+        worked = [minute for minute in measured if int(minute["sk"])][:RATE_MINUTES]
+        counted = worked or measured
+        busy_s = sum(minute[busy_ms] for minute in counted) / 1000
+        is_guess = bool(counted) and not worked
+        return ServiceRate(sum(minute[items] for minute in counted), busy_s, is_guess)
 
     async def finished_lately(self, model: str, now: float) -> tuple[float, float | None]:
         """Items a second in this minute and the last, and about when the last one was finished.
@@ -172,11 +175,18 @@ class DynamoRegistry:
             ConsistentRead=True,
         )
         items = [plain(item) for item in page["Items"]]
-        return [
+        known = [
             WorkerHealth(**json.loads(item["seen"]))
             for item in items
             if item["ttl"] > self._clock()
         ]
+        return [seen for seen in known if self._is_served(seen.model, seen.pool)]
+
+    def _is_served(self, model: str, pool: str) -> bool:
+        """Whether it is still: an earlier deployment may have had others."""
+        return model in self._models and any(
+            each.name == pool and each.serves(model) for each in self._pools
+        )
 
 
 def _items(pool: str = "") -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call, error_code
+from synapse.adapters.aws.groups import group_of
 from synapse.adapters.aws.items import (
     CONDITION_FAILED,
     attributes,
@@ -137,7 +138,7 @@ class DynamoDeliveryStore:
 
 
 class SqsDeliveryQueue:
-    """See the port `DeliveryQueue`. A message names a delivery; SQS shares out by receivers."""
+    """See the port `DeliveryQueue`. A message names a delivery; SQS shares out by tenants."""
 
     def __init__(self, client: SQSClient, url: str) -> None:
         self._client = client
@@ -151,7 +152,11 @@ class SqsDeliveryQueue:
                 self._client.send_message_batch,
                 QueueUrl=self._url,
                 Entries=[
-                    {"Id": str(n), "MessageBody": _message(each), "MessageGroupId": _group(each)}
+                    {
+                        "Id": str(n),
+                        "MessageBody": _message(each),
+                        "MessageGroupId": group_of(each.tenant),
+                    }
                     for n, each in enumerate(part)
                 ],
             )
@@ -245,11 +250,6 @@ def _item(delivery: Delivery) -> dict[str, object]:
 def _message(delivery: Delivery) -> str:
     key = {"tenant": delivery.tenant, "subject": delivery.subject, "id": delivery.id}
     return json.dumps(key, separators=(",", ":"))
-
-
-def _group(delivery: Delivery) -> str:
-    """What SQS keeps from crowding out the others; a name of a host is no longer than it takes."""
-    return delivery.host[:128]
 
 
 def _endpoints(tenant: str) -> str:

@@ -71,6 +71,7 @@ class Database:
         self._connections = [connection]
         self._closed = False
         self._checkpoint_fails = False
+        self._trouble = ""
         self._writer = threading.Thread(target=self._write_all, name="synapse-writer", daemon=True)
         self._writer.start()
 
@@ -124,6 +125,20 @@ class Database:
         # As a script: elsewhere Python's driver stops after the first page.
         script = f"PRAGMA incremental_vacuum({pages})"
         await self._in_turn(lambda: self._connection.executescript(script))
+
+    def last_trouble(self) -> str:
+        """Why the last write failed; empty if it went well."""
+        return self._trouble
+
+    async def try_again(self) -> None:
+        """Write something if the last write failed: nobody else may come to see that it is over.
+
+        Raises:
+            Unavailable: it is not.
+        """
+        if self._trouble:
+            await self.write(_write_nothing_new)
+            self._trouble = ""
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work`, which only reads, on what has been committed.
@@ -190,15 +205,23 @@ class Database:
 
     def _write_all(self) -> None:
         while (task := self._tasks.get()) is not None:
+            before = self._connection.total_changes
             try:
                 task.result = task.work()
             except BaseException as error:  # noqa: BLE001 - it is the caller's to handle
                 task.error = error
+            self._note(task.error, self._connection.total_changes - before)
             # The loop is closed if the process is being torn down without `close`.
             with suppress(RuntimeError):
                 task.loop.call_soon_threadsafe(task.resolve)
             del task
             self._checkpoint()
+
+    def _note(self, error: BaseException | None, changes: int) -> None:
+        if error is None and changes:
+            self._trouble = ""
+        elif isinstance(error, sqlite3.Error) and is_the_database(error):
+            self._trouble = unavailable(error, self._path).message
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return transact(self._connection, work)
@@ -220,6 +243,11 @@ def is_the_database(error: Exception) -> bool:
     """Whether the file or the disk is at fault, and not what was to be written."""
     rows = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
     return isinstance(error, sqlite3.Error) and not isinstance(error, rows)
+
+
+def _write_nothing_new(connection: sqlite3.Connection) -> None:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    connection.execute(f"PRAGMA user_version = {version}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

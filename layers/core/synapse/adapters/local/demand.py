@@ -67,6 +67,10 @@ class _Counter:
         )
 
     def _forget(self, now: float) -> None:
+        if self.last_at > now + WINDOW_S:
+            # The clock was put back: what came before that says nothing of this minute.
+            self._seconds.clear()
+            self.last_at = now
         while self._seconds and self._seconds[0].at <= now - WINDOW_S:
             self._seconds.popleft()
         if not self._seconds:

@@ -61,8 +61,11 @@ class LocalRegistry:
 
     async def service_rate(self, model: str, now: float, pool: str = "") -> ServiceRate:
         """What was measured of a model lately (the last few minutes with any work in them)."""
-        rates = [rate for _, rate in self._minutes.get((model, pool), ())]
-        return ServiceRate(sum(rate.items for rate in rates), sum(rate.busy_s for rate in rates))
+        minutes = self._minutes.get((model, pool), ())
+        worked = [rate for minute, rate in minutes if minute != 0]
+        rates = worked or [rate for _, rate in minutes]
+        items, busy_s = sum(rate.items for rate in rates), sum(rate.busy_s for rate in rates)
+        return ServiceRate(items, busy_s, is_guess=bool(rates) and not worked)
 
     async def record_health(self, health: WorkerHealth) -> None:
         """Remember what the pinger saw."""
@@ -81,7 +84,11 @@ class LocalRegistry:
     async def save(self, now: float) -> None:
         """Write the rates down; call it now and then. A failure is logged: it loses an estimate."""
         rates = {key: await self.service_rate(key[0], now, key[1]) for key in self._minutes}
-        rows = [(*key, rate.items, rate.busy_s) for key, rate in rates.items() if rate.items]
+        rows = [
+            (*key, rate.items, rate.busy_s)
+            for key, rate in rates.items()
+            if rate.items and not rate.is_guess
+        ]
 
         def replace(connection: sqlite3.Connection) -> None:
             connection.executemany("INSERT OR REPLACE INTO service_rates VALUES (?,?,?,?)", rows)

@@ -194,6 +194,12 @@ _WEBHOOKS = (
     "CREATE INDEX deliveries_by_age ON deliveries (created_at)",
 )
 
+# Tenants take turns, so what is due is looked for by tenant.
+_DELIVERIES_BY_TENANT = (
+    "DROP INDEX deliveries_due",
+    "CREATE INDEX deliveries_due ON deliveries (tenant, host, due_at) WHERE due_at IS NOT NULL",
+)
+
 MIGRATIONS: Steps = (
     _FIRST,
     _FILES,
@@ -203,5 +209,6 @@ MIGRATIONS: Steps = (
     _USAGE,
     _METERS,
     _WEBHOOKS,
+    _DELIVERIES_BY_TENANT,
 )
 """A released step is never edited."""

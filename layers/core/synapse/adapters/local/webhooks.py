@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from synapse.adapters.file_batch_records import file_batch_from_json
@@ -23,28 +23,36 @@ from synapse.adapters.webhook_records import (
     endpoint_to_json,
 )
 from synapse.domain.delivery import RETENTION_S, Delivery, DeliveryState
+from synapse.domain.delivery_room import Room
 from synapse.domain.webhook import Endpoint, Event, event_of_batch, event_of_job
 from synapse.ports import Clock
 
 PURGED_AT_ONCE = 5000
 
-# One step in the index a host, however many deliveries each has.
-_HOSTS = """
-    WITH RECURSIVE waiting (host) AS (
-        SELECT MIN(host) FROM deliveries WHERE due_at IS NOT NULL
+# One step in the index a tenant and a host of it, however many deliveries each has. A place whose
+# host is '' is before the first of its tenant, one whose host is null behind the last.
+_PLACES = """
+    WITH RECURSIVE place (tenant, host) AS (
+        SELECT MIN(tenant), '' FROM deliveries WHERE due_at IS NOT NULL
         UNION ALL
-        SELECT (
-            SELECT MIN(host) FROM deliveries WHERE due_at IS NOT NULL AND host > waiting.host
+        SELECT
+            CASE WHEN host IS NOT NULL THEN tenant ELSE (
+                SELECT MIN(d.tenant) FROM deliveries AS d
+                WHERE d.due_at IS NOT NULL AND d.tenant > place.tenant
+            ) END,
+            CASE WHEN host IS NULL THEN '' ELSE (
+                SELECT MIN(d.host) FROM deliveries AS d
+                WHERE d.due_at IS NOT NULL AND d.tenant = place.tenant AND d.host > place.host
+            ) END
+        FROM place WHERE tenant IS NOT NULL
+    ), first (tenant, host, due_at) AS (
+        SELECT tenant, host, (
+            SELECT MIN(d.due_at) FROM deliveries AS d
+            WHERE d.tenant = place.tenant AND d.host = place.host AND d.due_at IS NOT NULL
         )
-        FROM waiting WHERE host IS NOT NULL
-    ), first (host, due_at) AS (
-        SELECT host, (
-            SELECT MIN(due_at) FROM deliveries AS d
-            WHERE d.host = waiting.host AND d.due_at IS NOT NULL
-        )
-        FROM waiting WHERE host IS NOT NULL
+        FROM place WHERE tenant IS NOT NULL AND host > ''
     )
-    SELECT host FROM first WHERE due_at <= ? ORDER BY due_at
+    SELECT tenant, host FROM first WHERE due_at <= ? ORDER BY due_at
 """
 
 
@@ -114,17 +122,12 @@ class SqliteDeliveryStore:
         """See the port."""
         return await self._database.write(partial(_save, delivery=delivery))
 
-    async def due(
-        self, room: Mapping[str, int], per_host: int, most: int, under_way: Sequence[str]
-    ) -> Sequence[Delivery]:
-        """Deliveries whose time has come, but for those under way: `most` in all.
+    async def due(self, room: Room) -> Sequence[Delivery]:
+        """Deliveries whose time has come, for which there is room.
 
-        Of each host no more than there is `room` for, or `per_host` where nothing is said.
+        Tenants take turns; of each, the host that waits longest comes first.
         """
-        choose = partial(
-            _due, now=self._clock(), room=room, per_host=per_host, most=most, under_way=under_way
-        )
-        return await self._database.read(choose)
+        return await self._database.read(partial(_due, now=self._clock(), room=room))
 
     async def purge(self) -> int:
         """Forget deliveries that ended long ago; returns how many."""
@@ -195,26 +198,39 @@ def _save(connection: sqlite3.Connection, delivery: Delivery) -> bool:
     return done.rowcount == 1
 
 
-def _due(
-    connection: sqlite3.Connection,
-    now: float,
-    room: Mapping[str, int],
-    per_host: int,
-    most: int,
-    under_way: Sequence[str],
-) -> list[Delivery]:
+def _due(connection: sqlite3.Connection, now: float, room: Room) -> list[Delivery]:
+    hosts: dict[str, list[str]] = {}
+    for tenant, host in connection.execute(_PLACES, (now,)).fetchall():
+        hosts.setdefault(tenant, []).append(host)
+    waiting = {
+        tenant: _due_of(connection, now, room, tenant, its_own) for tenant, its_own in hosts.items()
+    }
     found: list[Delivery] = []
-    for (host,) in connection.execute(_HOSTS, (now,)).fetchall():
-        limit = min(room.get(host, per_host), most - len(found))
+    while (turn := room.next_of(waiting)) is not None:
+        delivery = next(waiting[turn], None)
+        if delivery is None:
+            del waiting[turn]
+        else:
+            room.take(delivery)
+            found.append(delivery)
+    return found
+
+
+def _due_of(
+    connection: sqlite3.Connection, now: float, room: Room, tenant: str, hosts: Sequence[str]
+) -> Iterator[Delivery]:
+    """What a tenant may have made next; of no host is more read than there is room for."""
+    going = json.dumps(room.under_way)
+    for host in hosts:
+        limit = room.at((tenant, host))
         if limit <= 0:
             continue
         rows = connection.execute(
-            "SELECT doc FROM deliveries WHERE host = ? AND due_at <= ?"
+            "SELECT doc FROM deliveries WHERE tenant = ? AND host = ? AND due_at <= ?"
             " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT ?",
-            (host, now, json.dumps(list(under_way)), limit),
-        )
-        found += [delivery_from_json(doc) for (doc,) in rows.fetchall()]
-    return found
+            (tenant, host, now, going, limit),
+        ).fetchall()
+        yield from (delivery_from_json(doc) for (doc,) in rows)
 
 
 def _untold(connection: sqlite3.Connection, limit: int) -> list[Event]:

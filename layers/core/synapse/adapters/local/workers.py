@@ -15,10 +15,8 @@ class LocalWorkerRegistry:
         self._known: dict[str, Worker] = {}
 
     async def beat(self, worker: Worker) -> None:
-        """See the port."""
+        """See the port. Beats of one process come in order, wherever its clock is put."""
         known = self._known.get(worker.id)
-        if known is not None and worker.beat_at < known.beat_at:
-            return
         self._known[worker.id] = worker
         if known is None or known.pool != worker.pool:
             self._known = dict(sorted(self._known.items(), key=lambda each: _place(each[1])))

@@ -49,6 +49,13 @@ NOT_TAKEN = re.compile(
     r"|^(\[request id: [^\]]*\]\s*)?engine failed: ",
     re.I,
 )
+NO_ROOM = re.compile(
+    r"shared memory pool|no space left on device|\bMemoryError\b|bad_alloc"
+    r"|failed to allocate .*memory|out of memory|out_of_memory",
+    re.I,
+)
+"""On the worker's machine, in the words of Triton, Python and CUDA: no input is at fault for it."""
+
 NOT_FINISHED = re.compile(r"request was cancelled", re.I)
 BACKEND_DIED = re.compile(r"stub process .* is not healthy", re.I)
 QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.I)
@@ -70,6 +77,7 @@ WRAPPING = re.compile(
 TRACEBACK = re.compile(r"\s*\n+\s*At:\s*\n.*", re.S)
 
 # Our own worker names what is wrong; the prompt has other names on the wire.
+REFUSED_INPUT = re.compile(r"^(\[request id: [^\]]*\]\s*)?invalid request: ", re.I)
 COMPLAINT = re.compile(r"invalid request: (?:sampling parameter )?'([a-z_]+)")
 TENSORS_OF_PARAMETERS = {"text_input": "prompt", "prompt_token_ids": "prompt"}
 
@@ -171,6 +179,8 @@ def from_message(place: Place, message: str, secrets: Sequence[str]) -> EngineEr
         return timed_out()
     if TOO_LONG.search(message):
         return ContextLengthExceeded(public_text(message, secrets))
+    if NO_ROOM.search(message) and not REFUSED_INPUT.search(message):
+        return _refused(place)
     return InvalidInput(public_text(message, secrets), param=_parameter(message))
 
 

@@ -29,8 +29,12 @@ def compiled(template: str) -> Template:
     # Not before there is a conversation: who serves without one starts sooner.
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    from synapse.adapters.triton.generation_tag import GenerationTag
+
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols", GenerationTag],
     )
     environment.filters["tojson"] = _to_json
     environment.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)

@@ -8,18 +8,12 @@ nowhere else. TLS still proves the name: the certificate must be the host's.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import httpcore
 
 from synapse.domain.webhook_url import refusal_of_any
-
-LOOKUPS = 16
-"""Side by side at most; a name server that does not answer holds up one of them for a while."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host. Raises OSError if there are none to be had."""
@@ -36,11 +30,11 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         self,
         *,
         is_allowed: bool,
-        resolve: Resolve | None = None,
+        resolve: Resolve,
         inner: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._is_allowed = is_allowed
-        self._resolve = resolve or resolved
+        self._resolve = resolve
         self._inner = inner or httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -77,20 +71,3 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
-
-
-async def resolved(host: str, port: int) -> Sequence[str]:
-    """What the system's resolver says, in its order."""
-    loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(_threads(), _lookup, host, port)
-    return list(dict.fromkeys(found))
-
-
-def _lookup(host: str, port: int) -> list[str]:
-    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in entries]
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(LOOKUPS, thread_name_prefix="synapse-lookup")

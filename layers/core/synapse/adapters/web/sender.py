@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 import httpcore
 
 from synapse.adapters.web.guarded import GuardedNetwork, NotPublic, Resolve
+from synapse.adapters.web.lookups import Lookups
 from synapse.domain.delivery import TIMEOUT_S, Answer
 from synapse.domain.webhook_url import WebhookUrl
 from synapse.ports import Clock
@@ -25,23 +27,26 @@ class HttpSender:
         self,
         clock: Clock,
         *,
-        resolve: Resolve | None = None,
+        lookups: Lookups | None = None,
         tls: ssl.SSLContext | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         """`tls` says whose certificates are trusted: without it, those that browsers trust."""
         self._clock = clock
-        self._resolve = resolve
+        self._lookups = lookups or Lookups()
         self._tls = tls
         self._tls_loading = asyncio.Lock()
         self._timeout_s = timeout_s
 
-    async def post(self, url: WebhookUrl, headers: Mapping[str, str], body: str) -> Answer:
+    async def post(
+        self, tenant: str, url: WebhookUrl, headers: Mapping[str, str], body: str
+    ) -> Answer:
         """See the port."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s) as limit:
                 tls = await self._trusted() if url.scheme == "https" else None
-                return await self._post(url, headers, body.encode(), tls)
+                resolve = partial(self._resolved, tenant, limit)
+                return await self._post(url, headers, body.encode(), tls, resolve)
         except TimeoutError:
             return Answer(error=f"no answer within {self._timeout_s:g} s")
         except NotPublic:
@@ -65,14 +70,24 @@ class HttpSender:
                 self._tls = await asyncio.to_thread(httpcore.default_ssl_context)
         return self._tls
 
+    async def _resolved(
+        self, tenant: str, limit: asyncio.Timeout, host: str, port: int
+    ) -> Sequence[str]:
+        """The host's addresses. The receiver's time begins only when they are asked for."""
+        limit.reschedule(None)
+        lookup = await self._lookups.begun(tenant, host, port)
+        limit.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
+        return await lookup
+
     async def _post(
         self,
         url: WebhookUrl,
         headers: Mapping[str, str],
         body: bytes,
         tls: ssl.SSLContext | None,
+        resolve: Resolve,
     ) -> Answer:
-        network = GuardedNetwork(is_allowed=url.is_allowed, resolve=self._resolve)
+        network = GuardedNetwork(is_allowed=url.is_allowed, resolve=resolve)
         sent = {**headers, "connection": "close", "content-length": str(len(body))}
         async with (
             httpcore.AsyncConnectionPool(

@@ -20,7 +20,7 @@ from synapse.api.resolver import Answered, Reply, StreamReply
 from synapse.api.services import Services
 from synapse.application.checks import served_model
 from synapse.application.direct import Answer, DirectRequest, Generation
-from synapse.application.metering import Ticket
+from synapse.application.metering import Ticket, cut_to_limits
 from synapse.domain.access import Principal
 from synapse.domain.errors import EngineError
 from synapse.domain.inference import Completion, Delta, Result
@@ -83,7 +83,7 @@ def _requests_of(
         DirectRequest(
             f"{answer_id}-{at}",
             spec.name,
-            value,
+            cut_to_limits(value, spec, caller),
             timeout_s,
             ask.tier,
             caller,

@@ -12,8 +12,11 @@ from synapse.domain.inference import ChatMessage, ToolCall
 ROLES = {"developer": "system"}
 """What models were trained on, for roles that are OpenAI's own."""
 
-SENT_BACK = ("annotations", "parsed")
-"""What OpenAI's SDKs put into the assistant's messages, and send with them in the next turn."""
+SENT_BACK = (
+    *("annotations", "parsed"),  # OpenAI's SDKs
+    *("provider_specific_fields", "reasoning", "reasoning_content"),  # LiteLLM, AI SDK, Spring AI
+)
+"""What clients put into the assistant's messages, and send with them in the next turn."""
 
 
 def conversation(turns: Sequence[ChatTurn]) -> tuple[ChatMessage, ...]:
@@ -28,7 +31,7 @@ def conversation(turns: Sequence[ChatTurn]) -> tuple[ChatMessage, ...]:
 def _message(turn: ChatTurn, place: str) -> ChatMessage:
     refuse_unsupported(turn, place)
     for name in SENT_BACK:
-        if name in turn.model_fields_set and turn.role != "assistant":
+        if getattr(turn, name) is not None and turn.role != "assistant":
             raise _invalid(f"{place}{name}", "is only for messages of the assistant")
     if turn.tool_calls and turn.role != "assistant":
         raise _invalid(f"{place}tool_calls", "only the assistant calls tools")
@@ -52,7 +55,7 @@ def _content(turn: ChatTurn, place: str) -> str:
     if isinstance(turn.content, str):
         return turn.content
     if turn.content is None:
-        if turn.role == "assistant" and (turn.tool_calls or turn.refusal):
+        if turn.role == "assistant":  # of one that broke off, or wrote nothing but calls
             return turn.refusal or ""
         raise _invalid(f"{place}content", "is required")
     parts = enumerate(turn.content)

@@ -18,9 +18,11 @@ from synapse.api.schemas import MetadataKey, MetadataValue, Request
 
 MAX_CHOICES = 8
 MAX_PROMPTS = 128
-MAX_STOPS = 16
+MAX_STOPS = 32
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
+LEAST_TOP_P = 1e-9
+"""Leaves the likeliest token alone, as OpenAI's 0 does, which engines refuse."""
 
 
 def _writable(value: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +41,11 @@ Schema = Annotated[
 ]
 """A JSON schema, or its text."""
 
-UNUSED = Field(description="What SDKs send back with the assistant's messages; has no effect.")
+UNUSED = Field(description="What clients send back with the assistant's messages; has no effect.")
+
+CACHE_CONTROL = Field(
+    exclude=True, description="Where a prefix ends (Anthropic's); has no effect, all are kept."
+)
 
 Unsupported = Annotated[Any, Field(description="Only the value that changes nothing is accepted.")]
 
@@ -59,6 +65,9 @@ Stop = Annotated[
     Annotated[Text, Tag("str")] | Annotated[list[Text], Field(max_length=MAX_STOPS), Tag("list[]")],
     Discriminator(text_or_list),
 ]
+
+
+TopP = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: share or LEAST_TOP_P)]
 
 
 class StreamOptions(Request):
@@ -92,13 +101,13 @@ class GenerationRequest(Request):
     )
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: Stop | None = Field(
-        default=None, description="Text (or up to 16 texts) that ends the output; not part of it."
+        default=None, description="Text (or up to 32 texts) that ends the output; not part of it."
     )
     stream: bool | None = Field(default=None, description="Send it as it is written.")
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="0 always takes the likeliest."
     )
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: TopP | None = Field(default=None, description="0 always takes the likeliest.")
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = Field(
@@ -150,6 +159,7 @@ class ContentPart(Request):
     image_url: Unsupported = None
     input_audio: Unsupported = None
     file: Unsupported = None
+    cache_control: Annotated[Any, CACHE_CONTROL] = None
 
 
 class FunctionCall(Request):
@@ -175,8 +185,7 @@ class ChatTurn(Request):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: (
         Annotated[
-            Annotated[str, Tag("str")]
-            | Annotated[list[ContentPart], Field(min_length=1), Tag("list[]")],
+            Annotated[str, Tag("str")] | Annotated[list[ContentPart], Tag("list[]")],
             Discriminator(text_or_list),
         ]
         | None
@@ -187,8 +196,12 @@ class ChatTurn(Request):
     refusal: str | None = None
     annotations: Annotated[list[Any] | None, UNUSED] = None
     parsed: Annotated[Any, UNUSED] = None
+    provider_specific_fields: Annotated[Any, UNUSED] = None
+    reasoning: Annotated[Any, UNUSED] = None
+    reasoning_content: Annotated[Any, UNUSED] = None
     audio: Unsupported = None
     function_call: Unsupported = None
+    cache_control: Annotated[Any, CACHE_CONTROL] = None
 
 
 class FunctionSpec(Request):
@@ -197,7 +210,9 @@ class FunctionSpec(Request):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     parameters: JsonObject | None = Field(default=None, description="A JSON schema.")
-    strict: bool | None = None
+    strict: bool | None = Field(
+        default=None, description="Kept where a call is sure; with tool_choice 'auto' a wish."
+    )
 
 
 class ToolSpec(Request):
@@ -205,6 +220,7 @@ class ToolSpec(Request):
 
     type: Literal["function"]
     function: FunctionSpec
+    cache_control: Annotated[Any, CACHE_CONTROL] = None
 
 
 class NamedFunction(Request):

@@ -21,7 +21,6 @@ from synapse.api.openai.schemas import (
     GenerationRequest,
     NamedTool,
 )
-from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.domain.errors import InvalidRequest
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -90,7 +89,6 @@ def calling(wanted: Wanted) -> Calling | None:
         return Calling(described, lambda: ArgumentsReader(name), schema)
     if wanted.choice == "required":
         return Calling(described, OneCallReader, _any_call(functions))
-    _refuse_strict(wanted)
     stops = (CLOSE,) if wanted.one_by_one else ()
     if wanted.has_stops + len(stops) > MAX_STOPS:
         raise InvalidRequest(
@@ -115,17 +113,6 @@ def _refuse_without_tools(wanted: Wanted) -> None:
         )
     if wanted.choice not in ("none", "auto"):
         raise InvalidRequest("tool_choice: there are no tools to choose from", param="tool_choice")
-
-
-def _refuse_strict(wanted: Wanted) -> None:
-    for at, function in enumerate(wanted.functions):
-        if function.strict:
-            param = f"tools.{at}.{wanted.within}strict"
-            raise UnsupportedParameter(
-                f"{param}: is honoured only where a call is sure (tool_choice 'required' or a "
-                "function's name); leave it out otherwise",
-                param=param,
-            )
 
 
 def _named(wanted: Wanted) -> FunctionSpec:
