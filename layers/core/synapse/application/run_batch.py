@@ -143,9 +143,9 @@ class BatchRunner:
         return _Run(batch, spec, pool, lease, {job.id: job for job in jobs}, now)
 
     async def _requests(self, run: _Run) -> list[InferenceRequest]:
-        """What the engine is asked; inputs that are stored apart are fetched side by side."""
+        """What the engine is asked."""
         jobs = [job for job in run.jobs.values() if not await self._is_unrun(run, job)]
-        inputs = await asyncio.gather(*(self._input(job) for job in jobs))
+        inputs = await self._inputs(jobs)
         asked = []
         for job, value in zip(jobs, inputs, strict=True):
             if value is None:
@@ -172,6 +172,12 @@ class BatchRunner:
         if unrun is not None:
             await self._end(run, unrun)
         return unrun is not None
+
+    async def _inputs(self, jobs: Sequence[Job]) -> Sequence[ModelInput | None]:
+        """What they carry; what is stored apart is fetched side by side."""
+        if all(job.payload.inline is not None for job in jobs):
+            return [await self._input(job) for job in jobs]
+        return await asyncio.gather(*(self._input(job) for job in jobs))
 
     async def _input(self, job: Job) -> ModelInput | None:
         """A job's input; None if it is gone."""
