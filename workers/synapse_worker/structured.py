@@ -44,7 +44,7 @@ def constraint(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "json":
         return {"json_schema": {**_bounded(_schema(value)), **SPACING}}
     if kind == "choice":
-        return {"grammar": _choice_grammar(value)}
+        return {"grammar": _choices(value)}
     if not isinstance(value, str) or not value:
         raise InvalidRequest(f"'structured_outputs.{kind}' must be a non-empty string")
     return {"grammar": _regex_grammar(value) if kind == "regex" else _grammar(value)}
@@ -152,10 +152,13 @@ def _grammar(value: str) -> str:
     return value
 
 
-def _choice_grammar(value: Any) -> str:
+def _choices(value: Any) -> str:
+    """As a grammar: llama.cpp's own reader of GBNF tries all of many choices at each token."""
     if not isinstance(value, list) or not value or not all(isinstance(c, str) and c for c in value):
         raise InvalidRequest("'structured_outputs.choice' must be a list of non-empty strings")
-    return "root ::= " + " | ".join(map(_quoted, value))
+    text = "root ::= " + " | ".join(map(_quoted, value))
+    _check_length("choice", len(text), MAX_GRAMMAR_CHARS)
+    return to_lark(text)
 
 
 def _quoted(text: str) -> str:

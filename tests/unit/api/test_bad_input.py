@@ -35,7 +35,7 @@ CASES: list[tuple[object, int, str | None, str]] = [
     ({**GOOD, "parameters": {"max_tokens": "9"}}, 400, "parameters.max_tokens", "invalid_type"),
     ({**GOOD, "parameters": {"max_tokens": True}}, 400, "parameters.max_tokens", "invalid_type"),
     ({**GOOD, "parameters": {"temperature": 3}}, 400, "parameters.temperature", "invalid_value"),
-    ({**GOOD, "parameters": {"top_p": 0}}, 400, "parameters.top_p", "invalid_value"),
+    ({**GOOD, "parameters": {"top_p": -0.1}}, 400, "parameters.top_p", "invalid_value"),
     ({**GOOD, "parameters": {"stop": 5}}, 400, "parameters.stop", "invalid_type"),
     ({**GOOD, "parameters": {"magic": 1}}, 400, "parameters.magic", "unknown_parameter"),
     ({**GOOD, "priority": "urgent"}, 400, "priority", "invalid_value"),

@@ -96,6 +96,16 @@ async def test_every_way_in_ends_at_the_limit_with_429_and_when_to_come_again(pa
     assert (await limited.post(path)).status in (200, 202)
 
 
+@pytest.mark.parametrize("path", ["/async-infer", "/api/inference"])
+async def test_of_a_job_that_names_no_length_the_engines_own_counts(path: str) -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=100))
+
+    answer = await limited.post(path, model=CHAT, parameters={})
+
+    assert answer.status in (200, 202), answer.text
+    assert 16 < limited.counts().tokens < 20
+
+
 @pytest.mark.parametrize("path", WAYS_IN)
 async def test_no_way_in_goes_round_the_month(path: str) -> None:
     limited = LimitedWorld(shared=Limits(monthly_usd=0.0))

@@ -38,6 +38,12 @@ def test_a_text_is_what_the_user_says() -> None:
     assert response(input="Hi").inputs[0].messages == (ChatMessage("user", "Hi"),)
 
 
+def test_a_content_of_no_parts_is_an_empty_one() -> None:
+    found = messages(said("user", []), called("c"), gave("c", []))
+
+    assert (found[0].content, found[2].content) == ("", "")
+
+
 def test_instructions_come_first() -> None:
     found = messages(said("developer", "b"), said("user", "c"), instructions="a")
 

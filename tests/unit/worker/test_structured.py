@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from synapse_worker.errors import InvalidRequest
+from synapse_worker.gbnf import to_lark
 from synapse_worker.structured import (
     MAX_CHARS,
     MAX_GRAMMAR_CHARS,
@@ -33,13 +34,18 @@ def test_a_schema_is_found_under_each_of_its_names(parameters: dict[str, Any]) -
 def test_choices_become_a_grammar_that_quotes_them() -> None:
     found = constraint({"guided_choice": ["yes", 'say "no"']})
 
-    assert found == {"grammar": 'root ::= "yes" | "say \\"no\\""'}
+    assert found == {"grammar": to_lark('root ::= "yes" | "say \\"no\\""')}
 
 
 def test_choices_are_written_as_a_grammar_has_them_and_json_has_not() -> None:
     found = constraint({"guided_choice": ["😀", "é", "a\b\f\nc", "\\n"]})
 
-    assert found == {"grammar": r'root ::= "😀" | "é" | "a\x08\x0c\x0ac" | "\\n"'}
+    assert found == {"grammar": to_lark(r'root ::= "😀" | "é" | "a\x08\x0c\x0ac" | "\\n"')}
+
+
+def test_more_choices_than_a_grammar_may_hold_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"choice.*longer than"):
+        constraint({"guided_choice": [f"choice number {number}" for number in range(2000)]})
 
 
 def test_a_pattern_keeps_its_escapes_and_gains_those_of_its_delimiter() -> None:

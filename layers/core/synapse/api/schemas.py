@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from synapse.api.inputs import Inputs, Text
 from synapse.api.receipts import CostBody, ReceiptBody
@@ -14,6 +14,10 @@ MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 PriorityName = Literal["high", "normal", "low"]
 TierName = Literal["gold", "silver", "bronze"]
+LEAST_TOP_P = 1e-9
+"""Leaves the likeliest token alone, as OpenAI's 0 does, which engines refuse."""
+
+TopP = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: share or LEAST_TOP_P)]
 
 
 CallbackUrl = Annotated[
@@ -50,7 +54,7 @@ class SamplingParameters(Request):
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="0 always takes the likeliest."
     )
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: TopP | None = Field(default=None, description="0 always takes the likeliest.")
     top_k: int | None = Field(default=None, ge=-1, description="-1 considers all tokens.")
     min_p: float | None = Field(default=None, ge=0, le=1)
     stop: Text | Annotated[list[Text], Field(max_length=32)] | None = Field(

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from synapse.domain.access import NO_LIMITS, Limits, Principal
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Job, JobState
-from synapse.domain.model import ModelSpec
+from synapse.domain.model import ModelSpec, Task
 
 MINUTE_S = 60
 NANO = 1_000_000_000
@@ -237,13 +237,19 @@ class Counts:
 NOTHING_COUNTED = Counts()
 
 
+ENGINES_MAX_TOKENS = 16
+"""What vLLM, and our worker, write at most for who says nothing of it: jobs may."""
+
+
 def tokens_of(spec: ModelSpec, value: ModelInput) -> int:
     """How many tokens are reserved: the prompt's by a rule of thumb, and all it may write."""
     prompt = value.size_bytes // BYTES_PER_TOKEN + 1
     if value.inputs:
         return prompt
     prompt = min(spec.context_tokens, prompt)
-    asked = value.parameters.get("max_tokens")
+    # Left out, it is the engines' own default; None is as many as there can be.
+    unsaid = ENGINES_MAX_TOKENS if spec.task is Task.GENERATE else None
+    asked = value.parameters.get("max_tokens", unsaid)
     output = asked if isinstance(asked, int) else spec.max_output_tokens
     return prompt + value.samples * max(0, min(output, spec.context_tokens - prompt))
 

@@ -10,7 +10,12 @@ from functools import cache, partial
 from http import HTTPStatus
 from typing import ParamSpec, TypeVar
 
-from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+)
 
 from synapse.domain.errors import Unavailable
 
@@ -57,7 +62,7 @@ async def call(operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
         if is_transient(error):
             raise unavailable(error) from error
         raise
-    except (ConnectionError, HTTPClientError) as error:
+    except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
         raise Unavailable("a service that this one stands on cannot be reached") from error
 
 

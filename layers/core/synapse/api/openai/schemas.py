@@ -14,15 +14,13 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from synapse.api.inputs import Text, Tokens, kind_of_prompt
-from synapse.api.schemas import MetadataKey, MetadataValue, Request
+from synapse.api.schemas import MetadataKey, MetadataValue, Request, TopP
 
 MAX_CHOICES = 8
 MAX_PROMPTS = 128
 MAX_STOPS = 32
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
-LEAST_TOP_P = 1e-9
-"""Leaves the likeliest token alone, as OpenAI's 0 does, which engines refuse."""
 
 
 def _writable(value: dict[str, Any]) -> dict[str, Any]:
@@ -65,9 +63,6 @@ Stop = Annotated[
     Annotated[Text, Tag("str")] | Annotated[list[Text], Field(max_length=MAX_STOPS), Tag("list[]")],
     Discriminator(text_or_list),
 ]
-
-
-TopP = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: share or LEAST_TOP_P)]
 
 
 class StreamOptions(Request):

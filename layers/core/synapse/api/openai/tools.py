@@ -103,7 +103,9 @@ def stops_of(body: GenerationRequest) -> int:
 
 
 def _described(function: FunctionSpec) -> Mapping[str, object]:
-    return {"type": "function", "function": function.model_dump(exclude_none=True)}
+    # In a response's tools the type stands among the function's own fields.
+    described = function.model_dump(exclude={"type"}, exclude_none=True)
+    return {"type": "function", "function": described}
 
 
 def _refuse_without_tools(wanted: Wanted) -> None:

@@ -18,6 +18,7 @@ from synapse.api.openai.responses.items import (
 )
 from synapse.api.openai.responses.refused import not_known
 from synapse.api.openai.responses.schemas import ResponsesRequest
+from synapse.domain.errors import InvalidRequest
 from synapse.domain.inference import ChatMessage, ToolCall
 
 ITEMS = "'message', 'function_call' and 'function_call_output'"
@@ -44,6 +45,8 @@ def conversation(body: ResponsesRequest) -> tuple[ChatMessage, ...]:
             turns[-1] = replace(before, tool_calls=(*before.tool_calls, *turn.tool_calls))
         else:
             turns.append(turn)
+    if all(isinstance(item, ReasoningItem) for item in body.input):
+        raise InvalidRequest("input: there is no message in it", param="input")
     return tuple(turns)
 
 

@@ -83,7 +83,7 @@ Part = Annotated[
     Discriminator(_part),
 ]
 Content = Annotated[
-    Annotated[str, Tag("str")] | Annotated[list[Part], Field(min_length=1), Tag("list[]")],
+    Annotated[str, Tag("str")] | Annotated[list[Part], Tag("list[]")],
     Discriminator(text_or_list),
 ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from synapse.api.openai.rendering import Body, Heading
 from synapse.api.openai.responses.output import Output
-from synapse.api.openai.responses.schemas import ResponsesRequest
+from synapse.api.openai.responses.schemas import FunctionTool, ResponsesRequest
 from synapse.domain.job import Usage
 
 ENDED: Mapping[bool, Body] = {
@@ -82,7 +82,7 @@ def _echoed(body: ResponsesRequest) -> Body:
         "temperature": body.temperature,
         "text": {"format": _format(body), "verbosity": "medium"},
         "tool_choice": _choice(body),
-        "tools": [_tool(tool.model_dump()) for tool in body.functions],
+        "tools": [_tool(tool) for tool in body.functions],
         "top_logprobs": body.top_logprobs or 0,
         "top_p": body.top_p,
         "truncation": "disabled",
@@ -102,8 +102,9 @@ def _choice(body: ResponsesRequest) -> Any:
     return choice if isinstance(choice, str) else choice.model_dump()
 
 
-def _tool(tool: Body) -> Body:
-    return {name: tool[name] for name in ("type", "name", "description", "parameters", "strict")}
+def _tool(tool: FunctionTool) -> Body:
+    names = ("type", "name", "description", "parameters", "strict")
+    return {name: getattr(tool, name) for name in names}
 
 
 def _code(error: Mapping[str, str | None]) -> str:

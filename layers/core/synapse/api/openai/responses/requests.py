@@ -16,7 +16,6 @@ from synapse.api.openai.responses.schemas import (
     TextConfig,
 )
 from synapse.api.openai.sampling import check_logit_bias
-from synapse.api.openai.schemas import FunctionSpec
 from synapse.api.openai.tools import Calling, Wanted, calling, stops_of
 from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.domain.errors import InvalidRequest
@@ -53,7 +52,7 @@ def _wanted(body: ResponsesRequest) -> Wanted:
         functions, choice = _allowed(functions, choice), choice.mode
     assert isinstance(choice, str | NamedFunction)
     return Wanted(
-        [FunctionSpec(**tool.model_dump(exclude={"type"})) for tool in functions],
+        functions,
         choice if isinstance(choice, str) else "named",
         named,
         body.parallel_tool_calls is False,
