@@ -306,6 +306,22 @@ def test_an_engine_that_writes_for_nobody_any_more_is_given_up_once(
     idle.close()
 
 
+def test_an_engine_with_larger_batches_is_given_more_time(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synapse_worker.backends.completions.CANCEL_CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr("synapse_worker.backends.completions.STUCK_SWEEPS", 20)
+    given_up = threading.Event()
+    completions = Completions(engine, slots=2, on_stuck=given_up.set, batch_tokens=512 * 100_000)
+
+    hanging = start(completions, [None, *HELLO])
+
+    assert not given_up.wait(0.3)
+    engine.go_on.set()
+    ended(hanging)
+    completions.close()
+
+
 def test_an_engine_that_writes_now_and_then_is_not_stuck(
     engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

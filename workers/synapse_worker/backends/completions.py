@@ -21,8 +21,8 @@ CANCEL_CHECK_INTERVAL_S = 0.15
 
 STUCK_SWEEPS = int(300 / CANCEL_CHECK_INTERVAL_S)
 """So many without a piece for anybody, though something runs, and the engine will not come back.
-While it reads a prompt it tells of its progress after each batch (of 512 tokens): this allows for
-2 tokens a second. Sweeps, not a clock: a process that was stopped meanwhile is not to blame."""
+While it reads a prompt it tells of its progress after each batch: this is for one of 512 tokens, and
+allows for 2 a second. Sweeps, not a clock: a process that was stopped meanwhile is not to blame."""
 
 
 class Engine(Protocol):
@@ -145,6 +145,7 @@ class Completions:
         report: Callable[[Load], None] = lambda _: None,
         capacity_tokens: int = 0,
         on_stuck: Callable[[], None] = lambda: None,
+        batch_tokens: int = 512,
     ) -> None:
         """`report` is told the load, from one thread, when it has changed.
 
@@ -153,6 +154,7 @@ class Completions:
         """
         self._engine = engine
         self._report = report
+        self._patience = max(1, batch_tokens // 512)
         self._capacity_tokens = capacity_tokens
         self._on_stuck = on_stuck
         self._signs_of_life = 0
@@ -238,7 +240,7 @@ class Completions:
                 silent_sweeps + 1 if is_silent else 0,
                 self._signs_of_life,
             )
-            if silent_sweeps == STUCK_SWEEPS:
+            if silent_sweeps == STUCK_SWEEPS * self._patience:
                 self._on_stuck()
             load = self._load(running)
             if load != reported:

@@ -46,6 +46,7 @@ class TritonPythonModel:
             LoadMetrics(args, has_cache=True).tell,
             settings.slots * settings.context_per_slot,
             _end_stuck,
+            settings.batch_tokens,
         )
 
     def execute(self, requests: Sequence[Any]) -> None:
