@@ -21,8 +21,8 @@ CANCEL_CHECK_INTERVAL_S = 0.15
 
 STUCK_SWEEPS = int(300 / CANCEL_CHECK_INTERVAL_S)
 """So many without a piece for anybody, though something runs, and the engine will not come back.
-While it reads a prompt it tells of its progress after each batch: this is for one of 512 tokens, and
-allows for 2 a second. Sweeps, not a clock: a process that was stopped meanwhile is not to blame."""
+While it reads a prompt it tells of its progress after each batch: this is for one of 512 tokens,
+2 a second. Sweeps, not a clock: a process that was stopped meanwhile is not to blame."""
 
 
 class Engine(Protocol):
