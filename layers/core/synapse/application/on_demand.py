@@ -37,10 +37,17 @@ class OnDemand:
         that are to be warm: beside what others are asked for, not in its place. Where no worker
         is up at all, one has to be started first: that is the autoscaler's.
         """
+        loadable = {
+            model: of_model
+            for model, of_model in views.items()
+            if any(view.pool.loads_on_demand for view in of_model)
+        }
+        if not loadable:
+            return
         up = Counter(worker.pool for worker in alive if _takes_models(worker))
         asked = {each.model for each in demands if any(map(_is_asked, each.tiers.values()))}
         asked |= {model for model, of_model in views.items() if _is_warm(model, of_model, now)}
-        for model, of_model in views.items():
+        for model, of_model in loadable.items():
             for able in _waited_for(model, demands, of_model):
                 if any(view.ready for view in able):
                     continue

@@ -227,6 +227,8 @@ def in_tier_of(ask: Ask, caller: Principal) -> Ask:
     if ask.names_tier:
         return ask
     tier = caller.tier_or(ask.tier)
+    if tier is ask.tier:
+        return ask
     told = ask.told if ask.told.tier is None else replace(ask.told, tier=_told_as(tier))
     return replace(ask, tier=tier, told=told)
 
