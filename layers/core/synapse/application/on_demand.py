@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from synapse.domain.load import ModelDemand, PoolLoad, TierDemand, spread_demand
 from synapse.domain.pool import Pool
 from synapse.domain.routing import PoolView
-from synapse.domain.scaling import ScalingPolicy
+from synapse.domain.scaling import ScalingPolicy, need_of
 from synapse.domain.warm import most_wanted
 from synapse.domain.worker import Worker, WorkerState
 from synapse.ports import ModelLoader
@@ -69,11 +69,8 @@ def _is_asked(demand: TierDemand) -> bool:
 
 
 def _needed(load: PoolLoad, view: PoolView) -> int:
-    """Workers of the pool that the model's own load asks for, as `domain.scaling` counts them."""
-    need = load.workers(view.pool.startup_s)
-    if load.is_late and sum(load.busy.values()) > 0.5 * view.ready:
-        need = max(need, view.ready + 1.0)
-    return max(0, math.ceil(need - TOLERANCE))
+    """Workers of the pool that the model's own load asks for."""
+    return max(0, math.ceil(need_of(load, view.ready, view.pool.startup_s) - TOLERANCE))
 
 
 def _is_warm(model: str, views: Sequence[PoolView], now: float) -> bool:

@@ -149,12 +149,20 @@ def _last_work_at(state: PoolState, memory: Memory, now: float) -> float:
 
 
 def _need(state: PoolState) -> float:
-    load = state.load
-    need = load.workers(state.startup_s)
-    is_busy = sum(load.busy.values()) > 0.5 * state.ready
-    if load.is_late and is_busy and state.starting == 0:
-        # Whatever was calculated, they are too few: one more, and then it is looked at again.
-        need = max(need, state.ready + 1.0)
+    if state.starting:
+        return state.load.workers(state.startup_s)
+    return need_of(state.load, state.ready, state.startup_s)
+
+
+def need_of(load: PoolLoad, ready: int, startup_s: float) -> float:
+    """Workers that a load asks for, where so many are `ready` and none is on its way.
+
+    Where answers come late though those are at work they are too few, whatever was calculated: one
+    more, and then it is looked at again.
+    """
+    need = load.workers(startup_s)
+    if load.is_late and sum(load.busy.values()) > 0.5 * ready:
+        return max(need, ready + 1.0)
     return need
 
 
