@@ -81,7 +81,7 @@ bench-compare: ## Tell which figures are worse in the last run of bench-peers th
 	@scripts/setup dev
 	@$(BIN)/python -m bench.compare $(ARGS)
 
-bench-peers: ## Measure the system beside LitServe, Ray Serve, BentoML, Celery, llama.cpp, Triton: 45 minutes (ARGS="--resume": go on)
+bench-peers: ## Measure the system beside LitServe, Ray Serve, BentoML, Celery, llama.cpp, Triton: 50 minutes (ARGS="--resume": go on)
 	@scripts/setup dev worker peers bentoml
 	@$(BIN)/python -m bench.peers $(ARGS)
 

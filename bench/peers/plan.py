@@ -79,8 +79,8 @@ class Plan:
 
 
 PLANS: Mapping[str, Plan] = {
-    "noop": Plan((1, 8, 64, 256), 1.5, 60.0, 5.0, 300.0, 200, rest_s=4.0, waves=3, crashes=2),
-    "embed": Plan((1, 8, 64), 2.0, 24.0, 5.0, 100.0, 0, waves=3),
+    "noop": Plan((1, 8, 64, 256, 1000), 1.5, 60.0, 5.0, 300.0, 200, rest_s=4.0, waves=3, crashes=2),
+    "embed": Plan((1, 8, 64, 256), 2.0, 24.0, 5.0, 100.0, 0, waves=3),
     # A generation takes seconds at 32 clients; with more most of what is measured is the queue.
     "generate": Plan((1, 8, 32), 4.0, 1.3, 11.0, 3.3, 0, waves=3),
 }
