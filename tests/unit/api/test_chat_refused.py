@@ -191,6 +191,7 @@ FIELDS = st.sampled_from(
         *("response_format", "structured_outputs", "stream", "stream_options", "seed", "echo"),
         *("modalities", "metadata", "service_tier", "max_tokens", "top_logprobs", "x"),
         *("input", "instructions", "include", "text", "reasoning", "truncation"),
+        *("chat_template_kwargs", "reasoning_effort"),
     ]
 )
 

@@ -234,3 +234,28 @@ def test_tools_that_may_not_be_called_are_not_told_of() -> None:
 
     assert ask.told.calling is None
     assert not ask.inputs[0].tools
+
+
+def test_what_is_for_the_template_goes_there_and_not_to_the_engine() -> None:
+    ask = chat(chat_template_kwargs={"enable_thinking": False}, reasoning_effort="low")
+
+    (value,) = ask.inputs
+    assert (value.variables, value.effort) == ({"enable_thinking": False}, "low")
+    assert value.parameters == chat().inputs[0].parameters
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chat_template_kwargs": {}, "reasoning_effort": None},
+        {"chat_template_kwargs": None},
+    ],
+)
+def test_nothing_for_the_template_is_nothing(fields: dict[str, Any]) -> None:
+    assert chat(**fields).inputs == chat().inputs
+
+
+def test_an_effort_may_be_said_twice() -> None:
+    ask = chat(chat_template_kwargs={"reasoning_effort": "low"}, reasoning_effort="low")
+
+    assert ask.inputs[0].effort == "low"

@@ -31,6 +31,9 @@ from synapse.domain.inference import ChatMessage, ModelInput, TextOrTokens
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task
 
+EFFORT = "reasoning_effort"
+"""The parameter that says how much to think, and the variable of templates that are told."""
+
 DEFAULT_MAX_TOKENS = 16
 """Of a completion; a chat answer may fill what is left of the context."""
 
@@ -62,7 +65,8 @@ class Ask:
     """What a body asks for: an input for each prompt, all with the same samples.
 
     `affinity` is the caller's own key for requests that have much in common, `length_at` the
-    parameter that says how long an answer may be, `prompt_at` the one with what is to be read.
+    parameter that says how long an answer may be, `prompt_at` the one with what is to be read,
+    `effort_at` the one that says how much to think.
     With `names_tier` the body says in which tier it wants it.
     """
 
@@ -75,6 +79,7 @@ class Ask:
     length_at: str = "max_tokens"
     prompt_at: str = "prompt"
     names_tier: bool = True
+    effort_at: str = EFFORT
 
     @property
     def samples(self) -> int:
@@ -86,7 +91,8 @@ class Ask:
 class Talk:
     """A conversation that is to be answered, whichever route it came by.
 
-    `form` is what the parameter `form_at` holds the answer to.
+    `form` is what the parameter `form_at` holds the answer to. `variables` are for the model's
+    template, and so is `effort`, which the parameter `effort_at` says.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -96,6 +102,9 @@ class Talk:
     form: Mapping[str, Any] | None
     form_at: str
     samples: int = 1
+    variables: Mapping[str, Any] | None = None
+    effort: str | None = None
+    effort_at: str = EFFORT
 
 
 def read_chat(body: ChatRequest) -> Ask:
@@ -117,6 +126,8 @@ def read_chat(body: ChatRequest) -> Ask:
         form=_response_format(body.response_format),
         form_at="response_format",
         samples=body.n or 1,
+        variables=body.chat_template_kwargs,
+        effort=body.reasoning_effort,
     )
     value, form_from = input_of(body, talk)
     told = _with_usage(body, Told(True, top_logprobs, calling=calls, form_from=form_from))
@@ -127,9 +138,11 @@ def input_of(body: GenerationRequest, talk: Talk) -> tuple[ModelInput, str]:
     """What a model is given of a conversation, and the parameter that holds it to a form.
 
     Raises:
-        InvalidRequest: it is to be held to several.
+        InvalidRequest: it is to be held to several, or to think more than one of its efforts.
     """
-    calls = talk.calls
+    calls, variables = talk.calls, talk.variables or {}
+    if talk.effort is not None and variables.get(EFFORT, talk.effort) != talk.effort:
+        raise _invalid(talk.effort_at, "differs from that of chat_template_kwargs; give one")
     parameters = sampling(body) | {"max_tokens": talk.max_tokens}
     if calls is not None and calls.stops:
         parameters["stop"] = [*parameters.get("stop", ()), *calls.stops]
@@ -146,7 +159,12 @@ def input_of(body: GenerationRequest, talk: Talk) -> tuple[ModelInput, str]:
         parameters["logprobs"] = talk.top_logprobs
     tools = () if calls is None else calls.tools
     value = ModelInput(
-        messages=talk.messages, parameters=parameters, tools=tools, samples=talk.samples
+        messages=talk.messages,
+        parameters=parameters,
+        tools=tools,
+        samples=talk.samples,
+        variables=variables,
+        effort=talk.effort,
     )
     return value, form_from
 
