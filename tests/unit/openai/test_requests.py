@@ -93,11 +93,6 @@ def test_what_only_chat_has_reaches_the_engine_in_its_terms(
     assert parameters(chat(**given)) == {"max_tokens": None, **sent}
 
 
-def test_a_share_of_nothing_leaves_the_likeliest_token_alone() -> None:
-    assert 0 < parameters(chat(top_p=0))["top_p"] < 1e-6
-    assert parameters(completion(top_p=0.5))["top_p"] == 0.5
-
-
 def test_an_answer_may_have_as_many_ends_as_an_editor_names() -> None:
     ends = [f"<{at}>" for at in range(32)]
 
