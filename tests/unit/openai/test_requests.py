@@ -254,3 +254,25 @@ def test_an_effort_may_be_said_twice() -> None:
     ask = chat(chat_template_kwargs={"reasoning_effort": "low"}, reasoning_effort="low")
 
     assert ask.inputs[0].effort == "low"
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
+def test_where_a_call_is_required_there_is_no_text_to_hold_to_a_form(choice: Any) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "array"}}}
+
+    ask = chat(tools=[TOOL], tool_choice=choice, response_format=form)
+
+    assert ask.inputs == chat(tools=[TOOL], tool_choice=choice).inputs
+
+
+def test_where_none_may_be_called_the_text_is_held_to_its_form() -> None:
+    form = {"type": "json_object"}
+
+    ask = chat(tools=[TOOL], tool_choice="none", response_format=form)
+
+    assert parameters(ask)["structured_outputs"] == {"json_object": True}
+
+
+def test_tools_that_may_be_called_beside_a_form_are_refused_with_what_to_do() -> None:
+    with pytest.raises(InvalidRequest, match=r"that response_format holds .* one more tool, or"):
+        chat(tools=[TOOL], response_format={"type": "json_object"})

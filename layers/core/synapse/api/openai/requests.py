@@ -147,12 +147,17 @@ def input_of(body: GenerationRequest, talk: Talk) -> tuple[ModelInput, str]:
     if calls is not None and calls.stops:
         parameters["stop"] = [*parameters.get("stop", ()), *calls.stops]
     forms = vllm_forms(body)
-    forms[talk.form_at] = talk.form
+    # OpenAI's is of the text, and where a call is required there is none.
+    forms[talk.form_at] = None if calls is not None and calls.schema else talk.form
     if calls is not None:
         forms["tools"] = {"json": calls.schema} if calls.schema else None
     form_from, form = one_form(forms, talk.form_at)
     if form and calls is not None and form_from != "tools":
-        raise _invalid("tools", "cannot be called by an answer that is held to another form")
+        raise _invalid(
+            "tools",
+            f"cannot be called by an answer that {form_from} holds to a form; make that one more "
+            "tool, or ask for it in a request of its own with tool_choice 'none'",
+        )
     if form:
         parameters["structured_outputs"] = form
     if talk.top_logprobs is not None:
