@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
+
+from synapse.domain.errors import InvalidRequest
+
+EFFORT = "reasoning_effort"
+"""The parameter that says how much to think, and the variable of templates that are told."""
 
 MAX_VARIABLES_BYTES = 16 * 1024
 """Of what a chat template is given besides: switches and short texts, not what is to be read."""
@@ -58,3 +64,15 @@ Effort = Annotated[
     Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"],
     Field(description="How much to think; for models whose chat template can be told."),
 ]
+
+
+def refuse_two_efforts(effort: str | None, variables: Mapping[str, Any], param: str) -> None:
+    """Refuse an effort, asked for by `param`, beside another one among the variables.
+
+    Raises:
+        InvalidRequest: they differ.
+    """
+    if effort is not None and variables.get(EFFORT, effort) != effort:
+        raise InvalidRequest(
+            f"{param}: differs from that of chat_template_kwargs; give one", param=param
+        )

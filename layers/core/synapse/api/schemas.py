@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from synapse.api.inputs import Inputs, Text
+from synapse.api.json_values import Effort, TemplateVariables
 from synapse.api.receipts import CostBody, ReceiptBody
 from synapse.api.wire import WireModel
 
@@ -86,6 +87,8 @@ class AsyncInferRequest(Request):
         ),
     )
     parameters: SamplingParameters = SamplingParameters()
+    reasoning_effort: Effort | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     priority: PriorityName = "normal"
     sla: TierName = "bronze"
     timeout: float | None = Field(

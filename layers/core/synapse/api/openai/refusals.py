@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from synapse.api.openai.requests import EFFORT, Ask
+from synapse.api.json_values import EFFORT
+from synapse.api.openai.requests import Ask
 from synapse.domain.errors import (
     ContextLengthExceeded,
     InvalidInput,

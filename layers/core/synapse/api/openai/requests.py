@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from synapse.api.json_values import EFFORT, refuse_two_efforts
 from synapse.api.openai.messages import conversation
 from synapse.api.openai.sampling import check_logit_bias, one_form, sampling, vllm_forms
 from synapse.api.openai.schemas import (
@@ -30,9 +31,6 @@ from synapse.domain.errors import InvalidRequest
 from synapse.domain.inference import ChatMessage, ModelInput, TextOrTokens
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task
-
-EFFORT = "reasoning_effort"
-"""The parameter that says how much to think, and the variable of templates that are told."""
 
 DEFAULT_MAX_TOKENS = 16
 """Of a completion; a chat answer may fill what is left of the context."""
@@ -141,8 +139,7 @@ def input_of(body: GenerationRequest, talk: Talk) -> tuple[ModelInput, str]:
         InvalidRequest: it is to be held to several, or to think more than one of its efforts.
     """
     calls, variables = talk.calls, talk.variables or {}
-    if talk.effort is not None and variables.get(EFFORT, talk.effort) != talk.effort:
-        raise _invalid(talk.effort_at, "differs from that of chat_template_kwargs; give one")
+    refuse_two_efforts(talk.effort, variables, talk.effort_at)
     parameters = sampling(body) | {"max_tokens": talk.max_tokens}
     if calls is not None and calls.stops:
         parameters["stop"] = [*parameters.get("stop", ()), *calls.stops]
