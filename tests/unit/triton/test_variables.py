@@ -128,6 +128,19 @@ def test_a_variable_that_is_given_itself_goes_first() -> None:
     assert shown(BOTH, "high", enable_thinking=False) == "False high"
 
 
+# As llama.cpp's for DeepSeek V3.1 does.
+EITHER_SWITCH = (
+    "{% if not thinking is defined %}{% set thinking = enable_thinking | default(false) %}"
+    "{% endif %}{{ thinking }}"
+)
+
+
+@pytest.mark.parametrize("name", ["enable_thinking", "thinking"])
+def test_a_switch_that_is_given_goes_before_the_other_one(name: str) -> None:
+    assert shown(EITHER_SWITCH, "high", **{name: False}) == "False"
+    assert shown(EITHER_SWITCH, "none", **{name: True}) == "True"
+
+
 def test_a_broken_template_is_still_not_the_callers_fault() -> None:
     with pytest.raises(EngineError, match=r"^the chat template of model 'm' failed$"):
         shown("{% if %}", "high")

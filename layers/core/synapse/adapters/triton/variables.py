@@ -42,7 +42,11 @@ def variables_of(
             )
     if effort is None:
         return variables
-    return {**_of_effort(model, reads, effort), **variables}
+    told = _of_effort(model, reads, effort)
+    if variables.keys() & set(SWITCHES):
+        # A template that reads both heeds the one or the other first: the caller's own decides.
+        told = {name: value for name, value in told.items() if name not in SWITCHES}
+    return {**told, **variables}
 
 
 def _of_effort(model: str, reads: Reads, effort: str) -> dict[str, object]:
