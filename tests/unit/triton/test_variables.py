@@ -152,3 +152,8 @@ def test_smollm2_neither_thinks_nor_can_be_told_to() -> None:
     assert render(smollm2(), talk, effort="none") == render(smollm2(), talk)
     with pytest.raises(InvalidInput):
         render(smollm2(), talk, effort="low")
+
+
+def test_variables_on_which_a_template_fails_are_their_callers_fault() -> None:
+    with pytest.raises(InvalidInput, match=r"^chat_template_kwargs: .* 'm' fails on them$"):
+        shown("{{ messages[0].content }}{{ depth | default(1) + 1 }}", depth="deep")

@@ -114,8 +114,25 @@ def render(
     except RefusedByTemplate as refusal:
         raise InvalidInput(f"messages: {refusal}", param="messages") from refusal
     except Exception as error:
+        if variables and _renders(model, messages, tools, manner):
+            raise InvalidInput(
+                f"chat_template_kwargs: the chat template of model {model.name!r} fails on them",
+                param="chat_template_kwargs",
+            ) from error
         # Whatever it is, the template did it; its text may hold parts of the conversation.
         raise EngineError(f"the chat template of model {model.name!r} failed") from error
+
+
+def _renders(
+    model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[Tool], manner: _Manner
+) -> bool:
+    """Whether the template can do without the variables what it cannot with them."""
+    assert model.chat_template is not None
+    try:
+        _render(model.chat_template, _tokens(model), messages, tools, manner)
+    except Exception:  # noqa: BLE001 - the template's own, whatever it is
+        return False
+    return True
 
 
 def supports_tools(model: ModelSpec) -> bool:
