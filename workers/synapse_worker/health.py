@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 
 
@@ -12,6 +13,18 @@ async def http_status(host: str, port: int, path: str, timeout_s: float) -> int 
     except (OSError, TimeoutError):
         return None
     return status
+
+
+async def unloading_models(address: str, timeout_s: float) -> set[str]:
+    """The models that Triton has not let go of yet.
+
+    Raises:
+        OSError: nobody answers, or what comes is no answer.
+        TimeoutError: the answer is not there in time.
+    """
+    _, answer = await http_call(address, "/v2/repository/index", timeout_s, b"{}")
+    entries = json.loads(answer or b"[]")
+    return {each["name"] for each in entries if each.get("state") == "UNLOADING"}
 
 
 async def http_call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +13,13 @@ from hypothesis import strategies as st
 from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.autoscale import Autoscaler
 from synapse.domain.errors import Unavailable
+from synapse.domain.job import SlaTier
+from synapse.domain.latency import Quantiles
+from synapse.domain.load import ModelDemand, TierDemand
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool, PoolSize, WarmWindow
+from synapse.domain.prediction import Live
+from synapse.domain.profile import Profile
 from synapse.domain.routing import PoolView
 from tests.factories import a_model, a_pool
 from tests.fakes import FakeClock, MemoryRegistry, RecordingTelemetry
@@ -97,6 +103,32 @@ async def test_a_lone_request_now_and_then_keeps_one_worker_warm_only_within_the
 
     assert loop.fleet.desired == 0
     assert loop.fleet.resized == [1, 0]
+
+
+@pytest.mark.parametrize(("ago_s", "is_late"), [(IDLE_S - 1, True), (IDLE_S, False)])
+async def test_a_promise_is_not_kept_for_a_tier_that_nobody_asks_for_any_more(
+    monkeypatch: pytest.MonkeyPatch, ago_s: float, is_late: bool
+) -> None:
+    loop = Loop()
+    loop.fleet.desired = 1
+    profile = Profile("echo", "1", "cpu", "cpu", base_ms=20.0, items_per_s=200.0)
+    slow = Live(whole=Quantiles(p50=9.0, p95=10.0, p99=10.0, count=500))
+
+    async def demand(now: float) -> Sequence[ModelDemand]:
+        bronze = TierDemand(arrivals_per_s=1.0, last_at=now)
+        tiers = {SlaTier.GOLD: TierDemand(last_at=now - ago_s), SlaTier.BRONZE: bronze}
+        return [ModelDemand("echo", tiers)]
+
+    async def views(spec: ModelSpec) -> Sequence[PoolView]:
+        return [PoolView(loop.pool, slots=4, ready=1, profile=profile, live=slow)]
+
+    monkeypatch.setattr(loop.fleet, "demand", demand)
+    loop.scaler.views = views
+
+    await loop.scaler.run()
+
+    [standing] = loop.scaler.decisions()
+    assert standing.load.is_late is is_late
 
 
 async def test_the_time_of_a_cold_start_is_measured_from_the_demand_to_the_first_worker() -> None:

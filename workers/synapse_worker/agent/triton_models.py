@@ -9,7 +9,7 @@ from synapse_worker.agent.errors import NotNow
 from synapse_worker.agent.readings import Readings, read_page
 from synapse_worker.diagnosis import TRACEBACK
 from synapse_worker.errors import WorkerError
-from synapse_worker.health import http_call
+from synapse_worker.health import http_call, unloading_models
 from synapse_worker.supervisor import Supervisor, WorkerState
 
 CALL_TIMEOUT_S = 5.0
@@ -59,7 +59,8 @@ class TritonModels:
         """
         while self.is_up:
             try:
-                if not await self._is_unloading(model):
+                address = self._supervisor.http_address
+                if model not in await unloading_models(address, CALL_TIMEOUT_S):
                     return
             except (OSError, TimeoutError):  # the supervisor sees to it
                 pass
@@ -73,12 +74,6 @@ class TritonModels:
         except (OSError, TimeoutError):
             return None
         return read_page(page.decode(errors="replace")) if status == HTTPStatus.OK else None
-
-    async def _is_unloading(self, model: str) -> bool:
-        address = self._supervisor.http_address
-        _, answer = await http_call(address, "/v2/repository/index", CALL_TIMEOUT_S, b"{}")
-        entries = json.loads(answer or b"[]")
-        return any(e["name"] == model and e.get("state") == "UNLOADING" for e in entries)
 
     async def _post(self, path: str, timeout_s: float, what: str) -> tuple[int, bytes]:
         if not self.is_up:

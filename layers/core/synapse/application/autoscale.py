@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from synapse.application.on_demand import OnDemand
 from synapse.domain.errors import Unavailable
 from synapse.domain.gathering import gather_demand
-from synapse.domain.load import PoolLoad
+from synapse.domain.load import PoolLoad, lately_asked
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.routing import PoolView
@@ -88,7 +88,7 @@ class Autoscaler:
         views: dict[str, Sequence[PoolView]] = {}
         for spec in await self.registry.models():
             views[spec.name] = await self.views(spec)
-        demands = await self.source.demand(now)
+        demands = lately_asked(await self.source.demand(now), views, now)
         alive = await self.workers.workers(now)
         pools = {view.pool.name: view.pool for of_model in views.values() for view in of_model}
         stuck = [name for name, pool in pools.items() if await self._is_stuck(pool, now)]
