@@ -11,6 +11,7 @@ import pytest
 
 from synapse.adapters.aws.demand import DynamoDemand, DynamoStartTimes, LambdaWaker
 from synapse.adapters.aws.jobs import DynamoJobStore
+from synapse.adapters.aws.open_jobs import OpenJobs
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.domain.extension import NO_EXTENSIONS
 from synapse.domain.inference import TOKEN_IDS
@@ -41,8 +42,8 @@ def registry(cloud: Aws, clock: FakeClock) -> DynamoRegistry:
 
 
 @pytest.fixture
-def demand(cloud: Aws, jobs: DynamoJobStore, registry: DynamoRegistry) -> DynamoDemand:
-    return DynamoDemand(cloud.dynamodb, cloud.jobs_table, jobs, registry)
+def demand(cloud: Aws, registry: DynamoRegistry) -> DynamoDemand:
+    return DynamoDemand(OpenJobs(cloud.dynamodb, cloud.jobs_table), registry)
 
 
 @pytest.fixture
@@ -129,6 +130,19 @@ async def test_a_backlog_is_seen_behind_more_running_jobs_than_the_sample(
 
     # They are due later than anything that runs, as nobody is to send them again for a while.
     assert queued(list(await demand.demand(NOW))) == {("echo", SlaTier.SILVER): 20}
+
+
+async def test_a_model_of_which_few_jobs_wait_is_seen_behind_anothers_backlog(
+    demand: DynamoDemand, jobs: DynamoJobStore
+) -> None:
+    for _ in range(100):
+        await jobs.create(a_job(sent_at=NOW - 30))
+    for _ in range(3):
+        await jobs.create(a_job(model="other", sent_at=NOW))
+
+    seen = queued(list(await demand.demand(NOW)))
+
+    assert seen == {("echo", SlaTier.BRONZE): 100, ("other", SlaTier.BRONZE): 3}
 
 
 async def test_a_wake_counts_until_the_index_must_have_shown_the_job(
