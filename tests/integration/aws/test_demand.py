@@ -208,16 +208,33 @@ async def test_the_scaler_is_woken_once_in_two_seconds_for_each_kind(
     assert {(each["FunctionName"], each["InvocationType"]) for each in sent} == {(SCALER, "Event")}
 
 
+async def test_a_pool_is_woken_by_its_name(functions: LambdaClient) -> None:
+    sent = list[dict[str, Any]]()
+
+    def around(call: Call, operation: str, arguments: dict[str, Any]) -> Any:
+        sent.append(arguments)
+        return {}
+
+    with intercepted(functions, around):
+        await LambdaWaker(functions, SCALER).wake_pool("gpu-ecs")
+
+    [woken] = sent
+    assert json.loads(woken["Payload"]) == {"pool": "gpu-ecs"}
+    assert (woken["FunctionName"], woken["InvocationType"]) == (SCALER, "Event")
+
+
 async def test_a_scaler_that_cannot_be_woken_stops_nobody(functions: LambdaClient) -> None:
     waker = LambdaWaker(functions, SCALER)
 
     with failing(functions, client_error("TooManyRequestsException", "Invoke", 429)):
         await waker.wake("echo", NEED)
+        await waker.wake_pool("gpu-ecs")
 
 
 async def test_without_a_scaler_nobody_is_woken(functions: LambdaClient) -> None:
     with failing(functions, AssertionError("called")):
         await LambdaWaker(functions, "").wake("echo", NEED)
+        await LambdaWaker(functions, "").wake_pool("gpu-ecs")
 
 
 async def test_starts_are_remembered_by_all(cloud: Aws, clock: FakeClock) -> None:

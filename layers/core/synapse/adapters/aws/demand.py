@@ -12,8 +12,8 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -106,14 +106,20 @@ class LambdaWaker:
         if not self._scaler or now - self._woken_at.get(kind, float("-inf")) < WAKE_EVERY_S:
             return
         self._woken_at[kind] = now
-        woken = {"model": model, "tier": need.tier, "requires": sorted(need.requires)}
-        payload = json.dumps(woken).encode()
+        await self._invoke({"model": model, "tier": need.tier, "requires": sorted(need.requires)})
+
+    async def wake_pool(self, pool: str) -> None:
+        """Have a worker of this very pool up for some minutes. Raises nothing."""
+        if self._scaler:
+            await self._invoke({"pool": pool})
+
+    async def _invoke(self, event: Mapping[str, Any]) -> None:
         try:
             await call(
                 self._functions.invoke,
                 FunctionName=self._scaler,
                 InvocationType="Event",
-                Payload=payload,
+                Payload=json.dumps(event).encode(),
             )
         except (Unavailable, ClientError) as error:
             logger.warning("scaler not woken, it looks each minute anyway: %s", error)
