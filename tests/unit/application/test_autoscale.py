@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synapse.adapters.local.demand import LocalStartTimes
-from synapse.application.autoscale import Autoscaler
+from synapse.application.autoscale import HOLD_S, Autoscaler
 from synapse.domain.errors import Unavailable
 from synapse.domain.job import SlaTier
 from synapse.domain.latency import Quantiles
@@ -313,3 +313,32 @@ async def test_any_load_is_delivered_within_limits_and_comes_back_to_zero(
     assert loop.fleet.desired == 0
     assert all(0 <= desired <= max_workers for desired in loop.fleet.resized)
     assert loop.fleet.taken_while_starting == 0
+
+
+async def test_a_pool_that_is_held_has_a_worker_without_any_work() -> None:
+    loop = Loop()
+    await loop.run(int(IDLE_S) + 1)
+
+    loop.scaler.hold(loop.pool.name)
+    await loop.run(1)
+    started = loop.fleet.desired
+    await loop.run(int(HOLD_S) - 30)
+    loop.scaler.hold(loop.pool.name)
+    await loop.run(int(HOLD_S) - 30)
+    held_again = loop.fleet.desired
+    await loop.run(31)
+
+    assert (started, held_again, loop.fleet.desired) == (1, 1, 0)
+    assert max(loop.fleet.resized) == 1
+
+
+async def test_another_pool_is_not_held_nor_is_any_by_a_clock_that_was_put_back() -> None:
+    loop = Loop()
+    loop.scaler.hold("another")
+    await loop.run(1)
+    assert loop.fleet.desired == 0
+
+    loop.scaler.hold(loop.pool.name)
+    loop.clock.advance(-60.0)
+    await loop.run(1)
+    assert loop.fleet.desired == 0

@@ -41,6 +41,10 @@ Views = Callable[[ModelSpec], Awaitable[Sequence[PoolView]]]
 """The pools of a model as the router sees them (`Routing.views`)."""
 
 
+HOLD_S = 300.0
+"""So long a pool is held for who asked for that: it may take two minutes until he asks again."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolStanding:
     """A pool at the last round: its size then, what was decided, and when."""
@@ -75,6 +79,11 @@ class Autoscaler:
     _memories: dict[str, Memory] = field(default_factory=dict)
     _standings: dict[str, PoolStanding] = field(default_factory=dict)
     _asked_at: dict[str, float] = field(default_factory=dict)
+    _held_at: dict[str, float] = field(default_factory=dict)
+
+    def hold(self, pool: str) -> None:
+        """Have a worker of the pool up for `HOLD_S` seconds, work or no work."""
+        self._held_at[pool] = self.clock()
 
     async def run(self) -> Sequence[ScalingDecision]:
         """One round: read, decide, and ask for what was decided; the decisions, by pool.
@@ -172,10 +181,14 @@ class Autoscaler:
             desired=size.desired,
             ready=size.ready,
             starting=max(size.starting, loading),
-            warm=warm_workers(pool, now),
+            warm=max(warm_workers(pool, now), self._held(pool, now)),
             load=load,
             startup_s=await self._startup_s(pool),
         )
+
+    def _held(self, pool: Pool, now: float) -> int:
+        held_at = self._held_at.get(pool.name)
+        return int(held_at is not None and 0 <= now - held_at < HOLD_S)
 
     async def _note(
         self, state: PoolState, decision: ScalingDecision, size: PoolSize, now: float
