@@ -49,6 +49,16 @@ def test_a_fixed_pool_is_read() -> None:
     assert pool.serves("anything")
 
 
+def test_a_pool_in_its_runner_says_how_it_is_paid() -> None:
+    entry = {"name": "cpu", "accelerator": "cpu", "endpoint": "127.0.0.1:8001"}
+
+    ways = [{}, {"paidByCall": True}, {"beats": True}]
+    pools = [loaded([{**entry, **way}]).pools[0] for way in ways]
+
+    said = [(pool.paid_by_call, pool.beats) for pool in pools]
+    assert said == [(False, False), (True, False), (False, True)]
+
+
 def test_a_pool_that_is_scaled_is_read_with_what_scales_it() -> None:
     entry = {
         "name": "gpu-ecs",

@@ -147,6 +147,8 @@ def _pool(entry: Mapping[str, Any], warm: Mapping[str, Sequence[WarmWindow]]) ->
             startup_s=float(entry.get("startupS", 5)),
             warm=tuple(warm.get(entry["name"], ())),
             extensions=_extensions(entry),
+            paid_by_call=bool(entry.get("paidByCall", False)),
+            beats=bool(entry.get("beats", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"{POOLS}: a pool lacks or misstates {error}") from error
