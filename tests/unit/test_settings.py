@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -153,16 +154,32 @@ def test_pools_that_are_none_are_refused_by_name(pools: Any, named: str) -> None
         ("workers", "two", "two"),
     ],
 )
-def test_windows_that_are_none_are_refused_by_name(field: str, value: Any, named: str) -> None:
-    window = {"pool": "a", "model": "m", field: value}
+def test_windows_that_are_none_are_left_out_and_named(field: str, value: Any, named: str) -> None:
+    good = {"pool": "a", "model": "m"}
 
-    with pytest.raises(SettingsError, match=named):
-        loaded([{"name": "a", "accelerator": "gpu"}], [window])
+    settings = loaded([{"name": "a", "accelerator": "gpu"}], [{**good, field: value}, good])
+
+    assert settings.pools[0].warm == (WarmWindow("m"),)
+    (why,) = settings.unheeded
+    assert re.search(named, why)
 
 
-def test_a_window_of_no_pool_is_refused() -> None:
-    with pytest.raises(SettingsError, match="'b'"):
-        loaded([{"name": "a", "accelerator": "gpu"}], [{"pool": "b", "model": "m"}])
+@pytest.mark.parametrize("text", ["[{'pool': 'a'}]", '{"pool": "a"}', '["a"]'])
+def test_what_is_no_list_of_windows_is_none_and_says_so(text: str) -> None:
+    settings = Settings.load({**REQUIRED, "SYNAPSE_WARM": text})
+
+    (why,) = settings.unheeded
+    assert why.startswith("SYNAPSE_WARM")
+
+
+def test_a_window_of_a_pool_that_is_not_there_keeps_nobody_from_working() -> None:
+    """It was switched off, or the function has no way to it."""
+    windows = [{"pool": "b", "model": "m"}, {"pool": "a", "model": "m"}]
+
+    settings = loaded([{"name": "a", "accelerator": "gpu"}], windows)
+
+    assert settings.pools[0].warm == (WarmWindow("m"),)
+    assert (settings.homeless, settings.unheeded) == (("b",), ())
 
 
 def test_without_an_issuer_nobodys_tokens_are_accepted() -> None:

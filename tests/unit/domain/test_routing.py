@@ -316,6 +316,12 @@ def test_of_two_pools_that_are_kept_up_the_cheaper_kind_is_used() -> None:
     assert names(route(Need(GOLD), [gpu, cpu]))[0] == "cpu"
 
 
+def test_what_is_paid_by_the_call_costs_as_much_where_it_is_kept_warm() -> None:
+    function = a_view("cpu", usd=3.6, paid_by_call=True)
+
+    assert _usd(only(Need(BRONZE), replace(function, kept=1))) == _usd(only(Need(BRONZE), function))
+
+
 def test_what_is_paid_by_the_call_is_shared_only_by_those_who_come_together() -> None:
     profile = a_profile("cpu", 20.0, best_batch=8)
     function = a_view("cpu", usd=3.6, paid_by_call=True, profile=profile)

@@ -246,7 +246,9 @@ def _busy_usd(need: Need, view: PoolView) -> float | None:
 def _usd(need: Need, view: PoolView, busy_usd: float | None) -> float | None:
     """What an item adds to the bill as things stand."""
     under_way = view.in_flight + view.queued + need.items
-    if view.is_spare or under_way <= min(view.kept, view.ready) * view.slots:
+    # What is paid by the call costs as much where it is kept warm.
+    kept = 0 if view.pool.paid_by_call else min(view.kept, view.ready)
+    if view.is_spare or under_way <= kept * view.slots:
         return 0.0
     if view.ready or view.starting or busy_usd is None:
         return busy_usd
