@@ -247,6 +247,20 @@ def test_it_is_said_how_each_pool_is_paid_and_so_its_runner_knows_it() -> None:
     assert all(ways == {(name in by_call, False)} for name, ways in said.items())
 
 
+def test_whoever_knows_the_worker_at_an_address_knows_which_models_it_has() -> None:
+    resources = read(TEMPLATE)["Resources"]
+
+    texts = [pool for pool in named_pools(resources) if pool["name"] == "primary"]
+    lists = re.findall(
+        r"\{'Models': \{'Fn::Join': \['\",\"', \{'Ref': 'EngineModels'\}", str(resources)
+    )
+
+    assert texts
+    assert all(pool["models"] == ["0"] for pool in texts)
+    assert len(lists) == len(texts)
+    assert read(TEMPLATE)["Parameters"]["EngineModels"]["Default"] == ""
+
+
 def test_the_worker_at_an_address_has_every_extension_unless_told_otherwise() -> None:
     default = read(TEMPLATE)["Parameters"]["EngineExtensions"]["Default"]
 

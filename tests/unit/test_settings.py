@@ -50,6 +50,16 @@ def test_a_fixed_pool_is_read() -> None:
     assert pool.serves("anything")
 
 
+@pytest.mark.parametrize(
+    ("named", "serves"),
+    [({}, [True, True]), ({"models": [""]}, [True, True]), ({"models": ["m"]}, [True, False])],
+)
+def test_a_pool_may_say_which_models_it_has(named: dict[str, Any], serves: list[bool]) -> None:
+    (pool,) = loaded([{"name": "primary", "accelerator": "gpu", **named}]).pools
+
+    assert [pool.serves(model) for model in ("m", "n")] == serves
+
+
 def test_a_pool_in_its_runner_says_how_it_is_paid() -> None:
     entry = {"name": "cpu", "accelerator": "cpu", "endpoint": "127.0.0.1:8001"}
 

@@ -146,7 +146,8 @@ def _pool(entry: Mapping[str, Any], warm: Mapping[str, Sequence[WarmWindow]]) ->
             endpoint=entry.get("endpoint", ""),
             runner=entry.get("runnerArn", ""),
             price_per_hour_usd=float(entry.get("pricePerHour", 0)),
-            models=frozenset(entry.get("models", ())),
+            # What a template makes of a list with nothing in it has one name, which is empty.
+            models=frozenset(each for each in entry.get("models", ()) if each),
             min_workers=int(entry.get("min", 0)),
             max_workers=int(entry.get("max", 1)),
             idle_after_s=float(entry.get("idleAfterS", 300)),
