@@ -102,13 +102,18 @@ async def _create(keys: Keys, arguments: argparse.Namespace) -> None:
     rights = Rights(arguments.scopes, arguments.models, arguments.tiers, _limits_of(arguments))
     wish = KeyWish(arguments.name, rights, arguments.tenant, arguments.expires_in)
     made = await keys.create(ANYONE, wish)
-    _show(made, f"key {made.key.id} of tenant {made.key.tenant}: {_rights_text(made.key)}")
+    whose = f"key {made.key.id} of tenant {made.key.tenant} in {_place(arguments)}"
+    _show(made, f"{whose}: {_rights_text(made.key)}")
 
 
 async def _rotate(keys: Keys, arguments: argparse.Namespace) -> None:
     made = await keys.rotate(ANYONE, arguments.id, arguments.grace)
     until = moment(made.key.previous_until)
     _show(made, f"key {made.key.id} has a new secret; the one before is good until {until}")
+
+
+def _place(arguments: argparse.Namespace) -> str:
+    return f"stack {arguments.stack}" if arguments.stack else str(arguments.data_dir.absolute())
 
 
 def _show(made: NewKey, explanation: str) -> None:

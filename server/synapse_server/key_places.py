@@ -18,6 +18,7 @@ from synapse.domain.model import ModelSpec
 from synapse.ports import KeyStore
 from synapse_server.config import StartError
 from synapse_server.records import ACCESS
+from synapse_server.terminal import tell_of_new_folder
 
 MAY_BE_FIRST = ("create", "set")
 """What is done before the server's first start, too."""
@@ -50,12 +51,15 @@ async def _store(arguments: argparse.Namespace) -> AsyncIterator[KeyStore]:
         yield _of_stack(arguments.stack, arguments.region)
         return
     path: Path = arguments.data_dir / ACCESS
-    if arguments.action not in MAY_BE_FIRST and not path.exists():
+    is_first = not path.exists()
+    if is_first and arguments.action not in MAY_BE_FIRST:
         raise StartError(f"{path}: there are no keys yet; is this the server's --data-dir?")
     try:
         database = AccessDatabase.open(path)
     except StorageError as error:
         raise StartError(str(error)) from error
+    if is_first:
+        tell_of_new_folder(arguments.data_dir)
     try:
         yield SqliteKeyStore(database)
     finally:

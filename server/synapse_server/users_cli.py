@@ -22,7 +22,7 @@ from synapse.domain.job import SlaTier
 from synapse.domain.user import User, checked_password
 from synapse_server.arguments import folder, several, tenant
 from synapse_server.config import StartError
-from synapse_server.terminal import moment, print_table, tell
+from synapse_server.terminal import moment, print_table, tell, tell_of_new_folder
 
 if TYPE_CHECKING:
     from synapse.application.users import Users
@@ -115,10 +115,13 @@ async def _opened(path: Path, models_dir: str) -> AsyncIterator[Users]:
             raise StartError(str(error)) from error
         return [spec.name for spec in specs]
 
+    is_first = not path.exists()
     try:
         database = AccessDatabase.open(path)
     except StorageError as error:
         raise StartError(str(error)) from error
+    if is_first:
+        tell_of_new_folder(path.parent)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         passwords = Argon2Passwords()

@@ -73,6 +73,20 @@ def test_create_prints_the_key_and_nothing_else(synapse: Command) -> None:
     assert key[19:] not in err
 
 
+def test_the_first_key_of_a_folder_tells_which_server_it_opens(synapse: Command) -> None:
+    _, first = synapse("keys", "create", "a laptop")
+    _, second = synapse("keys", "create", "a laptop")
+
+    made, key = first.splitlines()
+    assert made == (
+        f"made a new data folder {synapse.folder}; "
+        f"a server uses it that starts with --data-dir {synapse.folder}"
+    )
+    assert f" of tenant default in {synapse.folder}: scopes " in key
+    assert "made a new data folder" not in second
+    assert f" of tenant default in {synapse.folder}: scopes " in second
+
+
 def test_what_a_key_may_is_said_by_options(synapse: Command) -> None:
     key = synapse.key(
         *("--tenant", "acme", "--scopes", "inference, usage", "--models", "echo"),
@@ -176,7 +190,7 @@ def test_limits_are_shown_to_the_last_digit(synapse: Command) -> None:
 def test_the_most_that_a_limit_may_be_is_what_the_api_takes(synapse: Command) -> None:
     _, err = synapse("tenants", "set", "acme", "--monthly-usd", "1e12")
 
-    assert err == "tenant acme: monthly_usd 1000000000000\n"
+    assert err.endswith("\ntenant acme: monthly_usd 1000000000000\n")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +290,9 @@ def test_the_keys_of_a_stack_are_in_the_table_that_it_names(
     place = ("--stack", "mine", "--region", REGION)
 
     assert main(["keys", "create", "a test", *place]) == 0
-    key = capsys.readouterr().out.strip()
+    written = capsys.readouterr()
+    key = written.out.strip()
+    assert " of tenant default in stack mine: scopes " in written.err
     assert main(["tenants", "set", "default", "--monthly-usd", "5", *place]) == 0
 
     store = DynamoKeyStore(cloud.dynamodb, cloud.access_table)

@@ -64,6 +64,8 @@ def test_a_password_is_piped_in_without_its_line_s_end(
     piped(monkeypatch, f"{PASSWORD}\r\nmore\n")
     assert main(["users", "add", "ada", "--data-dir", folder, "--models", "echo"]) == 0
 
+    assert f"made a new data folder {folder}; " in capsys.readouterr().err
+
     assert main(["users", "list", "--data-dir", folder]) == 0
 
     head, row = capsys.readouterr().out.splitlines()
