@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from synapse.domain.access import ANYONE, ORDINARY_SCOPES, Limits, Scope, Tenant
+from synapse.domain.access import ANYONE, NO_LIMITS, ORDINARY_SCOPES, Limits, Scope, Tenant
 from synapse.domain.api_key import GRACE_S, MAX_GRACE_S, MAX_LIFE_S, ApiKey
 from synapse.domain.errors import SynapseError
 from synapse.domain.job import SlaTier
@@ -66,9 +66,12 @@ def add_access_commands(commands: Any, data_dir: str) -> None:
     tenants = commands.add_parser("tenants", help="what the keys of a tenant may use together")
     of_tenants = tenants.add_subparsers(dest="action", metavar="ACTION", required=True)
     _action(of_tenants, "list", "list the tenants that have limits", _list_tenants, data_dir)
-    set_ = _action(of_tenants, "set", "set a tenant's limits, all at once", _describe, data_dir)
+    text = "set a tenant's limits, all at once: those not named are taken away"
+    set_ = _action(of_tenants, "set", text, _describe, data_dir)
     set_.add_argument("name", metavar="NAME", type=tenant)
     _limit_options(set_)
+    set_.add_argument("--none", action="store_true", help="take all limits away")
+    set_.set_defaults(run=_set)
 
 
 def _action(actions: Any, name: str, text: str, run: Run, data_dir: str) -> argparse.ArgumentParser:
@@ -141,9 +144,25 @@ async def _list_tenants(keys: Keys, arguments: argparse.Namespace) -> None:
     print_table(("NAME", "LIMITS"), rows)
 
 
+def _set(arguments: argparse.Namespace) -> int:
+    if arguments.none != (_limits_of(arguments) == NO_LIMITS):
+        raise StartError(
+            f"name all limits that {arguments.name} is to have, or --none alone to take all away"
+        )
+    return _run(_describe, arguments)
+
+
 async def _describe(keys: Keys, arguments: argparse.Namespace) -> None:
+    before = {tenant.name: tenant.limits for tenant in await keys.tenants(ANYONE)}
     tenant = await keys.describe(ANYONE, Tenant(arguments.name, _limits_of(arguments)))
-    tell(f"tenant {tenant.name}: {_limits_text(tenant.limits) or 'no limits'}")
+    lost = _limits_text(_those_gone(before.get(tenant.name, NO_LIMITS), tenant.limits))
+    gone = f"; no longer: {lost}" if lost else ""
+    tell(f"tenant {tenant.name}: {_limits_text(tenant.limits) or 'no limits'}{gone}")
+
+
+def _those_gone(before: Limits, now: Limits) -> Limits:
+    kept = {field.name for field in fields(Limits) if getattr(now, field.name) is not None}
+    return replace(before, **dict.fromkeys(kept))
 
 
 def _limit_options(parser: argparse.ArgumentParser) -> None:

@@ -170,13 +170,33 @@ def test_a_tenant_s_limits_are_set_all_at_once(synapse: Command) -> None:
     synapse("tenants", "set", "acme", "--tokens-per-minute", "1000", "--monthly-usd", "5")
     _, err = synapse("tenants", "set", "acme", "--concurrent-jobs", "3")
 
-    assert err == "tenant acme: concurrent_jobs 3\n"
+    told = "tenant acme: concurrent_jobs 3; no longer: tokens_per_minute 1000, monthly_usd 5\n"
+    assert err == told
     assert synapse("tenants", "list")[0].splitlines()[1].split(maxsplit=1) == [
         "acme",
         "concurrent_jobs 3",
     ]
     key = synapse.key("--tenant", "acme")
     assert synapse.bearer(key).tenant_limits == Limits(concurrent_jobs=3)
+
+
+def test_a_limit_that_is_changed_is_not_told_as_lost(synapse: Command) -> None:
+    synapse("tenants", "set", "acme", "--monthly-usd", "5")
+    _, err = synapse("tenants", "set", "acme", "--monthly-usd", "6")
+
+    assert err == "tenant acme: monthly_usd 6\n"
+
+
+def test_all_limits_are_taken_away_only_if_that_is_said(synapse: Command) -> None:
+    synapse("tenants", "set", "acme", "--monthly-usd", "5")
+
+    for arguments in ((), ("--none", "--monthly-usd", "6")):
+        _, err = synapse("tenants", "set", "acme", *arguments, code=1)
+        assert "or --none alone to take all away" in err
+    assert "monthly_usd 5" in synapse("tenants", "list")[0]
+
+    _, err = synapse("tenants", "set", "acme", "--none")
+    assert err == "tenant acme: no limits; no longer: monthly_usd 5\n"
 
 
 def test_limits_are_shown_to_the_last_digit(synapse: Command) -> None:
