@@ -105,25 +105,21 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     profile.set_defaults(host="", port=0, max_queued=1, auth=True, webhook_allow=NONE_ALLOWED)
     profile.set_defaults(cors_origins=())
     _fleet_options(_Options(profile, environ))
-    data_dir = environ.get("SYNAPSE_DATA_DIR", DATA_DIR)
-    add_access_commands(commands, data_dir)
-    add_users_command(commands, data_dir)
+    add_access_commands(commands, environ)
+    add_users_command(commands, environ)
     add_cost_command(commands)
     return parser
 
 
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=text,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="Every option can also be given as SYNAPSE_<OPTION>, e.g. SYNAPSE_DATA_DIR.",
+        name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     return made
 
 
 class _Options:
-    """Adds options of a command that the environment may set too."""
+    """Adds options of a command that the environment may set too; the help says by what name."""
 
     def __init__(self, parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
         self._parser = parser
@@ -139,6 +135,7 @@ class _Options:
     ) -> None:
         variable = variable or "SYNAPSE_" + name.upper().replace("-", "_")
         value = self._environ.get(variable, default)
+        text = f"{text} [{variable}]"
         self._parser.add_argument(f"--{name}", default=value, type=kind, help=text)
 
 

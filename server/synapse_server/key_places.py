@@ -33,13 +33,12 @@ async def opened_keys(arguments: argparse.Namespace) -> AsyncIterator[Keys]:
     Raises:
         StartError: there is no such place, or it cannot be used.
     """
-    try:
-        specs = load_catalogue(Path(arguments.models_dir) if arguments.models_dir else None)
-    except CatalogueError as error:
-        raise StartError(str(error)) from error
 
     async def models() -> Sequence[ModelSpec]:
-        return specs
+        try:
+            return load_catalogue(Path(arguments.models_dir) if arguments.models_dir else None)
+        except CatalogueError as error:
+            raise StartError(str(error)) from error
 
     async with _store(arguments) as store:
         yield Keys(store, models, time.time)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sqlite3
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +265,23 @@ def test_what_cannot_be_done_is_told_in_a_line(
     assert err.startswith("synapse: ")
     assert told in err
     assert len(err.splitlines()) == 1
+    assert ("--models-dir" in err) == ("--models" in arguments)
+
+
+@pytest.mark.parametrize("command", ["keys", "users"])
+def test_models_of_one_s_own_are_those_that_the_server_is_told_of(
+    synapse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    entry = json.loads((resources.files("synapse") / "catalogue/echo/model.json").read_text())
+    folder = tmp_path / "models" / "my-llm"
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text(json.dumps(entry | {"name": "my-llm"}))
+    monkeypatch.setenv("SYNAPSE_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery"))
+
+    synapse(command, "create" if command == "keys" else "add", "ada", "--models", "my-llm")
+
+    assert "models my-llm" in synapse(command, "list")[0]
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("revoke", "x"), ("rotate", "x")])

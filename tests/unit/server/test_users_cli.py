@@ -79,7 +79,9 @@ def test_a_model_that_is_not_served_makes_no_user(
 ) -> None:
     piped(monkeypatch, PASSWORD)
     assert main(["users", "add", "ada", "--data-dir", folder, "--models", "gpt-9"]) == 1
-    assert "'gpt-9' not served here; choose from:" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "'gpt-9' not served here; choose from:" in told
+    assert told.endswith("; a catalogue of your own: --models-dir\n")
     assert main(["users", "list", "--data-dir", folder]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
 
