@@ -21,6 +21,7 @@ from synapse_server.cost_cli import add_cost_command
 from synapse_server.oidc_options import add_oidc_options, issuer_of
 from synapse_server.pools_file import one_pool, read_pools
 from synapse_server.users_cli import add_users_command
+from synapse_worker.config import default_venv
 from synapse_worker.ports import port_number
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -145,7 +146,7 @@ def _fleet_options(option: _Options) -> None:
     option("models-dir", "", "folder with more catalogue entries and Triton models")
     option("pools", "", "file that declares pools of workers", variable="SYNAPSE_POOLS_FILE")
     option("engine-url", "", "host:port of a running Triton's gRPC (starts none)")
-    option("worker-venv", ".venv-worker", "virtual environment with Triton", Path)
+    option("worker-venv", str(default_venv()), "virtual environment with Triton", Path)
     option("log-level", "warning", "debug, info, warning or error", log_level)
 
 

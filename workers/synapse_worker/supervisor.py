@@ -16,6 +16,7 @@ from synapse_worker.errors import TritonCrash, WorkerError
 from synapse_worker.health import http_status
 from synapse_worker.ports import check_port_is_free, free_ports
 from synapse_worker.process import TritonProcess
+from synapse_worker.runtime import REINSTALL
 from synapse_worker.staging import build_stage
 from synapse_worker.stubs import Gone, live_stubs, lost_models
 from synapse_worker.triton import Ports, TritonProgram, prepare
@@ -184,7 +185,7 @@ class Supervisor:
         except OSError as error:
             raise WorkerError(
                 f"Triton cannot be started: {error.strerror or error}".rstrip("."),
-                "Run `make setup`",
+                REINSTALL,
             ) from error
         try:
             async with asyncio.timeout(self._config.ready_timeout_s):

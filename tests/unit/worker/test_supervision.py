@@ -60,6 +60,11 @@ def test_the_breaker_opens_on_a_crash_loop_and_forgets_old_deaths() -> None:
             "Triton could not load m: WorkerError: The model file /x does not exist. "
             "Correct gguf_path",
         ),
+        (
+            'E1121 04:11:11.2 65 model_repository_manager.cc:1460] "Poll failed for model '
+            "directory 'm': Internal: unable to read config.pbtxt\"",
+            "Triton could not read m: Internal: unable to read config.pbtxt",
+        ),
         ("error: creating server: something odd", "Triton says: creating server: something odd"),
     ],
 )
@@ -68,6 +73,20 @@ def test_the_log_is_searched_for_the_reason(log: str, cause: str) -> None:
 
     assert found.cause == cause
     assert "\n" not in str(found)
+
+
+def test_a_copied_folder_whose_model_kept_its_name_is_told_with_the_line_to_mend() -> None:
+    log = (
+        'E1123 04:40:09.3 65 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+        'E1123 04:40:09.3 65 model_repository_manager.cc:1460] "Poll failed for model directory '
+        "'my-llm': unexpected directory name 'my-llm' for model 'echo', directory name must equal "
+        'model name"\nerror: creating server: Internal - failed to load all models'
+    )
+
+    assert str(diagnose(log, 1, "the.log")) == (
+        "The config.pbtxt in the folder my-llm says that the model is called echo. "
+        'Write name: "my-llm" into it'
+    )
 
 
 @pytest.mark.parametrize(

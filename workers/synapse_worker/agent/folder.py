@@ -74,7 +74,7 @@ class ModelFolder:
     def _cannot_write(self, error: OSError) -> WorkerError:
         return WorkerError(
             f"Cannot write {self._state_dir}: {error.strerror or error}",
-            "Free some space or choose another state folder",
+            "Free some space, or name another folder (--state-dir)",
         )
 
     def put(self, model: str, source: Path) -> None:
