@@ -54,7 +54,11 @@ def describe(folder: Path, edition: Edition) -> Manifest:
     Raises:
         WorkerError: there is nothing in it, or something that cannot be part of a model.
     """
+    if not folder.is_dir():
+        raise WorkerError(f"There is no folder {folder}", "Name the one that the model is in")
     paths = sorted(_files(folder))
+    if not paths:
+        raise WorkerError(f"There are no files in {folder}", "Name the folder of the model")
     with ThreadPoolExecutor() as threads:
         read = [threads.submit(_describe_file, folder, path, edition.part_bytes) for path in paths]
         files = tuple(each.result() for each in read)
