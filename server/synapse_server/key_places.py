@@ -68,7 +68,12 @@ async def _store(arguments: argparse.Namespace) -> AsyncIterator[KeyStore]:
 def _of_stack(stack: str, region: str | None) -> KeyStore:
     # Loading these takes longer than all that is done with a data folder.
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        NoRegionError,
+    )
 
     from synapse.adapters.aws.keys import DynamoKeyStore
 
@@ -77,6 +82,11 @@ def _of_stack(stack: str, region: str | None) -> KeyStore:
         [described] = formation.describe_stacks(StackName=stack)["Stacks"]
         outputs = {each["OutputKey"]: each["OutputValue"] for each in described["Outputs"]}
         return DynamoKeyStore(boto3.client("dynamodb", region_name=region), outputs[TABLE_OUTPUT])
+    except NoCredentialsError as error:
+        remedy = "sign in first: `aws configure`, `aws sso login`, or AWS_PROFILE"
+        raise StartError(f"stack {stack!r}: there are no credentials for AWS; {remedy}") from error
+    except NoRegionError as error:
+        raise StartError(f"stack {stack!r}: in which region is it? Give --region") from error
     except (BotoCoreError, ClientError) as error:
         raise StartError(f"stack {stack!r}: {error}") from error
     except KeyError as error:

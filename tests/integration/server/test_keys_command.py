@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError
 
 from synapse.adapters.aws.keys import DynamoKeyStore
 from synapse.adapters.local.access_database import AccessDatabase
@@ -340,6 +340,22 @@ def test_the_keys_of_a_stack_are_in_the_table_that_it_names(
     assert asyncio.run(store.tenants()) == [Tenant("default", Limits(monthly_usd=5.0))]
     assert main(["keys", "list", *place]) == 0
     assert key[7:19] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(NoCredentialsError(), "`aws configure`"), (NoRegionError(), "--region")]
+)
+def test_who_has_not_said_who_they_are_to_aws_is_told_how(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, told: str
+) -> None:
+    def client(service: str, **options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(boto3, "client", client)
+
+    assert main(["keys", "list", "--stack", "mine"]) == 1
+
+    assert told in capsys.readouterr().err
 
 
 def test_a_stack_that_is_not_there_is_named(cloud: Aws, capsys: pytest.CaptureFixture[str]) -> None:
