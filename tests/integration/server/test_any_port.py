@@ -40,7 +40,9 @@ def test_a_port_that_only_root_may_have_is_told_of(
     monkeypatch.setattr("synapse_server.serve.socket.socket", Refusing)
     config = ServerConfig("127.0.0.1", 80, tmp_path, ("echo",), tmp_path, one_pool())
 
-    with pytest.raises(StartError, match="127.0.0.1:80: Permission denied; choose a --port from"):
+    with pytest.raises(
+        StartError, match=r"127\.0\.0\.1:80: Permission denied; choose a --port from"
+    ):
         asyncio.run(serve(config))
 
 
