@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -20,8 +21,9 @@ from synapse.domain.job import JobState, Usage
 from synapse.domain.metering import NANO, NOTHING_USED, Counts, MeterId, Reservation, ReservationId
 from synapse.domain.routing import PoolView
 from synapse.ports import InferenceRequest
+from tests.factories import a_chat_model, a_pool
 from tests.fake_meter import MemoryMeter
-from tests.fakes import FakeClock, MemoryJobStore, ScriptedEngine
+from tests.fakes import FakeClock, MemoryJobStore, MemoryRegistry, ScriptedEngine
 from tests.unit.api.calls import Answered, api_of, call
 from tests.unit.application.world import CHAT, EMBEDDER, World
 
@@ -215,6 +217,38 @@ async def test_a_prompt_that_leaves_no_room_is_refused_though_the_length_is_open
     refused = await call(limited.api, "POST", "/v1/chat/completions", {**OPEN, "messages": turns})
 
     assert (refused.status, refused.error["param"]) == (400, "max_tokens")
+    assert limited.world.engine.calls == []
+
+
+LONG = "word " * 1000
+LONG_TOOL = {"type": "function", "function": {"name": "look", "description": LONG}}
+LONG_CALL = {"name": "look", "arguments": json.dumps({"text": LONG})}
+LONG_TALK = [
+    {"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": LONG_CALL}]},
+    {"role": "tool", "tool_call_id": "a", "content": "ok"},
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"tools": [LONG_TOOL]}, "its tools"),
+        ({"messages": [*MESSAGES, *LONG_TALK]}, "1000 tokens"),
+    ],
+    ids=["tools", "earlier calls"],
+)
+async def test_tools_and_earlier_calls_of_them_count_as_tokens(
+    body: dict[str, Any], told: str
+) -> None:
+    limits = Limits(max_tokens_per_request=1000)
+    registry = MemoryRegistry([a_chat_model(CHAT, tool_parser="hermes")], [a_pool()])
+    limited = LimitedWorld(limits, registry=registry)
+    body = {**OPEN, "max_tokens": 1, **body}
+
+    refused = await call(limited.api, "POST", "/v1/chat/completions", body)
+
+    assert (refused.status, refused.error["param"]) == (400, "max_tokens")
+    assert told in refused.error["message"]
     assert limited.world.engine.calls == []
 
 
