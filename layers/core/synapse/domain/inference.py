@@ -61,7 +61,8 @@ class ModelInput:
     def __post_init__(self) -> None:
         """Measure the tools, once."""
         if self.tools:
-            object.__setattr__(self, "tools_bytes", _size(json.dumps(self.tools, ensure_ascii=False)))
+            text = json.dumps(self.tools, ensure_ascii=False)
+            object.__setattr__(self, "tools_bytes", _size(text))  # it is frozen
 
     @property
     def size_bytes(self) -> int:
