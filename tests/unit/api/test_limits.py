@@ -16,6 +16,7 @@ from synapse.api.resolver import Api
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
 from synapse.domain.access import Limits, Principal
+from synapse.domain.errors import ContextLengthExceeded, InvalidInput
 from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Usage
 from synapse.domain.metering import NANO, NOTHING_USED, Counts, MeterId, Reservation, ReservationId
@@ -340,6 +341,19 @@ async def test_of_prompts_that_are_refused_for_another_reason_none_counts() -> N
     answer = await limited.post("/v1/completions", prompt=["a", "b", "c"])
     assert answer.status == 503
     assert (limited.counts().requests, limited.counts().open) == (0, 0)
+
+
+@pytest.mark.parametrize("refusal", [InvalidInput("no such form"), ContextLengthExceeded("long")])
+async def test_what_the_engine_refuses_counts_as_a_request_of_no_tokens(
+    refusal: InvalidInput,
+) -> None:
+    engine = ScriptedEngine(lambda _: refusal)
+    limited = LimitedWorld(Limits(requests_per_minute=5, tokens_per_minute=1000), engine=engine)
+
+    assert (await call(limited.api, "POST", "/v1/chat/completions", CHAT_BODY)).status == 400
+
+    counts = limited.counts()
+    assert (counts.requests, counts.tokens, counts.open) == (1, 0, 0)
 
 
 async def test_a_thousand_at_once_against_a_limit_of_a_hundred() -> None:
