@@ -17,13 +17,18 @@ MAX_SIGNS = 500
 SIGNS = re.compile(r"\\[^pP]|(\\[pP]\{?|\(\??|[*+?{])", re.DOTALL)
 
 
+def signs_in(text: str) -> int:
+    """How many signs of repetition, and brackets, a regular expression has."""
+    return sum(1 for found in SIGNS.finditer(text) if found[1])
+
+
 def check_signs(kind: str, holder: str, texts: Iterable[str]) -> None:
     """Refuse regular expressions, or grammars, that would hold up an engine.
 
     Raises:
         InvalidRequest: together they have more signs of repetition than `MAX_SIGNS`.
     """
-    signs = sum(1 for text in texts for found in SIGNS.finditer(text) if found[1])
+    signs = sum(map(signs_in, texts))
     if signs > MAX_SIGNS:
         raise InvalidRequest(
             f"'structured_outputs.{kind}': {holder} {signs} signs of repetition and brackets "

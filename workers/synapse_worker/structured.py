@@ -12,6 +12,7 @@ from typing import Any
 from synapse_worker.errors import InvalidRequest
 from synapse_worker.gbnf import MAX_RULES, to_lark
 from synapse_worker.json_schema import MAX_CHARS, bounded, has_unknown_signs, unknown_to_engine
+from synapse_worker.lark import check_terminals
 from synapse_worker.regex_signs import check_signs
 
 # The nested form (`structured_outputs`, once `guided_decoding`) and the flat one mean the same.
@@ -118,6 +119,7 @@ def _grammar(value: str) -> str:
     if value.count("&") > MAX_INTERSECTIONS:
         raise InvalidRequest(f"'structured_outputs.grammar' has more than {MAX_INTERSECTIONS} '&'")
     check_signs("grammar", "it has", [value])
+    check_terminals(value)
     return value
 
 

@@ -159,13 +159,14 @@ def test_more_repetitions_than_an_engine_is_given_are_refused_wherever_they_are(
     assert constraint({"guided_regex": most})
     assert constraint({"guided_json": of_fields([{"pattern": half}] * 2)})
     assert constraint({"guided_grammar": lark(f"/{half}/")})
-    for refused in (
+    too_many: list[dict[str, Any]] = [
         {"guided_regex": more},
         {"guided_grammar": lark(f"/{more}/")},
         {"guided_json": of_fields([{"pattern": half}, {"pattern": half + part}])},
         {"guided_json": {"patternProperties": {more: {}}}},
         {"guided_json": {"$ref": "#/default/a", "default": {"a": {"pattern": more}}}},
-    ):
+    ]
+    for refused in too_many:
         with pytest.raises(InvalidRequest, match="signs of repetition"):
             constraint(refused)
 
@@ -225,12 +226,16 @@ def test_multiples_that_take_an_engine_too_many_remainders_are_refused(
 def test_what_asks_nothing_of_an_answer_is_left_out() -> None:
     asked = {"type": "string", "format": "date-time"}
     data = {"format": "uri", "uniqueItems": False}
-    kept = {
+    kept: dict[str, Any] = {
         "properties": {"format": {"type": "string"}, "a": asked, "b": {"const": data}},
         "propertyNames": {"pattern": "^[a-z]"},
         "default": data,
     }
-    noise = {"format": "uri", "uniqueItems": False, "propertyNames": {"type": "string"}}
+    noise: dict[str, Any] = {
+        "format": "uri",
+        "uniqueItems": False,
+        "propertyNames": {"type": "string"},
+    }
     fields = {**kept["properties"], "c": {"type": "string", **noise, "items": [noise, {}]}}
 
     found = constraint({"guided_json": {**kept, "properties": fields}})["json_schema"]
