@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,6 +119,21 @@ def test_a_plain_result_is_just_its_text_and_why_it_ended() -> None:
 def test_the_size_of_an_input_counts_all_that_the_model_reads() -> None:
     value = ModelInput((1, 2), (ChatMessage("user", "ä"),), inputs=("abc", (1,)))
     assert value.size_bytes == 8 + 2 + 3 + 4
+
+
+def test_tools_and_earlier_calls_of_them_are_read_too() -> None:
+    call = ToolCall("id", "näme", '{"a": 1}')
+    tools = ({"type": "function", "function": {"name": "ä"}},)
+    talk = (ChatMessage("user", "Hi"), ChatMessage("assistant", tool_calls=(call, call)))
+    of_tools = len(json.dumps(tools, ensure_ascii=False).encode())
+
+    value = ModelInput(messages=talk, tools=tools)
+
+    assert value.tools_bytes == of_tools
+    assert value.size_bytes == 2 + 2 * (5 + 8) + of_tools
+    assert replace(value, samples=2).size_bytes == value.size_bytes
+    assert replace(value, tools=()).size_bytes == 2 + 2 * (5 + 8)
+    assert copy(value).size_bytes == value.size_bytes
 
 
 @pytest.mark.parametrize("limit", [2560, INLINE_LIMIT_BYTES, 10 * INLINE_LIMIT_BYTES])

@@ -91,6 +91,20 @@ def test_null_is_nothing_in_what_clients_send_back_whatever_its_name() -> None:
     assert found == (ChatMessage("assistant", "Hi", tool_calls=call.tool_calls),)
 
 
+def test_a_text_after_a_call_is_of_the_same_turn() -> None:
+    texts = said("assistant", "One."), said("assistant", "Two.")
+
+    found = messages(texts[0], called("c1"), texts[1], called("c2"), said("user", "And?"), *texts)
+
+    calls = (ToolCall("c1", "f", "{}"), ToolCall("c2", "f", "{}"))
+    assert found == (
+        ChatMessage("assistant", "One.\nTwo.", tool_calls=calls),
+        ChatMessage("user", "And?"),
+        ChatMessage("assistant", "One."),
+        ChatMessage("assistant", "Two."),
+    )
+
+
 def test_calls_and_the_text_before_them_are_one_turn() -> None:
     found = messages(
         said("user", "a"),

@@ -67,8 +67,9 @@ def check_input(
     size = value.size_bytes
     field_name = _field_name(value)
     if size > max_input_bytes:
+        of_tools = f" ({value.tools_bytes} of them are the tools)" if value.tools else ""
         raise PayloadTooLarge(
-            f"{field_name}: {size} bytes are too many; send at most {max_input_bytes}",
+            f"{field_name}: {size} bytes{of_tools} are too many; send at most {max_input_bytes}",
             param=field_name,
         )
     if bool(value.inputs) != (spec.task is Task.EMBED):

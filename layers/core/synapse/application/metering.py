@@ -258,7 +258,8 @@ def _check_size(ask: Ask, bounds: Bounds, tokens: int) -> None:
     most = min((size for size in sizes if size is not None), default=tokens)
     if tokens <= most:
         return
-    at, counted = ask.length_at, "the prompt's and those that it lets the model write"
+    tools = " (its tools are part of it)" if ask.input.tools else ""
+    at, counted = ask.length_at, f"the prompt's{tools} and those that it lets the model write"
     if ask.input.inputs:
         at, counted = "input", "those of its inputs"  # nothing is written for them
     raise InvalidRequest(

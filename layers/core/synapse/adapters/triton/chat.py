@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 from synapse.adapters.triton.templates import RefusedByTemplate, compiled
@@ -21,6 +23,8 @@ Tool = Mapping[str, object]
 NO_VARIABLES: Mapping[str, object] = {}
 
 NO_TOKEN_IDS = "prompt: this model takes no token ids; send text"
+
+ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 # Words that no template has of its own: if they come out, the template made use of them.
 PROBE_TOOL_NAME = "synapse_probe_tool"
@@ -113,6 +117,9 @@ def render(
         raise
     except RefusedByTemplate as refusal:
         raise InvalidInput(f"messages: {refusal}", param="messages") from refusal
+    except RecursionError as error:
+        deep = "messages: the arguments of an earlier call are nested too deep"
+        raise InvalidInput(deep, param="messages") from error
     except Exception as error:
         if variables and _renders(model, messages, tools, manner):
             raise InvalidInput(
@@ -197,7 +204,7 @@ def _turns(messages: Sequence[ChatMessage], manner: _Manner) -> list[dict[str, A
     """The messages as Hugging Face's templates expect them."""
     called = {call.id: call.name for message in messages for call in message.tool_calls}
     turns: list[dict[str, Any]] = []
-    for message in messages:
+    for message in _in_order_of_calls(messages):
         turn: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.tool_calls:
             turn["content"] = message.content or manner.content_when_none
@@ -209,6 +216,24 @@ def _turns(messages: Sequence[ChatMessage], manner: _Manner) -> list[dict[str, A
     return turns
 
 
+def _in_order_of_calls(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The messages, the results of a turn's calls in the order in which it made them.
+
+    Many templates tell results by their place alone. Those of no call of it stay where they are.
+    """
+    ordered: list[ChatMessage] = []
+    for is_result, run in groupby(messages, lambda message: message.role == "tool"):
+        turns = list(run)
+        if is_result and ordered:
+            order = {call.id: at for at, call in enumerate(ordered[-1].tool_calls)}
+            known = [turn for turn in turns if turn.tool_call_id in order]
+            known.sort(key=lambda turn: order[turn.tool_call_id or ""])
+            in_turn = iter(known)
+            turns = [next(in_turn) if turn.tool_call_id in order else turn for turn in turns]
+        ordered += turns
+    return ordered
+
+
 def _call(call: ToolCall, manner: _Manner) -> dict[str, Any]:
     arguments = _parsed(call.arguments) if manner.arguments_parsed else call.arguments
     function = {"name": call.name, "arguments": arguments}
@@ -217,7 +242,10 @@ def _call(call: ToolCall, manner: _Manner) -> dict[str, Any]:
 
 def _parsed(arguments: str) -> object:
     try:
-        return json.loads(arguments)
-    except ValueError:
+        parsed = json.loads(arguments)
+        if ESCAPED_SURROGATE.search(arguments):
+            json.dumps(parsed, ensure_ascii=False).encode()  # half of a pair is no text
+    except (ValueError, RecursionError):
         # A model may have written anything; what it wrote is what it is shown again.
         return arguments
+    return parsed
