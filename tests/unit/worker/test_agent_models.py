@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge, UnknownModel
+from synapse_worker.agent.errors import NoRoom, NotNow, TimedOut, TooLarge, UnknownModel
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.models import MAX_FAILED
 from synapse_worker.agent.readings import ModelReading, Readings
@@ -14,6 +14,7 @@ from synapse_worker.agent.shelf import Shelf
 from synapse_worker.cache import CachedModel, CacheLevel, ModelCache
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
+from tests.patience import PATIENCE_S
 from tests.unit.worker.agents import MIB, World, model_folder
 
 
@@ -213,30 +214,84 @@ async def test_an_old_version_that_does_not_go_keeps_its_files_until_it_has_gone
 
 async def test_a_load_that_overran_and_came_up_is_out_before_the_next(tmp_path: Path) -> None:
     world = World(tmp_path)
-    load, done = world.triton.load, asyncio.Event()
+    load, wait_unloaded = world.triton.load, world.triton.wait_unloaded
+    done = asyncio.Event()
 
     async def overrun(model: str) -> None:
         await load(model)
-        raise WorkerError(f"Triton has not loaded {model} within 1 s")
+        raise TimedOut(f"Triton has not loaded {model} within 1 s")
 
     async def wait(model: str) -> None:
         assert model == "a"
         await done.wait()
+        await wait_unloaded(model)
 
     world.triton.load = overrun  # type: ignore[method-assign]
     world.triton.wait_unloaded = wait  # type: ignore[method-assign]
-    with pytest.raises(WorkerError, match="within 1 s"):
+    with pytest.raises(TimedOut, match="within 1 s"):
         await world.models.load("a", None)
-    assert world.triton.calls == ["load a", "unload a"]
-    with pytest.raises(NotNow):
+    with pytest.raises(NotNow, match="or is still being loaded"):
         await world.models.load("a", None)
-    assert world.triton.calls == ["load a", "unload a"]
+    known = world.models.all()[0]
+    assert (known.is_loaded, known.takes_memory, known.memory_bytes) == (False, True, 10 * MIB)
+    assert (world.folder.path / "a").exists(), "Triton reads it"
+    assert world.triton.calls == ["load a"], "a call now would only wait for that"
 
     done.set()
     world.triton.load = load  # type: ignore[method-assign]
-    await asyncio.sleep(0.01)
     await world.models.load("a", None)
     assert world.models.loaded == ["a"]
+    assert world.triton.calls == ["load a", "unload a", "load a"]
+
+
+async def test_while_one_that_overran_is_waited_for_others_are_loaded(tmp_path: Path) -> None:
+    world = World(tmp_path, drain_timeout_s=PATIENCE_S)
+    load, done = world.triton.load, asyncio.Event()
+
+    async def overrun(model: str) -> None:
+        if model == "a":
+            raise TimedOut(f"Triton has not loaded {model} within 1 s")
+        await load(model)
+
+    async def wait(model: str) -> None:
+        await done.wait()
+
+    world.triton.load = overrun  # type: ignore[method-assign]
+    world.triton.wait_unloaded = wait  # type: ignore[method-assign]
+    with pytest.raises(TimedOut):
+        await world.models.load("a", None)
+    again = asyncio.create_task(world.models.load("a", None))
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(PATIENCE_S / 2):
+        await world.models.load("b", None)
+
+    assert world.models.loaded == ["b"]
+    assert not again.done()
+    done.set()
+    with pytest.raises(TimedOut):
+        await again
+
+
+async def test_an_unload_that_is_answered_too_late_is_waited_for_all_the_same(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, memory_budget_bytes=25 * MIB)
+    await world.models.load("a", None)
+    await world.models.load("b", None)
+    unload = world.triton.unload
+
+    async def slow(model: str) -> None:
+        await unload(model)
+        raise TimedOut(f"Triton has not unloaded {model} within 5 s")
+
+    world.triton.unload = slow  # type: ignore[method-assign]
+    await world.models.load("c", None)
+
+    assert set(world.models.loaded) == world.triton.loaded == {"b", "c"}
+    world.triton.unload = unload  # type: ignore[method-assign]
+    await world.models.load("a", None)
+    assert "a" in world.triton.loaded
 
 
 async def test_nothing_is_unloaded_from_a_triton_that_is_down(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
+from synapse_worker.agent.errors import NoRoom, NotNow, TimedOut, TooLarge
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known, names
 from synapse_worker.agent.shelf import Taken
@@ -47,6 +47,7 @@ class Loader:
         Raises:
             WorkerError: it does not load, or there is no room; another version is back then.
         """
+        await self._wait_out(known)  # others may have their turn meanwhile
         async with self._turn:
             await self._wait_out(known)
             others = [model for model in models if model is not known]
@@ -106,13 +107,17 @@ class Loader:
         self._folder.put(known.name, taken.path)
         try:
             await self._triton.load(known.name)
+        except TimedOut:
+            # It may come up yet: until it is out again it keeps its memory and its files.
+            known.taken = taken
+            known.memory_bytes = taken.memory_bytes or self._measure(known.name)
+            known.doing = Doing.UNLOADING
+            self._leave(known)
+            raise
         except WorkerError:
-            # One that took too long may come up yet.
-            with contextlib.suppress(WorkerError):
-                await self._triton.unload(known.name)
-                known.leaving = asyncio.create_task(self._let_go(known))
+            self._leave(known)
+            with contextlib.suppress(NotNow):
                 await self._wait_out(known)
-            self._folder.remove(known.name)
             raise
         self.note_loaded(known, taken)
 
@@ -135,13 +140,18 @@ class Loader:
         self._changed()
         try:
             await self._triton.unload(known.name)
+        except TimedOut:
+            pass  # it is out once Triton has come to it
         except WorkerError:
             if self._triton.is_up:
                 known.is_loaded = True
                 known.doing = Doing.NOTHING
                 raise
-        known.leaving = asyncio.create_task(self._let_go(known), name=f"leaving-{known.name}")
+        self._leave(known)
         await self._wait_out(known)
+
+    def _leave(self, known: Known) -> None:
+        known.leaving = asyncio.create_task(self._let_go(known), name=f"leaving-{known.name}")
 
     async def _let_go(self, known: Known) -> None:
         await self._triton.wait_unloaded(known.name)
@@ -158,7 +168,7 @@ class Loader:
         done, _ = await asyncio.wait({known.leaving}, timeout=self._config.drain_timeout_s)
         if not done:
             raise NotNow(
-                f"{known.name} still works on what it was asked",
+                f"{known.name} still works on what it was asked, or is still being loaded",
                 "It takes nothing new and goes when it is done; try again later",
             )
 

@@ -178,7 +178,8 @@ class Models:
             try:
                 await self._loader.load(known, taken, self.all(), keep)
             except BaseException:
-                taken.give_back()
+                if known.taken is not taken:
+                    taken.give_back()
                 raise
         except WorkerError as error:
             known.error = str(error)
