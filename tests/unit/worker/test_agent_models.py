@@ -92,6 +92,24 @@ async def test_one_larger_than_the_budget_is_taken_out_again(tmp_path: Path) -> 
     assert world.triton.calls == [], "once is enough"
 
 
+async def test_one_that_grew_while_it_was_used_fits_again_as_it_did_at_first(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, memory_budget_bytes=25 * MIB)
+    world.sizes["a"] = 20 * MIB
+    await world.models.load("a", None)
+    world.sizes["a"] = 26 * MIB
+    world.models.measure()
+    assert world.models.all()[0].memory_bytes == 26 * MIB, "so much others cannot have"
+    await world.models.load("b", None)
+    assert world.models.loaded == ["b"]
+
+    world.sizes["a"] = 20 * MIB
+    await world.models.load("a", None)
+
+    assert world.models.loaded == ["a"]
+
+
 async def test_a_load_that_fails_says_why_and_may_be_tried_again(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.triton.broken = {"a"}

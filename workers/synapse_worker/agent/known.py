@@ -37,8 +37,9 @@ class Known:
 
     `leaving` ends when Triton has let go of it. `ended` is how many of its requests Triton had
     answered when it was last asked. `asked_at` is when work last asked for it, where anybody has
-    told: Triton, by which `last_used_at` goes, counts probes as well. Memory is what its manifest
-    says, or what was measured.
+    told: Triton, by which `last_used_at` goes, counts probes as well. `memory_bytes` is what its
+    manifest says, or what was measured last; `fresh_bytes` the same right after its load, before
+    use made it grow: so much a new load needs.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Known:
     progress: float | None = None
     error: str = ""
     memory_bytes: int | None = None
+    fresh_bytes: int | None = None
     last_used_at: float | None = None
     asked_at: float | None = None
     ended: int = 0

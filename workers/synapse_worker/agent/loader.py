@@ -52,7 +52,7 @@ class Loader:
             await self._wait_out(known)
             others = [model for model in models if model is not known]
             is_measured = known.version == taken.version and not taken.memory_bytes
-            expected_bytes = known.memory_bytes if is_measured else taken.memory_bytes
+            expected_bytes = known.fresh_bytes if is_measured else taken.memory_bytes
             await self._make_room(known, expected_bytes or 0, others, keep)
             former = await self._make_way(known)
             try:
@@ -129,7 +129,7 @@ class Loader:
         known.doing = Doing.NOTHING
         known.level = CacheLevel.NVME_CACHED
         known.last_used_at = time.time()
-        known.memory_bytes = taken.memory_bytes or self._measure(known.name)
+        known.memory_bytes = known.fresh_bytes = taken.memory_bytes or self._measure(known.name)
         self._changed()
 
     async def _take_out(self, known: Known) -> None:
