@@ -93,13 +93,19 @@ class LocalModelLoader:
             self._not_before[pool, model] = self._clock() + self._again.base_s
             logger.info("pool %s: %s has to wait: %s", pool, model, error)
         except WorkerError as error:
-            failures = self._failures[pool, model] = self._failures.get((pool, model), 0) + 1
-            pause_s = self._again.delay_s(failures, 1.0)
-            self._not_before[pool, model] = self._clock() + pause_s
-            self._troubles[pool, model] = str(error), self._clock()
-            text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
-            logger.warning(text, pool, model, error, pause_s)
+            self._failed(pool, model, error)
+        except Exception as error:
+            logger.exception("pool %s: loading %s went wrong", pool, model)
+            self._failed(pool, model, error)
         else:
             self._failures.pop((pool, model), None)
             self._troubles.pop((pool, model), None)
             await self._starts.started(load_of(pool, model), self._clock() - began_at)
+
+    def _failed(self, pool: str, model: str, error: Exception) -> None:
+        failures = self._failures[pool, model] = self._failures.get((pool, model), 0) + 1
+        pause_s = self._again.delay_s(failures, 1.0)
+        self._not_before[pool, model] = self._clock() + pause_s
+        self._troubles[pool, model] = str(error) or type(error).__name__, self._clock()
+        text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
+        logger.warning(text, pool, model, error, pause_s)

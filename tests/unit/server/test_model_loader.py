@@ -29,7 +29,7 @@ class OneWorker:
         self.told: list[Mapping[str, float]] = []
         self.kept: list[Collection[str]] = []
         self.go_on = asyncio.Event()
-        self.error: WorkerError | None = None
+        self.error: Exception | None = None
 
     async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         self.asked.append(model)
@@ -91,10 +91,11 @@ async def test_a_model_is_asked_for_once_at_a_time() -> None:
     assert await world.starts.startup_s(load_of("small", "echo")) == 3.0
 
 
-async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow() -> None:
+@pytest.mark.parametrize("error", [WorkerError("The weights are gone"), OSError("No space left")])
+async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow(error: Exception) -> None:
     world = World()
     world.worker.go_on.set()
-    world.worker.error = WorkerError("The weights are gone")
+    world.worker.error = error
     for pause_s in (1.0, 2.0, 4.0):
         await world.ask()
         tries = len(world.worker.asked)
@@ -102,6 +103,7 @@ async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow() -> Non
         await world.ask()
         assert len(world.worker.asked) == tries
         world.clock.advance(0.2)
+    assert world.loader.troubles() == {("small", "llm"): str(error)}
 
 
 async def test_where_room_is_missing_the_pause_stays_short() -> None:

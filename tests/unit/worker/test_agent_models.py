@@ -1,6 +1,7 @@
 """Which models an agent loads and unloads, in which order, and what is left when that fails."""
 
 import asyncio
+import errno
 from pathlib import Path
 from typing import cast
 
@@ -124,6 +125,26 @@ async def test_a_load_that_fails_says_why_and_may_be_tried_again(tmp_path: Path)
     world.triton.broken = set()
     await world.models.load("a", None)
     assert not known.error
+
+
+async def test_a_disk_that_takes_nothing_is_told_as_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "symlink_to", full)
+        with pytest.raises(WorkerError, match="Cannot write .*: No space left on device"):
+            await world.models.load("a", None)
+
+    known = world.models.all()[0]
+    assert "No space left on device" in known.error
+    assert (known.is_loaded, known.takes_memory, known.doing) == (False, False, "")
+    await world.models.load("a", None)
+    assert world.models.loaded == ["a"]
 
 
 async def test_a_new_version_takes_the_place_of_the_old_or_the_old_comes_back(

@@ -104,8 +104,8 @@ class Loader:
     async def _put(self, known: Known, taken: Taken) -> None:
         known.doing = Doing.LOADING
         self._changed()
-        self._folder.put(known.name, taken.path)
         try:
+            self._folder.put(known.name, taken.path)
             await self._triton.load(known.name)
         except TimedOut:
             # It may come up yet: until it is out again it keeps its memory and its files.
@@ -155,7 +155,8 @@ class Loader:
 
     async def _let_go(self, known: Known) -> None:
         await self._triton.wait_unloaded(known.name)
-        self._folder.remove(known.name)
+        with contextlib.suppress(WorkerError):  # the next to be put there meets the same
+            self._folder.remove(known.name)
         if known.taken is not None:
             known.taken.give_back()
         known.taken = known.leaving = None

@@ -181,8 +181,8 @@ class Models:
                 if known.taken is not taken:
                     taken.give_back()
                 raise
-        except WorkerError as error:
-            known.error = str(error)
+        except Exception as error:
+            known.error = str(error) or type(error).__name__
             self._forget_failed()
             raise
         finally:
