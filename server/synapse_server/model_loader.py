@@ -19,12 +19,19 @@ logger = logging.getLogger(__name__)
 AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
 """The pauses before a load that failed is tried again: room may have come, a mistake stays one."""
 
+EVICTING = RetryPolicy(base_s=30.0, max_s=600.0)
+"""The same before it may take the place of other models again: they would have gone for nothing."""
+
 TOLD_S = 2 * AGAIN.max_s
 """For so long after it a failure is told of: while work waits for the model it is tried again."""
 
 
 class Loading(Protocol):
     """A worker that can be asked for a model."""
+
+    @property
+    def models(self) -> Collection[str]:
+        """Those that it has loaded."""
 
     async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
         """Return once the model answers; `used_at` tells which others should make room first.
@@ -60,6 +67,7 @@ class LocalModelLoader:
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._not_before: dict[tuple[str, str], float] = {}
+        self._evicts_from: dict[tuple[str, str], float] = {}
         self._troubles: dict[tuple[str, str], tuple[str, float]] = {}
 
     def ask(self, pool: Pool, model: str, keep: Collection[str] = ()) -> None:
@@ -87,10 +95,12 @@ class LocalModelLoader:
     async def _load(self, worker: Loading, pool: str, model: str, keep: Collection[str]) -> None:
         began_at = self._clock()
         try:
-            await worker.load(model, self._last_asked(), keep)
+            kept = self._kept(worker, pool, model, keep)
+            await worker.load(model, self._last_asked(), kept)
         except (NoRoom, NotNow) as error:
             # Those that are in the way are busy, or leaving: that may be over in a moment.
             self._not_before[pool, model] = self._clock() + self._again.base_s
+            self._still(pool, model)
             logger.info("pool %s: %s has to wait: %s", pool, model, error)
         except WorkerError as error:
             self._failed(pool, model, error)
@@ -99,13 +109,30 @@ class LocalModelLoader:
             self._failed(pool, model, error)
         else:
             self._failures.pop((pool, model), None)
+            self._evicts_from.pop((pool, model), None)
             self._troubles.pop((pool, model), None)
             await self._starts.started(load_of(pool, model), self._clock() - began_at)
 
+    def _kept(
+        self, worker: Loading, pool: str, model: str, keep: Collection[str]
+    ) -> Collection[str]:
+        """Soon after a load that failed, all that the worker has: there must be room without."""
+        is_soon = self._clock() < self._evicts_from.get((pool, model), 0.0)
+        return {*keep, *worker.models} if is_soon else keep
+
+    def _still(self, pool: str, model: str) -> None:
+        """One that failed, and has to wait for another try, has not come right by that."""
+        if (pool, model) in self._failures:
+            why, _ = self._troubles[pool, model]
+            self._troubles[pool, model] = why, self._clock()
+
     def _failed(self, pool: str, model: str, error: Exception) -> None:
-        failures = self._failures[pool, model] = self._failures.get((pool, model), 0) + 1
+        now, key = self._clock(), (pool, model)
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause_s = self._again.delay_s(failures, 1.0)
-        self._not_before[pool, model] = self._clock() + pause_s
-        self._troubles[pool, model] = str(error) or type(error).__name__, self._clock()
+        self._not_before[key] = now + pause_s
+        if now >= self._evicts_from.get(key, 0.0):
+            self._evicts_from[key] = now + EVICTING.delay_s(failures, 1.0)
+        self._troubles[key] = str(error) or type(error).__name__, now
         text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
         logger.warning(text, pool, model, error, pause_s)

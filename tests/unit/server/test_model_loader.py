@@ -10,7 +10,7 @@ import pytest
 from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.on_demand import load_of
 from synapse.domain.retry import RetryPolicy
-from synapse_server.model_loader import TOLD_S, Loading, LocalModelLoader
+from synapse_server.model_loader import EVICTING, TOLD_S, Loading, LocalModelLoader
 from synapse_worker.agent.errors import NoRoom, TooLarge
 from synapse_worker.errors import WorkerError
 from tests.factories import a_pool
@@ -25,6 +25,7 @@ class OneWorker:
     """Loads what it is asked for once it is let, or fails with what the test says."""
 
     def __init__(self) -> None:
+        self.models: list[str] = []
         self.asked: list[str] = []
         self.told: list[Mapping[str, float]] = []
         self.kept: list[Collection[str]] = []
@@ -104,6 +105,40 @@ async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow(error: E
         assert len(world.worker.asked) == tries
         world.clock.advance(0.2)
     assert world.loader.troubles() == {("small", "llm"): str(error)}
+
+
+async def test_after_a_failure_it_takes_no_place_for_a_while() -> None:
+    world = World()
+    world.worker.models = ["echo"]
+    world.worker.go_on.set()
+    world.worker.error = WorkerError("The weights are gone")
+    await world.ask()
+    world.worker.error = NoRoom("There is no room")
+    world.clock.advance(EVICTING.base_s - 0.1)
+    await world.ask()
+    assert world.worker.kept == [(), {"echo"}], "it would go for nothing"
+
+    world.worker.error = WorkerError("The weights are gone")
+    for pause_s in (EVICTING.base_s, 2 * EVICTING.base_s):
+        world.worker.kept.clear()
+        world.clock.advance(pause_s)
+        await world.ask()
+        world.clock.advance(PAUSES.max_s)
+        await world.ask()
+        assert world.worker.kept == [(), {"echo"}]
+
+
+async def test_one_that_failed_is_told_of_while_it_waits_for_room() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = WorkerError("The weights are gone")
+    await world.ask()
+    world.worker.error = NoRoom("There is no room")
+    for _ in range(3):
+        world.clock.advance(TOLD_S - 1.0)
+        await world.ask()
+
+    assert world.loader.troubles() == {("small", "llm"): "The weights are gone"}
 
 
 async def test_where_room_is_missing_the_pause_stays_short() -> None:
