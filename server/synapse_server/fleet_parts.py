@@ -69,6 +69,7 @@ class FleetParts:
             starts=starts,
             telemetry=telemetry,
             clock=clock,
+            failed_loads=self._loader,
         )
         self.autoscaler = self._autoscaler(registry, demand, starts, telemetry)
         self.health = FleetHealth(

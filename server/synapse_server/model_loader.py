@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from synapse.application.on_demand import load_of
+from synapse.domain.loading import FailedLoad
 from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 from synapse.ports import Clock, StartTimes
-from synapse_worker.agent.errors import NoRoom, NotNow
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
 from synapse_worker.errors import WorkerError
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
 
 EVICTING = RetryPolicy(base_s=30.0, max_s=600.0)
 """The same before it may take the place of other models again: they would have gone for nothing."""
+
+HOPELESS = 3
+"""So many failures in a row, and those who wait for the model are told: it will not come soon."""
 
 TOLD_S = 2 * AGAIN.max_s
 """For so long after it a failure is told of: while work waits for the model it is tried again."""
@@ -69,6 +73,7 @@ class LocalModelLoader:
         self._not_before: dict[tuple[str, str], float] = {}
         self._evicts_from: dict[tuple[str, str], float] = {}
         self._troubles: dict[tuple[str, str], tuple[str, float]] = {}
+        self._too_large: set[tuple[str, str]] = set()
 
     def ask(self, pool: Pool, model: str, keep: Collection[str] = ()) -> None:
         """See the port."""
@@ -84,6 +89,16 @@ class LocalModelLoader:
         """Why loads failed, by pool and model, of those that were tried of late."""
         since = self._clock() - TOLD_S
         return {key: why for key, (why, at) in self._troubles.items() if at > since}
+
+    def failed(self, pool: str, model: str) -> FailedLoad | None:
+        """See the port `FailedLoads`."""
+        key = (pool, model)
+        is_final = key in self._too_large
+        if not is_final and self._failures.get(key, 0) < HOPELESS:
+            return None
+        why = self.troubles().get(key)
+        again_in_s = max(0.0, self._not_before[key] - self._clock())
+        return None if why is None else FailedLoad(why, is_final, again_in_s)
 
     async def close(self) -> None:
         """Wait for nothing more."""
@@ -110,6 +125,7 @@ class LocalModelLoader:
         else:
             self._failures.pop((pool, model), None)
             self._evicts_from.pop((pool, model), None)
+            self._too_large.discard((pool, model))
             self._troubles.pop((pool, model), None)
             await self._starts.started(load_of(pool, model), self._clock() - began_at)
 
@@ -134,5 +150,6 @@ class LocalModelLoader:
         if now >= self._evicts_from.get(key, 0.0):
             self._evicts_from[key] = now + EVICTING.delay_s(failures, 1.0)
         self._troubles[key] = str(error) or type(error).__name__, now
+        (self._too_large.add if isinstance(error, TooLarge) else self._too_large.discard)(key)
         text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
         logger.warning(text, pool, model, error, pause_s)

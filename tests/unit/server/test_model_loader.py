@@ -9,8 +9,9 @@ import pytest
 
 from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.on_demand import load_of
+from synapse.domain.loading import FailedLoad
 from synapse.domain.retry import RetryPolicy
-from synapse_server.model_loader import EVICTING, TOLD_S, Loading, LocalModelLoader
+from synapse_server.model_loader import EVICTING, HOPELESS, TOLD_S, Loading, LocalModelLoader
 from synapse_worker.agent.errors import NoRoom, TooLarge
 from synapse_worker.errors import WorkerError
 from tests.factories import a_pool
@@ -170,6 +171,33 @@ async def test_one_that_never_fits_is_tried_less_and_less_and_told_of(
     world.clock.advance(PAUSES.max_s)
     await world.ask()
     assert world.loader.troubles() == {}
+
+
+async def test_after_three_failures_those_who_wait_are_told_and_at_once_if_it_never_fits() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = WorkerError("The weights are gone")
+    for failures in range(1, HOPELESS + 1):
+        assert world.loader.failed("small", "llm") is None
+        await world.ask()
+        world.clock.advance(PAUSES.delay_s(failures, 1.0))
+    world.clock.advance(-1.0)
+    assert world.loader.failed("small", "llm") == FailedLoad(
+        "The weights are gone", is_final=False, again_in_s=1.0
+    )
+    assert world.loader.failed("large", "llm") is None
+
+    world.worker.error = TooLarge("It takes 30 of 25 MiB")
+    await world.ask("echo")
+    assert world.loader.failed("small", "echo") == FailedLoad(
+        "It takes 30 of 25 MiB", is_final=True, again_in_s=1.0
+    )
+
+    world.clock.advance(TOLD_S + 1.0)
+    assert world.loader.failed("small", "echo") is None, "nobody has tried for long"
+    world.worker.error = None
+    await world.ask()
+    assert world.loader.failed("small", "llm") is None
 
 
 async def test_why_a_load_failed_is_told_as_long_as_it_is_wanted() -> None:
