@@ -16,7 +16,6 @@ from synapse_worker.agent.triton_models import TritonModels
 from synapse_worker.cache import CacheLevel, Progress
 from synapse_worker.cache.eviction import expired
 from synapse_worker.config import check_model_name
-from synapse_worker.errors import WorkerError
 
 MAX_FAILED = 32
 """Models of which nothing is known but that they could not be had: so many are remembered."""
