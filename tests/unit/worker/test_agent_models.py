@@ -200,6 +200,25 @@ async def test_who_no_longer_waits_for_a_load_does_not_stop_it_for_others(tmp_pa
     assert world.triton.calls == ["load a"]
 
 
+async def test_who_waits_for_a_load_that_is_broken_off_is_told_so(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    async def never(model: str) -> None:
+        await asyncio.Event().wait()
+
+    world.triton.load = never  # type: ignore[method-assign]
+    waiting = [asyncio.create_task(world.models.load("a", None)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    waiting[2].cancel()
+    await world.models.empty()
+
+    for told in waiting[:2]:
+        with pytest.raises(NotNow, match="a was broken off"):
+            await told
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[2]
+
+
 async def test_one_that_does_not_go_keeps_its_memory_and_is_not_loaded_over(
     tmp_path: Path,
 ) -> None:

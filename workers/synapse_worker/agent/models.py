@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.errors import UnknownModel
+from synapse_worker.agent.errors import NotNow, UnknownModel
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known, Operation
 from synapse_worker.agent.loader import Loader
@@ -84,7 +84,7 @@ class Models:
         known = self._of(name)
         while known.operation is not None:
             if known.operation.brings(version):
-                return await asyncio.shield(known.operation.task)
+                return await _outcome(known.operation.task, name)
             await asyncio.wait({known.operation.task})
         if known.is_loaded and version in (None, known.version):
             known.last_used_at = time.time()
@@ -104,7 +104,7 @@ class Models:
             raise UnknownModel(f"There is no model {name!r} here", "See the heartbeat")
         while known.operation is not None:
             if not known.operation.is_load:
-                return await asyncio.shield(known.operation.task)
+                return await _outcome(known.operation.task, name)
             await asyncio.wait({known.operation.task})
         if not known.takes_memory:
             return None
@@ -221,7 +221,7 @@ class Models:
                 task.exception()  # told to those who wait, and by the heartbeat
 
         task.add_done_callback(ended)
-        await asyncio.shield(task)
+        await _outcome(task, known.name)
 
     async def _cancel_operations(self) -> None:
         tasks = {known.operation.task for known in self.all() if known.operation is not None}
@@ -235,3 +235,17 @@ class Models:
         for known in lost[MAX_FAILED:]:
             if known.operation is None:
                 del self._known[known.name]
+
+
+async def _outcome(task: asyncio.Task[None], name: str) -> None:
+    """What becomes of it, for one of those who wait; it goes on without any of them."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        waiter = asyncio.current_task()
+        if not task.cancelled() or (waiter is not None and waiter.cancelling()):
+            raise
+        raise NotNow(
+            f"What was under way with {name} was broken off: the worker is drained or stopped",
+            "Ask another worker",
+        ) from None
