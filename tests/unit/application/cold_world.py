@@ -90,13 +90,13 @@ class ColdWorld(World):
 
     @property
     def results(self) -> Results:
-        parts = {"cold_starts": self.cold_starts, "forget": self.forgotten.append}
-        return replace(super().results, **parts)
+        forget = self.forgotten.append
+        return replace(super().results, cold_starts=self.cold_starts, forget=forget)
 
     @property
     def sweeper(self) -> Sweeper:
-        parts = {"cold_starts": self.cold_starts, "forget": self.forgotten.append}
-        return replace(super().sweeper, **parts)
+        forget = self.forgotten.append
+        return replace(super().sweeper, cold_starts=self.cold_starts, forget=forget)
 
     @property
     def direct(self) -> DirectLane:
