@@ -98,7 +98,7 @@ class LocalModelLoader:
             return None
         why = self.troubles().get(key)
         again_in_s = max(0.0, self._not_before[key] - self._clock())
-        return None if why is None else FailedLoad(why, is_final, again_in_s)
+        return None if why is None else FailedLoad(why, is_final, again_in_s, key in self._loads)
 
     async def close(self) -> None:
         """Wait for nothing more."""

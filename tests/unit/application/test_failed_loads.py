@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from synapse.domain.errors import Unavailable
 from synapse.domain.inference import TOKEN_IDS, ModelInput
 from synapse.domain.job import Job, JobState
 from synapse.domain.loading import FailedLoad
-from tests.factories import a_worker
+from tests.factories import NOW, a_worker
 from tests.unit.application.cold_world import ECHO, GOLD, ColdWorld, a_fleet_pool
 
 BROKEN = FailedLoad("the weights are damaged", again_in_s=40.0)
@@ -76,6 +77,23 @@ async def test_one_who_is_held_already_is_told_as_well() -> None:
 
     with pytest.raises(Unavailable, match="the weights are damaged"):
         await waiting
+
+
+async def test_once_another_try_is_due_a_caller_has_it_made_and_waits_for_it() -> None:
+    world = ColdWorld()
+    world.failures.of = {"cpu": replace(BROKEN, again_in_s=0.0)}
+    waiting = asyncio.create_task(world.direct.run(a_request()))
+    while not world.slept_s and not waiting.done():
+        await asyncio.sleep(0)
+    assert world.waker.woken == ["echo"]
+
+    world.failures.of = {"cpu": replace(BROKEN, again_in_s=0.0, is_tried=True)}
+    with pytest.raises(Unavailable):  # one is enough
+        await world.direct.run(a_request())
+    await world.workers.beat(a_worker(lease_until=NOW + 999))
+    world.clock.advance(1.0)
+
+    await waiting
 
 
 async def test_a_job_whose_model_never_fits_fails_when_it_is_read() -> None:

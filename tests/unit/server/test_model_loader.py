@@ -186,6 +186,13 @@ async def test_after_three_failures_those_who_wait_are_told_and_at_once_if_it_ne
         "The weights are gone", is_final=False, again_in_s=1.0
     )
     assert world.loader.failed("large", "llm") is None
+    world.clock.advance(1.0)
+    world.worker.go_on.clear()
+    await world.ask()
+    tried = world.loader.failed("small", "llm")
+    assert tried is not None
+    assert (tried.is_tried, tried.is_off) == (True, False)
+    world.worker.go_on.set()
 
     world.worker.error = TooLarge("It takes 30 of 25 MiB")
     await world.ask("echo")

@@ -166,7 +166,7 @@ class DirectLane:
         if not decision.pools:
             raise Unavailable(f"no pool serves model {spec.name!r}")
         cold = await self.cold_starts.comes(spec, need) if self.cold_starts else None
-        if cold and cold.failed:
+        if cold and cold.failed and not cold.failed.is_due:
             self.telemetry.answered(Answered(spec.name, "", "refused", False, Timings()))
             raise _not_loaded(spec, cold.failed)
         seat = await self._seat(request, spec, decision)
@@ -246,7 +246,8 @@ class DirectLane:
             try:
                 placed = await self.fleet.placement.place(spec, pool, need.affinity, avoid)
             except EngineUnavailable as error:
-                if failed := await self._failed_load(spec, need):
+                failed = await self._failed_load(spec, need)
+                if failed is not None and failed.is_off:
                     raise _not_loaded(spec, failed) from error
                 raise
             await self.seats.move(seat, spec, pool, decision.of(pool.name).slots)

@@ -12,7 +12,7 @@ LOAD_FAILED = "load_failed"
 
 @dataclass(frozen=True, slots=True)
 class FailedLoad:
-    """Loads of a model fail, for `cause`; the next try is due in `again_in_s`.
+    """Loads of a model fail, for `cause`; the next try is due in `again_in_s`, or `is_tried` now.
 
     One that is final fails however often it is tried: the model is larger than its workers.
     """
@@ -20,6 +20,17 @@ class FailedLoad:
     cause: str
     is_final: bool = False
     again_in_s: float = 0.0
+    is_tried: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether who waits for it now has it tried again."""
+        return self.again_in_s <= 0 and not self.is_tried
+
+    @property
+    def is_off(self) -> bool:
+        """Whether who waits for it waits in vain for now."""
+        return self.again_in_s > 0 and not self.is_tried
 
     @property
     def failure(self) -> Failure:
