@@ -14,7 +14,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from synapse_worker.agent import Agent, AgentConfig, AgentState, Snapshot
-from synapse_worker.agent.errors import NoRoom, NotNow, TimedOut, UnknownModel
+from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, UnknownModel
 from synapse_worker.backoff import RestartPolicy
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
@@ -312,7 +312,7 @@ async def test_a_model_that_is_up_too_late_goes_by_itself_and_may_be_loaded_anew
     async with running(replace(config, drain_timeout_s=0.3)) as agent:
         with monkeypatch.context() as patch:
             patch.setattr(agent._triton, "_load_timeout_s", 0.5)
-            with pytest.raises(TimedOut, match="has not loaded echo-b within"):
+            with pytest.raises(NoAnswer, match="has not loaded echo-b within"):
                 await agent.load("echo-b")
         with pytest.raises(NotNow, match="or is still being loaded"):
             await agent.load("echo-b")

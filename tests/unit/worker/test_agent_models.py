@@ -3,18 +3,22 @@
 import asyncio
 import errno
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from synapse_worker.agent.errors import NoRoom, NotNow, TimedOut, TooLarge, UnknownModel
+from synapse_worker.agent import triton_models
+from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, TooLarge, UnknownModel
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.models import MAX_FAILED
 from synapse_worker.agent.readings import ModelReading, Readings
 from synapse_worker.agent.shelf import Shelf
+from synapse_worker.agent.triton_models import TritonModels
 from synapse_worker.cache import CachedModel, CacheLevel, ModelCache
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
+from synapse_worker.supervisor import Supervisor, WorkerState
 from tests.patience import PATIENCE_S
 from tests.unit.worker.agents import MIB, World, model_folder
 
@@ -219,6 +223,23 @@ async def test_who_waits_for_a_load_that_is_broken_off_is_told_so(tmp_path: Path
         await waiting[2]
 
 
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError("gone")])
+async def test_a_call_that_broke_off_may_have_been_heeded(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(triton_models, "http_call", broken)
+    up = SimpleNamespace(state=WorkerState.READY)
+    triton = TritonModels(cast(Supervisor, SimpleNamespace(status=up, http_address="a:1")), 1.0)
+
+    with pytest.raises(NoAnswer):
+        await triton.load("a")
+    with pytest.raises(NoAnswer):
+        await triton.unload("a")
+
+
 async def test_one_that_does_not_go_keeps_its_memory_and_is_not_loaded_over(
     tmp_path: Path,
 ) -> None:
@@ -277,7 +298,7 @@ async def test_a_load_that_overran_and_came_up_is_out_before_the_next(tmp_path: 
 
     async def overrun(model: str) -> None:
         await load(model)
-        raise TimedOut(f"Triton has not loaded {model} within 1 s")
+        raise NoAnswer(f"Triton has not loaded {model} within 1 s")
 
     async def wait(model: str) -> None:
         assert model == "a"
@@ -286,7 +307,7 @@ async def test_a_load_that_overran_and_came_up_is_out_before_the_next(tmp_path: 
 
     world.triton.load = overrun  # type: ignore[method-assign]
     world.triton.wait_unloaded = wait  # type: ignore[method-assign]
-    with pytest.raises(TimedOut, match="within 1 s"):
+    with pytest.raises(NoAnswer, match="within 1 s"):
         await world.models.load("a", None)
     with pytest.raises(NotNow, match="or is still being loaded"):
         await world.models.load("a", None)
@@ -308,7 +329,7 @@ async def test_while_one_that_overran_is_waited_for_others_are_loaded(tmp_path: 
 
     async def overrun(model: str) -> None:
         if model == "a":
-            raise TimedOut(f"Triton has not loaded {model} within 1 s")
+            raise NoAnswer(f"Triton has not loaded {model} within 1 s")
         await load(model)
 
     async def wait(model: str) -> None:
@@ -316,7 +337,7 @@ async def test_while_one_that_overran_is_waited_for_others_are_loaded(tmp_path: 
 
     world.triton.load = overrun  # type: ignore[method-assign]
     world.triton.wait_unloaded = wait  # type: ignore[method-assign]
-    with pytest.raises(TimedOut):
+    with pytest.raises(NoAnswer):
         await world.models.load("a", None)
     again = asyncio.create_task(world.models.load("a", None))
     await asyncio.sleep(0)
@@ -327,7 +348,7 @@ async def test_while_one_that_overran_is_waited_for_others_are_loaded(tmp_path: 
     assert world.models.loaded == ["b"]
     assert not again.done()
     done.set()
-    with pytest.raises(TimedOut):
+    with pytest.raises(NoAnswer):
         await again
 
 
@@ -341,7 +362,7 @@ async def test_an_unload_that_is_answered_too_late_is_waited_for_all_the_same(
 
     async def slow(model: str) -> None:
         await unload(model)
-        raise TimedOut(f"Triton has not unloaded {model} within 5 s")
+        raise NoAnswer(f"Triton has not unloaded {model} within 5 s")
 
     world.triton.unload = slow  # type: ignore[method-assign]
     await world.models.load("c", None)

@@ -15,8 +15,8 @@ class TooLarge(WorkerError):
     """The model alone is larger than the memory budget: no waiting makes it fit."""
 
 
-class TimedOut(WorkerError):
-    """Triton has not answered in time; what it was asked for may come about yet."""
+class NoAnswer(WorkerError):
+    """Triton has not said what came of what it was asked for; it may come about yet."""
 
 
 class NotNow(WorkerError):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.errors import NoRoom, NotNow, TimedOut, TooLarge
+from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, TooLarge
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known, names
 from synapse_worker.agent.shelf import Taken
@@ -107,7 +107,7 @@ class Loader:
         try:
             self._folder.put(known.name, taken.path)
             await self._triton.load(known.name)
-        except TimedOut:
+        except NoAnswer:
             # It may come up yet: until it is out again it keeps its memory and its files.
             known.taken = taken
             known.memory_bytes = taken.memory_bytes or self._measure(known.name)
@@ -140,7 +140,7 @@ class Loader:
         self._changed()
         try:
             await self._triton.unload(known.name)
-        except TimedOut:
+        except NoAnswer:
             pass  # it is out once Triton has come to it
         except WorkerError:
             if self._triton.is_up:

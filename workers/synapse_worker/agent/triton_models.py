@@ -5,7 +5,7 @@ import json
 import re
 from http import HTTPStatus
 
-from synapse_worker.agent.errors import NotNow, TimedOut
+from synapse_worker.agent.errors import NoAnswer, NotNow
 from synapse_worker.agent.readings import Readings, read_page
 from synapse_worker.diagnosis import TRACEBACK
 from synapse_worker.errors import WorkerError
@@ -35,7 +35,7 @@ class TritonModels:
         """Return once it answers.
 
         Raises:
-            TimedOut: it still loads, for all that is known.
+            NoAnswer: it still loads, for all that is known.
             WorkerError: it does not load, with Triton's own words.
         """
         path = f"/v2/repository/models/{model}/load"
@@ -47,7 +47,7 @@ class TritonModels:
         """Take nothing new for it; Triton lets go of it once all it was asked is answered.
 
         Raises:
-            TimedOut: Triton may yet do it.
+            NoAnswer: Triton may yet do it.
             WorkerError: Triton does not do it.
         """
         path = f"/v2/repository/models/{model}/unload"
@@ -100,9 +100,9 @@ class TritonModels:
         try:
             return await http_call(self._supervisor.http_address, path, timeout_s, b"{}")
         except TimeoutError as error:
-            raise TimedOut(f"Triton has not {what} within {timeout_s:g} s") from error
+            raise NoAnswer(f"Triton has not {what} within {timeout_s:g} s") from error
         except OSError as error:
-            raise WorkerError(f"Triton went down before it had {what}", "See its log") from error
+            raise NoAnswer(f"Triton went down before it had {what}", "See its log") from error
 
 
 def _reason(answer: bytes) -> str:
