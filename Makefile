@@ -41,7 +41,7 @@ run: ## Run Synapse on this machine until Ctrl-C
 	@scripts/setup app worker
 	@exec $(BIN)/synapse serve $(ARGS)
 
-test: ## Run all the tests, the quick ones first
+test: ## Run all the tests
 	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 

@@ -79,7 +79,7 @@ class FleetParts:
             clock,
             self.local.troubles,
             self._loader.troubles,
-            records.database.last_trouble,
+            records.last_trouble,
         )
         self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
         self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s / 2)

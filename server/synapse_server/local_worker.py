@@ -26,7 +26,7 @@ HEALTH_INTERVAL_S = 0.5
 
 STOP_TIMEOUT_S = 3.0
 """What Triton may still take for its requests: the server has waited for them before that. Now and
-then it waits for nobody, after a model has refused many requests."""
+then it waits for nobody, where a caller hung up just as the answer came."""
 
 READY_TIMEOUT_S = WorkerConfig.ready_timeout_s
 STARTUPS = 4.0

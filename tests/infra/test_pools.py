@@ -138,6 +138,25 @@ def test_only_the_scale_function_may_change_a_pools_size() -> None:
     assert scale["ReservedConcurrentExecutions"] == 1
 
 
+@pytest.mark.parametrize("function", ["ApiFunction", "ProfileFunction"])
+def test_who_wakes_pools_is_told_whom_to_call_may_do_so_and_gets_there(function: str) -> None:
+    resources = translated()["Resources"]
+    scaler = {"Ref": "ScaleFunctionAliaslive"}
+    variables = resources[function]["Properties"]["Environment"]["Variables"]
+    role = resources[f"{function}Role"]
+    [wake] = [
+        statement["Fn::If"][1]
+        for policy in role["Properties"]["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "Fn::If" in statement and statement["Fn::If"][1].get("Sid") == "Wake"
+    ]
+
+    assert variables["SYNAPSE_SCALER_ARN"]["Fn::If"][:2] == ["HasScaled", scaler]
+    assert (wake["Action"], wake["Resource"]) == ("lambda:InvokeFunction", scaler)
+    # Functions among the workers reach no Lambda.
+    assert "VpcConfig" not in resources[function]["Properties"]
+
+
 def test_a_deploy_without_any_engine_is_refused_and_one_that_cannot_work() -> None:
     rules = read(TEMPLATE)["Rules"]
 

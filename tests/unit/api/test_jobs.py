@@ -91,6 +91,8 @@ async def test_everything_the_request_says_reaches_the_job() -> None:
         "model": CHAT,
         "messages": [{"role": "user", "content": "hi"}],
         "parameters": {"max_tokens": 7, "temperature": 0, "stop": ["\n"]},
+        "chat_template_kwargs": {"enable_thinking": False},
+        "reasoning_effort": "none",
         "priority": "high",
         "sla": "gold",
         "timeout": 9,
@@ -111,6 +113,8 @@ async def test_everything_the_request_says_reaches_the_job() -> None:
     assert job.metadata == {"order": "4711"}
     [(_, _, [request])] = world.engine.calls
     assert request.input.parameters == {"max_tokens": 7, "temperature": 0.0, "stop": ["\n"]}
+    assert request.input.variables == {"enable_thinking": False}
+    assert request.input.effort == "none"
 
 
 async def test_a_failed_job_tells_its_cause_in_the_error_shape() -> None:

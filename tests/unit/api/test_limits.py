@@ -201,6 +201,17 @@ async def test_who_leaves_the_length_open_may_have_what_the_limits_leave(
     assert request.input.parameters["max_tokens"] == (100 - prompt) // samples
 
 
+async def test_what_has_to_be_written_is_not_more_than_the_limits_leave() -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=100))
+    path = "/v1/chat/completions"
+    refused = await call(limited.api, "POST", path, {**OPEN, "min_tokens": 99})
+    fits = await call(limited.api, "POST", path, {**OPEN, "min_tokens": 50})
+
+    assert (refused.status, refused.error["param"]) == (400, "min_tokens")
+    assert "the limits of this key" in refused.error["message"]
+    assert fits.status == 200
+
+
 async def test_a_length_that_is_left_open_stays_so_where_nothing_limits_it() -> None:
     for limits in (Limits(), Limits(max_tokens_per_request=10**6), Limits(requests_per_minute=5)):
         limited = LimitedWorld(limits)

@@ -56,6 +56,8 @@ INPUT = st.builds(
     tools=st.lists(st.fixed_dictionaries({"name": TEXT}), max_size=2).map(tuple),
     inputs=st.lists(TEXT | TOKENS, max_size=3).map(tuple),
     samples=st.integers(1, 8),
+    variables=st.dictionaries(st.text(min_size=1), st.booleans() | TEXT, max_size=3),
+    effort=st.sampled_from([None, "none", "high"]),
 )
 COMPLETION = st.builds(
     Completion,
@@ -84,6 +86,10 @@ def test_an_input_survives_its_record(value: ModelInput) -> None:
             {"messages": [{"role": "user"}], "tools": [{"name": ""}]},
         ),
         (ModelInput(inputs=("", (1,))), {"inputs": ["", [1]]}),
+        (
+            ModelInput("", variables={"enable_thinking": False}, effort="none"),
+            {"prompt": "", "variables": {"enable_thinking": False}, "effort": "none"},
+        ),
     ],
 )
 def test_what_is_at_its_default_is_not_recorded(

@@ -130,6 +130,8 @@ SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "ignore_eos": True, "min_tokens": 2},
     ),
     ({"guided_regex": "[a-z]"}, {"guided_regex": "[a-z]"}),
+    ({"reasoning": {"effort": "low"}}, {"reasoning_effort": "low"}),
+    ({"chat_template_kwargs": {"a": 1}}, {"chat_template_kwargs": {"a": 1}}),
     ({"text": {"format": {"type": "text"}}}, {"response_format": {"type": "text"}}),
     ({"text": {"format": {"type": "json_object"}}}, {"response_format": {"type": "json_object"}}),
     (
@@ -198,6 +200,7 @@ def test_where_things_stand_is_known() -> None:
     )
 
     assert (found.length_at, found.prompt_at) == ("max_output_tokens", "input")
+    assert found.effort_at == "reasoning.effort"
     assert (found.told.form_from, found.told.tier, found.tier) == (
         "text.format",
         "flex",

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from synapse_worker import stubs
 from synapse_worker.backoff import RestartBudget, RestartPolicy
 from synapse_worker.diagnosis import diagnose
 from synapse_worker.errors import TritonCrash, WorkerError
-from synapse_worker.stubs import live_stubs, lost_models
+from synapse_worker.stubs import LET_GO_S, Gone, live_stubs, lost_models
 
 
 def test_delays_double_up_to_a_ceiling_with_full_jitter() -> None:
@@ -108,6 +109,35 @@ def test_only_living_stubs_of_triton_are_counted(tmp_path: Path) -> None:
 def test_a_reloaded_model_is_not_lost_but_a_missing_one_is() -> None:
     assert lost_models({1: "a", 2: "b"}, {3: "a", 2: "b"}) == set()
     assert lost_models({1: "a", 2: "b"}, {2: "b"}) == {"a"}
+
+
+async def test_a_model_without_a_stub_is_held_until_it_is_let_go_of_or_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unloading = {"a", "b"}
+
+    async def tell(address: str, timeout_s: float) -> set[str]:
+        if address == "away":
+            raise ConnectionRefusedError
+        return unloading
+
+    monkeypatch.setattr(stubs, "unloading_models", tell)
+    gone = Gone()
+
+    gone.note({"a", "b"}, {3: "b"}, at=10.0)
+    assert await gone.still_held("triton", 10.0 + LET_GO_S - 0.1) is None, "it has a while"
+    gone.note((), {3: "b"}, at=10.0 + LET_GO_S)
+    assert await gone.still_held("away", 10.0 + LET_GO_S) is None
+    assert await gone.still_held("triton", 10.0 + LET_GO_S) == "a", "b has a stub, at work"
+
+    unloading.remove("a")
+    assert await gone.still_held("triton", 20.0) is None
+    unloading.add("a")
+    assert await gone.still_held("triton", 20.0) is None, "what is unloading now is another"
+
+    gone.note({"a"}, {}, at=20.0)
+    gone.note((), {4: "a"}, at=21.0)
+    assert await gone.still_held("triton", 99.0) is None, "it was loaded again"
 
 
 def test_a_triton_that_ends_while_it_is_looked_at_has_no_stubs(

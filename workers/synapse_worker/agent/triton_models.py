@@ -9,7 +9,7 @@ from synapse_worker.agent.errors import NoAnswer, NotNow
 from synapse_worker.agent.readings import Readings, read_page
 from synapse_worker.diagnosis import TRACEBACK
 from synapse_worker.errors import WorkerError
-from synapse_worker.health import http_call
+from synapse_worker.health import http_call, model_states
 from synapse_worker.supervisor import Supervisor, WorkerState
 
 CALL_TIMEOUT_S = 5.0
@@ -65,7 +65,8 @@ class TritonModels:
         while self.is_up:
             pause_s = LOADING_POLL_S
             try:
-                states = await self._states(model)
+                address = self._supervisor.http_address
+                states = (await model_states(address, CALL_TIMEOUT_S)).get(model, set())
                 if not states & {"LOADING", "READY", "UNLOADING"}:
                     return
                 if "UNLOADING" in states:
@@ -85,13 +86,6 @@ class TritonModels:
         except (OSError, TimeoutError):
             return None
         return read_page(page.decode(errors="replace")) if status == HTTPStatus.OK else None
-
-    async def _states(self, model: str) -> set[str]:
-        """Those of its versions; none where Triton knows nothing of it."""
-        address = self._supervisor.http_address
-        _, answer = await http_call(address, "/v2/repository/index", CALL_TIMEOUT_S, b"{}")
-        entries = json.loads(answer or b"[]")
-        return {entry.get("state", "") for entry in entries if entry["name"] == model}
 
     async def _post(self, path: str, timeout_s: float, what: str) -> tuple[int, bytes]:
         if not self.is_up:

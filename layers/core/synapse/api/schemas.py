@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from synapse.api.inputs import Inputs, Text
+from synapse.api.json_values import Effort, TemplateVariables
 from synapse.api.receipts import CostBody, ReceiptBody
 from synapse.api.wire import WireModel
 
@@ -14,11 +15,7 @@ MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 PriorityName = Literal["high", "normal", "low"]
 TierName = Literal["gold", "silver", "bronze"]
-LEAST_TOP_P = 1e-9
-"""Leaves the likeliest token alone, as OpenAI's 0 does, which engines refuse."""
-
-TopP = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: share or LEAST_TOP_P)]
-
+TopP = Annotated[float, Field(ge=0, le=1)]
 
 CallbackUrl = Annotated[
     str | None,
@@ -90,6 +87,8 @@ class AsyncInferRequest(Request):
         ),
     )
     parameters: SamplingParameters = SamplingParameters()
+    reasoning_effort: Effort | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     priority: PriorityName = "normal"
     sla: TierName = "bronze"
     timeout: float | None = Field(

@@ -218,6 +218,9 @@ def cut_to_limits(value: ModelInput, spec: ModelSpec, caller: Principal) -> Mode
 
     What is reserved for it otherwise, all of the context, may be more than a request of theirs may
     use, or a minute has: they could never ask without saying how much.
+
+    Raises:
+        InvalidRequest: that is less than it has to write.
     """
     if value.parameters.get("max_tokens", 0) is not None:
         return value
@@ -230,7 +233,15 @@ def cut_to_limits(value: ModelInput, spec: ModelSpec, caller: Principal) -> Mode
     if not sizes or tokens_of(spec, value) <= min(sizes):
         return value
     prompt = tokens_of(spec, _writing(value, 0))
-    return _writing(value, max(1, (min(sizes) - prompt) // value.samples))
+    most = max(1, (min(sizes) - prompt) // value.samples)
+    least = value.parameters.get("min_tokens")
+    if isinstance(least, int) and least > most:
+        raise InvalidRequest(
+            f"min_tokens: {least} is more than the {most} that the limits of this key or user "
+            "leave for an answer",
+            param="min_tokens",
+        )
+    return _writing(value, most)
 
 
 def _writing(value: ModelInput, max_tokens: int) -> ModelInput:

@@ -45,7 +45,8 @@ class ModelInput:
 
     Exactly one of `prompt`, `messages` and `inputs` is given. `tools` are OpenAI's function
     descriptions. `parameters` are sampling parameters under vLLM's names; `samples` is how many
-    continuations are wanted, each drawn for itself.
+    continuations are wanted, each drawn for itself. `variables` are given to the chat template
+    besides, and `effort` says how much the model is to think (`none`: not at all), if anybody said.
     """
 
     prompt: TextOrTokens | None = None
@@ -54,6 +55,8 @@ class ModelInput:
     tools: tuple[Mapping[str, object], ...] = ()
     inputs: tuple[TextOrTokens, ...] = ()
     samples: int = 1
+    variables: Mapping[str, object] = field(default_factory=dict)
+    effort: str | None = None
 
     @property
     def size_bytes(self) -> int:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from synapse.adapters.triton.templates import RefusedByTemplate, compiled
+from synapse.adapters.triton.variables import variables_of
 from synapse.domain.errors import EngineError, InvalidInput
 from synapse.domain.extension import Extension
 from synapse.domain.inference import ChatMessage, TextOrTokens, ToolCall
@@ -16,6 +17,8 @@ from synapse.domain.model import ModelSpec
 from synapse.ports import InferenceRequest
 
 Tool = Mapping[str, object]
+
+NO_VARIABLES: Mapping[str, object] = {}
 
 NO_TOKEN_IDS = "prompt: this model takes no token ids; send text"
 
@@ -64,7 +67,7 @@ def prompt_of(model: ModelSpec, request: InferenceRequest) -> TextOrTokens:
         return value.prompt
     if not value.messages:
         raise InvalidInput("there is neither a prompt nor a message")
-    return render(model, value.messages, value.tools)
+    return render(model, value.messages, value.tools, value.variables, value.effort)
 
 
 def text_of(model: ModelSpec, request: InferenceRequest) -> str:
@@ -75,12 +78,18 @@ def text_of(model: ModelSpec, request: InferenceRequest) -> str:
     raise InvalidInput(NO_TOKEN_IDS, param="prompt")
 
 
-def render(model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
+def render(
+    model: ModelSpec,
+    messages: Sequence[ChatMessage],
+    tools: Sequence[Tool] = (),
+    variables: Mapping[str, object] = NO_VARIABLES,
+    effort: str | None = None,
+) -> str:
     """The prompt that makes the model answer the conversation, knowing the tools.
 
     Raises:
-        InvalidInput: the model has no template, its template knows nothing of tools, or objects
-            to these messages.
+        InvalidInput: the model has no template, its template knows nothing of tools or of a
+            variable that it is given, or objects to these messages.
         EngineError: the template is broken, or tries what a template must not.
     """
     if model.chat_template is None:
@@ -98,12 +107,32 @@ def render(model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[To
             )
         manner = known
     try:
-        return _render(model.chat_template, _tokens(model), messages, tools, manner)
+        given = variables_of(model.name, model.chat_template, variables, effort)
+        return _render(model.chat_template, _tokens(model), messages, tools, manner, given)
+    except InvalidInput:
+        raise
     except RefusedByTemplate as refusal:
         raise InvalidInput(f"messages: {refusal}", param="messages") from refusal
     except Exception as error:
+        if variables and _renders(model, messages, tools, manner):
+            raise InvalidInput(
+                f"chat_template_kwargs: the chat template of model {model.name!r} fails on them",
+                param="chat_template_kwargs",
+            ) from error
         # Whatever it is, the template did it; its text may hold parts of the conversation.
         raise EngineError(f"the chat template of model {model.name!r} failed") from error
+
+
+def _renders(
+    model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[Tool], manner: _Manner
+) -> bool:
+    """Whether the template can do without the variables what it cannot with them."""
+    assert model.chat_template is not None
+    try:
+        _render(model.chat_template, _tokens(model), messages, tools, manner)
+    except Exception:  # noqa: BLE001 - the template's own, whatever it is
+        return False
+    return True
 
 
 def supports_tools(model: ModelSpec) -> bool:
@@ -152,14 +181,16 @@ def _render(
     messages: Sequence[ChatMessage],
     tools: Sequence[Tool],
     manner: _Manner,
+    variables: Mapping[str, object] = NO_VARIABLES,
 ) -> str:
-    return compiled(template).render(
-        messages=_turns(messages, manner),
-        add_generation_prompt=True,
-        tools=[dict(tool) for tool in tools] or None,
-        documents=None,
+    # Ours come last: nobody else sets them.
+    ours = {
+        "messages": _turns(messages, manner),
+        "add_generation_prompt": True,
+        "tools": [dict(tool) for tool in tools] or None,
         **dict(tokens),
-    )
+    }
+    return compiled(template).render({"documents": None, **variables, **ours})
 
 
 def _turns(messages: Sequence[ChatMessage], manner: _Manner) -> list[dict[str, Any]]:
