@@ -47,7 +47,11 @@ class Loader:
         Raises:
             WorkerError: it does not load, or there is no room; another version is back then.
         """
-        await self._wait_out(known)  # others may have their turn meanwhile
+        if known.overran:
+            raise NotNow(
+                f"Triton still loads {known.name}, for which nobody waits any more",
+                "It goes when that is done; try again later",
+            )
         async with self._turn:
             await self._wait_out(known)
             others = [model for model in models if model is not known]
@@ -112,6 +116,7 @@ class Loader:
             known.taken = taken
             known.memory_bytes = taken.memory_bytes or self._measure(known.name)
             known.doing = Doing.UNLOADING
+            known.overran = True
             self._leave(known)
             raise
         except WorkerError:
@@ -160,6 +165,7 @@ class Loader:
         if known.taken is not None:
             known.taken.give_back()
         known.taken = known.leaving = None
+        known.overran = False
         known.doing = Doing.NOTHING
         self._changed()
 
@@ -169,7 +175,7 @@ class Loader:
         done, _ = await asyncio.wait({known.leaving}, timeout=self._config.drain_timeout_s)
         if not done:
             raise NotNow(
-                f"{known.name} still works on what it was asked, or is still being loaded",
+                f"{known.name} still works on what it was asked",
                 "It takes nothing new and goes when it is done; try again later",
             )
 
