@@ -43,11 +43,12 @@ class CrewMember(Protocol):
 
     async def wait_failed(self) -> None: ...
 
-    @property
-    def models(self) -> Collection[str]: ...
-
     async def load(
-        self, model: str, used_at: Mapping[str, float], keep: Collection[str]
+        self,
+        model: str,
+        used_at: Mapping[str, float],
+        keep: Collection[str],
+        yielding: Collection[str],
     ) -> None: ...
 
     async def drain(self) -> None: ...
@@ -111,14 +112,10 @@ class Crew:
         ready = sum(member.is_up for member in staying)
         return PoolSize(self._desired, ready, len(staying) - ready)
 
-    def least_busy(self, without: str) -> CrewMember | None:
-        """Of those that are up, stay and lack the model, one with nothing to do if there is one.
-
-        Of several that with the fewest models.
-        """
-        up = [each.worker for each in self._members if each.is_up and not each.leave.is_set()]
-        lacking = [worker for worker in up if without not in worker.models]
-        return min(lacking, key=lambda each: (each.is_busy, len(each.models)), default=None)
+    def staying(self, worker_id: str) -> CrewMember | None:
+        """The worker of that id, if it is up and not about to leave."""
+        up = (each.worker for each in self._members if each.is_up and not each.leave.is_set())
+        return next((worker for worker in up if worker.id == worker_id), None)
 
     def resize(self, desired: int) -> None:
         """Want so many from now on, as far as the pool may have them; returns at once."""

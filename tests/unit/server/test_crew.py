@@ -33,7 +33,6 @@ class ScriptedWorker:
         self.start_error: WorkerError | None = None
         self.detail = "it died once too often"
         self.is_busy = False
-        self.models: list[str] = []
 
     async def start(self) -> None:
         self.did.append("start")
@@ -44,7 +43,13 @@ class ScriptedWorker:
     async def wait_failed(self) -> None:
         await self.failed.wait()
 
-    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
+    async def load(
+        self,
+        model: str,
+        used_at: Mapping[str, float],
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         self.did.append(f"load {model}")
 
     async def drain(self) -> None:
@@ -302,34 +307,19 @@ async def test_closing_stops_all_that_run_start_or_drain(yard: Yard) -> None:
     assert all(worker.did[-1] == "stop" for worker in yard.made)
 
 
-async def test_the_least_busy_of_those_that_are_up_and_stay_is_named(yard: Yard) -> None:
+async def test_who_is_up_and_stays_can_be_asked_for_by_its_id(yard: Yard) -> None:
     crew = yard.crew(2, 2)
-    assert crew.least_busy("llm") is None
+    assert crew.staying("fast-1") is None
     opening = asyncio.create_task(crew.open())
     await until(lambda: len(yard.made) == 2)
     first, second = yard.made
     second.up.set()
     await until(lambda: crew.size().ready == 1)
-    assert crew.least_busy("llm") is second
+    assert (crew.staying("fast-1"), crew.staying("fast-2")) == (None, second)
     first.up.set()
     await opening
+    assert crew.staying("fast-1") is first
 
-    second.is_busy = True
-    assert crew.least_busy("llm") is first
     crew.resize(1)
     await until(lambda: crew.size().ready == 1)
-    assert crew.least_busy("llm") is second, "the other one leaves"
-
-
-async def test_a_model_is_for_one_who_lacks_it_and_has_the_fewest_others(yard: Yard) -> None:
-    yard.all_are_up = True
-    crew = yard.crew(3, 3)
-    await crew.open()
-    first, second, third = yard.made
-    first.models, second.models = ["llm"], ["echo"]
-
-    assert crew.least_busy("llm") is third
-    third.is_busy = True
-    assert crew.least_busy("llm") is second
-    second.models, third.models = ["llm"], ["llm"]
-    assert crew.least_busy("llm") is None
+    assert crew.staying("fast-2") is None, "it leaves"
