@@ -11,7 +11,7 @@ import pytest
 
 from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.retry import RetryPolicy
-from synapse_server.crew import Crew
+from synapse_server.crew import REPLACE, STABLE_S, Crew
 from synapse_worker.errors import WorkerError
 from tests.patience import PATIENCE_S
 
@@ -323,3 +323,68 @@ async def test_who_is_up_and_stays_can_be_asked_for_by_its_id(yard: Yard) -> Non
     crew.resize(1)
     await until(lambda: crew.size().ready == 1)
     assert crew.staying("fast-2") is None, "it leaves"
+
+
+class Times:
+    """A crew of eight that is moved through time by hand."""
+
+    def __init__(self, yard: Yard) -> None:
+        self.yard = yard
+        self.now = 0.0
+        pool = Pool("fast", "cpu", min_workers=0, max_workers=8)
+        self.crew = Crew(pool, yard.make, lambda: self.now)
+        yard.crews.append(self.crew)
+
+    async def at(self, now: float) -> None:
+        """Make it so late, and have the crew see it."""
+        self.now = now
+        for _ in range(30):
+            self.crew.resize(self.crew.size().desired)
+            await asyncio.sleep(0)
+
+
+async def test_those_that_fail_together_for_one_reason_share_a_pause(yard: Yard) -> None:
+    times = Times(yard)
+    await times.crew.open()
+    times.crew.resize(8)
+    await until(lambda: len(yard.made) == 8)
+    for worker in yard.made:
+        worker.fail_to_start()
+    await until(lambda: all(worker.stopped.is_set() for worker in yard.made))
+
+    await times.at(REPLACE.base_s - 0.1)
+    assert len(yard.made) == 8
+    await times.at(REPLACE.base_s)
+    assert len(yard.made) == 16, "one reason is one failure"
+
+    for worker in yard.made[8:]:
+        worker.fail_to_start()
+    await times.at(times.now)
+    await times.at(3 * REPLACE.base_s - 0.1)
+    assert len(yard.made) == 16, "the second time the pause is twice as long"
+    await times.at(3 * REPLACE.base_s)
+    assert len(yard.made) == 24
+
+
+async def test_pauses_begin_anew_once_one_that_came_up_since_has_stayed_up(yard: Yard) -> None:
+    times = Times(yard)
+    await times.crew.open()
+    times.crew.resize(1)
+    await until(lambda: len(yard.made) == 1)
+    at = 0.0
+    for number in range(4):
+        yard.made[number].fail_to_start()
+        await times.at(at)
+        at += REPLACE.base_s * 2**number
+        await times.at(at)
+        assert len(yard.made) == number + 2
+    yard.made[4].up.set()
+    await until(lambda: times.crew.size().ready == 1)
+
+    await times.at(at + STABLE_S + 1)
+    times.crew.resize(2)
+    await until(lambda: len(yard.made) == 6)
+    yard.made[5].fail_to_start()
+    await times.at(times.now)
+    await times.at(times.now + REPLACE.base_s)
+    assert len(yard.made) == 7, "all was well for long: this is a first failure"
