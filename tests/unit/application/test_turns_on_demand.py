@@ -206,7 +206,7 @@ def test_two_workers_take_two_models_and_not_one_of_them_twice() -> None:
     assert play.loads == 2
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(
     workers=st.integers(1, 3),
     room=st.integers(1, 3),
