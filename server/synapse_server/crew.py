@@ -44,6 +44,9 @@ class CrewMember(Protocol):
 
     async def wait_failed(self) -> None: ...
 
+    @property
+    def models(self) -> Collection[str]: ...
+
     async def load(
         self,
         model: str,

@@ -116,6 +116,12 @@ class LocalWorker:
         """Return when its engine has died too often to be started again."""
         await self._failed.wait()
 
+    @property
+    def models(self) -> Collection[str]:
+        """Those that it has loaded."""
+        known = self._agent.snapshot().models
+        return [model.name for model in known if CacheLevel(model.level) is CacheLevel.GPU_RESIDENT]
+
     async def load(
         self,
         model: str,

@@ -258,16 +258,6 @@ async def test_a_busy_model_yields_once_it_has_had_its_turn() -> None:
     assert turns.terms == (set(), {"old"})
 
 
-async def test_no_busy_model_yields_to_one_that_could_not_be_loaded() -> None:
-    turns = Turns("old")
-    turns.queued = {"old": SlaTier.BRONZE, "llm": SlaTier.BRONZE}
-    await turns.round()
-
-    turns.loader.failing = {("small", "llm"): "it is broken"}
-    assert await turns.round(A_TURN_S) == ["llm"]
-    assert turns.terms == ({"old"}, set())
-
-
 async def test_a_turn_is_as_long_as_loads_of_the_model_take() -> None:
     turns = Turns("old")
     turns.queued = {"old": SlaTier.BRONZE, "llm": SlaTier.BRONZE}

@@ -33,6 +33,7 @@ class ScriptedWorker:
         self.start_error: WorkerError | None = None
         self.detail = "it died once too often"
         self.is_busy = False
+        self.models: list[str] = []
 
     async def start(self) -> None:
         self.did.append("start")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,11 +68,16 @@ def a_snapshot(**changes: Any) -> Snapshot:
     return Snapshot(**{**fields, **changes})
 
 
-def test_a_worker_has_the_models_that_answer_not_those_it_could_load() -> None:
+def test_a_worker_has_the_models_that_answer_not_those_it_could_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     near = ModelStatus("other", "1", AgentCacheLevel.NVME_CACHED)
-    worker = worker_of(a_snapshot(models=(*a_snapshot().models, near)), POOL, NOW, 15.0)
+    snapshot = a_snapshot(models=(*a_snapshot().models, near))
+    agent = SimpleNamespace(snapshot=lambda: snapshot)
+    monkeypatch.setattr(local_worker, "Agent", lambda *_, **__: agent)
+    setup = WorkerSetup("fast-1", POOL, (), {}, (), tmp_path, tmp_path)
 
-    assert [known.name for known in worker.models if worker.has(known.name)] == ["echo"]
+    assert LocalWorker(setup, LocalWorkerRegistry(), lambda: NOW).models == ["echo"]
 
 
 def test_the_words_of_agent_and_domain_are_the_same() -> None:

@@ -74,8 +74,7 @@ class OnDemand:
             if worker in ids and (reserved.pool, reserved.model) in open_claims
         }
         for pool, claim in claims:
-            is_failing = (pool.name, claim.model) in failing
-            self._meet(pool, claim, up, residents, now, is_failing=is_failing)
+            self._meet(pool, claim, up, residents, now)
         taken = {pool for pool, _ in open_claims}
         self._ask_for_more(demands, views, loadable, up, taken, now)
 
@@ -86,20 +85,13 @@ class OnDemand:
         up: Sequence[Worker],
         residents: Mapping[str, Sequence[Resident]],
         now: float,
-        *,
-        is_failing: bool,
     ) -> None:
-        """Ask one worker after the other until one begins.
-
-        For one that could not be loaded nobody stops what it does: it might be in vain again.
-        """
+        """Ask one worker after the other until one begins."""
         for worker in _lacking(up, pool, claim.model):
             reserved = self._reserved.get(worker.id)
             if reserved is not None and reserved.model != claim.model:
                 continue
             keep, yielding = terms(claim, residents[worker.id], now)
-            if is_failing:
-                keep, yielding = keep | yielding, frozenset()
             if self.loader.ask(worker.id, pool, claim.model, keep, yielding):
                 if yielding:
                     self._reserved[worker.id] = _Reserved(pool.name, claim.model, yielding)
