@@ -128,15 +128,21 @@ class LocalWorker:
         known = self._agent.snapshot().models
         return [model.name for model in known if CacheLevel(model.level) is CacheLevel.GPU_RESIDENT]
 
-    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
+    async def load(
+        self,
+        model: str,
+        used_at: Mapping[str, float],
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         """Return once the model answers; those go to make room that were used the longest ago.
 
-        But none of those to `keep`.
+        But none of those to `keep`, and of the busy ones only those `yielding`.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
         """
-        await self._agent.load(model, used_at=used_at, keep=keep)
+        await self._agent.load(model, used_at=used_at, keep=keep, yielding=yielding)
         await self._beat()
 
     async def drain(self) -> None:

@@ -37,10 +37,16 @@ class Loading(Protocol):
     def models(self) -> Collection[str]:
         """Those that it has loaded."""
 
-    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
+    async def load(
+        self,
+        model: str,
+        used_at: Mapping[str, float],
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         """Return once the model answers; `used_at` tells which others should make room first.
 
-        Those to `keep` make none.
+        Those to `keep` make none, those `yielding` do even if they are busy.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
@@ -48,7 +54,10 @@ class Loading(Protocol):
 
 
 class LocalModelLoader:
-    """One load of a model in a pool at a time, by the worker that `worker_of` names."""
+    """One load of a model in a pool at a time, and one by a worker: the next one is decided anew.
+
+    A worker that has no room, or is down, is not asked again for a moment; others are.
+    """
 
     def __init__(
         self,
@@ -58,10 +67,10 @@ class LocalModelLoader:
         clock: Clock,
         again: RetryPolicy = AGAIN,
     ) -> None:
-        """`worker_of` a pool and a model is a worker that is up and lacks it; None if none is.
+        """`worker_of` a pool and an id is the worker, None if it is not up, or leaves.
 
-        Of several it is the one with the least to do. `last_asked` is when each model was last
-        asked for. How long loads take is noted in `starts`.
+        `last_asked` is when each model was last asked for. How long loads take is noted in
+        `starts`.
         """
         self._worker_of = worker_of
         self._last_asked = last_asked
@@ -69,24 +78,45 @@ class LocalModelLoader:
         self._clock = clock
         self._again = again
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._loading: set[str] = set()
+        self._refused_until: dict[tuple[str, str], float] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._not_before: dict[tuple[str, str], float] = {}
         self._evicts_from: dict[tuple[str, str], float] = {}
         self._troubles: dict[tuple[str, str], tuple[str, float]] = {}
         self._too_large: set[tuple[str, str]] = set()
 
-    def ask(self, pool: Pool, model: str, keep: Collection[str] = ()) -> None:
+    def ask(
+        self,
+        worker: str,
+        pool: Pool,
+        model: str,
+        keep: Collection[str] = (),
+        yielding: Collection[str] = (),
+    ) -> bool:
         """See the port."""
-        key = (pool.name, model)
-        worker = self._worker_of(pool.name, model)
-        if worker is None or key in self._loads or self._clock() < self._not_before.get(key, 0.0):
-            return
-        load = asyncio.create_task(self._load(worker, *key, keep), name=f"load-{model}-{pool.name}")
-        self._loads[key] = load
-        load.add_done_callback(lambda _: self._loads.pop(key, None))
+        key, now = (pool.name, model), self._clock()
+        not_before = max(
+            self._not_before.get(key, now), self._refused_until.get((worker, model), now)
+        )
+        if key in self._loads or worker in self._loading or now < not_before:
+            return False
+        who = self._worker_of(pool.name, worker)
+        if who is None:
+            return False
+
+        def ended(_: asyncio.Task[None]) -> None:
+            self._loads.pop(key, None)
+            self._loading.discard(worker)
+
+        work = self._load(who, worker, *key, keep, yielding)
+        self._loading.add(worker)
+        self._loads[key] = asyncio.create_task(work, name=f"load-{model}-{pool.name}")
+        self._loads[key].add_done_callback(ended)
+        return True
 
     def troubles(self) -> Mapping[tuple[str, str], str]:
-        """Why loads failed, by pool and model, of those that were tried of late."""
+        """See the port."""
         since = self._clock() - TOLD_S
         return {key: why for key, (why, at) in self._troubles.items() if at > since}
 
@@ -107,16 +137,25 @@ class LocalModelLoader:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
 
-    async def _load(self, worker: Loading, pool: str, model: str, keep: Collection[str]) -> None:
+    async def _load(
+        self,
+        who: Loading,
+        worker: str,
+        pool: str,
+        model: str,
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         began_at = self._clock()
         try:
-            kept = self._kept(worker, pool, model, keep)
-            await worker.load(model, self._last_asked(), kept)
+            if self._is_spared(pool, model):
+                keep, yielding = {*keep, *who.models}, ()
+            await who.load(model, self._last_asked(), keep, yielding)
         except (NoRoom, NotNow) as error:
-            # Those that are in the way are busy, or leaving: that may be over in a moment.
-            self._not_before[pool, model] = self._clock() + self._again.base_s
+            # Those that are in the way have their turn, or leave: that may be over in a moment.
+            self._note_refusal(worker, model)
             self._still(pool, model)
-            logger.info("pool %s: %s has to wait: %s", pool, model, error)
+            logger.info("worker %s: %s has to wait: %s", worker, model, error)
         except WorkerError as error:
             self._failed(pool, model, error)
         except Exception as error:
@@ -129,12 +168,14 @@ class LocalModelLoader:
             self._troubles.pop((pool, model), None)
             await self._starts.started(load_of(pool, model), self._clock() - began_at)
 
-    def _kept(
-        self, worker: Loading, pool: str, model: str, keep: Collection[str]
-    ) -> Collection[str]:
-        """Soon after a load that failed, all that the worker has: there must be room without."""
-        is_soon = self._clock() < self._evicts_from.get((pool, model), 0.0)
-        return {*keep, *worker.models} if is_soon else keep
+    def _is_spared(self, pool: str, model: str) -> bool:
+        """Whether others keep their place: soon after a load that failed."""
+        return self._clock() < self._evicts_from.get((pool, model), 0.0)
+
+    def _note_refusal(self, worker: str, model: str) -> None:
+        now = self._clock()
+        self._refused_until = {key: at for key, at in self._refused_until.items() if at > now}
+        self._refused_until[worker, model] = now + self._again.base_s
 
     def _still(self, pool: str, model: str) -> None:
         """One that failed, and has to wait for another try, has not come right by that."""

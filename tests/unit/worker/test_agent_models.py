@@ -82,6 +82,22 @@ async def test_what_is_to_be_kept_makes_no_room(tmp_path: Path) -> None:
     assert world.models.loaded == ["a", "c"]
 
 
+async def test_a_busy_one_that_is_to_yield_makes_room_after_the_idle(tmp_path: Path) -> None:
+    world = World(tmp_path, "abcd", memory_budget_bytes=25 * MIB)
+    await world.models.load("a", None)
+    await world.models.load("b", None)
+    world.triton.busy = {"a"}
+    world.models.told_uses({"a": 1e9, "b": 2e9})
+
+    await world.models.load("c", None, yielding={"a"})
+    assert world.models.loaded == ["a", "c"], "b had nothing to do"
+
+    with pytest.raises(NoRoom, match="and a, c cannot go"):
+        await world.models.load("d", None, keep={"a", "c"})
+    await world.models.load("d", None, keep={"c"}, yielding={"a"})
+    assert world.models.loaded == ["c", "d"]
+
+
 async def test_one_larger_than_the_budget_is_taken_out_again(tmp_path: Path) -> None:
     world = World(tmp_path, memory_budget_bytes=25 * MIB)
     world.sizes["c"] = 30 * MIB

@@ -1,6 +1,7 @@
 """What is known of one model of a worker."""
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -65,13 +66,14 @@ class Known:
         """Whether Triton still holds it."""
         return self.is_loaded or self.leaving is not None
 
-    def held(self, *, is_busy: bool, is_pinned: bool) -> Held:
-        """For the choice of what has to go."""
+    def held(self, *, is_busy: bool, is_pinned: bool, yields: bool = False) -> Held:
+        """For the choice of what has to go; one that is busy does if it yields, after the idle."""
+        used_at = (self.last_used_at or 0.0) if self.asked_at is None else self.asked_at
         return Held(
             self.name,
             self.memory_bytes or 0,
-            (self.last_used_at or 0.0) if self.asked_at is None else self.asked_at,
-            in_use=is_busy or not self.is_loaded,
+            math.inf if is_busy else used_at,
+            in_use=(is_busy and not yields) or not self.is_loaded,
             pinned=is_pinned,
         )
 

@@ -38,11 +38,16 @@ class Loader:
         self._turn = asyncio.Lock()
 
     async def load(
-        self, known: Known, taken: Taken, models: Sequence[Known], keep: Collection[str] = ()
+        self,
+        known: Known,
+        taken: Taken,
+        models: Sequence[Known],
+        keep: Collection[str] = (),
+        yielding: Collection[str] = (),
     ) -> None:
         """Have it answer, in the place of another version of it; `models` are all there are.
 
-        Those to `keep` do not make room for it.
+        Those to `keep` do not make room for it, those `yielding` do even if they are busy.
 
         Raises:
             WorkerError: it does not load, or there is no room; another version is back then.
@@ -57,11 +62,11 @@ class Loader:
             others = [model for model in models if model is not known]
             is_measured = known.version == taken.version and not taken.memory_bytes
             expected_bytes = known.fresh_bytes if is_measured else taken.memory_bytes
-            await self._make_room(known, expected_bytes or 0, others, keep)
+            await self._make_room(known, expected_bytes or 0, others, keep, yielding)
             former = await self._make_way(known)
             try:
                 await self._put(known, taken)
-                await self._make_room(known, known.memory_bytes or 0, others, keep)
+                await self._make_room(known, known.memory_bytes or 0, others, keep, yielding)
             except WorkerError:
                 if known.is_loaded:
                     with contextlib.suppress(NotNow):
@@ -180,7 +185,12 @@ class Loader:
             )
 
     async def _make_room(
-        self, known: Known, needed_bytes: int, others: Sequence[Known], keep: Collection[str]
+        self,
+        known: Known,
+        needed_bytes: int,
+        others: Sequence[Known],
+        keep: Collection[str],
+        yielding: Collection[str],
     ) -> None:
         limit_bytes = self._config.memory_budget_bytes
         if limit_bytes is None:
@@ -197,6 +207,7 @@ class Loader:
             model.held(
                 is_busy=readings is not None and readings.is_busy(model.name),
                 is_pinned=self._config.is_pinned(model.name) or model.name in keep,
+                yields=model.name in yielding,
             )
             for model in present.values()
         ]

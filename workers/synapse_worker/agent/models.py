@@ -72,10 +72,16 @@ class Models:
             assert known.taken is not None
             self._loader.note_loaded(known, known.taken)
 
-    async def load(self, name: str, version: str | None, keep: Collection[str] = ()) -> None:
+    async def load(
+        self,
+        name: str,
+        version: str | None,
+        keep: Collection[str] = (),
+        yielding: Collection[str] = (),
+    ) -> None:
         """Return once it answers; who asks for what is under way waits for the same.
 
-        Those to `keep` do not make room for it.
+        Those to `keep` do not make room for it, those `yielding` do even if they are busy.
 
         Raises:
             WorkerError: it cannot be had or loaded.
@@ -89,7 +95,7 @@ class Models:
         if known.is_loaded and version in (None, known.version):
             known.last_used_at = time.time()
             return None
-        load = self._load(known, version, keep)
+        load = self._load(known, version, keep, yielding)
         return await self._run(known, load, is_load=True, version=version)
 
     async def unload(self, name: str) -> None:
@@ -170,12 +176,18 @@ class Models:
     def _of(self, name: str) -> Known:
         return self._known.setdefault(name, Known(name))
 
-    async def _load(self, known: Known, version: str | None, keep: Collection[str]) -> None:
+    async def _load(
+        self,
+        known: Known,
+        version: str | None,
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         known.error = ""
         try:
             taken = await self._fetch(known, version)
             try:
-                await self._loader.load(known, taken, self.all(), keep)
+                await self._loader.load(known, taken, self.all(), keep, yielding)
             except BaseException:
                 if known.taken is not taken:
                     taken.give_back()
