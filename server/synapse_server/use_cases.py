@@ -134,7 +134,7 @@ class UseCases:
                 self._telemetry,
                 clock,
                 parts.cold_starts,
-                self._queue.discard,
+                forget=self._queue.discard,
             ),
             registry=records.registry,
             files=records.files.files,

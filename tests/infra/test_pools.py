@@ -230,6 +230,37 @@ def test_what_runs_vllm_is_said_to_have_its_extensions_only() -> None:
     }
 
 
+def test_it_is_said_how_each_pool_is_paid_and_so_its_runner_knows_it() -> None:
+    """In a container on Lambda the engine has an address, as one that is always up."""
+    said: dict[str, set[tuple[bool, bool]]] = {}
+    in_container: dict[str, tuple[bool, bool]] = {}
+    for pool in named_pools(read(TEMPLATE)["Resources"]):
+        paid = pool.get("paidByCall", False), pool.get("beats", False)
+        if pool.get("endpoint") == "127.0.0.1:8001":
+            in_container[pool["name"]] = paid
+        else:
+            said.setdefault(pool["name"], set()).add(paid)
+
+    assert in_container == {"cpu": (True, False), "gpu": (False, True)}
+    by_call = {name for name, ways in said.items() if ways == {(True, False)}}
+    assert by_call == {"cpu"}
+    assert all(ways == {(name in by_call, False)} for name, ways in said.items())
+
+
+def test_whoever_knows_the_worker_at_an_address_knows_which_models_it_has() -> None:
+    resources = read(TEMPLATE)["Resources"]
+
+    texts = [pool for pool in named_pools(resources) if pool["name"] == "primary"]
+    lists = re.findall(
+        r"\{'Models': \{'Fn::Join': \['\",\"', \{'Ref': 'EngineModels'\}", str(resources)
+    )
+
+    assert texts
+    assert all(pool["models"] == ["0"] for pool in texts)
+    assert len(lists) == len(texts)
+    assert read(TEMPLATE)["Parameters"]["EngineModels"]["Default"] == ""
+
+
 def test_the_worker_at_an_address_has_every_extension_unless_told_otherwise() -> None:
     default = read(TEMPLATE)["Parameters"]["EngineExtensions"]["Default"]
 

@@ -49,6 +49,8 @@ def job_to_record(job: Job) -> Record:
         "sent_at": job.sent_at,
         "losses": job.losses,
     }
+    if job.resends:
+        record["resends"] = job.resends
     if job.account:
         record["account"] = job.account
     if job.announce:
@@ -131,6 +133,8 @@ def job_from_record(record: Mapping[str, Any]) -> Job:
         metered=bool(record.get("metered")),
         metadata=dict(record.get("metadata") or {}),
         sends=int(record["sends"]),
+        # Absent also from records of before 2026-11-23, when each send counted.
+        resends=int(record.get("resends", 0)),
         sent_at=float(record["sent_at"]),
         losses=int(record["losses"]),
         requires=requires_of(record),

@@ -167,7 +167,8 @@ def _result(view: JobView) -> JobResult:
     return JobResult(
         jobId=job.id,
         status=job.state,
-        result=result,
+        result=None if view.result_url else result,
+        result_url=view.result_url,
         usage=_usage(job.usage, cached_tokens) if job.usage else None,
         error=failure_body(job.failure) if job.failure else None,
         model=job.model,

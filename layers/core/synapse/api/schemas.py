@@ -163,12 +163,15 @@ class JobResult(WireModel):
     `cold_start` says that it waits for a worker to start, and `estimated_wait_time` how many
     seconds that should still take; null otherwise. `worker` is the one of the pool that ran it,
     null where the pool's one has no name; `routing` says why no pool met the job's tier, null where
-    one did. `receipt` and `cost` are null until it has ended, and if it ended before it ran.
+    one did. `receipt` and `cost` are null until it has ended, and if it ended before it ran. Where
+    the result is too large to answer with, it is null, and `result_url` says where to read it: a
+    link to its JSON that wants no key, for five minutes; null otherwise.
     """
 
     jobId: str
     status: str
     result: dict[str, Any] | None
+    result_url: str | None
     usage: UsageBody | None
     error: dict[str, str | None] | None
     model: str
@@ -200,12 +203,14 @@ class TaskAccepted(WireModel):
 class TaskResult(WireModel):
     """A job in the second shape; `processing_time` is in seconds.
 
-    `receipt` and `cost` are null until it has ended, and if it ended before it ran.
+    `receipt` and `cost` are null until it has ended, and if it ended before it ran. `result_url` is
+    where to read the JSON of a result that is too large to answer with, for five minutes.
     """
 
     task_id: str
     status: str
     result: str | None
+    result_url: str | None
     error: dict[str, str | None] | None
     processing_time: float | None
     cold_start: bool

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.payloads import fetch
 from synapse.domain.errors import JobNotCancellable, JobNotFound, ResultLost
-from synapse.domain.job import Failure, Job, JobId, JobState
+from synapse.domain.job import Failure, Job, JobId, JobState, Payload
 from synapse.domain.loading import expired
 from synapse.ports import BlobStore, Clock, JobStore, Telemetry
+
+ResultLink = Callable[[str, str], Awaitable[str | None]]
+"""By its blob's key and its text: where a result is to be read that is too large to answer with."""
 
 
 def nobody_told(job_id: JobId) -> None:
@@ -27,17 +30,19 @@ CANCELLED = Failure("cancelled", "the job was cancelled by its owner")
 class JobView:
     """A job and, once it is COMPLETED, what the model made of it.
 
-    `cold` says what an open job waits for where no worker is up for it.
+    `cold` says what an open job waits for where no worker is up for it. A `result_url` is where to
+    read a result that is too large to answer with.
     """
 
     job: Job
     result: dict[str, Any] | None
     cold: ColdStart | None = None
+    result_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The use cases behind `GET` and `DELETE` of a job.
+    """The use cases behind `GET` and `DELETE` of a job; without `link` all results are answered.
 
     The queue is told to `forget` those that end here, where it can.
     """
@@ -47,6 +52,7 @@ class Results:
     telemetry: Telemetry
     clock: Clock
     cold_starts: ColdStarts | None = None
+    link: ResultLink | None = None
     forget: Callable[[JobId], None] = nobody_told
 
     async def get(self, job_id: JobId, tenant: str, wait_s: float = 0.0) -> JobView:
@@ -64,7 +70,13 @@ class Results:
             await self.store.watch(job_id, left_s)
             job = await self._current(job_id, tenant)
         cold = None if self.cold_starts is None else await self.cold_starts.of_job(job)
-        return JobView(job, await self._result(job), cold)
+        if job.result is None:
+            return JobView(job, None, cold)
+        text = await self._text(job, job.result)
+        url = None
+        if self.link is not None and job.result.blob_key is not None:
+            url = await self.link(job.result.blob_key, text)
+        return JobView(job, json.loads(text), cold, url)
 
     async def cancel(self, job_id: JobId, tenant: str, abort: Callable[[JobId], None]) -> JobView:
         """End an open job as CANCELLED; one that is CANCELLED already stays so.
@@ -107,13 +119,9 @@ class Results:
         self.telemetry.ended(ended)
         return ended
 
-    async def _result(self, job: Job) -> dict[str, Any] | None:
-        if job.result is None:
-            return None
+    async def _text(self, job: Job, result: Payload) -> str:
         try:
-            text = await fetch(self.blobs, job.result)
+            return await fetch(self.blobs, result)
         except KeyError as error:
             reason = f"the result of job {job.id} is gone; submit the job again"
             raise ResultLost(reason) from error
-        value: dict[str, Any] = json.loads(text)
-        return value
