@@ -23,7 +23,8 @@ REPLACE = RetryPolicy(base_s=2.0, max_s=300.0)
 """The pauses before the place of a worker that failed is filled again."""
 
 STABLE_S = 300.0
-"""A worker that lived for so long is no part of a crash loop: the pauses begin anew."""
+"""A worker that came up after a failure and lived for so long ends the crash loop, if it was one:
+the pauses begin anew."""
 
 DRAIN_S = FleetTimes().drain_s
 
@@ -47,7 +48,11 @@ class CrewMember(Protocol):
     def models(self) -> Collection[str]: ...
 
     async def load(
-        self, model: str, used_at: Mapping[str, float], keep: Collection[str]
+        self,
+        model: str,
+        used_at: Mapping[str, float],
+        keep: Collection[str],
+        yielding: Collection[str],
     ) -> None: ...
 
     async def drain(self) -> None: ...
@@ -65,6 +70,7 @@ class _Member:
     number: int
     place: int
     is_up: bool = False
+    up_at: float | None = None
     leave: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -72,8 +78,8 @@ class Crew:
     """Keeps `desired` workers of a pool up, never more than its most, until it is closed.
 
     A worker that fails for good is taken out at once and its place filled after a pause, which
-    doubles with every failure; one that is no longer wanted is drained before it is stopped, for
-    `drain_s` at the most.
+    doubles with every failure; those that fail meanwhile share it. One that is no longer wanted
+    is drained before it is stopped, for `drain_s` at the most.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class Crew:
         self._numbers = 0
         self._failures = 0
         self._not_before = 0.0
+        self._failed_at = float("-inf")
         self._first_error: WorkerError | None = None
         self._is_open = False
         self.trouble = ""
@@ -111,14 +118,10 @@ class Crew:
         ready = sum(member.is_up for member in staying)
         return PoolSize(self._desired, ready, len(staying) - ready)
 
-    def least_busy(self, without: str) -> CrewMember | None:
-        """Of those that are up, stay and lack the model, one with nothing to do if there is one.
-
-        Of several that with the fewest models.
-        """
-        up = [each.worker for each in self._members if each.is_up and not each.leave.is_set()]
-        lacking = [worker for worker in up if without not in worker.models]
-        return min(lacking, key=lambda each: (each.is_busy, len(each.models)), default=None)
+    def staying(self, worker_id: str) -> CrewMember | None:
+        """The worker of that id, if it is up and not about to leave."""
+        up = (each.worker for each in self._members if each.is_up and not each.leave.is_set())
+        return next((worker for worker in up if worker.id == worker_id), None)
 
     def resize(self, desired: int) -> None:
         """Want so many from now on, as far as the pool may have them; returns at once."""
@@ -193,12 +196,10 @@ class Crew:
 
     async def _live(self, member: _Member) -> None:
         """The whole life of one worker, from its start until nothing of it is left."""
-        worker, started_at = member.worker, self._clock()
+        worker = member.worker
         try:
             await self._serve(member)
         except WorkerError as error:
-            if self._clock() - started_at > STABLE_S:
-                self._failures = 0
             # It is out before it is cleared away, which may take seconds.
             self._note_failure(worker.id, error)
         except Exception as error:
@@ -210,13 +211,14 @@ class Crew:
             try:
                 await worker.stop()
             finally:
+                self._note_stable()
                 self._members.remove(member)
                 self._changed.set()
 
     async def _serve(self, member: _Member) -> None:
         if not await _before(member.leave, member.worker.start()):
             return
-        member.is_up, self.trouble = True, ""
+        member.is_up, member.up_at, self.trouble = True, self._clock(), ""
         self._changed.set()
         if await _before(member.leave, member.worker.wait_failed()):
             raise WorkerError(member.worker.detail or "it failed", "See its log")
@@ -232,16 +234,25 @@ class Crew:
     def _note_failure(self, worker_id: str, error: WorkerError) -> None:
         if self._first_error is None:
             self._first_error = error
-        self._failures += 1
-        # The whole of it: there is nobody to be out of step with, and no pause would be a loop.
-        pause_s = self._replace.delay_s(self._failures, 1.0)
-        self._not_before = self._clock() + pause_s
+        self._note_stable()
+        now = self._failed_at = self._clock()
+        # Those that were started together fail together, for one reason: that counts once.
+        if now >= self._not_before:
+            self._failures += 1
+            # The whole of it: there is nobody to be out of step with, and no pause would be a loop.
+            self._not_before = now + self._replace.delay_s(self._failures, 1.0)
         self.trouble = str(error)
         self._changed.set()
         # Before that whoever opens it tells of it.
         if self._is_open:
             text = "worker %s is taken out: %s (another in %.0f s, if it is wanted)"
-            logger.error(text, worker_id, error, pause_s)
+            logger.error(text, worker_id, error, self._not_before - now)
+
+    def _note_stable(self) -> None:
+        now = self._clock()
+        since = [m.up_at for m in self._members if m.up_at is not None]
+        if any(at > self._failed_at and now - at >= STABLE_S for at in since):
+            self._failures = 0
 
 
 def _ignore(worker_id: str) -> None:

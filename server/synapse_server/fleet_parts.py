@@ -58,7 +58,7 @@ class FleetParts:
         self.local.when_cut(self._taken_away)
         demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
         self._loader = LocalModelLoader(
-            self.local.least_busy, demand.last_asked, starts, time.monotonic
+            self.local.staying, demand.last_asked, starts, time.monotonic
         )
         self.cold_starts = ColdStarts(
             registry=registry,
@@ -69,6 +69,7 @@ class FleetParts:
             starts=starts,
             telemetry=telemetry,
             clock=clock,
+            failed_loads=self._loader,
         )
         self.autoscaler = self._autoscaler(registry, demand, starts, telemetry)
         self.health = FleetHealth(
@@ -100,7 +101,7 @@ class FleetParts:
             views=self.fleet.routing.views,
             telemetry=telemetry,
             clock=time.time,
-            on_demand=OnDemand(self._loader),
+            on_demand=OnDemand(self._loader, starts),
             policy=ScalingPolicy(stable_s=times.scale_in_after_s, cooldown_s=times.cooldown_s),
         )
 

@@ -79,10 +79,10 @@ class LocalFleet:
         if crew is not None:
             crew.resize(desired)
 
-    def least_busy(self, pool: str, without: str) -> CrewMember | None:
-        """Of the pool's workers that are up and lack the model the one with the least to do."""
+    def staying(self, pool: str, worker_id: str) -> CrewMember | None:
+        """The worker of the pool, if it is up and not about to leave."""
         crew = self._crews.get(pool)
-        return None if crew is None else crew.least_busy(without)
+        return None if crew is None else crew.staying(worker_id)
 
     def when_cut(self, tell: Callable[[str], None]) -> None:
         """Have it told of workers that are stopped with what they still work on, by their ids."""

@@ -28,6 +28,11 @@ STOP_TIMEOUT_S = 3.0
 """What Triton may still take for its requests: the server has waited for them before that. Now and
 then it waits for nobody, where a caller hung up just as the answer came."""
 
+READY_TIMEOUT_S = WorkerConfig.ready_timeout_s
+STARTUPS = 4.0
+"""A start, or the load of one model, may take as many times the pool's `startup_s`, but at least
+`READY_TIMEOUT_S`: that is a first guess, and what is broken off begins anew."""
+
 DRAIN_AGAIN_S = 1.0
 """After the agent has waited in vain for what a worker that is to go still works on."""
 
@@ -60,6 +65,7 @@ class WorkerSetup:
             health_interval_s=min(HEALTH_INTERVAL_S, self.times.beat_every_s),
             hang_timeout_s=self.times.hang_timeout_s,
             model_parameters=self.model_parameters,
+            ready_timeout_s=max(READY_TIMEOUT_S, STARTUPS * self.pool.startup_s),
             stop_timeout_s=STOP_TIMEOUT_S,
         )
         return AgentConfig(
@@ -122,15 +128,21 @@ class LocalWorker:
         known = self._agent.snapshot().models
         return [model.name for model in known if CacheLevel(model.level) is CacheLevel.GPU_RESIDENT]
 
-    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
+    async def load(
+        self,
+        model: str,
+        used_at: Mapping[str, float],
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         """Return once the model answers; those go to make room that were used the longest ago.
 
-        But none of those to `keep`.
+        But none of those to `keep`, and of the busy ones only those `yielding`.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
         """
-        await self._agent.load(model, used_at=used_at, keep=keep)
+        await self._agent.load(model, used_at=used_at, keep=keep, yielding=yielding)
         await self._beat()
 
     async def drain(self) -> None:

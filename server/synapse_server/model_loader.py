@@ -8,16 +8,23 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from synapse.application.on_demand import load_of
+from synapse.domain.loading import FailedLoad
 from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 from synapse.ports import Clock, StartTimes
-from synapse_worker.agent.errors import NoRoom, NotNow
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
 from synapse_worker.errors import WorkerError
 
 logger = logging.getLogger(__name__)
 
 AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
 """The pauses before a load that failed is tried again: room may have come, a mistake stays one."""
+
+EVICTING = RetryPolicy(base_s=30.0, max_s=600.0)
+"""The same before it may take the place of other models again: they would have gone for nothing."""
+
+HOPELESS = 3
+"""So many failures in a row, and those who wait for the model are told: it will not come soon."""
 
 TOLD_S = 2 * AGAIN.max_s
 """For so long after it a failure is told of: while work waits for the model it is tried again."""
@@ -26,10 +33,20 @@ TOLD_S = 2 * AGAIN.max_s
 class Loading(Protocol):
     """A worker that can be asked for a model."""
 
-    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
+    @property
+    def models(self) -> Collection[str]:
+        """Those that it has loaded."""
+
+    async def load(
+        self,
+        model: str,
+        used_at: Mapping[str, float],
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         """Return once the model answers; `used_at` tells which others should make room first.
 
-        Those to `keep` make none.
+        Those to `keep` make none, those `yielding` do even if they are busy.
 
         Raises:
             WorkerError: it cannot be loaded, or not now.
@@ -37,7 +54,10 @@ class Loading(Protocol):
 
 
 class LocalModelLoader:
-    """One load of a model in a pool at a time, by the worker that `worker_of` names."""
+    """One load of a model in a pool at a time, and one by a worker: the next one is decided anew.
+
+    A worker that has no room, or is down, is not asked again for a moment; others are.
+    """
 
     def __init__(
         self,
@@ -47,10 +67,10 @@ class LocalModelLoader:
         clock: Clock,
         again: RetryPolicy = AGAIN,
     ) -> None:
-        """`worker_of` a pool and a model is a worker that is up and lacks it; None if none is.
+        """`worker_of` a pool and an id is the worker, None if it is not up, or leaves.
 
-        Of several it is the one with the least to do. `last_asked` is when each model was last
-        asked for. How long loads take is noted in `starts`.
+        `last_asked` is when each model was last asked for. How long loads take is noted in
+        `starts`.
         """
         self._worker_of = worker_of
         self._last_asked = last_asked
@@ -58,24 +78,57 @@ class LocalModelLoader:
         self._clock = clock
         self._again = again
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._loading: set[str] = set()
+        self._refused_until: dict[tuple[str, str], float] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._not_before: dict[tuple[str, str], float] = {}
+        self._evicts_from: dict[tuple[str, str], float] = {}
         self._troubles: dict[tuple[str, str], tuple[str, float]] = {}
+        self._too_large: set[tuple[str, str]] = set()
 
-    def ask(self, pool: Pool, model: str, keep: Collection[str] = ()) -> None:
+    def ask(
+        self,
+        worker: str,
+        pool: Pool,
+        model: str,
+        keep: Collection[str] = (),
+        yielding: Collection[str] = (),
+    ) -> bool:
         """See the port."""
-        key = (pool.name, model)
-        worker = self._worker_of(pool.name, model)
-        if worker is None or key in self._loads or self._clock() < self._not_before.get(key, 0.0):
-            return
-        load = asyncio.create_task(self._load(worker, *key, keep), name=f"load-{model}-{pool.name}")
-        self._loads[key] = load
-        load.add_done_callback(lambda _: self._loads.pop(key, None))
+        key, now = (pool.name, model), self._clock()
+        not_before = max(
+            self._not_before.get(key, now), self._refused_until.get((worker, model), now)
+        )
+        if key in self._loads or worker in self._loading or now < not_before:
+            return False
+        who = self._worker_of(pool.name, worker)
+        if who is None:
+            return False
+
+        def ended(_: asyncio.Task[None]) -> None:
+            self._loads.pop(key, None)
+            self._loading.discard(worker)
+
+        work = self._load(who, worker, *key, keep, yielding)
+        self._loading.add(worker)
+        self._loads[key] = asyncio.create_task(work, name=f"load-{model}-{pool.name}")
+        self._loads[key].add_done_callback(ended)
+        return True
 
     def troubles(self) -> Mapping[tuple[str, str], str]:
-        """Why loads failed, by pool and model, of those that were tried of late."""
+        """See the port."""
         since = self._clock() - TOLD_S
         return {key: why for key, (why, at) in self._troubles.items() if at > since}
+
+    def failed(self, pool: str, model: str) -> FailedLoad | None:
+        """See the port `FailedLoads`."""
+        key = (pool, model)
+        is_final = key in self._too_large
+        if not is_final and self._failures.get(key, 0) < HOPELESS:
+            return None
+        why = self.troubles().get(key)
+        again_in_s = max(0.0, self._not_before[key] - self._clock())
+        return None if why is None else FailedLoad(why, is_final, again_in_s, key in self._loads)
 
     async def close(self) -> None:
         """Wait for nothing more."""
@@ -84,22 +137,60 @@ class LocalModelLoader:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
 
-    async def _load(self, worker: Loading, pool: str, model: str, keep: Collection[str]) -> None:
+    async def _load(
+        self,
+        who: Loading,
+        worker: str,
+        pool: str,
+        model: str,
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         began_at = self._clock()
         try:
-            await worker.load(model, self._last_asked(), keep)
+            if self._is_spared(pool, model):
+                keep, yielding = {*keep, *who.models}, ()
+            await who.load(model, self._last_asked(), keep, yielding)
         except (NoRoom, NotNow) as error:
-            # Those that are in the way are busy, or leaving: that may be over in a moment.
-            self._not_before[pool, model] = self._clock() + self._again.base_s
-            logger.info("pool %s: %s has to wait: %s", pool, model, error)
+            # Those that are in the way have their turn, or leave: that may be over in a moment.
+            self._note_refusal(worker, model)
+            self._still(pool, model)
+            logger.info("worker %s: %s has to wait: %s", worker, model, error)
         except WorkerError as error:
-            failures = self._failures[pool, model] = self._failures.get((pool, model), 0) + 1
-            pause_s = self._again.delay_s(failures, 1.0)
-            self._not_before[pool, model] = self._clock() + pause_s
-            self._troubles[pool, model] = str(error), self._clock()
-            text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
-            logger.warning(text, pool, model, error, pause_s)
+            self._failed(pool, model, error)
+        except Exception as error:
+            logger.exception("pool %s: loading %s went wrong", pool, model)
+            self._failed(pool, model, error)
         else:
             self._failures.pop((pool, model), None)
+            self._evicts_from.pop((pool, model), None)
+            self._too_large.discard((pool, model))
             self._troubles.pop((pool, model), None)
             await self._starts.started(load_of(pool, model), self._clock() - began_at)
+
+    def _is_spared(self, pool: str, model: str) -> bool:
+        """Whether others keep their place: soon after a load that failed."""
+        return self._clock() < self._evicts_from.get((pool, model), 0.0)
+
+    def _note_refusal(self, worker: str, model: str) -> None:
+        now = self._clock()
+        self._refused_until = {key: at for key, at in self._refused_until.items() if at > now}
+        self._refused_until[worker, model] = now + self._again.base_s
+
+    def _still(self, pool: str, model: str) -> None:
+        """One that failed, and has to wait for another try, has not come right by that."""
+        if (pool, model) in self._failures:
+            why, _ = self._troubles[pool, model]
+            self._troubles[pool, model] = why, self._clock()
+
+    def _failed(self, pool: str, model: str, error: Exception) -> None:
+        now, key = self._clock(), (pool, model)
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        pause_s = self._again.delay_s(failures, 1.0)
+        self._not_before[key] = now + pause_s
+        if now >= self._evicts_from.get(key, 0.0):
+            self._evicts_from[key] = now + EVICTING.delay_s(failures, 1.0)
+        self._troubles[key] = str(error) or type(error).__name__, now
+        (self._too_large.add if isinstance(error, TooLarge) else self._too_large.discard)(key)
+        text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
+        logger.warning(text, pool, model, error, pause_s)

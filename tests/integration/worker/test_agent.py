@@ -14,7 +14,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from synapse_worker.agent import Agent, AgentConfig, AgentState, Snapshot
-from synapse_worker.agent.errors import NoRoom, NotNow, UnknownModel
+from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, UnknownModel
 from synapse_worker.backoff import RestartPolicy
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
@@ -25,6 +25,11 @@ from tests.patience import PATIENCE_S
 QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
 HOOKS = {"test_hooks": "true"}
 SLOW = b"!sleep:2000"
+WAITS = """
+import os, time
+while not os.path.exists({gate!r}):
+    time.sleep(0.05)
+"""
 
 
 @pytest.fixture
@@ -345,3 +350,26 @@ def triton_of(agent: Agent) -> int:
     pid = agent.snapshot().pid
     assert pid is not None
     return pid
+
+
+async def test_a_model_that_is_up_too_late_goes_by_itself_and_may_be_loaded_anew(
+    config: AgentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, code = tmp_path / "gate", tmp_path / "models" / "echo-b" / "1" / "model.py"
+    code.write_text(code.read_text() + WAITS.format(gate=str(gate)))
+    async with running(replace(config, drain_timeout_s=0.3)) as agent:
+        with monkeypatch.context() as patch:
+            patch.setattr(agent._triton, "_load_timeout_s", 0.5)
+            with pytest.raises(NoAnswer, match="has not loaded echo-b within"):
+                await agent.load("echo-b")
+        with pytest.raises(NotNow, match="Triton still loads echo-b"):
+            await agent.load("echo-b")
+        await agent.load("echo-c")  # it holds up no other
+
+        gate.touch()
+        await until(agent, lambda snapshot: all(not model.doing for model in snapshot.models))
+        assert sorted(loaded(agent.snapshot())) == ["echo-a", "echo-c"]
+        with pytest.raises(InferenceServerException):
+            await ask(agent.grpc_address, "echo-b")
+        await agent.load("echo-b")
+        assert await ask(agent.grpc_address, "echo-b") == b"hello"

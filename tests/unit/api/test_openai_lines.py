@@ -204,6 +204,7 @@ async def test_an_unknown_model_is_not_found(lines: OpenAiLines) -> None:
         ("invalid_input", 400),
         ("context_length_exceeded", 400),
         ("worker_lost", 503),
+        ("load_failed", 503),
         ("deadline_exceeded", 504),
         ("engine_error", 500),
         ("never heard of", 500),

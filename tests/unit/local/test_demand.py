@@ -95,6 +95,18 @@ async def test_what_waits_is_seen_with_and_without_arrivals(clock: FakeClock) ->
     assert embed.tiers == {BRONZE: TierDemand(queued=1)}
 
 
+async def test_what_waits_is_asked_for_now_whenever_it_came(clock: FakeClock) -> None:
+    queue = LocalJobQueue()
+    demand = LocalDemand(queue, clock)
+    demand.arrived("echo", Need(GOLD))
+    demand.arrived("embed", Need(GOLD))
+    await queue.send([a_message()])
+    came_at = clock()
+    clock.advance(60.0)
+
+    assert demand.last_asked() == {"echo": clock(), "embed": came_at}
+
+
 async def test_a_waker_ends_the_wait_at_once_and_once() -> None:
     waker = LocalWaker()
     loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ import pytest
 
 from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.retry import RetryPolicy
-from synapse_server.crew import Crew
+from synapse_server.crew import REPLACE, STABLE_S, Crew
 from synapse_worker.errors import WorkerError
 from tests.patience import PATIENCE_S
 
@@ -44,7 +44,13 @@ class ScriptedWorker:
     async def wait_failed(self) -> None:
         await self.failed.wait()
 
-    async def load(self, model: str, used_at: Mapping[str, float], keep: Collection[str]) -> None:
+    async def load(
+        self,
+        model: str,
+        used_at: Mapping[str, float],
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         self.did.append(f"load {model}")
 
     async def drain(self) -> None:
@@ -302,34 +308,84 @@ async def test_closing_stops_all_that_run_start_or_drain(yard: Yard) -> None:
     assert all(worker.did[-1] == "stop" for worker in yard.made)
 
 
-async def test_the_least_busy_of_those_that_are_up_and_stay_is_named(yard: Yard) -> None:
+async def test_who_is_up_and_stays_can_be_asked_for_by_its_id(yard: Yard) -> None:
     crew = yard.crew(2, 2)
-    assert crew.least_busy("llm") is None
+    assert crew.staying("fast-1") is None
     opening = asyncio.create_task(crew.open())
     await until(lambda: len(yard.made) == 2)
     first, second = yard.made
     second.up.set()
     await until(lambda: crew.size().ready == 1)
-    assert crew.least_busy("llm") is second
+    assert (crew.staying("fast-1"), crew.staying("fast-2")) == (None, second)
     first.up.set()
     await opening
+    assert crew.staying("fast-1") is first
 
-    second.is_busy = True
-    assert crew.least_busy("llm") is first
     crew.resize(1)
     await until(lambda: crew.size().ready == 1)
-    assert crew.least_busy("llm") is second, "the other one leaves"
+    assert crew.staying("fast-2") is None, "it leaves"
 
 
-async def test_a_model_is_for_one_who_lacks_it_and_has_the_fewest_others(yard: Yard) -> None:
-    yard.all_are_up = True
-    crew = yard.crew(3, 3)
-    await crew.open()
-    first, second, third = yard.made
-    first.models, second.models = ["llm"], ["echo"]
+class Times:
+    """A crew of eight that is moved through time by hand."""
 
-    assert crew.least_busy("llm") is third
-    third.is_busy = True
-    assert crew.least_busy("llm") is second
-    second.models, third.models = ["llm"], ["llm"]
-    assert crew.least_busy("llm") is None
+    def __init__(self, yard: Yard) -> None:
+        self.yard = yard
+        self.now = 0.0
+        pool = Pool("fast", "cpu", min_workers=0, max_workers=8)
+        self.crew = Crew(pool, yard.make, lambda: self.now)
+        yard.crews.append(self.crew)
+
+    async def at(self, now: float) -> None:
+        """Make it so late, and have the crew see it."""
+        self.now = now
+        for _ in range(30):
+            self.crew.resize(self.crew.size().desired)
+            await asyncio.sleep(0)
+
+
+async def test_those_that_fail_together_for_one_reason_share_a_pause(yard: Yard) -> None:
+    times = Times(yard)
+    await times.crew.open()
+    times.crew.resize(8)
+    await until(lambda: len(yard.made) == 8)
+    for worker in yard.made:
+        worker.fail_to_start()
+    await until(lambda: all(worker.stopped.is_set() for worker in yard.made))
+
+    await times.at(REPLACE.base_s - 0.1)
+    assert len(yard.made) == 8
+    await times.at(REPLACE.base_s)
+    assert len(yard.made) == 16, "one reason is one failure"
+
+    for worker in yard.made[8:]:
+        worker.fail_to_start()
+    await times.at(times.now)
+    await times.at(3 * REPLACE.base_s - 0.1)
+    assert len(yard.made) == 16, "the second time the pause is twice as long"
+    await times.at(3 * REPLACE.base_s)
+    assert len(yard.made) == 24
+
+
+async def test_pauses_begin_anew_once_one_that_came_up_since_has_stayed_up(yard: Yard) -> None:
+    times = Times(yard)
+    await times.crew.open()
+    times.crew.resize(1)
+    await until(lambda: len(yard.made) == 1)
+    at = 0.0
+    for number in range(4):
+        yard.made[number].fail_to_start()
+        await times.at(at)
+        at += REPLACE.base_s * 2**number
+        await times.at(at)
+        assert len(yard.made) == number + 2
+    yard.made[4].up.set()
+    await until(lambda: times.crew.size().ready == 1)
+
+    await times.at(at + STABLE_S + 1)
+    times.crew.resize(2)
+    await until(lambda: len(yard.made) == 6)
+    yard.made[5].fail_to_start()
+    await times.at(times.now)
+    await times.at(times.now + REPLACE.base_s)
+    assert len(yard.made) == 7, "all was well for long: this is a first failure"

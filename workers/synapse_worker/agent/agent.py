@@ -115,12 +115,14 @@ class Agent:
         version: str | None = None,
         used_at: Mapping[str, float] | None = None,
         keep: Collection[str] = (),
+        yielding: Collection[str] = (),
     ) -> None:
         """Return once the model answers; one that is loaded answers already.
 
         `used_at` is when each model was last asked for (seconds since the epoch), from who knows
         that better than Triton's counters, which count probes as well. Those to `keep` are not
-        unloaded to make room.
+        unloaded to make room, and of the busy ones only those `yielding`, once what they were
+        asked is answered.
 
         Raises:
             WorkerError: it could not be had or loaded; the other models are not disturbed.
@@ -129,7 +131,7 @@ class Agent:
             raise NotNow(self._why_not(), "Ask another worker")
         if used_at is not None:
             self._models.told_uses(used_at)
-        await self._models.load(model, version, keep)
+        await self._models.load(model, version, keep, yielding)
 
     async def unload(self, model: str) -> None:
         """Return once the model is out of memory and what it was asked is answered.

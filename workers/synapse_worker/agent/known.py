@@ -1,6 +1,7 @@
 """What is known of one model of a worker."""
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,10 +36,12 @@ class Operation:
 class Known:
     """One model. `is_loaded`: Triton has it, or is to have it when it is up again.
 
-    `leaving` ends when Triton has let go of it. `ended` is how many of its requests Triton had
+    `leaving` ends when Triton has let go of it; if it `overran`, its load takes longer than anybody
+    waits, and it goes when it is up. `ended` is how many of its requests Triton had
     answered when it was last asked. `asked_at` is when work last asked for it, where anybody has
-    told: Triton, by which `last_used_at` goes, counts probes as well. Memory is what its manifest
-    says, or what was measured.
+    told: Triton, by which `last_used_at` goes, counts probes as well. `memory_bytes` is what its
+    manifest says, or what was measured last; `fresh_bytes` the same right after its load, before
+    use made it grow: so much a new load needs.
     """
 
     name: str
@@ -49,25 +52,28 @@ class Known:
     progress: float | None = None
     error: str = ""
     memory_bytes: int | None = None
+    fresh_bytes: int | None = None
     last_used_at: float | None = None
     asked_at: float | None = None
     ended: int = 0
     taken: Taken | None = None
     operation: Operation | None = None
     leaving: asyncio.Task[None] | None = None
+    overran: bool = False
 
     @property
     def takes_memory(self) -> bool:
         """Whether Triton still holds it."""
         return self.is_loaded or self.leaving is not None
 
-    def held(self, *, is_busy: bool, is_pinned: bool) -> Held:
-        """For the choice of what has to go."""
+    def held(self, *, is_busy: bool, is_pinned: bool, yields: bool = False) -> Held:
+        """For the choice of what has to go; one that is busy does if it yields, after the idle."""
+        used_at = (self.last_used_at or 0.0) if self.asked_at is None else self.asked_at
         return Held(
             self.name,
             self.memory_bytes or 0,
-            (self.last_used_at or 0.0) if self.asked_at is None else self.asked_at,
-            in_use=is_busy or not self.is_loaded,
+            math.inf if is_busy else used_at,
+            in_use=(is_busy and not yields) or not self.is_loaded,
             pinned=is_pinned,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.errors import UnknownModel
+from synapse_worker.agent.errors import NotNow, UnknownModel
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known, Operation
 from synapse_worker.agent.loader import Loader
@@ -16,7 +16,6 @@ from synapse_worker.agent.triton_models import TritonModels
 from synapse_worker.cache import CacheLevel, Progress
 from synapse_worker.cache.eviction import expired
 from synapse_worker.config import check_model_name
-from synapse_worker.errors import WorkerError
 
 MAX_FAILED = 32
 """Models of which nothing is known but that they could not be had: so many are remembered."""
@@ -73,10 +72,16 @@ class Models:
             assert known.taken is not None
             self._loader.note_loaded(known, known.taken)
 
-    async def load(self, name: str, version: str | None, keep: Collection[str] = ()) -> None:
+    async def load(
+        self,
+        name: str,
+        version: str | None,
+        keep: Collection[str] = (),
+        yielding: Collection[str] = (),
+    ) -> None:
         """Return once it answers; who asks for what is under way waits for the same.
 
-        Those to `keep` do not make room for it.
+        Those to `keep` do not make room for it, those `yielding` do even if they are busy.
 
         Raises:
             WorkerError: it cannot be had or loaded.
@@ -85,12 +90,12 @@ class Models:
         known = self._of(name)
         while known.operation is not None:
             if known.operation.brings(version):
-                return await asyncio.shield(known.operation.task)
+                return await _outcome(known.operation.task, name)
             await asyncio.wait({known.operation.task})
         if known.is_loaded and version in (None, known.version):
             known.last_used_at = time.time()
             return None
-        load = self._load(known, version, keep)
+        load = self._load(known, version, keep, yielding)
         return await self._run(known, load, is_load=True, version=version)
 
     async def unload(self, name: str) -> None:
@@ -105,7 +110,7 @@ class Models:
             raise UnknownModel(f"There is no model {name!r} here", "See the heartbeat")
         while known.operation is not None:
             if not known.operation.is_load:
-                return await asyncio.shield(known.operation.task)
+                return await _outcome(known.operation.task, name)
             await asyncio.wait({known.operation.task})
         if not known.takes_memory:
             return None
@@ -171,17 +176,24 @@ class Models:
     def _of(self, name: str) -> Known:
         return self._known.setdefault(name, Known(name))
 
-    async def _load(self, known: Known, version: str | None, keep: Collection[str]) -> None:
+    async def _load(
+        self,
+        known: Known,
+        version: str | None,
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
         known.error = ""
         try:
             taken = await self._fetch(known, version)
             try:
-                await self._loader.load(known, taken, self.all(), keep)
+                await self._loader.load(known, taken, self.all(), keep, yielding)
             except BaseException:
-                taken.give_back()
+                if known.taken is not taken:
+                    taken.give_back()
                 raise
-        except WorkerError as error:
-            known.error = str(error)
+        except Exception as error:
+            known.error = str(error) or type(error).__name__
             self._forget_failed()
             raise
         finally:
@@ -221,7 +233,7 @@ class Models:
                 task.exception()  # told to those who wait, and by the heartbeat
 
         task.add_done_callback(ended)
-        await asyncio.shield(task)
+        await _outcome(task, known.name)
 
     async def _cancel_operations(self) -> None:
         tasks = {known.operation.task for known in self.all() if known.operation is not None}
@@ -235,3 +247,17 @@ class Models:
         for known in lost[MAX_FAILED:]:
             if known.operation is None:
                 del self._known[known.name]
+
+
+async def _outcome(task: asyncio.Task[None], name: str) -> None:
+    """What becomes of it, for one of those who wait; it goes on without any of them."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        waiter = asyncio.current_task()
+        if not task.cancelled() or (waiter is not None and waiter.cancelling()):
+            raise
+        raise NotNow(
+            f"What was under way with {name} was broken off: the worker is drained or stopped",
+            "Ask another worker",
+        ) from None

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 from synapse_worker.cache.config import TransferConfig
 from synapse_worker.cache.draft import sync
+from synapse_worker.cache.fetch import read
 from synapse_worker.cache.manifest import (
     LATEST,
     MANIFEST,
@@ -99,7 +101,7 @@ def publish(folder: Path, destination: str, edition: Edition) -> Manifest:
 def _is_there(store: Store, manifest: Manifest) -> bool:
     path = f"{manifest.name}/{manifest.version}/{MANIFEST}"
     try:
-        found = Manifest.parse(store.read(path), path)
+        found = Manifest.parse(read(store, path, TransferConfig(), threading.Event()), path)
     except Missing:
         return False
     if found.files != manifest.files:
@@ -173,7 +175,7 @@ class S3Target:
     def __init__(self, address: str) -> None:
         """`bucket/prefix`; boto3 is needed."""
         self._bucket, self._prefix = split_address(address)
-        self._client: Any = s3_client(TransferConfig())
+        self._client: Any = s3_client(TransferConfig(), TransferConfig().attempts)
 
     def put_file(self, source: Path, path: str) -> None:
         """Upload a file, in parts if it is large."""

@@ -103,7 +103,7 @@ class Autoscaler:
         stuck = [name for name, pool in pools.items() if await self._is_stuck(pool, now)]
         loads = gather_demand(demands, views, stuck)
         if self.on_demand is not None:
-            self.on_demand.look(demands, views, alive, now)
+            await self.on_demand.look(demands, views, alive, now)
         decisions = []
         for name, pool in sorted(pools.items()):
             if pool.is_fixed:

@@ -4,38 +4,56 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from synapse.domain.job import SlaTier
 from synapse.domain.load import ModelDemand, PoolLoad, TierDemand, spread_demand
 from synapse.domain.pool import Pool
 from synapse.domain.routing import PoolView
 from synapse.domain.scaling import ScalingPolicy, need_of
+from synapse.domain.turns import Claim, Resident, terms, turn_s
 from synapse.domain.warm import most_wanted
 from synapse.domain.worker import Worker, WorkerState
-from synapse.ports import ModelLoader
+from synapse.ports import ModelLoader, StartTimes
 
 TOLERANCE = ScalingPolicy().tolerance
 
+Views = Mapping[str, Sequence[PoolView]]
 
-@dataclass(frozen=True, slots=True)
+
+class _Reserved(NamedTuple):
+    """A worker is for this model next: others make way for it there."""
+
+    pool: str
+    model: str
+    yielding: Collection[str]
+
+
+@dataclass(slots=True)
 class OnDemand:
-    """Sees to pools whose workers load models as they are asked for (`Pool.loads_on_demand`)."""
+    """Sees to pools whose workers load models as they are asked for (`Pool.loads_on_demand`).
+
+    What it remembers between rounds: since when models wait, since when workers have them, and
+    for whom a worker is being cleared.
+    """
 
     loader: ModelLoader
+    starts: StartTimes
+    _waiting_since: dict[tuple[str, str], float] = field(default_factory=dict)
+    _there_since: dict[tuple[str, str], float] = field(default_factory=dict)
+    _reserved: dict[str, _Reserved] = field(default_factory=dict)
 
-    def look(
-        self,
-        demands: Sequence[ModelDemand],
-        views: Mapping[str, Sequence[PoolView]],
-        alive: Sequence[Worker],
-        now: float,
+    async def look(
+        self, demands: Sequence[ModelDemand], views: Views, alive: Sequence[Worker], now: float
     ) -> None:
         """Ask for every model that work waits for and that nobody has who could do it.
 
-        Then, as long as workers are up that lack it, for those whose work needs more of them, or
-        that are to be warm: beside what others are asked for, not in its place. Where no worker
-        is up at all, one has to be started first: that is the autoscaler's.
+        They take turns (`domain.turns`). Then, where nobody waits for that and as long as workers
+        are up that lack it, for those whose work needs more of them, or that are to be warm:
+        beside what others are asked for, not in its place. Where no worker is up at all, one has
+        to be started first: that is the autoscaler's.
         """
         loadable = {
             model: of_model
@@ -44,28 +62,162 @@ class OnDemand:
         }
         if not loadable:
             return
-        up = Counter(worker.pool for worker in alive if _takes_models(worker))
+        up = [worker for worker in alive if _takes_models(worker)]
+        residents = await self._residents(demands, views, up, now)
+        claims = self._claims(demands, loadable, up, now)
+        failing = self.loader.troubles()
+        open_claims = {(pool.name, claim.model) for pool, claim in claims} - failing.keys()
+        ids = {worker.id for worker in up}
+        self._reserved = {
+            worker: reserved
+            for worker, reserved in self._reserved.items()
+            if worker in ids and (reserved.pool, reserved.model) in open_claims
+        }
+        for pool, claim in claims:
+            self._meet(pool, claim, up, residents, now)
+        taken = {pool for pool, _ in open_claims}
+        self._ask_for_more(demands, views, loadable, up, taken, now)
+
+    def _meet(
+        self,
+        pool: Pool,
+        claim: Claim,
+        up: Sequence[Worker],
+        residents: Mapping[str, Sequence[Resident]],
+        now: float,
+    ) -> None:
+        """Ask one worker after the other until one begins."""
+        for worker in _lacking(up, pool, claim.model):
+            reserved = self._reserved.get(worker.id)
+            if reserved is not None and reserved.model != claim.model:
+                continue
+            keep, yielding = terms(claim, residents[worker.id], now)
+            if self.loader.ask(worker.id, pool, claim.model, keep, yielding):
+                if yielding:
+                    self._reserved[worker.id] = _Reserved(pool.name, claim.model, yielding)
+                return
+
+    def _ask_for_more(
+        self,
+        demands: Sequence[ModelDemand],
+        views: Views,
+        loadable: Views,
+        up: Sequence[Worker],
+        taken: Collection[str],
+        now: float,
+    ) -> None:
+        """Ask for models that some have and more should, but in no pool where one has its claim."""
         asked = {each.model for each in demands if any(map(_is_asked, each.tiers.values()))}
         asked |= {model for model, of_model in views.items() if _is_warm(model, of_model, now)}
+        count = Counter(worker.pool for worker in up)
         for model, of_model in loadable.items():
-            for able in _waited_for(model, demands, of_model):
-                if any(view.ready for view in able):
-                    continue
-                pools = [view.pool for view in able if up[view.pool.name]]
-                pool = next((pool for pool in pools if pool.loads_on_demand), None)
-                if pool is not None:
-                    self.loader.ask(pool, model)
             mine = [each for each in demands if each.model == model]
             loads = spread_demand(mine, {model: of_model})
             for view in of_model:
                 pool = view.pool
+                if not pool.loads_on_demand or pool.name in taken:
+                    continue
                 wanted = max(_needed(loads[pool.name], view), _warm(model, pool, now))
-                if pool.loads_on_demand and view.ready < min(up[pool.name], wanted):
-                    self.loader.ask(pool, model, keep=asked - {model})
+                if view.ready >= min(count[pool.name], wanted):
+                    continue
+                for worker in _lacking(up, pool, model):
+                    if self.loader.ask(worker.id, pool, model, keep=asked - {model}):
+                        break
+
+    async def _residents(
+        self, demands: Sequence[ModelDemand], views: Views, up: Sequence[Worker], now: float
+    ) -> dict[str, list[Resident]]:
+        """What each worker has; noted is since when."""
+        since: dict[tuple[str, str], float] = {}
+        residents: dict[str, list[Resident]] = {worker.id: [] for worker in up}
+        tiers = {model: _work_tier(model, demands, views[model]) for model in views}
+        pools = {view.pool.name: view.pool for of_model in views.values() for view in of_model}
+        for worker in up:
+            pool = pools.get(worker.pool)
+            if pool is None or not pool.loads_on_demand:
+                continue
+            for known in worker.models:
+                if not worker.has(known.name):
+                    continue
+                # The clock may have been put back.
+                at = min(now, self._there_since.get((worker.id, known.name), now))
+                since[worker.id, known.name] = at
+                load_s = await self.starts.startup_s(load_of(pool.name, known.name))
+                turn = turn_s(pool.startup_s if load_s is None else load_s)
+                tier = tiers.get(known.name)
+                residents[worker.id].append(Resident(known.name, at, turn, tier))
+        self._there_since = since
+        return residents
+
+    def _claims(
+        self, demands: Sequence[ModelDemand], loadable: Views, up: Sequence[Worker], now: float
+    ) -> list[tuple[Pool, Claim]]:
+        """The models that somebody is to load, with the pool that is to have them; first due first.
+
+        What was asked of one that makes way is answered yet: that is no reason to have it back.
+        """
+        pools_up = {worker.pool for worker in up}
+        leaving = {model for each in self._reserved.values() for model in each.yielding}
+        since: dict[tuple[str, str], float] = {}
+        claims: list[tuple[Pool, Claim]] = []
+        for model, of_model in loadable.items():
+            tier = _work_tier(model, demands, of_model)
+            if tier is None or (model in leaving and not _is_queued(model, demands)):
+                continue
+            for able in _waited_for(model, demands, of_model):
+                if any(view.ready for view in able):
+                    continue
+                pools = [view.pool for view in able if view.pool.name in pools_up]
+                pool = next((pool for pool in pools if pool.loads_on_demand), None)
+                if pool is None or (pool.name, model) in since:
+                    continue
+                at = min(now, self._waiting_since.get((pool.name, model), now))
+                since[pool.name, model] = at
+                claims.append((pool, Claim(model, tier, at)))
+        self._waiting_since = since
+        return sorted(claims, key=lambda each: each[1].due_at)
 
 
 def _is_asked(demand: TierDemand) -> bool:
     return demand.queued > 0 or demand.arrivals_per_s > 0
+
+
+def _is_queued(model: str, demands: Sequence[ModelDemand]) -> bool:
+    mine = (each.tiers.values() for each in demands if each.model == model)
+    return any(tier.queued for tiers in mine for tier in tiers)
+
+
+def _work_tier(
+    model: str, demands: Sequence[ModelDemand], views: Sequence[PoolView]
+) -> SlaTier | None:
+    """The best tier of what waits or is under way for a model; None if nothing is.
+
+    Of what tier a caller on the line is nobody says: of one that was asked for lately.
+    """
+    is_under_way = any(view.in_flight for view in views)
+    tiers = [
+        tier
+        for each in demands
+        if each.model == model
+        for tier, asked in each.tiers.items()
+        if asked.queued or (is_under_way and asked.arrivals_per_s)
+    ]
+    none = SlaTier.BRONZE if is_under_way else None
+    return min(tiers, key=lambda tier: tier.rank, default=none)
+
+
+def _lacking(up: Sequence[Worker], pool: Pool, model: str) -> list[Worker]:
+    """The workers of the pool that lack the model: first who has nothing to do, and few others."""
+    lacking = [worker for worker in up if worker.pool == pool.name and not worker.has(model)]
+    return sorted(lacking, key=lambda each: (_is_busy(each), _loaded(each)))
+
+
+def _is_busy(worker: Worker) -> bool:
+    return worker.state is WorkerState.INFERRING or worker.queue_length > 0
+
+
+def _loaded(worker: Worker) -> int:
+    return sum(worker.has(known.name) for known in worker.models)
 
 
 def _needed(load: PoolLoad, view: PoolView) -> int:

@@ -12,11 +12,16 @@ from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.payloads import fetch
 from synapse.domain.errors import JobNotCancellable, JobNotFound, ResultLost
 from synapse.domain.job import Failure, Job, JobId, JobState, Payload
-from synapse.domain.sweep import EXPIRED
+from synapse.domain.loading import expired
 from synapse.ports import BlobStore, Clock, JobStore, Telemetry
 
 ResultLink = Callable[[str, str], Awaitable[str | None]]
 """By its blob's key and its text: where a result is to be read that is too large to answer with."""
+
+
+def nobody_told(job_id: JobId) -> None:
+    """Of a job that has ended."""
+
 
 CANCELLED = Failure("cancelled", "the job was cancelled by its owner")
 
@@ -37,7 +42,10 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The use cases behind `GET` and `DELETE` of a job; without `link` all results are answered."""
+    """The use cases behind `GET` and `DELETE` of a job; without `link` all results are answered.
+
+    The queue is told to `forget` those that end here, where it can.
+    """
 
     store: JobStore
     blobs: BlobStore
@@ -45,6 +53,7 @@ class Results:
     clock: Clock
     cold_starts: ColdStarts | None = None
     link: ResultLink | None = None
+    forget: Callable[[JobId], None] = nobody_told
 
     async def get(self, job_id: JobId, tenant: str, wait_s: float = 0.0) -> JobView:
         """The tenant's job as it stands, or as it ends if that happens within `wait_s` seconds.
@@ -93,14 +102,20 @@ class Results:
         job = await self.store.get(job_id)
         if job is None or job.tenant != tenant:
             raise JobNotFound(f"there is no job {job_id!r} (or its retention has passed)")
-        if not job.state.is_final and job.deadline_at <= self.clock():
-            return await self._expire(job)
+        if job.state.is_final:
+            return job
+        failed = None if self.cold_starts is None else await self.cold_starts.failed_of(job)
+        if job.deadline_at <= self.clock():
+            return await self._end(job, JobState.EXPIRED, expired(failed))
+        if failed is not None and failed.is_final:
+            return await self._end(job, JobState.FAILED, failed.failure)
         return job
 
-    async def _expire(self, job: Job) -> Job:
-        ended = await self.store.close(job.id, JobState.EXPIRED, EXPIRED, self.clock())
+    async def _end(self, job: Job, state: JobState, failure: Failure) -> Job:
+        ended = await self.store.close(job.id, state, failure, self.clock())
         if ended is None:
             return await self.store.get(job.id) or job
+        self.forget(job.id)
         self.telemetry.ended(ended)
         return ended
 

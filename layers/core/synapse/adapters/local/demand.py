@@ -96,11 +96,15 @@ class LocalDemand:
         counter.add(now, need)
 
     def last_asked(self) -> Mapping[str, float]:
-        """When each model was last asked for anything, in seconds since the epoch."""
+        """When each model was last asked for anything, in seconds since the epoch.
+
+        One that jobs wait for is asked for now, whenever they came.
+        """
         last: dict[str, float] = {}
         for (model, *_), counter in self._counters.items():
             last[model] = max(last.get(model, 0.0), counter.last_at)
-        return last
+        now = self._clock()
+        return last | {model: now for model, *_ in self._queue.waiting_by_kind()}
 
     async def demand(self, now: float) -> Sequence[ModelDemand]:
         """See the port."""

@@ -28,6 +28,7 @@ from synapse.domain.access import Principal
 from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import Completion, Result
 from synapse.domain.job import Failure
+from synapse.domain.loading import LOAD_FAILED
 from synapse.ports import Registry
 from synapse.ports.file_batches import LineRequest
 
@@ -44,6 +45,7 @@ _FAILURES: Mapping[str, HTTPStatus] = {
     "context_length_exceeded": HTTPStatus.BAD_REQUEST,
     "model_not_found": HTTPStatus.NOT_FOUND,
     "engine_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    LOAD_FAILED: HTTPStatus.SERVICE_UNAVAILABLE,
     "worker_lost": HTTPStatus.SERVICE_UNAVAILABLE,
     "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
 }
