@@ -78,6 +78,7 @@ class Supervisor:
         self._process: TritonProcess | None = None
         self._program: TritonProgram | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._given_up: WorkerError | None = None
         self.answered_at = 0.0
         """When Triton last said that it is well, in seconds since the epoch."""
 
@@ -127,6 +128,10 @@ class Supervisor:
         if self._program is not None:
             config = replace(self._program.config, models=tuple(models))
             self._program = replace(self._program, config=config)
+
+    def give_up(self, trouble: WorkerError) -> None:
+        """Have Triton started again, for what only those see who talk to it."""
+        self._given_up = trouble
 
     async def stop(self) -> None:
         """Let running requests finish within `stop_timeout_s`, then end all of Triton."""
@@ -200,6 +205,7 @@ class Supervisor:
             await process.kill()
             raise
         self.answered_at = time.time()
+        self._given_up = None
         self._set(replace(self._status, state=WorkerState.READY, pid=process.pid))
         return process
 
@@ -262,6 +268,8 @@ class Supervisor:
         last_answer_s = time.monotonic()
         while True:
             await asyncio.sleep(self._config.health_interval_s)
+            if self._given_up is not None:
+                return self._given_up
             process.bound_log()
             now = live_stubs(process.pid)
             lost = lost_models(stubs, now)

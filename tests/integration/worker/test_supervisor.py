@@ -62,6 +62,18 @@ async def test_a_stop_leaves_no_process_and_no_shared_memory(echo_config: Worker
     assert seen == ["STARTING", "READY", "STOPPING", "STOPPED"]
 
 
+async def test_a_triton_that_is_given_up_is_replaced_once(echo_config: WorkerConfig) -> None:
+    async with Supervisor(replace(echo_config, restart=QUICK)) as supervisor:
+        first = supervisor.status.pid
+
+        supervisor.give_up(WorkerError("it keeps what nobody has"))
+        status = await next_ready(supervisor, restarts=1)
+
+        assert status.pid != first
+        assert await ask(supervisor, b"again") == [b"again"]
+        assert supervisor.status.restarts == 1
+
+
 async def test_a_killed_triton_and_then_a_crashed_backend_are_replaced_on_the_same_port(
     echo_config: WorkerConfig,
 ) -> None:

@@ -256,6 +256,46 @@ async def test_a_call_that_broke_off_may_have_been_heeded(
         await triton.unload("a")
 
 
+@pytest.mark.parametrize(
+    ("mine", "other", "is_given_up"),
+    [
+        (ModelReading(tells_running=True), ModelReading(), True),
+        (ModelReading(tells_running=True), ModelReading(running=1), False),
+        (ModelReading(tells_running=True, running=1), ModelReading(), False),
+        (ModelReading(), ModelReading(), False),
+    ],
+)
+async def test_a_triton_that_keeps_a_model_for_nobody_is_started_again_when_it_is_quiet(
+    mine: ModelReading, other: ModelReading, is_given_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, troubles = iter(range(0, 3000, 10)), list[WorkerError]()
+    supervisor = SimpleNamespace(
+        status=SimpleNamespace(state=WorkerState.READY), http_address="a:1"
+    )
+
+    def give_up(trouble: WorkerError) -> None:
+        troubles.append(trouble)
+        supervisor.status.state = WorkerState.RESTARTING
+
+    async def states(*_: object) -> dict[str, set[str]]:
+        return {"a": {"UNLOADING"}} if looks.pop() else {}
+
+    async def readings(*_: object) -> Readings:
+        return Readings({"a": mine, "b": other})
+
+    looks = [False, *[True] * 20]
+    supervisor.give_up = give_up
+    monkeypatch.setattr(triton_models, "model_states", states)
+    monkeypatch.setattr(triton_models, "UNLOADING_POLL_S", 0.0)
+    monkeypatch.setattr(f"{triton_models.__name__}.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(TritonModels, "readings", readings)
+
+    await TritonModels(cast(Supervisor, supervisor), 1.0).wait_unloaded("a")
+
+    assert [each.cause for each in troubles] == ["Triton does not let go of a"] * is_given_up
+    assert bool(looks) == is_given_up
+
+
 async def test_one_that_does_not_go_keeps_its_memory_and_is_not_loaded_over(
     tmp_path: Path,
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from http import HTTPStatus
+from time import monotonic
 
 from synapse_worker.agent.errors import NoAnswer, NotNow
 from synapse_worker.agent.readings import Readings, read_page
@@ -15,6 +16,9 @@ from synapse_worker.supervisor import Supervisor, WorkerState
 CALL_TIMEOUT_S = 5.0
 UNLOADING_POLL_S = 0.05
 LOADING_POLL_S = 0.5
+STUCK_S = 60.0
+"""So long Triton may keep a model whose engine has nothing to do: taking one down is quicker."""
+
 REASON = re.compile(r"(?:UNAVAILABLE state: |^failed to load '[^']+', )(?:\w+: )?(.+)", re.S)
 
 
@@ -60,8 +64,11 @@ class TritonModels:
 
         Loading it before that kills Triton 2.51, as soon as the old one goes. One that is still
         being loaded is asked to go once it is up: asked before, the call would wait for that, and
-        keep one of Triton's few threads.
+        keep one of Triton's few threads. Triton 2.51 is never done with a request whose caller hung
+        up in the moment of the answer: where it keeps a model for such a one alone, and nothing
+        else is under way, it is started again.
         """
+        idle_since: float | None = None
         while self.is_up:
             pause_s = LOADING_POLL_S
             try:
@@ -71,12 +78,25 @@ class TritonModels:
                     return
                 if "UNLOADING" in states:
                     pause_s = UNLOADING_POLL_S
+                    idle_since = await self._idle_since(model, idle_since)
                 elif "LOADING" not in states:
                     await self.unload(model)
                     pause_s = UNLOADING_POLL_S
             except (OSError, TimeoutError, WorkerError):  # the supervisor sees to it
                 pass
             await asyncio.sleep(pause_s)
+
+    async def _idle_since(self, model: str, since: float | None) -> float | None:
+        """Since when its engine says that it has nothing to do; after a while Triton has to go."""
+        now = monotonic()
+        if since is not None and now - since < STUCK_S:
+            return since
+        readings = await self.readings()
+        if readings is None or not readings.is_idle(model):
+            return None
+        if since is not None and not any(map(readings.is_busy, readings.models)):
+            self._supervisor.give_up(WorkerError(f"Triton does not let go of {model}"))
+        return now if since is None else since
 
     async def readings(self) -> Readings | None:
         """What the metrics page tells; None without an answer."""
