@@ -45,7 +45,8 @@ class Loading(Protocol):
 class LocalModelLoader:
     """One load of a model in a pool at a time, and one by a worker: the next one is decided anew.
 
-    A worker that has no room, or is down, is not asked again for a moment; others are.
+    A worker that has no room, or is down, is not asked again for a moment, unless another model
+    may go now: who has waited longest must not miss that. Others are asked meanwhile.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class LocalModelLoader:
         self._again = again
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._loading: set[str] = set()
-        self._refused_until: dict[tuple[str, str], float] = {}
+        self._refusals: dict[tuple[str, str], tuple[float, Collection[str]]] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._not_before: dict[tuple[str, str], float] = {}
         self._troubles: dict[tuple[str, str], tuple[str, float]] = {}
@@ -83,10 +84,10 @@ class LocalModelLoader:
     ) -> bool:
         """See the port."""
         key, now = (pool.name, model), self._clock()
-        not_before = max(
-            self._not_before.get(key, now), self._refused_until.get((worker, model), now)
-        )
-        if key in self._loads or worker in self._loading or now < not_before:
+        if key in self._loads or worker in self._loading or now < self._not_before.get(key, now):
+            return False
+        refused_until, kept = self._refusals.get((worker, model), (now, ()))
+        if now < refused_until and set(kept) <= set(keep):
             return False
         who = self._worker_of(pool.name, worker)
         if who is None:
@@ -128,7 +129,7 @@ class LocalModelLoader:
             await who.load(model, self._last_asked(), keep, yielding)
         except (NoRoom, NotNow) as error:
             # Those that are in the way have their turn, or leave: that may be over in a moment.
-            self._note_refusal(worker, model)
+            self._note_refusal(worker, model, keep)
             logger.info("worker %s: %s has to wait: %s", worker, model, error)
         except WorkerError as error:
             failures = self._failures[pool, model] = self._failures.get((pool, model), 0) + 1
@@ -142,7 +143,7 @@ class LocalModelLoader:
             self._troubles.pop((pool, model), None)
             await self._starts.started(load_of(pool, model), self._clock() - began_at)
 
-    def _note_refusal(self, worker: str, model: str) -> None:
+    def _note_refusal(self, worker: str, model: str, keep: Collection[str]) -> None:
         now = self._clock()
-        self._refused_until = {key: at for key, at in self._refused_until.items() if at > now}
-        self._refused_until[worker, model] = now + self._again.base_s
+        self._refusals = {key: each for key, each in self._refusals.items() if each[0] > now}
+        self._refusals[worker, model] = now + self._again.base_s, keep

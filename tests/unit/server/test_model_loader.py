@@ -122,6 +122,24 @@ async def test_where_one_has_no_room_or_is_down_another_is_asked_at_once() -> No
         world.clock.advance(1.1)
 
 
+async def test_one_that_was_refused_is_asked_at_once_when_another_model_may_go() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = NoRoom("There is no room")
+
+    async def begins(keep: set[str]) -> bool:
+        begins = world.loader.ask("s-1", POOL, "llm", keep)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return begins
+
+    assert await begins({"echo", "old"})
+    assert not await begins({"echo", "old"})
+    assert await begins({"echo"})
+    assert not await begins({"echo"})
+    assert not await begins({"echo", "old"})
+
+
 async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow() -> None:
     world = World()
     world.worker.go_on.set()
