@@ -46,6 +46,10 @@ class Machine:
     jobs: dict[str, list[float]] = field(default_factory=dict)
     load_under_way: Load | None = None
 
+    @property
+    def models(self) -> Collection[str]:
+        return self.has
+
     def is_busy(self, model: str) -> bool:
         return bool(self.jobs.get(model))
 
