@@ -2,7 +2,7 @@
 # Options go in ARGS: make run ARGS="--port 9000", make test ARGS="tests/unit -k batching".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos fuzz e2e check format bench bench-compare bench-peers bench-replay bench-gpu simulate profile build deploy image lock audit clean distclean
+.PHONY: help setup run test chaos fuzz e2e check format bench bench-compare bench-peers bench-replay bench-gpu simulate profile build deployable deploy image lock audit clean distclean
 
 ARGS ?=
 # An environment of samconfig.toml, and the template's Stage that goes with it.
@@ -41,7 +41,7 @@ run: ## Run Synapse on this machine until Ctrl-C
 	@scripts/setup app worker
 	@exec $(BIN)/synapse serve $(ARGS)
 
-test: ## Run all the tests, the quick ones first
+test: ## Run all the tests
 	@scripts/setup dev worker sam ministack clients node
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
@@ -106,8 +106,11 @@ build: ## Build the AWS application into .aws-sam
 	$(SAM) build --config-env $(ENV) $(ARGS)
 	@scripts/check-layers .aws-sam/build $(PYTHON_VERSION) $(ARCH)
 
-deploy: build ## Deploy to AWS: make deploy ENGINE_URL=host:8001 [ENV=prod] [ARCH=x86_64]
+# Before the build, which takes minutes.
+deployable:
 	@test -n "$(ENGINE_URL)$(findstring ImageUri=,$(PARAMETERS))" || { echo "deploy: say where Triton is, make deploy ENGINE_URL=host:8001, or switch on a pool, PARAMETERS=CpuImageUri=…" >&2; exit 2; }
+
+deploy: deployable build ## Deploy to AWS: make deploy ENGINE_URL=host:8001 [ENV=prod] [ARCH=x86_64]
 	$(SAM) deploy --config-env $(ENV) --parameter-overrides Stage=$(STAGE) $(if $(ENGINE_URL),EngineUrl=$(ENGINE_URL)) \
 	  Architecture=$(ARCHITECTURE) PythonRuntime=python$(PYTHON_VERSION) $(PARAMETERS)
 

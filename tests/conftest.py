@@ -15,7 +15,8 @@ TIERS = ("unit", "contract", "infra", "integration", "e2e")
 DEPLOYED = "deployed"
 ON_ONE_MACHINE = "e2e/openai_sdk on one machine"
 # With several processes the longest groups come early: at the end nothing can be run beside them.
-IN_PARALLEL = ("unit", DEPLOYED, "e2e", "integration", "infra", "contract")
+# What shares a deployed stack takes one process most of the time that all the others need.
+IN_PARALLEL = (DEPLOYED, "unit", "e2e", "integration", "infra", "contract")
 TESTS = Path(__file__).parent
 
 FAKE_AWS = {

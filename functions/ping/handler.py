@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from synapse.bootstrap_aws import run, target
 from synapse.observability import lambda_logger
+from synapse.settings import Settings
 
 logger = lambda_logger()
 tracer = Tracer()
@@ -32,6 +33,14 @@ class _Chores:
             self.failed.append(name)
             return None
 
+    def look_at(self, settings: Settings) -> None:
+        """Tell of warm windows that nobody heeds; what cannot be understood counts as failed."""
+        if settings.homeless:
+            logger.warning("warm windows of pools that are off", extra={"pools": settings.homeless})
+        if settings.unheeded:
+            logger.error("warm windows left out", extra={"why": settings.unheeded})
+            self.failed.append("warm windows")
+
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler(capture_response=False)
@@ -47,6 +56,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         restarted = chores.do("restart", lambda: target().file_batches.restart_stale()) or ()
         expired = chores.do("expire", lambda: target().parts.workers.expire(time.time())) or ()
         workers = chores.do("ping", lambda: target().pinger.ping()) or ()
+    chores.look_at(target().settings)
     dead = [worker.id for worker in expired]
     unhealthy = [f"{worker.model}@{worker.pool}" for worker in workers if not worker.healthy]
     logger.info("pinged", extra={"workers": len(workers), "unhealthy": unhealthy, "swept": swept})

@@ -1,6 +1,7 @@
 """The profiler's state machine → what is to be measured, and the profile once it has been.
 
-What comes between, the measuring, is done by the pools' own runners.
+What comes between, the measuring, is done by the pools' own runners. They may reach nothing but
+workers: that there is one is asked for here too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from synapse.adapters.profile_events import (
     KEEP,
     PLAN,
+    WAKE,
     plan_from_event,
     plan_to_event,
     profile_to_event,
@@ -32,12 +34,15 @@ tracer = Tracer()
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Plan or keep.
+    """Plan, wake or keep.
 
     Raises:
         ProfilingError: what is wished for is not served, or too little was measured of it.
         ValueError: it is no step of this function's.
     """
+    if step_of(event) == WAKE:
+        run(fleet_target().parts.waker.wake_pool(event["pool"]))
+        return {}
     profiler = profiler_of(fleet_target())
     if step_of(event) == PLAN:
         wish = plan_from_event(event, BUDGET_S)
@@ -51,4 +56,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         profile = run(profiler.keep(chosen, order.done))
         logger.info("profile kept", extra={"model": profile.model, "pool": profile.pool})
         return profile_to_event(profile)
-    raise ValueError(f"step {step_of(event)!r} is neither {PLAN} nor {KEEP}")
+    raise ValueError(f"step {step_of(event)!r} is none of {PLAN}, {WAKE} and {KEEP}")

@@ -27,8 +27,10 @@ RESERVE_S = 10.0
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Rounds of the autoscaler; who woke it names the model and the tier of what has come."""
-    if "model" in event:
+    """Rounds of the autoscaler; who woke it names a pool, or model and tier of what has come."""
+    if "pool" in event:
+        fleet_target().autoscaler.hold(event["pool"])
+    elif "model" in event:
         requires = frozenset(Extension(each) for each in event.get("requires", ()))
         tier = SlaTier(event["tier"])
         fleet_target().parts.demand.woken(event["model"], tier, time.time(), requires)

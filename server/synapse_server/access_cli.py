@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import fields
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from synapse.domain.access import ANYONE, ORDINARY_SCOPES, Limits, Scope, Tenant
+from synapse.domain.access import ANYONE, NO_LIMITS, ORDINARY_SCOPES, Limits, Scope, Tenant
 from synapse.domain.api_key import GRACE_S, MAX_GRACE_S, MAX_LIFE_S, ApiKey
 from synapse.domain.errors import SynapseError
 from synapse.domain.job import SlaTier
 from synapse.domain.rights import Rights
-from synapse_server.arguments import duration, folder, limit, name, several, tenant
+from synapse_server.arguments import (
+    add_data_dir,
+    add_models_dir,
+    duration,
+    limit,
+    name,
+    refusal,
+    several,
+    tenant,
+)
 from synapse_server.config import StartError
 from synapse_server.terminal import moment, print_table, shown, tell
 
@@ -31,13 +40,11 @@ Run = Callable[["Keys", argparse.Namespace], Awaitable[None]]
 SCOPES = f"what it is for: {', '.join(Scope)} (default: all but admin)"
 
 
-def add_access_commands(commands: Any, data_dir: str) -> None:
+def add_access_commands(commands: Any, environ: Mapping[str, str]) -> None:
     """Add the commands; each sets `run`, which takes the arguments and returns an exit code."""
     keys = commands.add_parser("keys", help="make, list, revoke and rotate API keys")
     of_keys = keys.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = _action(
-        of_keys, "create", "make a key; prints it, and nothing else", _create, data_dir
-    )
+    create = _action(of_keys, "create", "make a key; prints it, and nothing else", _create, environ)
     create.add_argument("name", metavar="NAME", help="tells you whose key it is", type=name)
     create.add_argument("--tenant", type=tenant, help="whose it is (default: default)")
     create.add_argument("--scopes", type=several(Scope), default=ORDINARY_SCOPES, help=SCOPES)
@@ -46,16 +53,16 @@ def add_access_commands(commands: Any, data_dir: str) -> None:
     life = duration(MAX_LIFE_S, may_be_none=False)
     create.add_argument("--expires-in", type=life, help="e.g. 30d or 12h")
     _limit_options(create)
-    listed = _action(of_keys, "list", "list the keys of a tenant", _list, data_dir)
+    listed = _action(of_keys, "list", "list the keys of a tenant", _list, environ)
     listed.add_argument("--tenant", type=tenant, help="whose (default: default)")
-    revoke = _action(of_keys, "revoke", "end a key: it opens nothing any more", _revoke, data_dir)
+    revoke = _action(of_keys, "revoke", "end a key: it opens nothing any more", _revoke, environ)
     revoke.add_argument("id", metavar="ID", help="as `list` shows it")
     revoke.add_argument(
         "--cancel-jobs",
         action="store_true",
         help="what was begun with it and does not run yet is not run any more",
     )
-    rotate = _action(of_keys, "rotate", "give a key a new secret; prints it", _rotate, data_dir)
+    rotate = _action(of_keys, "rotate", "give a key a new secret; prints it", _rotate, environ)
     rotate.add_argument("id", metavar="ID", help="as `list` shows it")
     rotate.add_argument(
         "--grace",
@@ -65,19 +72,24 @@ def add_access_commands(commands: Any, data_dir: str) -> None:
     )
     tenants = commands.add_parser("tenants", help="what the keys of a tenant may use together")
     of_tenants = tenants.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _action(of_tenants, "list", "list the tenants that have limits", _list_tenants, data_dir)
-    set_ = _action(of_tenants, "set", "set a tenant's limits, all at once", _describe, data_dir)
+    _action(of_tenants, "list", "list the tenants that have limits", _list_tenants, environ)
+    text = "set a tenant's limits, all at once: those not named are taken away"
+    set_ = _action(of_tenants, "set", text, _describe, environ)
     set_.add_argument("name", metavar="NAME", type=tenant)
     _limit_options(set_)
+    set_.add_argument("--none", action="store_true", help="take all limits away")
+    set_.set_defaults(run=_set)
 
 
-def _action(actions: Any, name: str, text: str, run: Run, data_dir: str) -> argparse.ArgumentParser:
+def _action(
+    actions: Any, name: str, text: str, run: Run, environ: Mapping[str, str]
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("--data-dir", type=folder, default=data_dir, help="of the server")
+    add_data_dir(place, environ)
     place.add_argument("--stack", help="name of a CloudFormation stack, instead of a data folder")
     parser.add_argument("--region", help="of the stack, where the environment does not say")
-    parser.add_argument("--models-dir", default="", help="folder with more catalogue entries")
+    add_models_dir(parser, environ)
     parser.set_defaults(run=lambda arguments: _run(run, arguments))
     return parser
 
@@ -92,7 +104,7 @@ def _run(run: Run, arguments: argparse.Namespace) -> int:
     try:
         asyncio.run(work())
     except SynapseError as error:
-        raise StartError(error.message) from error
+        raise StartError(refusal(error)) from error
     return 0
 
 
@@ -102,13 +114,18 @@ async def _create(keys: Keys, arguments: argparse.Namespace) -> None:
     rights = Rights(arguments.scopes, arguments.models, arguments.tiers, _limits_of(arguments))
     wish = KeyWish(arguments.name, rights, arguments.tenant, arguments.expires_in)
     made = await keys.create(ANYONE, wish)
-    _show(made, f"key {made.key.id} of tenant {made.key.tenant}: {_rights_text(made.key)}")
+    whose = f"key {made.key.id} of tenant {made.key.tenant} in {_place(arguments)}"
+    _show(made, f"{whose}: {_rights_text(made.key)}")
 
 
 async def _rotate(keys: Keys, arguments: argparse.Namespace) -> None:
     made = await keys.rotate(ANYONE, arguments.id, arguments.grace)
     until = moment(made.key.previous_until)
     _show(made, f"key {made.key.id} has a new secret; the one before is good until {until}")
+
+
+def _place(arguments: argparse.Namespace) -> str:
+    return f"stack {arguments.stack}" if arguments.stack else str(arguments.data_dir.absolute())
 
 
 def _show(made: NewKey, explanation: str) -> None:
@@ -136,9 +153,25 @@ async def _list_tenants(keys: Keys, arguments: argparse.Namespace) -> None:
     print_table(("NAME", "LIMITS"), rows)
 
 
+def _set(arguments: argparse.Namespace) -> int:
+    if arguments.none != (_limits_of(arguments) == NO_LIMITS):
+        raise StartError(
+            f"name all limits that {arguments.name} is to have, or --none alone to take all away"
+        )
+    return _run(_describe, arguments)
+
+
 async def _describe(keys: Keys, arguments: argparse.Namespace) -> None:
+    before = {tenant.name: tenant.limits for tenant in await keys.tenants(ANYONE)}
     tenant = await keys.describe(ANYONE, Tenant(arguments.name, _limits_of(arguments)))
-    tell(f"tenant {tenant.name}: {_limits_text(tenant.limits) or 'no limits'}")
+    lost = _limits_text(_those_gone(before.get(tenant.name, NO_LIMITS), tenant.limits))
+    gone = f"; no longer: {lost}" if lost else ""
+    tell(f"tenant {tenant.name}: {_limits_text(tenant.limits) or 'no limits'}{gone}")
+
+
+def _those_gone(before: Limits, now: Limits) -> Limits:
+    kept = {field.name for field in fields(Limits) if getattr(now, field.name) is not None}
+    return replace(before, **dict.fromkeys(kept))
 
 
 def _limit_options(parser: argparse.ArgumentParser) -> None:

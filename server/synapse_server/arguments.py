@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from synapse.domain.access import MAX_LIMIT, is_tenant_name
 from synapse.domain.api_key import MAX_NAME_LENGTH, is_key_name
+from synapse.domain.errors import SynapseError
 from synapse.domain.origin import origins_of
 from synapse.domain.webhook_url import Allowed
+from synapse_server.config import DATA_DIR
 
 T = TypeVar("T", bound=str)
 
@@ -31,6 +33,28 @@ def folder(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("must name a folder; . is the current one")
     return Path(text)
+
+
+def add_data_dir(parser: argparse._ActionsContainer, environ: Mapping[str, str]) -> None:
+    """The option that says which server a command is about; the environment may set it too."""
+    value = environ.get("SYNAPSE_DATA_DIR", DATA_DIR)
+    parser.add_argument(
+        "--data-dir", type=folder, default=value, help="of the server [SYNAPSE_DATA_DIR]"
+    )
+
+
+def add_models_dir(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    """The option that names models beside ours; the environment may set it too."""
+    value = environ.get("SYNAPSE_MODELS_DIR", "")
+    text = "folder with more catalogue entries [SYNAPSE_MODELS_DIR]"
+    parser.add_argument("--models-dir", default=value, help=text)
+
+
+def refusal(error: SynapseError) -> str:
+    """Why something is refused, for who called a command: what the API would say, and options."""
+    if error.param == "models":
+        return f"{error.message}; a catalogue of your own: --models-dir"
+    return error.message
 
 
 def log_level(text: str) -> str:

@@ -6,11 +6,15 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from synapse.domain.access import ORDINARY_SCOPES, Scope
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse_server.config import DATA_DIR, ServerConfig
 
 TRY_IT = "Try it:\n"
+JOB_ID = r"""sed 's/^{"jobId":"\([^"]*\)".*/\1/'"""
+"""Makes an id of a job's answer, and leaves an error as it is: who pastes the commands sees it."""
+EVERYTHING = f"--scopes {Scope.ADMIN},{','.join(sorted(ORDINARY_SCOPES))}"
 TRIED_FIRST = (Task.GENERATE, Task.TEXT, Task.EMBED)
 
 
@@ -33,8 +37,8 @@ Synapse serves {names}
 {_pools_text([local.pool for local in config.fleet.pools])}  API    {url}
   docs   {url}/api/docs
 {_access_text(config, program, first_key)}
-  job=$(curl -s -X POST {url}/async-infer{header} -d '{body}' | cut -d'"' -f4)
-  curl -s "{url}/results/$job?wait=30"{header}
+  job=$(curl -sS -X POST {url}/async-infer{header} -d '{body}' | {JOB_ID}); echo "$job"
+  curl -sS "{url}/results/$job?wait=30"{header}
 
 Ctrl-C stops everything.
 """
@@ -48,7 +52,10 @@ def _access_text(config: ServerConfig, program: str, first_key: str | None) -> s
         make += f" --data-dir {shlex.quote(str(config.data_dir))}"
     make_text = f"export OPENAI_API_KEY=$({make})"
     if first_key is None:
-        return f"  keys   as made before; this makes one more:\n\n  {make_text}\n\n{TRY_IT}"
+        return (
+            f"  keys   as made before; this makes one more (for everything: {EVERYTHING}):\n"
+            f"\n  {make_text}\n\n{TRY_IT}"
+        )
     return (
         f"  key    {first_key}\n"
         "         for everything; it is not shown again, so keep it. This makes others:\n"

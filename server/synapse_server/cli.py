@@ -21,6 +21,7 @@ from synapse_server.cost_cli import add_cost_command
 from synapse_server.oidc_options import add_oidc_options, issuer_of
 from synapse_server.pools_file import one_pool, read_pools
 from synapse_server.users_cli import add_users_command
+from synapse_worker.config import default_venv
 from synapse_worker.ports import port_number
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -105,25 +106,21 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     profile.set_defaults(host="", port=0, max_queued=1, auth=True, webhook_allow=NONE_ALLOWED)
     profile.set_defaults(cors_origins=())
     _fleet_options(_Options(profile, environ))
-    data_dir = environ.get("SYNAPSE_DATA_DIR", DATA_DIR)
-    add_access_commands(commands, data_dir)
-    add_users_command(commands, data_dir)
+    add_access_commands(commands, environ)
+    add_users_command(commands, environ)
     add_cost_command(commands)
     return parser
 
 
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=text,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="Every option can also be given as SYNAPSE_<OPTION>, e.g. SYNAPSE_DATA_DIR.",
+        name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     return made
 
 
 class _Options:
-    """Adds options of a command that the environment may set too."""
+    """Adds options of a command that the environment may set too; the help says by what name."""
 
     def __init__(self, parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
         self._parser = parser
@@ -139,6 +136,7 @@ class _Options:
     ) -> None:
         variable = variable or "SYNAPSE_" + name.upper().replace("-", "_")
         value = self._environ.get(variable, default)
+        text = f"{text} [{variable}]"
         self._parser.add_argument(f"--{name}", default=value, type=kind, help=text)
 
 
@@ -148,7 +146,7 @@ def _fleet_options(option: _Options) -> None:
     option("models-dir", "", "folder with more catalogue entries and Triton models")
     option("pools", "", "file that declares pools of workers", variable="SYNAPSE_POOLS_FILE")
     option("engine-url", "", "host:port of a running Triton's gRPC (starts none)")
-    option("worker-venv", ".venv-worker", "virtual environment with Triton", Path)
+    option("worker-venv", str(default_venv()), "virtual environment with Triton", Path)
     option("log-level", "warning", "debug, info, warning or error", log_level)
 
 

@@ -69,6 +69,7 @@ class FleetParts:
             starts=starts,
             telemetry=telemetry,
             clock=clock,
+            failed_loads=self._loader,
         )
         self.autoscaler = self._autoscaler(registry, demand, starts, telemetry)
         self.health = FleetHealth(
@@ -78,7 +79,7 @@ class FleetParts:
             clock,
             self.local.troubles,
             self._loader.troubles,
-            records.database.last_trouble,
+            records.last_trouble,
         )
         self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
         self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s / 2)

@@ -18,6 +18,7 @@ from synapse.domain.model import ModelSpec
 from synapse.ports import KeyStore
 from synapse_server.config import StartError
 from synapse_server.records import ACCESS
+from synapse_server.terminal import tell_of_new_folder
 
 MAY_BE_FIRST = ("create", "set")
 """What is done before the server's first start, too."""
@@ -32,13 +33,12 @@ async def opened_keys(arguments: argparse.Namespace) -> AsyncIterator[Keys]:
     Raises:
         StartError: there is no such place, or it cannot be used.
     """
-    try:
-        specs = load_catalogue(Path(arguments.models_dir) if arguments.models_dir else None)
-    except CatalogueError as error:
-        raise StartError(str(error)) from error
 
     async def models() -> Sequence[ModelSpec]:
-        return specs
+        try:
+            return load_catalogue(Path(arguments.models_dir) if arguments.models_dir else None)
+        except CatalogueError as error:
+            raise StartError(str(error)) from error
 
     async with _store(arguments) as store:
         yield Keys(store, models, time.time)
@@ -50,12 +50,15 @@ async def _store(arguments: argparse.Namespace) -> AsyncIterator[KeyStore]:
         yield _of_stack(arguments.stack, arguments.region)
         return
     path: Path = arguments.data_dir / ACCESS
-    if arguments.action not in MAY_BE_FIRST and not path.exists():
+    is_first = not path.exists()
+    if is_first and arguments.action not in MAY_BE_FIRST:
         raise StartError(f"{path}: there are no keys yet; is this the server's --data-dir?")
     try:
         database = AccessDatabase.open(path)
     except StorageError as error:
         raise StartError(str(error)) from error
+    if is_first:
+        tell_of_new_folder(arguments.data_dir)
     try:
         yield SqliteKeyStore(database)
     finally:
@@ -65,7 +68,12 @@ async def _store(arguments: argparse.Namespace) -> AsyncIterator[KeyStore]:
 def _of_stack(stack: str, region: str | None) -> KeyStore:
     # Loading these takes longer than all that is done with a data folder.
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        NoRegionError,
+    )
 
     from synapse.adapters.aws.keys import DynamoKeyStore
 
@@ -74,6 +82,11 @@ def _of_stack(stack: str, region: str | None) -> KeyStore:
         [described] = formation.describe_stacks(StackName=stack)["Stacks"]
         outputs = {each["OutputKey"]: each["OutputValue"] for each in described["Outputs"]}
         return DynamoKeyStore(boto3.client("dynamodb", region_name=region), outputs[TABLE_OUTPUT])
+    except NoCredentialsError as error:
+        remedy = "sign in first: `aws configure`, `aws sso login`, or AWS_PROFILE"
+        raise StartError(f"stack {stack!r}: there are no credentials for AWS; {remedy}") from error
+    except NoRegionError as error:
+        raise StartError(f"stack {stack!r}: in which region is it? Give --region") from error
     except (BotoCoreError, ClientError) as error:
         raise StartError(f"stack {stack!r}: {error}") from error
     except KeyError as error:

@@ -26,7 +26,12 @@ HEALTH_INTERVAL_S = 0.5
 
 STOP_TIMEOUT_S = 3.0
 """What Triton may still take for its requests: the server has waited for them before that. Now and
-then it waits for nobody, after a model has refused many requests."""
+then it waits for nobody, where a caller hung up just as the answer came."""
+
+READY_TIMEOUT_S = WorkerConfig.ready_timeout_s
+STARTUPS = 4.0
+"""A start, or the load of one model, may take as many times the pool's `startup_s`, but at least
+`READY_TIMEOUT_S`: that is a first guess, and what is broken off begins anew."""
 
 DRAIN_AGAIN_S = 1.0
 """After the agent has waited in vain for what a worker that is to go still works on."""
@@ -60,6 +65,7 @@ class WorkerSetup:
             health_interval_s=min(HEALTH_INTERVAL_S, self.times.beat_every_s),
             hang_timeout_s=self.times.hang_timeout_s,
             model_parameters=self.model_parameters,
+            ready_timeout_s=max(READY_TIMEOUT_S, STARTUPS * self.pool.startup_s),
             stop_timeout_s=STOP_TIMEOUT_S,
         )
         return AgentConfig(

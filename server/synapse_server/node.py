@@ -114,7 +114,7 @@ class Node:
             "batches": uses.batches.driver.run(),
             "webhooks": hooks.loop.run(),
             "sweep": every(config.sweep_every_s, "sweep", uses.sweeper.sweep),
-            "disk": every(DISK_EVERY_S, "a write to the disk", records.database.try_again),
+            "disk": every(DISK_EVERY_S, "a write to the disk", records.try_again),
             "save": every(SAVE_EVERY_S, "save", records.save),
             "purge": every(PURGE_EVERY_S, "purge", uses.purge),
         }

@@ -114,7 +114,7 @@ def _on_demand(table: Table, pool: Pool) -> tuple[frozenset[str] | None, int | N
     """What a worker starts with, and how much it may hold; with a budget it starts with nothing."""
     if not pool.loads_on_demand:
         return None, None
-    at_start = frozenset(table.texts("models_at_start") or ())
+    at_start = frozenset(table.texts("models_at_start", least=0) or ())
     for model in sorted(at_start):
         if not pool.serves(model):
             raise table.error("models_at_start", f"{model!r} is none of the pool's models")

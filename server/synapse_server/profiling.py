@@ -48,9 +48,10 @@ class Wish:
 async def profile(config: ServerConfig, wish: Wish, say: Say) -> Sequence[Report]:
     """Measure what is wished for and keep the profiles in the data folder.
 
+    A model for which no worker can be started is reported, and spares the others.
+
     Raises:
-        StartError: a worker cannot be started, a server uses the data folder, or there is no such
-            model or pool.
+        StartError: a server uses the data folder, or there is no such model or pool.
     """
     pools = [local.pool for local in config.fleet.pools]
     workers, reports = LocalWorkerRegistry(), list[Report]()
@@ -67,15 +68,35 @@ async def profile(config: ServerConfig, wish: Wish, say: Say) -> Sequence[Report
             targets = await profiler.targets(wish.model, wish.pool)
         except (StorageError, ProfilingError) as error:
             raise StartError(str(error)) from error
+
+        def measure(together: Sequence[Target]) -> AsyncIterator[Report]:
+            return profiler.run(together, wish.budget_s, lambda each: say(_line(each)))
+
         for local in config.fleet.pools:
             wanted = [each for each in targets if each.pool.name == local.pool.name]
             reports += [_as_known(each) for each in wanted if each.known and not wish.force]
             new = [each for each in wanted if wish.force or not each.known]
             for together in _that_fit(local, new):
-                async with _worker(config, local, together, workers):
-                    told = profiler.run(together, wish.budget_s, lambda each: say(_line(each)))
-                    reports += [report async for report in told]
+                reports += await _measured(config, local, together, workers, measure)
     return reports
+
+
+async def _measured(
+    config: ServerConfig,
+    local: LocalPool,
+    targets: Sequence[Target],
+    workers: LocalWorkerRegistry,
+    measure: Callable[[Sequence[Target]], AsyncIterator[Report]],
+) -> Sequence[Report]:
+    """What becomes of models on a worker that has them all, or on one for each if there is none."""
+    try:
+        async with _worker(config, local, targets, workers):
+            return [report async for report in measure(targets)]
+    except StartError as error:
+        if len(targets) == 1:
+            return [Report(targets[0], None, str(error))]
+    alone = [await _measured(config, local, [each], workers, measure) for each in targets]
+    return [report for reports in alone for report in reports]
 
 
 def _that_fit(local: LocalPool, targets: Sequence[Target]) -> Sequence[Sequence[Target]]:

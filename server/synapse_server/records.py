@@ -55,6 +55,7 @@ class Records:
         # A folder of its own: kept answers are forgotten by age, what belongs to a job is not.
         self.kept = FolderBlobStore(config.data_dir / "cache")
         self.files = FileParts(database, config.data_dir / "files")
+        self._on_disk = (database, self.blobs, self.kept, self.files.blobs)
         of_model = {spec.name: [p for p in pools if p.serves(spec.name)] for spec in specs}
         self.registry = LocalRegistry(specs, of_model, database)
 
@@ -83,6 +84,19 @@ class Records:
         await records.files.recover()
         await records.registry.load()
         return records
+
+    def last_trouble(self) -> str:
+        """Why what was last to be written could not be; empty if nothing is the matter."""
+        return "; ".join(filter(None, (store.last_trouble() for store in self._on_disk)))
+
+    async def try_again(self) -> None:
+        """Write something wherever the last write failed.
+
+        Raises:
+            Unavailable: it fails still.
+        """
+        for store in self._on_disk:
+            await store.try_again()
 
     async def save(self) -> None:
         """Write down what was measured."""

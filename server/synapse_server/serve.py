@@ -106,6 +106,12 @@ def _stopped_by_signals() -> _Stop:
     return stop
 
 
+def _remedy(config: ServerConfig, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "; choose a --port from 1024 on, and have a proxy listen there"
+    return "; write --host without brackets" if config.host.startswith("[") else ""
+
+
 def _listen(config: ServerConfig) -> socket.socket:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     # Said in full: of a socket that does not say TCP, asyncio leaves Nagle's algorithm on, and
@@ -122,7 +128,8 @@ def _listen(config: ServerConfig) -> socket.socket:
                 f"with --port"
             ) from error
         reason = error.strerror or str(error)
-        raise StartError(f"cannot listen on {config.host}:{config.port}: {reason}") from error
+        told = f"cannot listen on {config.host}:{config.port}: {reason}{_remedy(config, error)}"
+        raise StartError(told) from error
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener

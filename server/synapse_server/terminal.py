@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -24,6 +26,18 @@ def shown(text: str) -> str:
 def tell(text: str) -> None:
     """Say something to who reads along."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - for who reads along
+
+
+def tell_of_new_folder(folder: Path) -> None:
+    """Say that a data folder was made, and which server has what is in it.
+
+    A command that is called in another directory than the server makes one that no server uses.
+    """
+    folder = folder.absolute()
+    tell(
+        f"made a new data folder {folder}; "
+        f"a server uses it that starts with --data-dir {shlex.quote(str(folder))}"
+    )
 
 
 def moment(seconds: float) -> str:

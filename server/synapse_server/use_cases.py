@@ -92,7 +92,9 @@ class UseCases:
             clock=clock,
             new_id=new_id,
         )
-        self.sweeper = Sweeper(jobs, queue, telemetry, clock)
+        self.sweeper = Sweeper(
+            jobs, queue, telemetry, clock, cold_starts=parts.cold_starts, forget=queue.discard
+        )
         self._direct = self._direct_lane(slots)
         self.batches = BatchParts(
             records.database, records.files.files, self._line_tools(), self._revocations
@@ -126,7 +128,14 @@ class UseCases:
             webhooks=self._hooks.webhooks,
             direct=self._direct,
             cache=ResponseCache(records.kept, records.registry, clock),
-            results=Results(self._jobs, records.blobs, self._telemetry, clock, parts.cold_starts),
+            results=Results(
+                self._jobs,
+                records.blobs,
+                self._telemetry,
+                clock,
+                parts.cold_starts,
+                forget=self._queue.discard,
+            ),
             registry=records.registry,
             files=records.files.files,
             uploads=records.files.uploads,

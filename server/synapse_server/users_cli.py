@@ -12,7 +12,7 @@ import contextlib
 import getpass
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,9 @@ from synapse.domain.access import DEFAULT_TENANT, ORDINARY_SCOPES, Scope
 from synapse.domain.errors import SynapseError
 from synapse.domain.job import SlaTier
 from synapse.domain.user import User, checked_password
-from synapse_server.arguments import folder, several, tenant
+from synapse_server.arguments import add_data_dir, add_models_dir, refusal, several, tenant
 from synapse_server.config import StartError
-from synapse_server.terminal import moment, print_table, tell
+from synapse_server.terminal import moment, print_table, tell, tell_of_new_folder
 
 if TYPE_CHECKING:
     from synapse.application.users import Users
@@ -34,29 +34,31 @@ ASKED_FOR_A_PASSWORD = ("add", "passwd")
 SCOPES = f"what it is for: {', '.join(Scope)} (default: all but admin)"
 
 
-def add_users_command(commands: Any, data_dir: str) -> None:
+def add_users_command(commands: Any, environ: Mapping[str, str]) -> None:
     """Add the command; it sets `run`, which takes the arguments and returns an exit code."""
     users = commands.add_parser("users", help="people who log in with a password")
     actions = users.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = _action(actions, "add", "make a user; asks for the password", _add, data_dir)
+    add = _action(actions, "add", "make a user; asks for the password", _add, environ)
     add.add_argument("name", metavar="NAME")
     add.add_argument("--tenant", type=tenant, default=DEFAULT_TENANT, help="(default: default)")
     add.add_argument("--scopes", type=several(Scope), default=ORDINARY_SCOPES, help=SCOPES)
     add.add_argument("--models", type=several(str), help="the only ones they may use, a,b")
-    add.add_argument("--models-dir", default="", help="folder with more catalogue entries")
+    add_models_dir(add, environ)
     add.add_argument("--tiers", type=several(SlaTier), help="the only ones they may ask for, a,b")
     for name, text, run in (
         ("passwd", "change a user's password; ends their tokens", _passwd),
         ("disable", "shut a user out; ends their tokens", _disable),
         ("enable", "let a user in again", _enable),
     ):
-        _action(actions, name, text, run, data_dir).add_argument("name", metavar="NAME")
-    _action(actions, "list", "list the users", _list, data_dir)
+        _action(actions, name, text, run, environ).add_argument("name", metavar="NAME")
+    _action(actions, "list", "list the users", _list, environ)
 
 
-def _action(actions: Any, name: str, text: str, run: Run, data_dir: str) -> argparse.ArgumentParser:
+def _action(
+    actions: Any, name: str, text: str, run: Run, environ: Mapping[str, str]
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
-    parser.add_argument("--data-dir", type=folder, default=data_dir, help="of the server")
+    add_data_dir(parser, environ)
     parser.set_defaults(run=lambda arguments: _run(run, arguments))
     return parser
 
@@ -74,7 +76,7 @@ def _run(run: Run, arguments: argparse.Namespace) -> int:
             arguments.password = _new_password()
         asyncio.run(work())
     except SynapseError as error:
-        raise StartError(error.message) from error
+        raise StartError(refusal(error)) from error
     return 0
 
 
@@ -115,10 +117,13 @@ async def _opened(path: Path, models_dir: str) -> AsyncIterator[Users]:
             raise StartError(str(error)) from error
         return [spec.name for spec in specs]
 
+    is_first = not path.exists()
     try:
         database = AccessDatabase.open(path)
     except StorageError as error:
         raise StartError(str(error)) from error
+    if is_first:
+        tell_of_new_folder(path.parent)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         passwords = Argon2Passwords()

@@ -190,3 +190,16 @@ def test_operators_see_the_pools_and_why_a_request_goes_where(fleet: Stack) -> N
     assert {pool["name"] for pool in pools.json()["data"]} >= {POOL}
     assert route.status == 200, route.body
     assert POOL in json.dumps(route.json())
+
+
+def test_the_profiler_starts_the_very_pool_that_it_is_to_measure(fleet: Stack) -> None:
+    """Real: the wake by the profile function, under its own rights. The last one: it is held."""
+    client = fleet.emulator.stepfunctions
+    wish = {"model": "smollm2-135m-instruct", "pool": "neuron"}
+    execution = client.start_execution(
+        stateMachineArn=fleet.outputs["ProfilerArn"], input=json.dumps(wish)
+    )
+
+    until(lambda: service(fleet, "Neuron")["desiredCount"] == 1, why="no worker was asked for")
+
+    client.stop_execution(executionArn=execution["executionArn"])

@@ -146,6 +146,7 @@ EXPECTATIONS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("advance_batch", ""): is_done,
     ("profile", ""): names_a_pool_to_measure,
     ("profile", "keep"): kept_a_profile,
+    ("profile", "wake"): stayed_awake,
     ("run_batch", "probe"): stayed_awake,
     ("ping", ""): found_every_worker_well,
     ("scale", ""): looked_at_the_pools,

@@ -170,7 +170,9 @@ def _batches(files: SearchStrategy[str]) -> SearchStrategy[Any]:
     return st.fixed_dictionaries(
         {
             "input_file_id": files,
-            "endpoint": st.sampled_from([COMPLETIONS, COMPLETIONS, CHAT, EMBEDDINGS, "/x"]),
+            "endpoint": st.sampled_from(
+                [COMPLETIONS, COMPLETIONS, CHAT, EMBEDDINGS, "/v1/responses", "/x"]
+            ),
             "completion_window": st.sampled_from(["24h", "1h", "1m", "0h", "-1h", "99999999h"]),
         },
         optional={"metadata": METADATA, "output_expires_after": EXPIRES},

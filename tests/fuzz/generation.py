@@ -136,6 +136,9 @@ CHAT_BODY = both(
             top_logprobs=st.integers(0, 21),
             max_completion_tokens=st.integers(0, 20),
             parallel_tool_calls=st.booleans(),
+            reasoning_effort=st.sampled_from(["none", "high", "x", None]),
+            chat_template_kwargs=values
+            | either(enable_thinking=st.booleans(), messages=values, documents=values),
         ),
     ),
 )

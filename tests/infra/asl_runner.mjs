@@ -69,7 +69,7 @@ async function run(machine, input, outer) {
     input = from.Output === undefined ? step.output : await filled(from.Output, variables, states);
     variables = { ...variables, ...assigned };
     name = step.next ?? from.Next;
-    if (state.End || state.Type === "Succeed") return input;
+    if ((from === state && state.End) || state.Type === "Succeed") return input;
   }
 }
 

@@ -176,6 +176,15 @@ def test_api_gateways_own_errors_have_the_shape_of_ours(
     assert response["responseParameters"][header] == "context.requestId"
 
 
+def test_who_asks_for_an_unknown_path_is_told_what_a_base_url_is() -> None:
+    response = gateway_responses(translated())["MISSING_AUTHENTICATION_TOKEN"]
+    error = json.loads(response["responseTemplates"]["application/json"])["error"]
+
+    assert (int(response["statusCode"]), error["code"]) == (404, "route_not_found")
+    assert "the base URL of OpenAI's clients is the API's address and /v1" in error["message"]
+    assert "by this method" in error["message"]  # API Gateway says the same of these
+
+
 def test_the_errors_a_caller_can_meet_at_the_door_are_all_mapped() -> None:
     needed = {"DEFAULT_4XX", "DEFAULT_5XX", "ACCESS_DENIED", "UNAUTHORIZED", "THROTTLED"}
     needed |= {"AUTHORIZER_FAILURE", "WAF_FILTERED"}

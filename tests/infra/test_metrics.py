@@ -7,9 +7,12 @@ import re
 
 import pytest
 
+from synapse.adapters.telemetry.exposition import exposition, fleet_exposition
+from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.observability import NAMESPACE, Metric
 from tests.infra.translation import MONITORING, ROOT, of_type, read
 
+ALARM = "AWS::CloudWatch::Alarm"
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
 
 
@@ -19,6 +22,28 @@ def test_every_metric_is_documented_and_nothing_else_is() -> None:
     documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
 
     assert sorted(documented) == sorted(metric.value for metric in Metric)
+
+
+def test_every_metric_of_one_machine_is_documented_and_nothing_else_is() -> None:
+    _, _, table = DOCUMENT.partition("## One machine")
+    shown = PrometheusTelemetry().render() + exposition((), {}, {}) + fleet_exposition((), (), ())
+    found = re.findall(r"^# TYPE (\w+) (\w+)$", shown, re.MULTILINE)
+
+    documented = re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.MULTILINE)
+
+    assert sorted(documented) == sorted(each for each in found if not each[0].endswith("_created"))
+
+
+def test_every_alarm_is_documented_and_nothing_else_is() -> None:
+    _, _, rest = DOCUMENT.partition("## Alarms")
+    table, _, _ = rest.partition("## One machine")
+    documented = re.findall(r"^\| `(…?\w+)` \|", table, re.MULTILINE)
+    alarms = {name.removesuffix("Alarm") for name in of_type(read(MONITORING), ALARM)}
+
+    patterns = [name.replace("…", r"\w*") for name in documented]
+
+    assert [each for each in alarms if not any(re.fullmatch(p, each) for p in patterns)] == []
+    assert [p for p in patterns if not any(re.fullmatch(p, each) for each in alarms)] == []
 
 
 @pytest.mark.parametrize("kind", ["AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard"])

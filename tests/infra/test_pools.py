@@ -138,6 +138,25 @@ def test_only_the_scale_function_may_change_a_pools_size() -> None:
     assert scale["ReservedConcurrentExecutions"] == 1
 
 
+@pytest.mark.parametrize("function", ["ApiFunction", "ProfileFunction"])
+def test_who_wakes_pools_is_told_whom_to_call_may_do_so_and_gets_there(function: str) -> None:
+    resources = translated()["Resources"]
+    scaler = {"Ref": "ScaleFunctionAliaslive"}
+    variables = resources[function]["Properties"]["Environment"]["Variables"]
+    role = resources[f"{function}Role"]
+    [wake] = [
+        statement["Fn::If"][1]
+        for policy in role["Properties"]["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "Fn::If" in statement and statement["Fn::If"][1].get("Sid") == "Wake"
+    ]
+
+    assert variables["SYNAPSE_SCALER_ARN"]["Fn::If"][:2] == ["HasScaled", scaler]
+    assert (wake["Action"], wake["Resource"]) == ("lambda:InvokeFunction", scaler)
+    # Functions among the workers reach no Lambda.
+    assert "VpcConfig" not in resources[function]["Properties"]
+
+
 def test_a_deploy_without_any_engine_is_refused_and_one_that_cannot_work() -> None:
     rules = read(TEMPLATE)["Rules"]
 
@@ -209,6 +228,37 @@ def test_what_runs_vllm_is_said_to_have_its_extensions_only() -> None:
         "cpu": {"null"},  # all that the models list
         "primary": {'["0"]'},  # what EngineExtensions says
     }
+
+
+def test_it_is_said_how_each_pool_is_paid_and_so_its_runner_knows_it() -> None:
+    """In a container on Lambda the engine has an address, as one that is always up."""
+    said: dict[str, set[tuple[bool, bool]]] = {}
+    in_container: dict[str, tuple[bool, bool]] = {}
+    for pool in named_pools(read(TEMPLATE)["Resources"]):
+        paid = pool.get("paidByCall", False), pool.get("beats", False)
+        if pool.get("endpoint") == "127.0.0.1:8001":
+            in_container[pool["name"]] = paid
+        else:
+            said.setdefault(pool["name"], set()).add(paid)
+
+    assert in_container == {"cpu": (True, False), "gpu": (False, True)}
+    by_call = {name for name, ways in said.items() if ways == {(True, False)}}
+    assert by_call == {"cpu"}
+    assert all(ways == {(name in by_call, False)} for name, ways in said.items())
+
+
+def test_whoever_knows_the_worker_at_an_address_knows_which_models_it_has() -> None:
+    resources = read(TEMPLATE)["Resources"]
+
+    texts = [pool for pool in named_pools(resources) if pool["name"] == "primary"]
+    lists = re.findall(
+        r"\{'Models': \{'Fn::Join': \['\",\"', \{'Ref': 'EngineModels'\}", str(resources)
+    )
+
+    assert texts
+    assert all(pool["models"] == ["0"] for pool in texts)
+    assert len(lists) == len(texts)
+    assert read(TEMPLATE)["Parameters"]["EngineModels"]["Default"] == ""
 
 
 def test_the_worker_at_an_address_has_every_extension_unless_told_otherwise() -> None:

@@ -30,7 +30,8 @@ def run(
     pools: list[dict[str, Any]], measured: list[dict[str, Any]], **script: list[dict[str, Any]]
 ) -> Any:
     answers = {"Plan": [{"payload": {"pools": pools}}], "Measure": measured}
-    script = {**answers, "Keep profile": [{"payload": {}}], **script}
+    nothing = [{"payload": dict[str, Any]()}]
+    script = {**answers, "Wake pool": nothing, "Keep profile": nothing, **script}
     return asl.run(MACHINE, {"model": "echo"}, script)
 
 
@@ -61,9 +62,25 @@ def test_each_model_is_measured_where_it_runs_until_it_is_enough_and_then_kept()
         ("${ProfileArn}", "cpu", "minilm", ["c"]),
         ("${ProfileArn}", "gpu", "echo", ["c"]),
     ]
-    assert ended["calls"][1]["payload"]["step"] == "measure"
-    assert ended["calls"][1]["payload"]["budgetSeconds"] == 60
-    assert ended["calls"][4]["payload"]["step"] == "keep"
+    steps = [each["payload"]["step"] for each in ended["calls"]]
+    assert steps[1:8] == [*["wake", "measure"] * 3, "keep"]
+    assert ended["calls"][2]["payload"]["budgetSeconds"] == 60
+
+
+def test_the_pool_itself_is_woken_before_each_measurement_by_a_function_that_can() -> None:
+    ended = run([a_pool("gpu", "echo")], [UNAVAILABLE, UNAVAILABLE, more("a"), enough("a")])
+
+    woken = [each for each in ended["calls"] if each["state"] == "Wake pool"]
+    assert {each["function"] for each in woken} == {"${ProfileArn}"}
+    assert [each["payload"] for each in woken] == [{"step": "wake", "pool": "gpu"}] * 4
+
+
+def test_a_pool_that_could_not_be_woken_is_measured_all_the_same() -> None:
+    refused = {"error": "Lambda.TooManyRequestsException", "cause": "not now"}
+    ended = run([a_pool("gpu", "echo")], [more("a"), enough("a")], **{"Wake pool": [refused]})
+
+    assert ended["status"] == "SUCCEEDED"
+    assert calls(ended, "Keep profile") == [("${ProfileArn}", "gpu", "echo", ["a"])]
 
 
 def test_a_worker_that_has_to_come_up_is_waited_for() -> None:

@@ -91,6 +91,21 @@ def of_handlers(*words: str) -> set[str]:
     return found
 
 
+def test_whoever_knows_the_pools_knows_what_is_kept_warm_of_them(template: Template) -> None:
+    """Or he would think that a worker is started anew which the clock has up."""
+    functions = of_type(template, "AWS::Lambda::Function")
+    given = {
+        name: function["Properties"]["Environment"]["Variables"]
+        for name, function in functions.items()
+    }
+
+    knowing = {name for name, variables in given.items() if "SYNAPSE_POOLS" in variables}
+
+    assert len(knowing) == 8
+    for name in knowing:
+        assert given[name].get("SYNAPSE_WARM") == {"Ref": "WarmWindows"}, name
+
+
 def test_whoever_takes_requests_in_knows_the_pools_by_which_their_cost_is_reckoned(
     template: Template,
 ) -> None:

@@ -24,7 +24,8 @@ CONTEXT: Any = SimpleNamespace(
 class Chores:
     """A target that notes what is done, some of which fails."""
 
-    def __init__(self, *failing: str) -> None:
+    def __init__(self, *failing: str, unheeded: tuple[str, ...] = ()) -> None:
+        self.settings = SimpleNamespace(homeless=("gpu-ecs",), unheeded=unheeded)
         self.done: list[str] = []
         self.failing = failing
         self.flushed = False
@@ -68,6 +69,18 @@ def test_one_that_fails_keeps_none_of_the_others(
     chores = Chores(failing)
 
     with pytest.raises(RuntimeError, match=failing):
+        handled(chores, monkeypatch)
+
+    assert chores.done == [*CHORES]
+    assert chores.flushed
+
+
+def test_a_window_that_cannot_be_understood_is_told_when_all_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chores = Chores(unheeded=("SYNAPSE_WARM: a window lacks or misstates 'model'",))
+
+    with pytest.raises(RuntimeError, match="warm windows"):
         handled(chores, monkeypatch)
 
     assert chores.done == [*CHORES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -47,6 +48,26 @@ def test_a_fixed_pool_is_read() -> None:
     assert pool.is_fixed
     assert (pool.endpoint, pool.runner, pool.price_per_hour_usd) == ("triton:8001", "arn:run", 0.8)
     assert pool.serves("anything")
+
+
+@pytest.mark.parametrize(
+    ("named", "serves"),
+    [({}, [True, True]), ({"models": [""]}, [True, True]), ({"models": ["m"]}, [True, False])],
+)
+def test_a_pool_may_say_which_models_it_has(named: dict[str, Any], serves: list[bool]) -> None:
+    (pool,) = loaded([{"name": "primary", "accelerator": "gpu", **named}]).pools
+
+    assert [pool.serves(model) for model in ("m", "n")] == serves
+
+
+def test_a_pool_in_its_runner_says_how_it_is_paid() -> None:
+    entry = {"name": "cpu", "accelerator": "cpu", "endpoint": "127.0.0.1:8001"}
+
+    ways = [{}, {"paidByCall": True}, {"beats": True}]
+    pools = [loaded([{**entry, **way}]).pools[0] for way in ways]
+
+    said = [(pool.paid_by_call, pool.beats) for pool in pools]
+    assert said == [(False, False), (True, False), (False, True)]
 
 
 def test_a_pool_that_is_scaled_is_read_with_what_scales_it() -> None:
@@ -143,16 +164,32 @@ def test_pools_that_are_none_are_refused_by_name(pools: Any, named: str) -> None
         ("workers", "two", "two"),
     ],
 )
-def test_windows_that_are_none_are_refused_by_name(field: str, value: Any, named: str) -> None:
-    window = {"pool": "a", "model": "m", field: value}
+def test_windows_that_are_none_are_left_out_and_named(field: str, value: Any, named: str) -> None:
+    good = {"pool": "a", "model": "m"}
 
-    with pytest.raises(SettingsError, match=named):
-        loaded([{"name": "a", "accelerator": "gpu"}], [window])
+    settings = loaded([{"name": "a", "accelerator": "gpu"}], [{**good, field: value}, good])
+
+    assert settings.pools[0].warm == (WarmWindow("m"),)
+    (why,) = settings.unheeded
+    assert re.search(named, why)
 
 
-def test_a_window_of_no_pool_is_refused() -> None:
-    with pytest.raises(SettingsError, match="'b'"):
-        loaded([{"name": "a", "accelerator": "gpu"}], [{"pool": "b", "model": "m"}])
+@pytest.mark.parametrize("text", ["[{'pool': 'a'}]", '{"pool": "a"}', '["a"]'])
+def test_what_is_no_list_of_windows_is_none_and_says_so(text: str) -> None:
+    settings = Settings.load({**REQUIRED, "SYNAPSE_WARM": text})
+
+    (why,) = settings.unheeded
+    assert why.startswith("SYNAPSE_WARM")
+
+
+def test_a_window_of_a_pool_that_is_not_there_keeps_nobody_from_working() -> None:
+    """It was switched off, or the function has no way to it."""
+    windows = [{"pool": "b", "model": "m"}, {"pool": "a", "model": "m"}]
+
+    settings = loaded([{"name": "a", "accelerator": "gpu"}], windows)
+
+    assert settings.pools[0].warm == (WarmWindow("m"),)
+    assert (settings.homeless, settings.unheeded) == (("b",), ())
 
 
 def test_without_an_issuer_nobodys_tokens_are_accepted() -> None:

@@ -1,9 +1,10 @@
 """A worker with the runner in front of it: a Lambda function's container.
 
 Two children, the worker and the runtime client, which on managed instances forks as many times as
-the environment takes events at once; all of them share the one engine. If either child ends, so
-does the container, and Lambda makes another: a runtime without an engine would refuse every batch
-for as long as it lives.
+the environment takes events at once; all of them share the one engine. A worker that ends is
+started again, and until then the runtime says that there is no engine, so that batches go to the
+next pool: if the container ended instead, Lambda would tell that a worker was lost with them. One
+that ends over and over ends the container, and Lambda makes another.
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STOP_TIMEOUT_S = 65.0
+STARTS = 5
+"""So often a worker is started here; then another environment may do better."""
+
+RESTART_AFTER_S = 5.0
+ENDED = "SYNAPSE_ENGINE_ENDED"
+"""The variable that names a file, which is there while no worker runs."""
+
 SHM_FILES = Path("/opt/shm_files.so")
 """What `workers/shm` becomes in the image."""
 
@@ -28,18 +37,35 @@ async def run_function(worker: Sequence[str] = WORKER, runtime: Sequence[str] = 
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    children = [
-        await asyncio.create_subprocess_exec(*worker, env=worker_environment(os.environ)),
-        await asyncio.create_subprocess_exec(*runtime),
-    ]
-    waiting = [asyncio.create_task(child.wait()) for child in children]
-    stopping = asyncio.create_task(stopped.wait())
-    await asyncio.wait({*waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    # The runtime first: it takes no more, and what it has wants the engine.
-    for child, ended in zip(reversed(children), reversed(waiting), strict=True):
-        await _end(child, ended)
+    with tempfile.TemporaryDirectory() as folder:
+        ended = Path(folder) / "engine-ended"
+        client = await asyncio.create_subprocess_exec(
+            *runtime, env={**os.environ, ENDED: str(ended)}
+        )
+        answering = asyncio.create_task(client.wait())
+        working = asyncio.create_task(_keep_up(worker, ended))
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait({working, answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        # The runtime first: it takes no more, and what it has wants the engine.
+        await _end(client, answering)
+        working.cancel()
+        await asyncio.wait({working})
     return "" if stopped.is_set() else "the worker or the runtime client has ended"
+
+
+async def _keep_up(command: Sequence[str], ended: Path) -> None:
+    """Run the worker, again when it ends, until it has done so too often; end it if cancelled."""
+    for _ in range(STARTS):
+        child = await asyncio.create_subprocess_exec(*command, env=worker_environment(os.environ))
+        ended.unlink(missing_ok=True)
+        waiting = asyncio.create_task(child.wait())
+        try:
+            await asyncio.shield(waiting)
+        finally:
+            await _end(child, waiting)
+        ended.touch()
+        await asyncio.sleep(RESTART_AFTER_S)
 
 
 def worker_environment(

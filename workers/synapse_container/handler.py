@@ -6,17 +6,22 @@ import os
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from functions.run_batch import handler as run_batch
 from synapse.domain.errors import EngineUnavailable
+from synapse_container.function import ENDED
 from synapse_container.settings import ports_of
 
 READY = f"http://127.0.0.1:{ports_of(os.environ)[0]}/v2/health/ready"
 MARGIN_S = 45.0
 """Left of an invocation for the batch, however long the engine took to come up."""
+
+MOST_WAIT_S = 40.0
+"""The batcher comes four times, and then has to have time for the next pool."""
 
 POLL_S = 0.1
 
@@ -29,7 +34,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     Raises:
         EngineUnavailable: the engine does not come up; other errors are those of the runner.
     """
-    wait_until_up(context.get_remaining_time_in_millis() / 1000 - MARGIN_S)
+    left_s = context.get_remaining_time_in_millis() / 1000
+    wait_until_up(min(MOST_WAIT_S, left_s - MARGIN_S))
     answer: dict[str, Any] = run_batch.handler(event, context)
     return answer
 
@@ -38,16 +44,25 @@ def wait_until_up(timeout_s: float) -> None:
     """Return once the engine has answered; at once if it has done so before.
 
     Raises:
-        EngineUnavailable: it has not within `timeout_s`.
+        EngineUnavailable: it has not within `timeout_s`, or it has ended.
     """
     global _is_up
     deadline = time.monotonic() + timeout_s
+    if _has_ended():
+        _is_up = False
     while not _is_up:
+        if _has_ended():
+            raise EngineUnavailable("the engine of this environment has ended")
         _is_up = _answers()
         if not _is_up:
             if time.monotonic() > deadline:
                 raise EngineUnavailable("the engine of this environment has not come up yet")
             time.sleep(POLL_S)
+
+
+def _has_ended() -> bool:
+    ended = os.environ.get(ENDED, "")
+    return bool(ended) and Path(ended).exists()
 
 
 def _answers() -> bool:

@@ -7,7 +7,12 @@ import signal
 import sys
 from pathlib import Path
 
-from synapse_worker.config import BUNDLED_MODELS, WorkerConfig, default_state_dir
+from synapse_worker.config import (
+    BUNDLED_MODELS,
+    WorkerConfig,
+    default_state_dir,
+    default_venv,
+)
 from synapse_worker.errors import WorkerError
 from synapse_worker.ports import port_number
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
@@ -26,7 +31,7 @@ def parse(arguments: list[str] | None = None) -> WorkerConfig:
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     """What every way of running a worker can be told."""
     parser.add_argument("--models", default="", help="to start with, separated by commas")
-    parser.add_argument("--worker-venv", type=Path, default=Path(".venv-worker"))
+    parser.add_argument("--worker-venv", type=Path, default=default_venv())
     parser.add_argument("--container", action="store_true", help="use the container's own Triton")
     parser.add_argument("--model-repository", type=Path, action="append")
     parser.add_argument("--state-dir", type=Path, default=default_state_dir())

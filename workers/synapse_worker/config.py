@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,17 @@ from synapse_worker.backoff import RestartPolicy
 from synapse_worker.errors import WorkerError
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+VENV = ".venv-worker"
 BUNDLED_MODELS = Path(__file__).resolve().parents[1] / "triton" / "models"
+
+
+def default_venv() -> Path:
+    """The worker environment of this folder; where it has none, that beside the running Python's.
+
+    So a command finds it that is called by its path from another folder.
+    """
+    beside = Path(sys.prefix).parent / VENV
+    return beside if beside.exists() and not Path(VENV).exists() else Path(VENV)
 
 
 def default_state_dir() -> Path:

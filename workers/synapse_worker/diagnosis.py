@@ -17,7 +17,7 @@ CRASHES = frozenset({-signal.SIGABRT, -signal.SIGSEGV})
 
 @dataclass(frozen=True)
 class Symptom:
-    """A line to look for, how to say it (groups of the pattern allowed), and what to do."""
+    """A line to look for, how to say it and what to do (in both, groups of the pattern)."""
 
     pattern: re.Pattern[str]
     cause: str
@@ -39,6 +39,16 @@ SYMPTOMS: Sequence[Symptom] = (
         re.compile(r"No space left on device|Failed to initialize the shared memory|SIGBUS"),
         "There is no room left on the disk or in /dev/shm",
         "Free some; a container needs --shm-size=256m or more",
+    ),
+    Symptom(
+        re.compile(r"Poll failed for model directory '([^']+)': .* for model '([^']+)', directory"),
+        r"The config.pbtxt in the folder \1 says that the model is called \2",
+        r'Write name: "\1" into it',
+    ),
+    Symptom(
+        re.compile(r"Poll failed for model directory '([^']+)': (.+?)\"?$"),
+        r"Triton could not read \1: \2",
+        "See the log file",
     ),
     Symptom(
         re.compile(r"failed to load '([^']+)' version \d+: (?:\w+: )?(.+?)\"?$"),
@@ -65,7 +75,7 @@ def diagnose(log: str, exit_code: int | None, log_file: str) -> WorkerError:
             match = symptom.pattern.search(line)
             if match:
                 cause = " ".join(match.expand(symptom.cause).split())[:MAX_CAUSE_CHARS]
-                remedy = symptom.remedy.replace("the log file", log_file)
+                remedy = match.expand(symptom.remedy).replace("the log file", log_file)
                 return WorkerError(cause.rstrip(". "), remedy)
     kind = TritonCrash if exit_code in CRASHES else WorkerError
     return kind(_ending(exit_code), f"See {log_file}")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from synapse_worker.errors import InvalidRequest
+from synapse_worker.regex_signs import MAX_SIGNS
 
 ROOT = "root"
 MAX_DEPTH = 64
@@ -63,6 +64,7 @@ class _Reader:
         self._grammar = grammar
         self._names = {ROOT: "r0"}
         self._repeated = False
+        self._signs = 0
         self.used: set[str] = set()
 
     def name_of(self, rule: str) -> str:
@@ -126,7 +128,12 @@ class _Reader:
             case _:
                 if not elements or was_repeated:
                     raise _wrong(f"has nothing for {found[0]!r} to repeat")
-                elements[-1] = f"({elements[-1]}){_repetition(found)}"
+                self._signs += 1
+                if self._signs > MAX_SIGNS:
+                    raise _wrong(f"has more than {MAX_SIGNS} repetitions")
+                repetition = _repetition(found)
+                # Lark knows no `{0,0}`.
+                elements[-1] = f"({elements[-1]}){repetition}" if repetition else '("")'
 
     def _tokens(self) -> Iterator[tuple[str, re.Match[str]]]:
         at = 0
@@ -199,9 +206,9 @@ def _repetition(found: re.Match[str]) -> str:
     most_of_all = int(most) if most else least
     if most_of_all < least or max(least, most_of_all) > MAX_REPETITIONS:
         raise _wrong(f"has {found[0]!r}, which is not 0 to {MAX_REPETITIONS} in order")
-    if not found["to"]:
-        return f"{{{least},{least}}}"
-    return f"{{{least},{most or ''}}}"
+    if found["to"] is None or most:
+        return f"{{{least},{most_of_all}}}" if most_of_all else ""
+    return f"{{{least},}}"
 
 
 def _wrong(problem: str) -> InvalidRequest:

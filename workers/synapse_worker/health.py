@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import re
+from collections.abc import Mapping
 
 
 async def http_status(host: str, port: int, path: str, timeout_s: float) -> int | None:
@@ -12,6 +14,26 @@ async def http_status(host: str, port: int, path: str, timeout_s: float) -> int 
     except (OSError, TimeoutError):
         return None
     return status
+
+
+async def model_states(address: str, timeout_s: float) -> Mapping[str, set[str]]:
+    """What Triton says of the versions of each model in its repository, such as READY.
+
+    Raises:
+        OSError: nobody answers, or what comes is no answer.
+        TimeoutError: the answer is not there in time.
+    """
+    _, answer = await http_call(address, "/v2/repository/index", timeout_s, b"{}")
+    states: dict[str, set[str]] = {}
+    for each in json.loads(answer or b"[]"):
+        states.setdefault(each["name"], set()).add(each.get("state", ""))
+    return states
+
+
+async def unloading_models(address: str, timeout_s: float) -> set[str]:
+    """The models that Triton has not let go of yet; raises the same."""
+    states = await model_states(address, timeout_s)
+    return {model for model, those in states.items() if "UNLOADING" in those}
 
 
 async def http_call(

@@ -18,7 +18,8 @@ PROBE_TIMEOUT_S = 30
 MACHINES = ("x86_64", "aarch64")
 """Those that the wheel is made for, with the same files for each."""
 
-REINSTALL = "Run `make setup` to build the worker environment again"
+REINSTALL = "Delete that environment and make it again: `scripts/setup worker` in the checkout"
+MAKE = "Name it (--worker-venv), or make it: `scripts/setup worker` in the checkout"
 
 # Runs in the worker's Python, at every start of a worker: packages are only looked for. To import
 # numpy takes longer than all the rest; the name of the folder beside it says the version as well.
@@ -61,7 +62,7 @@ def find_runtime(venv: Path) -> TritonRuntime:
     """Locate Triton inside a virtual environment, or say in one line what is missing."""
     python = venv / "bin" / "python"
     if not python.exists():
-        raise WorkerError(f"The worker environment {venv} does not exist", "Run `make setup`")
+        raise WorkerError(f"The worker environment {venv} does not exist", MAKE)
     if platform.system() != "Linux" or platform.machine() not in MACHINES:
         raise WorkerError(
             f"Triton's wheel runs on Linux {' or '.join(MACHINES)} only, this is "

@@ -56,7 +56,7 @@ def build_stage(config: WorkerConfig, runtime: TritonRuntime | None) -> Stage:
     except OSError as error:
         raise WorkerError(
             f"Cannot write {config.state_dir}: {error.strerror or error}",
-            "Free some space or choose another state folder",
+            "Free some space, or name another folder (--state-dir)",
         ) from error
 
 

@@ -1,29 +1,31 @@
 """Turns vLLM's structured output parameters into llama.cpp's grammar fields. Pure.
 
-LLGuidance follows rules and references by calling itself, without a bound: a chain of thousands
-is the end of the process, and of everybody's work in it. So they are counted here first.
+LLGuidance follows rules by calling itself, without a bound: a chain of thousands is the end of
+the process, and of everybody's work in it. So they are counted here first.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from synapse_worker.errors import InvalidRequest
 from synapse_worker.gbnf import MAX_RULES, to_lark
+from synapse_worker.json_schema import MAX_CHARS, bounded, has_unknown_signs, unknown_to_engine
+from synapse_worker.lark import check_terminals
+from synapse_worker.regex_signs import check_signs
 
 # The nested form (`structured_outputs`, once `guided_decoding`) and the flat one mean the same.
 KINDS = ("json", "json_object", "regex", "choice", "grammar")
 ESCAPES = {"/": r"\/", "\n": r"\n"}
 NESTED = ("structured_outputs", "guided_decoding")
 LARK = "%llguidance"
-MAX_CHARS = 64 * 1024
 MAX_GRAMMAR_CHARS = 32 * 1024
 """Many alternatives take LLGuidance their number squared: at this size a second or two."""
 
-MAX_LEVELS = 800
-"""Of a schema and of what it refers to, all together; some 3,000 have ended an engine."""
+MAX_INTERSECTIONS = 16
+"""`&` in Lark: a second; 100 were not done after two minutes."""
+
 # LLGuidance's own keyword. Where JSON allows any whitespace, small models write nothing else until
 # their tokens are used up, so it is the one space that most JSON has.
 SPACING = {
@@ -42,12 +44,23 @@ def constraint(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "json_object":
         return {"json_schema": {"type": "object", **SPACING}}
     if kind == "json":
-        return {"json_schema": {**_bounded(_schema(value)), **SPACING}}
+        return {"json_schema": {**bounded(_schema(value)), **SPACING}}
     if kind == "choice":
         return {"grammar": _choices(value)}
     if not isinstance(value, str) or not value:
         raise InvalidRequest(f"'structured_outputs.{kind}' must be a non-empty string")
     return {"grammar": _regex_grammar(value) if kind == "regex" else _grammar(value)}
+
+
+def why_not(fields: Mapping[str, Any]) -> str:
+    """What to say of fields that `constraint` made and the engine cannot apply."""
+    unknown = None
+    if "json_schema" in fields:
+        unknown = unknown_to_engine(fields["json_schema"])
+    elif has_unknown_signs(fields.get("grammar", "")):
+        unknown = r"look-around, \b and \1 in a regular expression"
+    whole = "'structured_outputs': the engine cannot apply this schema, pattern or grammar"
+    return whole if unknown is None else f"{whole}: it does not know {unknown}; leave it out"
 
 
 def _wanted(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,52 +102,6 @@ def _schema(value: Any) -> dict[str, Any]:
     return value
 
 
-def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, unless it is too large.
-
-    A reference is followed once, so what is referred to can at worst be one long chain.
-    """
-    _check_length("json", len(json.dumps(schema)), MAX_CHARS)
-    references = {
-        reference
-        for level in _levels(schema)
-        for each in level
-        if isinstance(each, dict) and isinstance(reference := each.get("$ref"), str)
-    }
-    levels = sum(1 for _ in _levels(schema))
-    for reference in references:
-        levels += 1 + sum(1 for _ in _levels(_target(schema, reference)))
-        if levels > MAX_LEVELS:
-            raise InvalidRequest(
-                f"'structured_outputs.json' and what its '$ref's name are more than {MAX_LEVELS} "
-                "levels deep when put together"
-            )
-    return schema
-
-
-def _levels(value: Any) -> Iterator[list[Any]]:
-    """The objects and arrays of JSON, level by level from the outermost."""
-    level = [value] if isinstance(value, dict | list) else []
-    while level:
-        yield level
-        inner = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [each for every in inner for each in every if isinstance(each, dict | list)]
-
-
-def _target(schema: dict[str, Any], reference: str) -> Any:
-    """What a JSON pointer names; all of the schema for a reference of another kind."""
-    if not reference.startswith("#/"):
-        return schema
-    found: Any = schema
-    for part in reference.removeprefix("#/").split("/"):
-        key = unquote(part).replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-            found = found[int(key)]
-        else:
-            found = found.get(key) if isinstance(found, dict) else None
-    return found
-
-
 def _check_length(kind: str, length: int, most: int) -> None:
     if length > most:
         raise InvalidRequest(f"'structured_outputs.{kind}' is longer than {most} characters")
@@ -149,6 +116,10 @@ def _grammar(value: str) -> str:
         raise InvalidRequest("'structured_outputs.grammar' may not hold '%json'")
     if value.count(":") > MAX_RULES:
         raise InvalidRequest(f"'structured_outputs.grammar' has more than {MAX_RULES} rules")
+    if value.count("&") > MAX_INTERSECTIONS:
+        raise InvalidRequest(f"'structured_outputs.grammar' has more than {MAX_INTERSECTIONS} '&'")
+    check_signs("grammar", "it has", [value])
+    check_terminals(value)
     return value
 
 
@@ -170,6 +141,7 @@ def _quoted(text: str) -> str:
 def _regex_grammar(pattern: str) -> str:
     """LLGuidance's own syntax; GBNF has no regular expressions."""
     _check_length("regex", len(pattern), MAX_CHARS)
+    check_signs("regex", "it has", [pattern])
     escaped = re.sub(
         r"\\.|[/\n]", lambda found: ESCAPES.get(found[0], found[0]), pattern, flags=re.DOTALL
     )

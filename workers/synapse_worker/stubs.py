@@ -5,12 +5,19 @@ every request with "Stub process … is not healthy", for ever.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from synapse_worker.health import unloading_models
 
 PROC = Path("/proc")
 CHUNK_BYTES = 4096
 STUB_NAME = "triton_python_backend_stub"
+
+LET_GO_S = 3.0
+"""Triton lets go of a model as soon as the last of its stubs has ended as it was told."""
+
+ASK_TIMEOUT_S = 5.0
 
 Stubs = Mapping[int, str]
 
@@ -64,3 +71,30 @@ def lost_models(before: Stubs, now: Stubs) -> set[str]:
         return sum(1 for name in stubs.values() if name == model)
 
     return {m for m in set(before.values()) if count(now, m) < count(before, m)}
+
+
+class Gone:
+    """Models without any stub that they had: unloaded, or dead before all they had was answered."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._since: dict[str, float] = {}
+
+    def note(self, lost: Iterable[str], now: Stubs, at: float) -> None:
+        """Remember the lost ones, from `at` on (seconds, monotonic), until they have a stub."""
+        known = {**dict.fromkeys(lost, at), **self._since}
+        here = set(now.values())
+        self._since = {model: since for model, since in known.items() if model not in here}
+
+    async def still_held(self, address: str, at: float) -> str | None:
+        """One that Triton, at `address`, has not let go of in time: it would wait for ever."""
+        overdue = {model for model, since in self._since.items() if at - since >= LET_GO_S}
+        if not overdue:
+            return None
+        try:
+            held = await unloading_models(address, ASK_TIMEOUT_S)
+        except (OSError, TimeoutError):  # asked again the next time
+            return None
+        for model in overdue - held:
+            del self._since[model]
+        return min(overdue & held, default=None)

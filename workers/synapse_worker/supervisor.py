@@ -16,8 +16,9 @@ from synapse_worker.errors import TritonCrash, WorkerError
 from synapse_worker.health import http_status
 from synapse_worker.ports import check_port_is_free, free_ports
 from synapse_worker.process import TritonProcess
+from synapse_worker.runtime import REINSTALL
 from synapse_worker.staging import build_stage
-from synapse_worker.stubs import live_stubs, lost_models
+from synapse_worker.stubs import Gone, live_stubs, lost_models
 from synapse_worker.triton import Ports, TritonProgram, prepare
 
 HEALTH_TIMEOUT_S = 5.0
@@ -184,7 +185,7 @@ class Supervisor:
         except OSError as error:
             raise WorkerError(
                 f"Triton cannot be started: {error.strerror or error}".rstrip("."),
-                "Run `make setup`",
+                REINSTALL,
             ) from error
         try:
             async with asyncio.timeout(self._config.ready_timeout_s):
@@ -257,23 +258,32 @@ class Supervisor:
     async def _wait_for_illness(self, process: TritonProcess) -> WorkerError:
         """What Triton does not die of, but cannot work with either."""
         stubs = live_stubs(process.pid)
+        gone = Gone()
         last_answer_s = time.monotonic()
         while True:
             await asyncio.sleep(self._config.health_interval_s)
             process.bound_log()
             now = live_stubs(process.pid)
-            for model in lost_models(stubs, now):
+            lost = lost_models(stubs, now)
+            for model in lost:
                 # One that was unloaded through Triton's API is no longer ready, and no loss; it
                 # may be back by now.
                 is_ready = await self._http(f"/v2/models/{model}/ready") == 200
                 if is_ready and model in lost_models(stubs, live_stubs(process.pid)):
-                    return WorkerError(f"The backend of {model} died", f"See {self._log_file}")
+                    return self._backend_died(model)
             stubs = now
+            gone.note(lost, now, time.monotonic())
+            orphan = await gone.still_held(self.http_address, time.monotonic())
+            if orphan is not None:
+                return self._backend_died(orphan)
             if await self._http("/v2/health/live") == 200:
                 last_answer_s = time.monotonic()
                 self.answered_at = time.time()
             elif time.monotonic() - last_answer_s > self._config.hang_timeout_s:
                 return WorkerError("Triton no longer answers", f"See {self._log_file}")
+
+    def _backend_died(self, model: str) -> WorkerError:
+        return WorkerError(f"The backend of {model} died", f"See {self._log_file}")
 
     def _fail(self, error: WorkerError) -> None:
         restarts = self._status.restarts

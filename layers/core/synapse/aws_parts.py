@@ -26,6 +26,7 @@ from synapse.adapters.aws.jobs import DynamoJobStore
 from synapse.adapters.aws.keys import DynamoKeyStore
 from synapse.adapters.aws.links import SIGNING, S3Links
 from synapse.adapters.aws.meter import DynamoMeter
+from synapse.adapters.aws.open_jobs import OpenJobs
 from synapse.adapters.aws.profiles import DynamoProfileStore
 from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
@@ -168,7 +169,7 @@ class Parts:
 
     @cached_property
     def demand(self) -> DynamoDemand:
-        return DynamoDemand(self._dynamodb, self.settings.jobs_table, self.jobs, self.registry)
+        return DynamoDemand(OpenJobs(self._dynamodb, self.settings.jobs_table), self.registry)
 
     @cached_property
     def start_times(self) -> DynamoStartTimes:

@@ -7,10 +7,7 @@ import time
 
 from synapse.application.profile import Profiler
 from synapse.aws_fleet import FleetTarget
-from synapse.domain.job import SlaTier
-from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
-from synapse.domain.routing import Need
 
 
 def profiler_of(target: FleetTarget, most_s: float = math.inf) -> Profiler:
@@ -21,9 +18,6 @@ def profiler_of(target: FleetTarget, most_s: float = math.inf) -> Profiler:
         models = [model for model in await parts.registry.models() if pool.serves(model.name)]
         return sum([await parts.in_flight.count(model.name, pool.name) for model in models])
 
-    async def wake(spec: ModelSpec) -> None:
-        await parts.waker.wake(spec.name, Need(SlaTier.BRONZE))
-
     return Profiler(
         parts.registry,
         # Not the fleet's: what a crowd does to a worker is no reason to open its breaker.
@@ -32,6 +26,5 @@ def profiler_of(target: FleetTarget, most_s: float = math.inf) -> Profiler:
         target.fleet.placement.place,
         busy,
         time.time,
-        wake,
         most_s,
     )

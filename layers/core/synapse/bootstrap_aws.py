@@ -94,7 +94,12 @@ class Target(FleetTarget):
                 direct=self._direct,
                 cache=ResponseCache(parts.blobs, parts.registry, time.time),
                 results=Results(
-                    parts.jobs, parts.blobs, self.telemetry, time.time, self.cold_starts
+                    parts.jobs,
+                    parts.blobs,
+                    self.telemetry,
+                    time.time,
+                    self.cold_starts,
+                    parts.links.result_link,
                 ),
                 registry=parts.registry,
                 files=self._files,

@@ -31,7 +31,9 @@ class Settings:
     `pools` are those that the function may use, `capacities` the ARNs of what the autoscaler makes
     larger and smaller, by pool; `scaler` is the function that does. `issuer` is whose tokens are
     accepted beside keys; by the client `cognito_client_id` people sign in. Pages of `cors_origins`
-    may call from a browser.
+    may call from a browser. Warm windows that are not to be understood are left out, since work
+    can be done without: `unheeded` says why. Likewise those of pools that the function has not,
+    `homeless`.
     """
 
     jobs_table: str
@@ -53,6 +55,8 @@ class Settings:
     issuer: OidcIssuer | None = None
     cognito_client_id: str = ""
     cors_origins: tuple[str, ...] = ()
+    homeless: tuple[str, ...] = ()
+    unheeded: tuple[str, ...] = ()
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Settings:
@@ -61,6 +65,8 @@ class Settings:
         Raises:
             SettingsError: a key is missing or its value malformed.
         """
+        warm, unheeded = _warm_windows(environ)
+        pools = _pools(environ, warm)
         return Settings(
             jobs_table=_required(environ, "SYNAPSE_JOBS_TABLE"),
             registry_table=_required(environ, "SYNAPSE_REGISTRY_TABLE"),
@@ -70,7 +76,7 @@ class Settings:
             queue_urls=_queue_urls(environ),
             batcher_arn=environ.get("SYNAPSE_BATCHER_ARN", ""),
             file_batcher_arn=environ.get("SYNAPSE_FILE_BATCHER_ARN", ""),
-            pools=_pools(environ),
+            pools=pools,
             capacities=_capacities(environ),
             scaler=environ.get("SYNAPSE_SCALER_ARN", ""),
             service=environ.get("POWERTOOLS_SERVICE_NAME", "synapse"),
@@ -81,6 +87,8 @@ class Settings:
             issuer=_issuer(environ),
             cognito_client_id=environ.get(COGNITO_CLIENT_ID, ""),
             cors_origins=_origins(environ),
+            homeless=tuple(sorted(set(warm).difference(pool.name for pool in pools))),
+            unheeded=unheeded,
         )
 
 
@@ -120,15 +128,13 @@ def _queue_urls(environ: Mapping[str, str]) -> dict[Priority, str]:
     return {priority: urls[priority.value] for priority in Priority if priority.value in urls}
 
 
-def _pools(environ: Mapping[str, str]) -> tuple[Pool, ...]:
-    warm = _warm_windows(environ)
+def _pools(
+    environ: Mapping[str, str], warm: Mapping[str, Sequence[WarmWindow]]
+) -> tuple[Pool, ...]:
     pools = tuple(_pool(entry, warm) for entry in _objects(environ, POOLS))
     names = [pool.name for pool in pools]
     if len(set(names)) < len(names):
         raise SettingsError(f"{POOLS}: two pools have the same name")
-    homeless = set(warm).difference(names)
-    if homeless and names:
-        raise SettingsError(f"{WARM}: there is no pool {min(homeless)!r}")
     return pools
 
 
@@ -140,13 +146,16 @@ def _pool(entry: Mapping[str, Any], warm: Mapping[str, Sequence[WarmWindow]]) ->
             endpoint=entry.get("endpoint", ""),
             runner=entry.get("runnerArn", ""),
             price_per_hour_usd=float(entry.get("pricePerHour", 0)),
-            models=frozenset(entry.get("models", ())),
+            # What a template makes of a list with nothing in it has one name, which is empty.
+            models=frozenset(each for each in entry.get("models", ()) if each),
             min_workers=int(entry.get("min", 0)),
             max_workers=int(entry.get("max", 1)),
             idle_after_s=float(entry.get("idleAfterS", 300)),
             startup_s=float(entry.get("startupS", 5)),
             warm=tuple(warm.get(entry["name"], ())),
             extensions=_extensions(entry),
+            paid_by_call=bool(entry.get("paidByCall", False)),
+            beats=bool(entry.get("beats", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"{POOLS}: a pool lacks or misstates {error}") from error
@@ -168,9 +177,17 @@ def _capacities(environ: Mapping[str, str]) -> dict[str, str]:
     return {entry["name"]: entry["capacity"] for entry in entries if entry.get("capacity")}
 
 
-def _warm_windows(environ: Mapping[str, str]) -> dict[str, list[WarmWindow]]:
+def _warm_windows(
+    environ: Mapping[str, str],
+) -> tuple[dict[str, list[WarmWindow]], tuple[str, ...]]:
+    """The windows by pool, and what is wrong with those that are left out."""
     windows: dict[str, list[WarmWindow]] = {}
-    for entry in _objects(environ, WARM):
+    unheeded: list[str] = []
+    try:
+        entries = _objects(environ, WARM)
+    except SettingsError as error:
+        return {}, (str(error),)
+    for entry in entries:
         try:
             window = WarmWindow(
                 model=entry["model"],
@@ -182,8 +199,8 @@ def _warm_windows(environ: Mapping[str, str]) -> dict[str, list[WarmWindow]]:
             )
             windows.setdefault(entry["pool"], []).append(window)
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise SettingsError(f"{WARM}: a window lacks or misstates {error}") from error
-    return windows
+            unheeded.append(f"{WARM}: a window lacks or misstates {error}")
+    return windows, tuple(unheeded)
 
 
 def _minute(text: str) -> int:

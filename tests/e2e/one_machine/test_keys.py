@@ -48,7 +48,8 @@ def test_what_the_first_start_prints_gets_an_answer_and_is_printed_once(server: 
 
     ran = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
 
-    assert json.loads(ran.stdout)["status"] == "COMPLETED"
+    job, answer = ran.stdout.splitlines()
+    assert (json.loads(answer)["jobId"], json.loads(answer)["status"]) == (job, "COMPLETED")
     assert status(server, key, "/metrics") == 200
     assert httpx.get(f"{server.url}/v1/models").status_code == 401
 

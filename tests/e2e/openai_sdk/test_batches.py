@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from openai import APIStatusError, ConflictError, OpenAI
 from openai.types import Batch
+from openai.types.responses import Response
 
 from tests.e2e.openai_sdk.target import DIMENSIONS, EMBEDDER, LLM
 from tests.patience import PATIENCE_S
@@ -102,6 +103,20 @@ def test_a_batch_of_embeddings_runs(client: OpenAI) -> None:
     assert done.status == "completed"
     for line in _lines(client, done.output_file_id).values():
         assert len(line["response"]["body"]["data"][0]["embedding"]) == DIMENSIONS
+
+
+def test_a_batch_of_responses_runs(client: OpenAI) -> None:
+    body = {"model": LLM, "max_output_tokens": 1}
+    lines = [
+        _line(n, url="/v1/responses", body={**body, "input": f"{n}?", "user": str(n)})
+        for n in range(3)
+    ]
+    done = _ended(client, _create(client, lines, endpoint="/v1/responses"))
+
+    assert done.status == "completed"
+    for name, line in _lines(client, done.output_file_id).items():
+        response = Response.model_validate(line["response"]["body"])
+        assert (response.status, name) == ("incomplete", f"line-{response.user}")
 
 
 def test_a_custom_id_that_comes_twice_fails_the_batch_at_its_line(client: OpenAI) -> None:

@@ -11,6 +11,7 @@ from synapse.adapters.aws.capacity import AwsCapacity
 from synapse.adapters.aws.demand import DynamoDemand, DynamoStartTimes
 from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.jobs import DynamoJobStore
+from synapse.adapters.aws.open_jobs import OpenJobs
 from synapse.adapters.aws.profiles import DynamoProfileStore
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.workers import DynamoWorkerRegistry
@@ -57,7 +58,7 @@ class Deployment:
             cluster="workers", serviceName="gpu", taskDefinition="worker", desiredCount=0
         )
         registry = DynamoRegistry(dynamodb, table, [a_model("echo")], [pool], clock=clock)
-        self.demand = DynamoDemand(dynamodb, cloud.jobs_table, self.jobs, registry)
+        self.demand = DynamoDemand(OpenJobs(dynamodb, cloud.jobs_table), registry)
         routing = Routing(
             registry,
             Roster(self.workers, clock, fresh_s=0.0),

@@ -11,6 +11,7 @@ import pytest
 
 from synapse.adapters.aws.demand import DynamoDemand, DynamoStartTimes, LambdaWaker
 from synapse.adapters.aws.jobs import DynamoJobStore
+from synapse.adapters.aws.open_jobs import OpenJobs
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.domain.extension import NO_EXTENSIONS
 from synapse.domain.inference import TOKEN_IDS
@@ -41,8 +42,8 @@ def registry(cloud: Aws, clock: FakeClock) -> DynamoRegistry:
 
 
 @pytest.fixture
-def demand(cloud: Aws, jobs: DynamoJobStore, registry: DynamoRegistry) -> DynamoDemand:
-    return DynamoDemand(cloud.dynamodb, cloud.jobs_table, jobs, registry)
+def demand(cloud: Aws, registry: DynamoRegistry) -> DynamoDemand:
+    return DynamoDemand(OpenJobs(cloud.dynamodb, cloud.jobs_table), registry)
 
 
 @pytest.fixture
@@ -131,6 +132,19 @@ async def test_a_backlog_is_seen_behind_more_running_jobs_than_the_sample(
     assert queued(list(await demand.demand(NOW))) == {("echo", SlaTier.SILVER): 20}
 
 
+async def test_a_model_of_which_few_jobs_wait_is_seen_behind_anothers_backlog(
+    demand: DynamoDemand, jobs: DynamoJobStore
+) -> None:
+    for _ in range(100):
+        await jobs.create(a_job(sent_at=NOW - 30))
+    for _ in range(3):
+        await jobs.create(a_job(model="other", sent_at=NOW))
+
+    seen = queued(list(await demand.demand(NOW)))
+
+    assert seen == {("echo", SlaTier.BRONZE): 100, ("other", SlaTier.BRONZE): 3}
+
+
 async def test_a_wake_counts_until_the_index_must_have_shown_the_job(
     demand: DynamoDemand,
 ) -> None:
@@ -194,16 +208,33 @@ async def test_the_scaler_is_woken_once_in_two_seconds_for_each_kind(
     assert {(each["FunctionName"], each["InvocationType"]) for each in sent} == {(SCALER, "Event")}
 
 
+async def test_a_pool_is_woken_by_its_name(functions: LambdaClient) -> None:
+    sent = list[dict[str, Any]]()
+
+    def around(call: Call, operation: str, arguments: dict[str, Any]) -> Any:
+        sent.append(arguments)
+        return {}
+
+    with intercepted(functions, around):
+        await LambdaWaker(functions, SCALER).wake_pool("gpu-ecs")
+
+    [woken] = sent
+    assert json.loads(woken["Payload"]) == {"pool": "gpu-ecs"}
+    assert (woken["FunctionName"], woken["InvocationType"]) == (SCALER, "Event")
+
+
 async def test_a_scaler_that_cannot_be_woken_stops_nobody(functions: LambdaClient) -> None:
     waker = LambdaWaker(functions, SCALER)
 
     with failing(functions, client_error("TooManyRequestsException", "Invoke", 429)):
         await waker.wake("echo", NEED)
+        await waker.wake_pool("gpu-ecs")
 
 
 async def test_without_a_scaler_nobody_is_woken(functions: LambdaClient) -> None:
     with failing(functions, AssertionError("called")):
         await LambdaWaker(functions, "").wake("echo", NEED)
+        await LambdaWaker(functions, "").wake_pool("gpu-ecs")
 
 
 async def test_starts_are_remembered_by_all(cloud: Aws, clock: FakeClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
@@ -40,3 +41,15 @@ async def test_a_link_is_for_one_object_of_the_buckets_region_and_for_a_while(re
     assert address.path == "/files/1"
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert query["X-Amz-Expires"] == ["300"]
+
+
+async def test_a_result_has_a_link_where_a_lambda_cannot_answer_with_it(cloud: Aws) -> None:
+    """With 6,291,556 bytes of JSON, in which the body is a text, in which the result is JSON."""
+    links = S3Links(cloud.s3, cloud.bucket)
+    fits, quotes = json.dumps({"text": "x" * 5_400_000}), json.dumps({"text": '"' * 2_000_000})
+
+    assert await links.result_link("jobs/1/result-b", fits) is None
+    for text in (json.dumps({"text": "x" * 5_600_000}), quotes):
+        link = await links.result_link("jobs/1/result-b", text)
+        assert link is not None
+        assert urlsplit(link).path.endswith("/jobs/1/result-b")

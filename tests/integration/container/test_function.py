@@ -1,4 +1,4 @@
-"""A Lambda function's container: two children that live and die together, and the handler."""
+"""A Lambda function's container: its two children, and the handler."""
 
 from __future__ import annotations
 
@@ -31,8 +31,19 @@ def marks(path: Path) -> tuple[str, ...]:
     return (sys.executable, "-c", code)
 
 
+def _once_and_then_for_good(mark: Path, seen: Path) -> str:
+    """A worker that ends at its first start, and is up after it."""
+    _, _, stays = marks(mark)
+    return f"import pathlib, sys\nif not pathlib.Path({str(seen)!r}).exists(): sys.exit(1)\n{stays}"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(function, "RESTART_AFTER_S", 0.01)
+
+
 @pytest.mark.parametrize("ends_first", ["worker", "runtime"])
-async def test_if_one_ends_so_does_the_other(tmp_path: Path, ends_first: str) -> None:
+async def test_if_one_ends_for_good_so_does_the_other(tmp_path: Path, ends_first: str) -> None:
     mark = tmp_path / "mark"
     waits = (
         sys.executable,
@@ -58,6 +69,27 @@ async def test_a_signal_ends_both_in_good_order(tmp_path: Path) -> None:
 
     assert await asyncio.wait_for(running, 60) == ""
     assert (one.read_text(), other.read_text()) == ("stopped", "stopped")
+
+
+async def test_a_worker_that_ends_is_started_again_and_the_runtime_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one stays; the runtime ends when it has seen that there was none between."""
+    monkeypatch.setattr(function, "RESTART_AFTER_S", 0.5)
+    mark, seen = tmp_path / "mark", tmp_path / "seen"
+    worker = (sys.executable, "-c", _once_and_then_for_good(mark, seen))
+    knows = (
+        "import os, pathlib, time\n"
+        f"ended, seen = pathlib.Path(os.environ[{function.ENDED!r}]), pathlib.Path({str(seen)!r})\n"
+        "while not ended.exists(): time.sleep(0.001)\n"
+        "seen.touch()\n"
+        "while ended.exists(): time.sleep(0.001)\n"
+        f"while not pathlib.Path({str(mark)!r}).exists(): time.sleep(0.001)\n"
+    )
+
+    await asyncio.wait_for(function.run_function(worker, (sys.executable, "-c", knows)), 20)
+
+    assert mark.read_text() == "stopped"
 
 
 async def test_a_child_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +153,32 @@ def test_the_first_batch_waits_for_the_engine_and_no_other_asks(
         handler.wait_until_up(10)
 
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("was_up", [True, False])
+def test_an_engine_that_has_ended_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, was_up: bool
+) -> None:
+    ended = tmp_path / "ended"
+    ended.touch()
+    monkeypatch.setenv(function.ENDED, str(ended))
+    with engine(monkeypatch) as asked:
+        monkeypatch.setattr(handler, "_is_up", was_up)
+        with pytest.raises(EngineUnavailable, match="has ended"):
+            handler.wait_until_up(60)
+        assert asked == []
+
+        ended.unlink()
+        handler.wait_until_up(60)
+
+    assert len(asked) == 1
+
+
+def test_an_environment_whose_engine_does_not_come_up_leaves_time_for_the_next_pool() -> None:
+    """An Express execution ends after 300 s."""
+    tries, pauses_s, next_pool_s = 4, 1 + 2 + 4, 125
+
+    assert tries * handler.MOST_WAIT_S + pauses_s + next_pool_s <= 300
 
 
 def test_an_engine_that_does_not_come_up_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,43 @@ async def test_a_stream_onto_a_full_disk_is_unavailable_and_leaves_no_litter(
     assert files(folder) == []
 
 
+@pytest.mark.parametrize("as_stream", [False, True])
+async def test_a_full_disk_is_its_trouble_until_something_could_be_written(
+    blobs: FolderBlobStore, folder: Path, monkeypatch: pytest.MonkeyPatch, as_stream: bool
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"whole"
+
+    async def put() -> None:
+        await (blobs.put_stream("key", chunks()) if as_stream else blobs.put("key", b"whole"))
+
+    await blobs.put("old", b"old")
+    assert blobs.last_trouble() == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(Unavailable):
+            await put()
+        assert blobs.last_trouble() == f"storage: {folder.name}: the disk is full: free some space"
+        with pytest.raises(Unavailable):
+            await blobs.try_again()
+        assert await blobs.get("old") == b"old"  # That wrote nothing.
+        assert blobs.last_trouble() != ""
+
+    await blobs.try_again()
+    assert blobs.last_trouble() == ""
+    assert len(files(folder)) == 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(Unavailable):
+            await put()
+    await put()
+    assert blobs.last_trouble() == ""
+
+
 async def test_what_a_dead_process_was_writing_is_dropped(
     blobs: FolderBlobStore, folder: Path
 ) -> None:

@@ -286,6 +286,31 @@ async def test_a_store_that_is_away_does_not_keep_from_using_what_is_here(
         await away.ensure("other")
 
 
+async def test_s3_that_is_away_is_asked_as_often_as_any_other_store(
+    config: CacheConfig, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ModelCache(config).ensure(MODEL)
+    calls = 0
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "DEFAULT_REGION": "eu-central-1"}
+        for name, value in {**settings, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        away = ModelCache(replace(config, source="s3://bucket/models"))
+
+        assert (await away.ensure(MODEL)).name == manifest.version
+        assert calls == 2, "who has one need not wait long"
+        with pytest.raises(WorkerError, match="cannot be reached"):
+            await away.ensure("other")
+        assert calls == 2 + config.transfer.attempts
+
+
 async def test_a_server_without_ranges_is_refused(
     config: CacheConfig, link: FaultyLink, manifest: Manifest
 ) -> None:

@@ -55,6 +55,14 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
     assert "has no llm" in failed.stderr
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    failed = command("publish", str(tmp_path / "typo"), str(tmp_path / "store"))
+
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"There is no folder {tmp_path}/typo. ")
+    assert not (tmp_path / "store").exists()
+
+
 def test_the_checksums_are_those_of_the_files(folder: Path) -> None:
     manifest = describe(folder, Edition("llm", part_bytes=64))
 

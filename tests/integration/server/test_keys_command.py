@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sqlite3
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError
 
 from synapse.adapters.aws.keys import DynamoKeyStore
 from synapse.adapters.local.access_database import AccessDatabase
@@ -71,6 +73,20 @@ def test_create_prints_the_key_and_nothing_else(synapse: Command) -> None:
     assert synapse.bearer(key).tenant == "default"
     assert "not shown again" in err
     assert key[19:] not in err
+
+
+def test_the_first_key_of_a_folder_tells_which_server_it_opens(synapse: Command) -> None:
+    _, first = synapse("keys", "create", "a laptop")
+    _, second = synapse("keys", "create", "a laptop")
+
+    made, key = first.splitlines()
+    assert made == (
+        f"made a new data folder {synapse.folder}; "
+        f"a server uses it that starts with --data-dir {synapse.folder}"
+    )
+    assert f" of tenant default in {synapse.folder}: scopes " in key
+    assert "made a new data folder" not in second
+    assert f" of tenant default in {synapse.folder}: scopes " in second
 
 
 def test_what_a_key_may_is_said_by_options(synapse: Command) -> None:
@@ -156,13 +172,33 @@ def test_a_tenant_s_limits_are_set_all_at_once(synapse: Command) -> None:
     synapse("tenants", "set", "acme", "--tokens-per-minute", "1000", "--monthly-usd", "5")
     _, err = synapse("tenants", "set", "acme", "--concurrent-jobs", "3")
 
-    assert err == "tenant acme: concurrent_jobs 3\n"
+    told = "tenant acme: concurrent_jobs 3; no longer: tokens_per_minute 1000, monthly_usd 5\n"
+    assert err == told
     assert synapse("tenants", "list")[0].splitlines()[1].split(maxsplit=1) == [
         "acme",
         "concurrent_jobs 3",
     ]
     key = synapse.key("--tenant", "acme")
     assert synapse.bearer(key).tenant_limits == Limits(concurrent_jobs=3)
+
+
+def test_a_limit_that_is_changed_is_not_told_as_lost(synapse: Command) -> None:
+    synapse("tenants", "set", "acme", "--monthly-usd", "5")
+    _, err = synapse("tenants", "set", "acme", "--monthly-usd", "6")
+
+    assert err == "tenant acme: monthly_usd 6\n"
+
+
+def test_all_limits_are_taken_away_only_if_that_is_said(synapse: Command) -> None:
+    synapse("tenants", "set", "acme", "--monthly-usd", "5")
+
+    for arguments in ((), ("--none", "--monthly-usd", "6")):
+        _, err = synapse("tenants", "set", "acme", *arguments, code=1)
+        assert "or --none alone to take all away" in err
+    assert "monthly_usd 5" in synapse("tenants", "list")[0]
+
+    _, err = synapse("tenants", "set", "acme", "--none")
+    assert err == "tenant acme: no limits; no longer: monthly_usd 5\n"
 
 
 def test_limits_are_shown_to_the_last_digit(synapse: Command) -> None:
@@ -176,7 +212,7 @@ def test_limits_are_shown_to_the_last_digit(synapse: Command) -> None:
 def test_the_most_that_a_limit_may_be_is_what_the_api_takes(synapse: Command) -> None:
     _, err = synapse("tenants", "set", "acme", "--monthly-usd", "1e12")
 
-    assert err == "tenant acme: monthly_usd 1000000000000\n"
+    assert err.endswith("\ntenant acme: monthly_usd 1000000000000\n")
 
 
 @pytest.mark.parametrize(
@@ -229,6 +265,23 @@ def test_what_cannot_be_done_is_told_in_a_line(
     assert err.startswith("synapse: ")
     assert told in err
     assert len(err.splitlines()) == 1
+    assert ("--models-dir" in err) == ("--models" in arguments)
+
+
+@pytest.mark.parametrize("command", ["keys", "users"])
+def test_models_of_one_s_own_are_those_that_the_server_is_told_of(
+    synapse: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    entry = json.loads((resources.files("synapse") / "catalogue/echo/model.json").read_text())
+    folder = tmp_path / "models" / "my-llm"
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text(json.dumps(entry | {"name": "my-llm"}))
+    monkeypatch.setenv("SYNAPSE_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery"))
+
+    synapse(command, "create" if command == "keys" else "add", "ada", "--models", "my-llm")
+
+    assert "models my-llm" in synapse(command, "list")[0]
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("revoke", "x"), ("rotate", "x")])
@@ -276,7 +329,9 @@ def test_the_keys_of_a_stack_are_in_the_table_that_it_names(
     place = ("--stack", "mine", "--region", REGION)
 
     assert main(["keys", "create", "a test", *place]) == 0
-    key = capsys.readouterr().out.strip()
+    written = capsys.readouterr()
+    key = written.out.strip()
+    assert " of tenant default in stack mine: scopes " in written.err
     assert main(["tenants", "set", "default", "--monthly-usd", "5", *place]) == 0
 
     store = DynamoKeyStore(cloud.dynamodb, cloud.access_table)
@@ -285,6 +340,22 @@ def test_the_keys_of_a_stack_are_in_the_table_that_it_names(
     assert asyncio.run(store.tenants()) == [Tenant("default", Limits(monthly_usd=5.0))]
     assert main(["keys", "list", *place]) == 0
     assert key[7:19] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(NoCredentialsError(), "`aws configure`"), (NoRegionError(), "--region")]
+)
+def test_who_has_not_said_who_they_are_to_aws_is_told_how(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, told: str
+) -> None:
+    def client(service: str, **options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(boto3, "client", client)
+
+    assert main(["keys", "list", "--stack", "mine"]) == 1
+
+    assert told in capsys.readouterr().err
 
 
 def test_a_stack_that_is_not_there_is_named(cloud: Aws, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,11 @@ TEMPLATE = """{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages 
 {{ m.role }}
 {{ m.content }}<|im_end|>
 {% endfor %}<|im_start|>assistant
-"""
+{% if enable_thinking is defined and enable_thinking is false %}<think>
+
+</think>
+
+{% endif %}"""
 PLACE = {"properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}
 WEATHER = {
     "type": "object",
@@ -59,6 +63,31 @@ async def test_a_stream_of_a_real_model_says_what_the_whole_says(api: Api) -> No
     assert choice.logprobs is not None
     assert "".join(token.token for token in choice.logprobs.content) == choice.message.content
     assert all(len(token.top_logprobs) == 2 for token in choice.logprobs.content)
+
+
+async def test_what_is_for_the_template_is_in_the_prompt(api: Api) -> None:
+    body = {**HELLO, "max_tokens": 1}
+
+    plain, switched, by_effort = [
+        (await call(api, "POST", CHATS, {**body, **changes})).json["usage"]["prompt_tokens"]
+        for changes in (
+            {},
+            {"chat_template_kwargs": {"enable_thinking": False}},
+            {"reasoning_effort": "none"},
+        )
+    ]
+    unread = await call(api, "POST", CHATS, {**body, "chat_template_kwargs": {"thinkin": False}})
+
+    assert plain < switched == by_effort
+    assert (unread.status, unread.error["param"]) == (400, "chat_template_kwargs")
+
+
+async def test_a_share_of_nothing_always_takes_the_likeliest(api: Api) -> None:
+    body = {**HELLO, "max_tokens": 4}
+    greedy = await call(api, "POST", CHATS, body)
+    shared = await call(api, "POST", CHATS, {**body, "temperature": 2, "top_p": 0})
+
+    assert shared.json["choices"] == greedy.json["choices"]
 
 
 async def test_token_ids_of_several_prompts_are_continued(api: Api) -> None:

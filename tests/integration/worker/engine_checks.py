@@ -28,6 +28,14 @@ EMPTY = ({"regex": "[0-9]*"}, {"grammar": "root ::= [0-9]*"}, {"regex": "(yes)?"
 SEEDS = (2**32 - 1, 2**63 - 1, -2)
 
 
+SCHEMAS = (
+    {"type": "string", "format": "uri", "minLength": 1, "maxLength": 20},
+    {"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {"const": 1}},
+    {"type": "array", "items": {"const": 1}, "uniqueItems": False, "maxItems": 2},
+)
+UNKNOWN = ({"uniqueItems": True}, {"pattern": r"\bx"}, {"not": {"type": "string"}})
+
+
 def engine(gguf: Path) -> LlamaEngine:
     return LlamaEngine(EngineSettings(gguf, slots=1, context_per_slot=256, idle_prompt_cache_mib=1))
 
@@ -85,6 +93,15 @@ def main(root: Path) -> dict[str, Any]:
         choice: run(model, "Say", structured_outputs={"choice": [choice]}).text
         for choice in ("😀", "é", 'a\b\f"\\n')
     }
+    found["schemas"] = [
+        run(model, "Say", structured_outputs={"json": each}, max_tokens=40).text for each in SCHEMAS
+    ]
+    found["unknown"] = []
+    for each in UNKNOWN:
+        try:
+            run(model, "Say", structured_outputs={"json": {"anyOf": [each]}})
+        except InvalidRequest as error:
+            found["unknown"].append(str(error))
     hot = {"temperature": 1.5, "max_tokens": 10}
     found["seeds"] = {
         seed: [run(model, "Once", seed=seed, **hot).text for _ in range(2)] for seed in SEEDS

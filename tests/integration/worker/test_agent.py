@@ -14,16 +14,22 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from synapse_worker.agent import Agent, AgentConfig, AgentState, Snapshot
-from synapse_worker.agent.errors import NoRoom, NotNow, UnknownModel
+from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, UnknownModel
 from synapse_worker.backoff import RestartPolicy
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
+from synapse_worker.stubs import live_stubs
 from tests.integration.worker.agents import ask, echo, echo_repository, loaded, mark_of
 from tests.patience import PATIENCE_S
 
 QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
 HOOKS = {"test_hooks": "true"}
 SLOW = b"!sleep:2000"
+WAITS = """
+import os, time
+while not os.path.exists({gate!r}):
+    time.sleep(0.05)
+"""
 
 
 @pytest.fixture
@@ -264,6 +270,53 @@ async def test_a_drain_that_overruns_says_so(config: AgentConfig) -> None:
         assert await slow == SLOW
 
 
+KEEPS = """
+
+class TritonPythonModel(TritonPythonModel):
+    def execute(self, requests):
+        open({mark!r}, "w").close()
+        self.kept = [request.get_response_sender() for request in requests]
+"""
+"""Never answers, and says that it has nothing to do: as it looks when Triton loses track."""
+
+
+async def test_a_drain_goes_by_the_engine_where_triton_holds_a_model_for_nobody(
+    config: AgentConfig,
+) -> None:
+    root = config.worker.model_repositories[0]
+    code = root / "echo-a" / "1" / "model.py"
+    code.write_text(code.read_text() + KEEPS.format(mark=str(mark_of(root, "echo-a"))))
+    slots = replace(config.worker, model_parameters={"echo-a": {"delay_ms": "1"}})
+    async with running(replace(config, worker=slots, drain_timeout_s=0.5)) as agent:
+        lost = await at_work(agent, config)
+
+        assert await agent.drain()
+
+        assert agent.snapshot().models[0].doing == "unloading"
+    with pytest.raises(InferenceServerException):
+        await lost
+
+
+async def test_a_backend_that_dies_as_its_worker_drains_is_not_waited_for(
+    config: AgentConfig,
+) -> None:
+    # What takes its time in a slot is answered by nobody else, once its backend is gone.
+    slots = replace(config.worker, model_parameters={"echo-a": {"delay_ms": "3600000"}})
+    async with running(replace(config, worker=slots, drain_timeout_s=0.2)) as agent:
+        lost = await at_work(agent, config)
+        assert not await agent.drain()
+        assert agent.snapshot().models[0].doing == "unloading"
+
+        (backend,) = live_stubs(triton_of(agent))
+        os.kill(backend, signal.SIGKILL)
+
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(InferenceServerException):  # and not after all the time it has
+                await lost
+            while not await agent.drain():
+                pass
+
+
 async def test_what_nobody_uses_is_unloaded_after_a_while(config: AgentConfig) -> None:
     idle = replace(config, unload_after_s=1.0, pinned=frozenset({"echo-a"}))
     async with running(idle) as agent:
@@ -297,3 +350,26 @@ def triton_of(agent: Agent) -> int:
     pid = agent.snapshot().pid
     assert pid is not None
     return pid
+
+
+async def test_a_model_that_is_up_too_late_goes_by_itself_and_may_be_loaded_anew(
+    config: AgentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, code = tmp_path / "gate", tmp_path / "models" / "echo-b" / "1" / "model.py"
+    code.write_text(code.read_text() + WAITS.format(gate=str(gate)))
+    async with running(replace(config, drain_timeout_s=0.3)) as agent:
+        with monkeypatch.context() as patch:
+            patch.setattr(agent._triton, "_load_timeout_s", 0.5)
+            with pytest.raises(NoAnswer, match="has not loaded echo-b within"):
+                await agent.load("echo-b")
+        with pytest.raises(NotNow, match="Triton still loads echo-b"):
+            await agent.load("echo-b")
+        await agent.load("echo-c")  # it holds up no other
+
+        gate.touch()
+        await until(agent, lambda snapshot: all(not model.doing for model in snapshot.models))
+        assert sorted(loaded(agent.snapshot())) == ["echo-a", "echo-c"]
+        with pytest.raises(InferenceServerException):
+            await ask(agent.grpc_address, "echo-b")
+        await agent.load("echo-b")
+        assert await ask(agent.grpc_address, "echo-b") == b"hello"

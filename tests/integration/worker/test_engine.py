@@ -77,3 +77,19 @@ def test_a_constraint_that_allows_nothing_at_all_is_no_broken_one(
 
     assert len(answers) == 3
     assert "cannot apply" in refusal
+
+
+def test_keywords_that_ask_nothing_are_no_reason_to_refuse_a_schema(found: dict[str, Any]) -> None:
+    text, by_name, items = map(json.loads, found["schemas"])
+
+    assert isinstance(text, str)
+    assert 1 <= len(text) <= 20
+    assert set(by_name.values()) <= {1}
+    assert set(items) <= {1}
+
+
+def test_what_the_engine_does_not_know_is_refused_by_name(found: dict[str, Any]) -> None:
+    named = ["'uniqueItems' at anyOf.0", "in the 'pattern' at anyOf.0", "'not' at anyOf.0"]
+
+    assert len(found["unknown"]) == len(named)
+    assert all(name in refusal for name, refusal in zip(named, found["unknown"], strict=True))

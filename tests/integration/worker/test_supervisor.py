@@ -189,7 +189,7 @@ async def test_a_triton_that_falls_over_each_time_is_given_up(echo_config: Worke
 
 
 async def test_a_missing_environment_is_told_with_a_remedy(echo_config: WorkerConfig) -> None:
-    with pytest.raises(WorkerError, match=r"does not exist\. Run `make setup`"):
+    with pytest.raises(WorkerError, match=r"does not exist\. Name it"):
         await Supervisor(replace(echo_config, venv=Path("/nowhere"))).start()
 
 

@@ -65,6 +65,7 @@ JOBS = st.builds(
     callback_url=st.none() | TEXTS,
     metadata=st.dictionaries(TEXTS, TEXTS),
     sends=COUNTS,
+    resends=COUNTS,
     sent_at=TIMES,
     losses=COUNTS,
     requires=st.frozensets(st.sampled_from(Extension)),

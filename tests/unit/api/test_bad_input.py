@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.api.calls import api_of, call
-from tests.unit.application.world import World
+from tests.unit.application.world import CHAT, World
 
 GOOD = {"model": "echo", "prompt": "x"}
+TALK = {"model": CHAT, "messages": [{"role": "user", "content": "x"}]}
 
 CASES: list[tuple[object, int, str | None, str]] = [
     ({"prompt": "x"}, 400, "model", "missing_required_parameter"),
@@ -38,6 +39,16 @@ CASES: list[tuple[object, int, str | None, str]] = [
     ({**GOOD, "parameters": {"top_p": -0.1}}, 400, "parameters.top_p", "invalid_value"),
     ({**GOOD, "parameters": {"stop": 5}}, 400, "parameters.stop", "invalid_type"),
     ({**GOOD, "parameters": {"magic": 1}}, 400, "parameters.magic", "unknown_parameter"),
+    ({**GOOD, "reasoning_effort": "low"}, 400, "reasoning_effort", "invalid_value"),
+    ({**TALK, "reasoning_effort": "much"}, 400, "reasoning_effort", "invalid_value"),
+    (
+        {**TALK, "reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "high"}},
+        400,
+        "reasoning_effort",
+        "invalid_value",
+    ),
+    ({**GOOD, "chat_template_kwargs": {"a": 1}}, 400, "chat_template_kwargs", "invalid_value"),
+    ({**TALK, "chat_template_kwargs": {"tools": 1}}, 400, "chat_template_kwargs", "invalid_value"),
     ({**GOOD, "priority": "urgent"}, 400, "priority", "invalid_value"),
     ({**GOOD, "sla": "platinum"}, 400, "sla", "invalid_value"),
     ({**GOOD, "timeout": -5}, 400, "timeout", "invalid_value"),

@@ -117,7 +117,7 @@ async def test_a_batch_is_read_back_as_it_was_answered(api: Api) -> None:
     ("changes", "status", "code", "param"),
     [
         ({"file": "file-unknown"}, 404, "file_not_found", "input_file_id"),
-        ({"endpoint": "/v1/responses"}, 400, "invalid_value", "endpoint"),
+        ({"endpoint": "/v1/moderations"}, 400, "invalid_value", "endpoint"),
         ({"completion_window": "7d"}, 400, "invalid_value", "completion_window"),
         ({"completion_window": None}, 400, "invalid_type", "completion_window"),
         ({"metadata": {str(n): "" for n in range(17)}}, 400, "invalid_value", "metadata"),

@@ -148,6 +148,9 @@ async def test_a_full_model_refuses_at_once() -> None:
         (CHATS, {**HELLO, "suffix": "x"}, 400, "suffix", "unknown_parameter"),
         (COMPLETIONS, {**PROMPT, "suffix": "x"}, 400, "suffix", "unsupported_parameter"),
         (COMPLETIONS, {**PROMPT, "prompt": "x" * 2**21}, 413, "prompt", "payload_too_large"),
+        (CHATS, {**HELLO, "max_tokens": 5, "min_tokens": 6}, 400, "min_tokens", "invalid_value"),
+        (CHATS, {**HELLO, "min_tokens": 10_000}, 400, "min_tokens", "invalid_value"),
+        (COMPLETIONS, {**PROMPT, "min_tokens": 17}, 400, "min_tokens", "invalid_value"),
         (COMPLETIONS, "{", 400, None, "invalid_json"),
         (CHATS, "[]", 400, None, "invalid_json"),
         (CHATS, None, 400, None, "missing_required_parameter"),
@@ -191,6 +194,7 @@ FIELDS = st.sampled_from(
         *("response_format", "structured_outputs", "stream", "stream_options", "seed", "echo"),
         *("modalities", "metadata", "service_tier", "max_tokens", "top_logprobs", "x"),
         *("input", "instructions", "include", "text", "reasoning", "truncation"),
+        *("chat_template_kwargs", "reasoning_effort"),
     ]
 )
 

@@ -144,6 +144,10 @@ async def test_a_batch_is_for_those_who_may_ask_for_the_tier_of_its_lines() -> N
     }
     refused = await call(api, "POST", "/v1/batches", body)
     assert (refused.status, refused.error["code"]) == (403, "tier_not_allowed")
+    assert refused.error["message"] == (
+        "batches run in the SLA tier 'bronze', which is not among those of this key or token: "
+        "gold; ask for one that has it"
+    )
     callers.pop(0)
     allowed = await call(api, "POST", "/v1/batches", body)
     assert allowed.status == 200, allowed.text

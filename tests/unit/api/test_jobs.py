@@ -64,6 +64,32 @@ async def test_tokens_from_the_prefix_cache_are_told_with_the_usage() -> None:
     assert done.json["usage"]["cached_tokens"] == 4
 
 
+async def test_a_result_that_is_too_large_to_answer_with_is_read_elsewhere() -> None:
+    long = "word " * 60_000
+    world = World(result_link=_link)
+    api = api_of(world)
+    body = {"model": "echo", "prompt": long}
+    job_id = (await call(api, "POST", "/async-infer", body)).json["jobId"]
+    small_id = (await call(api, "POST", "/async-infer", {**body, "prompt": "hi"})).json["jobId"]
+    await world.work()
+
+    job = (await call(api, "GET", f"/results/{job_id}")).json
+    task = (await call(api, "GET", f"/api/inference/{job_id}")).json
+    small = (await call(api, "GET", f"/results/{small_id}")).json
+
+    stored = (await world.job(job_id)).result
+    assert stored is not None
+    url = f"https://blobs/{stored.blob_key}"
+    assert (job["status"], job["result"], job["result_url"]) == ("COMPLETED", None, url)
+    assert (task["status"], task["result"], task["result_url"]) == ("completed", None, url)
+    assert (small["result"]["text"], small["result_url"]) == ("hi", None)
+
+
+async def _link(key: str, text: str) -> str:
+    assert "word word" in text
+    return f"https://blobs/{key}"
+
+
 async def test_a_job_that_outlives_its_result_says_so() -> None:
     long = "word " * 60_000
     world = World()
@@ -91,6 +117,8 @@ async def test_everything_the_request_says_reaches_the_job() -> None:
         "model": CHAT,
         "messages": [{"role": "user", "content": "hi"}],
         "parameters": {"max_tokens": 7, "temperature": 0, "stop": ["\n"]},
+        "chat_template_kwargs": {"enable_thinking": False},
+        "reasoning_effort": "none",
         "priority": "high",
         "sla": "gold",
         "timeout": 9,
@@ -111,6 +139,8 @@ async def test_everything_the_request_says_reaches_the_job() -> None:
     assert job.metadata == {"order": "4711"}
     [(_, _, [request])] = world.engine.calls
     assert request.input.parameters == {"max_tokens": 7, "temperature": 0.0, "stop": ["\n"]}
+    assert request.input.variables == {"enable_thinking": False}
+    assert request.input.effort == "none"
 
 
 async def test_a_failed_job_tells_its_cause_in_the_error_shape() -> None:

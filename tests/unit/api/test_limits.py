@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -15,13 +16,15 @@ from synapse.api.resolver import Api
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
 from synapse.domain.access import Limits, Principal
+from synapse.domain.errors import ContextLengthExceeded, InvalidInput
 from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Usage
 from synapse.domain.metering import NANO, NOTHING_USED, Counts, MeterId, Reservation, ReservationId
 from synapse.domain.routing import PoolView
 from synapse.ports import InferenceRequest
+from tests.factories import a_chat_model, a_pool
 from tests.fake_meter import MemoryMeter
-from tests.fakes import FakeClock, MemoryJobStore, ScriptedEngine
+from tests.fakes import FakeClock, MemoryJobStore, MemoryRegistry, ScriptedEngine
 from tests.unit.api.calls import Answered, api_of, call
 from tests.unit.application.world import CHAT, EMBEDDER, World
 
@@ -201,6 +204,17 @@ async def test_who_leaves_the_length_open_may_have_what_the_limits_leave(
     assert request.input.parameters["max_tokens"] == (100 - prompt) // samples
 
 
+async def test_what_has_to_be_written_is_not_more_than_the_limits_leave() -> None:
+    limited = LimitedWorld(Limits(max_tokens_per_request=100))
+    path = "/v1/chat/completions"
+    refused = await call(limited.api, "POST", path, {**OPEN, "min_tokens": 99})
+    fits = await call(limited.api, "POST", path, {**OPEN, "min_tokens": 50})
+
+    assert (refused.status, refused.error["param"]) == (400, "min_tokens")
+    assert "the limits of this key" in refused.error["message"]
+    assert fits.status == 200
+
+
 async def test_a_length_that_is_left_open_stays_so_where_nothing_limits_it() -> None:
     for limits in (Limits(), Limits(max_tokens_per_request=10**6), Limits(requests_per_minute=5)):
         limited = LimitedWorld(limits)
@@ -215,6 +229,38 @@ async def test_a_prompt_that_leaves_no_room_is_refused_though_the_length_is_open
     refused = await call(limited.api, "POST", "/v1/chat/completions", {**OPEN, "messages": turns})
 
     assert (refused.status, refused.error["param"]) == (400, "max_tokens")
+    assert limited.world.engine.calls == []
+
+
+LONG = "word " * 1000
+LONG_TOOL = {"type": "function", "function": {"name": "look", "description": LONG}}
+LONG_CALL = {"name": "look", "arguments": json.dumps({"text": LONG})}
+LONG_TALK = [
+    {"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": LONG_CALL}]},
+    {"role": "tool", "tool_call_id": "a", "content": "ok"},
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"tools": [LONG_TOOL]}, "its tools"),
+        ({"messages": [*MESSAGES, *LONG_TALK]}, "1000 tokens"),
+    ],
+    ids=["tools", "earlier calls"],
+)
+async def test_tools_and_earlier_calls_of_them_count_as_tokens(
+    body: dict[str, Any], told: str
+) -> None:
+    limits = Limits(max_tokens_per_request=1000)
+    registry = MemoryRegistry([a_chat_model(CHAT, tool_parser="hermes")], [a_pool()])
+    limited = LimitedWorld(limits, registry=registry)
+    body = {**OPEN, "max_tokens": 1, **body}
+
+    refused = await call(limited.api, "POST", "/v1/chat/completions", body)
+
+    assert (refused.status, refused.error["param"]) == (400, "max_tokens")
+    assert told in refused.error["message"]
     assert limited.world.engine.calls == []
 
 
@@ -306,6 +352,19 @@ async def test_of_prompts_that_are_refused_for_another_reason_none_counts() -> N
     answer = await limited.post("/v1/completions", prompt=["a", "b", "c"])
     assert answer.status == 503
     assert (limited.counts().requests, limited.counts().open) == (0, 0)
+
+
+@pytest.mark.parametrize("refusal", [InvalidInput("no such form"), ContextLengthExceeded("long")])
+async def test_what_the_engine_refuses_counts_as_a_request_of_no_tokens(
+    refusal: InvalidInput,
+) -> None:
+    engine = ScriptedEngine(lambda _: refusal)
+    limited = LimitedWorld(Limits(requests_per_minute=5, tokens_per_minute=1000), engine=engine)
+
+    assert (await call(limited.api, "POST", "/v1/chat/completions", CHAT_BODY)).status == 400
+
+    counts = limited.counts()
+    assert (counts.requests, counts.tokens, counts.open) == (1, 0, 0)
 
 
 async def test_a_thousand_at_once_against_a_limit_of_a_hundred() -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from openai.types.responses import Response
 
-from synapse.api.openai.lines import CHAT, COMPLETIONS, EMBEDDINGS, OpenAiLines
+from synapse.api.openai.lines import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, OpenAiLines
 from synapse.domain.access import ANYONE, Principal
 from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import ChatMessage, Completion, Embeddings, Result
@@ -98,6 +99,33 @@ async def test_a_completion_line_is_answered_with_the_routes_body(lines: OpenAiL
     assert answer["choices"][0]["text"] == "Once upon"
 
 
+async def test_a_response_line_is_answered_with_the_routes_body(lines: OpenAiLines) -> None:
+    body = {"model": "chat", "input": "Hi", "instructions": "Be kind.", "max_output_tokens": 3}
+
+    request = await lines.parse(RESPONSES, body, ANYONE)
+    result = Completion("Hello", "length", Usage(2, 1, 1))
+    answer = await lines.render(RESPONSES, body, "batch_ab-000007", 1234.5, result)
+
+    assert request.input.messages == (ChatMessage("system", "Be kind."), ChatMessage("user", "Hi"))
+    assert (request.input.parameters["max_tokens"], request.length_at) == (3, "max_output_tokens")
+    assert (answer["id"], answer["created_at"]) == ("resp_ab-000007", 1234)
+    assert (answer["status"], answer["instructions"]) == ("incomplete", "Be kind.")
+    assert answer["output"][0]["content"][0]["text"] == "Hello"
+    assert answer["usage"]["input_tokens_details"]["cached_tokens"] == 1
+    Response.model_validate(answer, strict=True)
+
+
+async def test_a_response_line_is_answered_alike_whenever_it_is_written(
+    lines: OpenAiLines,
+) -> None:
+    line = (RESPONSES, {"model": "chat", "input": "Hi"}, "batch_ab-000007", 1234.5)
+
+    first = await lines.render(*line, Completion("Hello", "stop", Usage(2, 1)))
+
+    assert (first["status"], first["completed_at"]) == ("completed", 1234)
+    assert first == await lines.render(*line, Completion("Hello", "stop", Usage(2, 1)))
+
+
 async def test_an_embedding_line_is_answered_with_the_routes_body(lines: OpenAiLines) -> None:
     body = {"model": "minilm", "input": ["a", "b"]}
     one = b"\x00\x00\x80\x3f\x00\x00\x00\x00"
@@ -133,6 +161,19 @@ async def test_an_embedding_line_is_answered_with_the_routes_body(lines: OpenAiL
             "prompt",
         ),
         (EMBEDDINGS, {"model": "minilm", "input": []}, "invalid_value", "input"),
+        (RESPONSES, {"model": "chat"}, "missing_required_parameter", "input"),
+        (
+            RESPONSES,
+            {"model": "chat", "input": "a", "stream": True},
+            "unsupported_parameter",
+            "stream",
+        ),
+        (
+            RESPONSES,
+            {"model": "chat", "input": "a", "previous_response_id": "r"},
+            "unsupported_parameter",
+            "previous_response_id",
+        ),
         (
             EMBEDDINGS,
             {"model": "minilm", "input": "a", "dimensions": 7},
@@ -163,6 +204,7 @@ async def test_an_unknown_model_is_not_found(lines: OpenAiLines) -> None:
         ("invalid_input", 400),
         ("context_length_exceeded", 400),
         ("worker_lost", 503),
+        ("load_failed", 503),
         ("deadline_exceeded", 504),
         ("engine_error", 500),
         ("never heard of", 500),

@@ -176,6 +176,24 @@ async def test_a_form_that_the_engine_cannot_apply_is_told_by_its_parameter() ->
     assert (answer.status, answer.error["param"]) == (400, "text.format")
 
 
+async def test_an_effort_that_the_model_cannot_be_told_is_told_by_its_parameter() -> None:
+    error = InvalidInput("reasoning_effort: cannot", param="reasoning_effort")
+    world = World(engine=ScriptedEngine(lambda _: error))
+
+    answer = await call(api_of(world), "POST", RESPONSES, {**HELLO, "reasoning": {"effort": "low"}})
+
+    assert (answer.status, answer.error["param"]) == (400, "reasoning.effort")
+    assert answer.error["message"] == "reasoning.effort: cannot"
+
+
+async def test_the_effort_that_was_asked_for_is_told_again() -> None:
+    body = {**HELLO, "reasoning": {"effort": "low"}}
+
+    answer = await call(api_of(World()), "POST", RESPONSES, body)
+
+    assert answer.json["reasoning"] == {"effort": "low", "summary": None}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param", "code"),
     [

@@ -14,9 +14,11 @@ from synapse.application.results import Results
 from synapse.application.roster import Roster
 from synapse.application.routing import Routing
 from synapse.application.submit import Accepted, Submitter
+from synapse.application.sweep import Sweeper
 from synapse.application.vitals import Vitals
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import SlaTier
+from synapse.domain.loading import FailedLoad
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Need
 from tests.factories import a_model, a_pool
@@ -44,6 +46,17 @@ def a_fleet_pool(name: str = "cpu", **changes: Any) -> Pool:
     return a_pool(name, **{**fields, **changes})
 
 
+class KnownFailures:
+    """Loads that were tried in vain, by pool."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, FailedLoad] = {}
+
+    def failed(self, pool: str, model: str) -> FailedLoad | None:
+        assert model == ECHO.name
+        return self.of.get(pool)
+
+
 class ColdWorld(World):
     """A deployment of one model whose pools may be at zero."""
 
@@ -56,6 +69,8 @@ class ColdWorld(World):
         routing = Routing(
             self.registry, self.roster, MemoryProfileStore(), self.slots, Vitals(), self.clock
         )
+        self.failures = KnownFailures()
+        self.forgotten: list[str] = []
         self.cold_starts = ColdStarts(
             self.registry,
             self.roster,
@@ -65,6 +80,7 @@ class ColdWorld(World):
             self.starts,
             self.telemetry,
             self.clock,
+            self.failures,
         )
         self.runner.cold_starts = self.cold_starts
 
@@ -74,7 +90,13 @@ class ColdWorld(World):
 
     @property
     def results(self) -> Results:
-        return replace(super().results, cold_starts=self.cold_starts)
+        forget = self.forgotten.append
+        return replace(super().results, cold_starts=self.cold_starts, forget=forget)
+
+    @property
+    def sweeper(self) -> Sweeper:
+        forget = self.forgotten.append
+        return replace(super().sweeper, cold_starts=self.cold_starts, forget=forget)
 
     @property
     def direct(self) -> DirectLane:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,10 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synapse.adapters.local.demand import LocalStartTimes
-from synapse.application.autoscale import Autoscaler
+from synapse.application.autoscale import HOLD_S, Autoscaler
 from synapse.domain.errors import Unavailable
+from synapse.domain.job import SlaTier
+from synapse.domain.latency import Quantiles
+from synapse.domain.load import ModelDemand, TierDemand
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool, PoolSize, WarmWindow
+from synapse.domain.prediction import Live
+from synapse.domain.profile import Profile
 from synapse.domain.routing import PoolView
 from tests.factories import a_model, a_pool
 from tests.fakes import FakeClock, MemoryRegistry, RecordingTelemetry
@@ -97,6 +103,32 @@ async def test_a_lone_request_now_and_then_keeps_one_worker_warm_only_within_the
 
     assert loop.fleet.desired == 0
     assert loop.fleet.resized == [1, 0]
+
+
+@pytest.mark.parametrize(("ago_s", "is_late"), [(IDLE_S - 1, True), (IDLE_S, False)])
+async def test_a_promise_is_not_kept_for_a_tier_that_nobody_asks_for_any_more(
+    monkeypatch: pytest.MonkeyPatch, ago_s: float, is_late: bool
+) -> None:
+    loop = Loop()
+    loop.fleet.desired = 1
+    profile = Profile("echo", "1", "cpu", "cpu", base_ms=20.0, items_per_s=200.0)
+    slow = Live(whole=Quantiles(p50=9.0, p95=10.0, p99=10.0, count=500))
+
+    async def demand(now: float) -> Sequence[ModelDemand]:
+        bronze = TierDemand(arrivals_per_s=1.0, last_at=now)
+        tiers = {SlaTier.GOLD: TierDemand(last_at=now - ago_s), SlaTier.BRONZE: bronze}
+        return [ModelDemand("echo", tiers)]
+
+    async def views(spec: ModelSpec) -> Sequence[PoolView]:
+        return [PoolView(loop.pool, slots=4, ready=1, profile=profile, live=slow)]
+
+    monkeypatch.setattr(loop.fleet, "demand", demand)
+    loop.scaler.views = views
+
+    await loop.scaler.run()
+
+    [standing] = loop.scaler.decisions()
+    assert standing.load.is_late is is_late
 
 
 async def test_the_time_of_a_cold_start_is_measured_from_the_demand_to_the_first_worker() -> None:
@@ -281,3 +313,32 @@ async def test_any_load_is_delivered_within_limits_and_comes_back_to_zero(
     assert loop.fleet.desired == 0
     assert all(0 <= desired <= max_workers for desired in loop.fleet.resized)
     assert loop.fleet.taken_while_starting == 0
+
+
+async def test_a_pool_that_is_held_has_a_worker_without_any_work() -> None:
+    loop = Loop()
+    await loop.run(int(IDLE_S) + 1)
+
+    loop.scaler.hold(loop.pool.name)
+    await loop.run(1)
+    started = loop.fleet.desired
+    await loop.run(int(HOLD_S) - 30)
+    loop.scaler.hold(loop.pool.name)
+    await loop.run(int(HOLD_S) - 30)
+    held_again = loop.fleet.desired
+    await loop.run(31)
+
+    assert (started, held_again, loop.fleet.desired) == (1, 1, 0)
+    assert max(loop.fleet.resized) == 1
+
+
+async def test_another_pool_is_not_held_nor_is_any_by_a_clock_that_was_put_back() -> None:
+    loop = Loop()
+    loop.scaler.hold("another")
+    await loop.run(1)
+    assert loop.fleet.desired == 0
+
+    loop.scaler.hold(loop.pool.name)
+    loop.clock.advance(-60.0)
+    await loop.run(1)
+    assert loop.fleet.desired == 0

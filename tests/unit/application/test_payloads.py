@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,6 +58,8 @@ INPUT = st.builds(
     tools=st.lists(st.fixed_dictionaries({"name": TEXT}), max_size=2).map(tuple),
     inputs=st.lists(TEXT | TOKENS, max_size=3).map(tuple),
     samples=st.integers(1, 8),
+    variables=st.dictionaries(st.text(min_size=1), st.booleans() | TEXT, max_size=3),
+    effort=st.sampled_from([None, "none", "high"]),
 )
 COMPLETION = st.builds(
     Completion,
@@ -84,6 +88,10 @@ def test_an_input_survives_its_record(value: ModelInput) -> None:
             {"messages": [{"role": "user"}], "tools": [{"name": ""}]},
         ),
         (ModelInput(inputs=("", (1,))), {"inputs": ["", [1]]}),
+        (
+            ModelInput("", variables={"enable_thinking": False}, effort="none"),
+            {"prompt": "", "variables": {"enable_thinking": False}, "effort": "none"},
+        ),
     ],
 )
 def test_what_is_at_its_default_is_not_recorded(
@@ -111,6 +119,21 @@ def test_a_plain_result_is_just_its_text_and_why_it_ended() -> None:
 def test_the_size_of_an_input_counts_all_that_the_model_reads() -> None:
     value = ModelInput((1, 2), (ChatMessage("user", "ä"),), inputs=("abc", (1,)))
     assert value.size_bytes == 8 + 2 + 3 + 4
+
+
+def test_tools_and_earlier_calls_of_them_are_read_too() -> None:
+    call = ToolCall("id", "näme", '{"a": 1}')
+    tools = ({"type": "function", "function": {"name": "ä"}},)
+    talk = (ChatMessage("user", "Hi"), ChatMessage("assistant", tool_calls=(call, call)))
+    of_tools = len(json.dumps(tools, ensure_ascii=False).encode())
+
+    value = ModelInput(messages=talk, tools=tools)
+
+    assert value.tools_bytes == of_tools
+    assert value.size_bytes == 2 + 2 * (5 + 8) + of_tools
+    assert replace(value, samples=2).size_bytes == value.size_bytes
+    assert replace(value, tools=()).size_bytes == 2 + 2 * (5 + 8)
+    assert copy(value).size_bytes == value.size_bytes
 
 
 @pytest.mark.parametrize("limit", [2560, INLINE_LIMIT_BYTES, 10 * INLINE_LIMIT_BYTES])

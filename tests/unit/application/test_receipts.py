@@ -14,7 +14,7 @@ from synapse.domain.errors import EngineError, InvalidInput, Overloaded
 from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import JobId, JobState, Lease, Usage
 from synapse.domain.model import ModelSpec
-from synapse.domain.pool import IN_RUNNER, Pool
+from synapse.domain.pool import Pool
 from synapse.domain.receipt import Cost, receipt_of
 from synapse.domain.usage import UsageKey, Used, day_of, one_request, summed, used_by
 from synapse.ports import InferenceRequest
@@ -173,16 +173,49 @@ async def test_a_result_that_is_late_for_our_own_faults_costs_nothing() -> None:
 
 
 async def test_a_pool_that_is_paid_by_the_call_keeps_nothing_warm() -> None:
-    pool = replace(DEAR, endpoint=IN_RUNNER)
+    pool = replace(DEAR, endpoint="127.0.0.1:8001", max_workers=10, paid_by_call=True)
     world = slow_world(pool)
     job = await world.submit("x")
     world.clock.advance(1000.0)
 
     await world.runner.run(a_batch(job.id), pool)
 
+    # All of the worker for two seconds: it was called for this job, and has three slots empty.
     receipt = receipt_of(await world.job(job.id))
-    assert receipt is not None and receipt.cost == Cost(receipt.cost.active_usd, 0.0)
-    assert receipt.cost.active_usd > 0
+    assert receipt is not None
+    assert receipt.cost.active_usd == pytest.approx(0.002)
+    assert receipt.cost.warm_usd == 0.0
+
+
+async def test_what_is_paid_by_the_call_is_shared_by_the_items_of_the_run() -> None:
+    pool = replace(DEAR, endpoint="127.0.0.1:8001", paid_by_call=True)
+    world = slow_world(pool)
+    one = await world.submit("a", model=CHAT)
+    three = await world.submit("b", model=CHAT, input=ModelInput("b", samples=3))
+
+    await world.runner.run(a_batch(one.id, three.id, model=CHAT), pool)
+
+    receipts = [receipt_of(await world.job(job.id)) for job in (one, three)]
+    # The engine takes two seconds for each; the second is done after four, with three quarters.
+    active = [receipt.cost.active_usd for receipt in receipts if receipt]
+    assert active == pytest.approx([0.001 * 4 / 4, 0.001 * 4 * 3 / 4])
+
+
+async def test_a_worker_in_its_runner_that_beats_is_paid_since_it_came_up() -> None:
+    pool = replace(DEAR, endpoint="127.0.0.1:8001", beats=True)
+    world = slow_world(pool)
+    world.clock.advance(1000.0)
+    now = world.clock()
+    up = a_worker("w-1", "gpu", started_at=now - 3.0, lease_until=now + 60.0)
+    await world.workers.beat(up)
+    job = await world.submit("x")
+
+    await world.runner.run(a_batch(job.id), pool)
+
+    receipt = receipt_of(await world.job(job.id))
+    # Up for three seconds before, then two in which three of four slots were idle.
+    assert receipt is not None
+    assert receipt.cost.warm_usd == pytest.approx(0.001 * 4.5 * 0.5 / 60, rel=0.01)
 
 
 async def test_a_pool_without_a_price_costs_nothing() -> None:

@@ -110,6 +110,9 @@ async def test_another_version_of_the_model_misses() -> None:
         ({"temperature": 0.7}, False),
         ({"temperature": 0.0}, True),
         ({"temperature": 1, "seed": 0}, True),
+        ({"temperature": 1, "seed": -2}, True),
+        ({"temperature": 1, "seed": -1}, False),  # no seed at all, to every engine
+        ({"temperature": 0, "seed": -1}, True),
     ],
 )
 async def test_only_what_the_model_would_answer_alike_again_is_kept(

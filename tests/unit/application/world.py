@@ -63,6 +63,7 @@ class World:
     registry: Any = None
     slots: Any = None
     metering: Any = None
+    result_link: Any = None
     slept_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -135,7 +136,7 @@ class World:
 
     @property
     def results(self) -> Results:
-        return Results(self.store, self.blobs, self.telemetry, self.clock)
+        return Results(self.store, self.blobs, self.telemetry, self.clock, link=self.result_link)
 
     @property
     def dispatcher(self) -> Dispatcher:

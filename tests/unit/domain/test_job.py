@@ -127,13 +127,29 @@ def test_a_running_job_is_due_when_its_lease_ends() -> None:
     assert a_running_job(lease_s=60).due_at == NOW + 60
 
 
-@given(st.integers(1, 10_000))
-def test_patience_doubles_with_each_send_up_to_an_hour(sends: int) -> None:
-    job = a_job(sends=sends, deadline_at=NOW + 1e6)
+@given(st.integers(0, 10_000))
+def test_patience_doubles_with_each_time_in_vain_up_to_an_hour(resends: int) -> None:
+    job = a_job(resends=resends, deadline_at=NOW + 1e6)
     assert job.due_at is not None
 
     patience_s = job.due_at - NOW
-    assert patience_s == min(MAX_RESEND_AFTER_S, RESEND_AFTER_S * 2 ** min(sends - 1, 20))
+    assert patience_s == min(MAX_RESEND_AFTER_S, RESEND_AFTER_S * 2 ** min(resends, 20))
+
+
+@given(st.integers(2, 10_000))
+def test_what_was_given_back_however_often_is_due_later_than_what_runs_but_soon(sends: int) -> None:
+    job = a_job(sends=sends, deadline_at=NOW + 1e6)
+
+    assert job.due_at == NOW + 2 * RESEND_AFTER_S
+
+
+def test_only_a_message_that_nobody_took_was_sent_in_vain() -> None:
+    late = NOW + RESEND_AFTER_S
+    taken = a_job(deadline_at=NOW + 1e6).claimed(Lease("batch-1", NOW + 60), NOW)
+
+    assert a_job(deadline_at=NOW + 1e6).requeued(late, lost=False).resends == 1
+    assert a_job(deadline_at=NOW + 1e6).requeued(late - 1, lost=False).resends == 0
+    assert taken.requeued(late, lost=True).resends == 0
 
 
 @given(st.floats(0, 1e5), st.booleans())

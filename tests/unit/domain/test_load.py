@@ -19,6 +19,7 @@ from synapse.domain.load import (
     ModelDemand,
     PoolLoad,
     TierDemand,
+    lately_asked,
     spread_demand,
 )
 from synapse.domain.pool import Pool
@@ -249,3 +250,19 @@ def test_more_demand_never_needs_fewer_workers(
     [greater] = the_load(ModelDemand("echo", {**tiers, tier: more}), a_view()).values()
 
     assert greater.workers(5.0) >= fewer.workers(5.0) - 1e-6
+
+
+@given(demands, st.sampled_from(SlaTier), *[st.integers(1, 9) for _ in range(3)])
+def test_a_tier_counts_for_as_long_as_a_pool_is_kept_for_it_and_no_longer(
+    tiers: dict[SlaTier, TierDemand], tier: SlaTier, ago_s: int, idle_s: int, other_s: int
+) -> None:
+    now = 1e6
+    once = TierDemand(last_at=now - ago_s, prompt_tokens=100)
+    others = {each: of for each, of in tiers.items() if each is not tier}
+    pools = [a_view(pool={"idle_after_s": each}) for each in (idle_s, other_s)]
+    views = {"echo": pools}
+
+    [found] = lately_asked([ModelDemand("echo", {**others, tier: once})], views, now)
+
+    expected = {tier: once} if ago_s < max(idle_s, other_s) else {}
+    assert found.tiers == {**others, **expected}

@@ -148,6 +148,17 @@ def test_an_estimate_where_nothing_was_measured_is_for_all_the_time_it_may_take(
     assert estimated_usd(replace(NEED, items=8), [measured], 60.0) == pytest.approx(0.004)
 
 
+def test_an_estimate_of_what_is_paid_by_the_call_is_for_a_worker_of_its_own() -> None:
+    pool = a_pool("cpu", price_per_hour_usd=3.6, paid_by_call=True)
+
+    view = a_view(pool=pool, profile=a_profile(company=1.0))
+
+    # 100 ms alone, 200 ms at the 99th percentile, at 0.001 $/s.
+    assert estimated_usd(NEED, [view], 60.0) == pytest.approx(0.0002)
+    assert estimated_usd(NEED, [a_view(pool=pool)], 60.0) == pytest.approx(0.06)
+    assert estimated_usd(replace(NEED, items=8), [a_view(pool=pool)], 60.0) == pytest.approx(0.12)
+
+
 def test_pools_that_are_free_are_estimated_at_nothing() -> None:
     assert estimated_usd(NEED, [a_view(price=0.0)], 60.0) == 0.0
 

@@ -34,7 +34,7 @@ def a_view(name: str = "cpu", **changes: Any) -> PoolView:
         key: changes.pop(key)
         for key in (
             *("min_workers", "max_workers", "startup_s", "idle_after_s", "accelerator"),
-            "extensions",
+            *("extensions", "paid_by_call"),
         )
         if key in changes
     }
@@ -314,6 +314,23 @@ def test_of_two_pools_that_are_kept_up_the_cheaper_kind_is_used() -> None:
     cpu = a_view("cpu", usd=0.1, ms=20.0, min_workers=1, kept=1)
 
     assert names(route(Need(GOLD), [gpu, cpu]))[0] == "cpu"
+
+
+def test_what_is_paid_by_the_call_costs_as_much_where_it_is_kept_warm() -> None:
+    function = a_view("cpu", usd=3.6, paid_by_call=True)
+
+    assert _usd(only(Need(BRONZE), replace(function, kept=1))) == _usd(only(Need(BRONZE), function))
+
+
+def test_what_is_paid_by_the_call_is_shared_only_by_those_who_come_together() -> None:
+    profile = a_profile("cpu", 20.0, best_batch=8)
+    function = a_view("cpu", usd=3.6, paid_by_call=True, profile=profile)
+    timed = a_view("cpu", usd=3.6, ms=None, seconds_per_item=0.02, paid_by_call=True)
+
+    for view in (function, timed):
+        assert _usd(only(Need(BRONZE), view)) == pytest.approx(0.001 * 0.02, rel=0.1)
+        assert _usd(only(Need(BRONZE, items=4), view)) == pytest.approx(0.001 * 0.02 / 4, rel=0.1)
+        assert _usd(only(Need(BRONZE, items=99), view)) == pytest.approx(0.001 * 0.02 / 8, rel=0.1)
 
 
 def test_one_request_does_not_start_a_worker_that_many_would() -> None:

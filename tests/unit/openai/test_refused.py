@@ -61,7 +61,6 @@ TOO_MUCH: list[tuple[dict[str, Any], str]] = [
     ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
     ({"priority": 3}, "priority"),
     ({"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
-    ({"reasoning_effort": "high"}, "reasoning_effort"),
     ({"skip_special_tokens": False}, "skip_special_tokens"),
     ({"stop_token_ids": [1]}, "stop_token_ids"),
     ({"store": True}, "store"),
@@ -208,6 +207,19 @@ def test_a_bad_completion_body_is_refused(fields: dict[str, Any], param: str, co
         ({"guided_json": {"minimum": float("nan")}}, "guided_json", "invalid_value"),
         ({"service_tier": "gold"}, "service_tier", "invalid_value"),
         ({"metadata": {"k": 1}}, "metadata.k", "invalid_type"),
+        ({"reasoning_effort": "much"}, "reasoning_effort", "invalid_value"),
+        (
+            {"reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "high"}},
+            "reasoning_effort",
+            "invalid_value",
+        ),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs", "invalid_type"),
+        *(
+            ({"chat_template_kwargs": {name: "x"}}, "chat_template_kwargs", "invalid_value")
+            for name in ("messages", "tools", "add_generation_prompt", "bos_token", "eos_token")
+        ),
+        ({"chat_template_kwargs": {"a": "x" * 16_384}}, "chat_template_kwargs", "invalid_value"),
+        ({"chat_template_kwargs": {"a": "\ud800"}}, "chat_template_kwargs", "invalid_value"),
         ({"frobnicate": 1}, "frobnicate", "unknown_parameter"),
     ],
 )

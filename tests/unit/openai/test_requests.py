@@ -93,11 +93,6 @@ def test_what_only_chat_has_reaches_the_engine_in_its_terms(
     assert parameters(chat(**given)) == {"max_tokens": None, **sent}
 
 
-def test_a_share_of_nothing_leaves_the_likeliest_token_alone() -> None:
-    assert 0 < parameters(chat(top_p=0))["top_p"] < 1e-6
-    assert parameters(completion(top_p=0.5))["top_p"] == 0.5
-
-
 def test_an_answer_may_have_as_many_ends_as_an_editor_names() -> None:
     ends = [f"<{at}>" for at in range(32)]
 
@@ -234,3 +229,50 @@ def test_tools_that_may_not_be_called_are_not_told_of() -> None:
 
     assert ask.told.calling is None
     assert not ask.inputs[0].tools
+
+
+def test_what_is_for_the_template_goes_there_and_not_to_the_engine() -> None:
+    ask = chat(chat_template_kwargs={"enable_thinking": False}, reasoning_effort="low")
+
+    (value,) = ask.inputs
+    assert (value.variables, value.effort) == ({"enable_thinking": False}, "low")
+    assert value.parameters == chat().inputs[0].parameters
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chat_template_kwargs": {}, "reasoning_effort": None},
+        {"chat_template_kwargs": None},
+    ],
+)
+def test_nothing_for_the_template_is_nothing(fields: dict[str, Any]) -> None:
+    assert chat(**fields).inputs == chat().inputs
+
+
+def test_an_effort_may_be_said_twice() -> None:
+    ask = chat(chat_template_kwargs={"reasoning_effort": "low"}, reasoning_effort="low")
+
+    assert ask.inputs[0].effort == "low"
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
+def test_where_a_call_is_required_there_is_no_text_to_hold_to_a_form(choice: Any) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "array"}}}
+
+    ask = chat(tools=[TOOL], tool_choice=choice, response_format=form)
+
+    assert ask.inputs == chat(tools=[TOOL], tool_choice=choice).inputs
+
+
+def test_where_none_may_be_called_the_text_is_held_to_its_form() -> None:
+    form = {"type": "json_object"}
+
+    ask = chat(tools=[TOOL], tool_choice="none", response_format=form)
+
+    assert parameters(ask)["structured_outputs"] == {"json_object": True}
+
+
+def test_tools_that_may_be_called_beside_a_form_are_refused_with_what_to_do() -> None:
+    with pytest.raises(InvalidRequest, match=r"that response_format holds .* one more tool, or"):
+        chat(tools=[TOOL], response_format={"type": "json_object"})

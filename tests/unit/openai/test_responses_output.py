@@ -262,6 +262,10 @@ def test_what_was_asked_is_told_again() -> None:
     Response.model_validate(body, strict=True)
 
 
+def test_a_share_of_nothing_is_told_as_it_was_asked() -> None:
+    assert whole(teller(top_p=0), Choice("", "stop"))["top_p"] == 0
+
+
 @pytest.mark.parametrize(
     "format_",
     [

@@ -86,7 +86,6 @@ TOO_MUCH: list[tuple[str, str, Any]] = [
     ("", "store", 0),
     ("", "truncation", "auto"),
     ("reasoning", "context", "all_turns"),
-    ("reasoning", "effort", "low"),
     ("reasoning", "generate_summary", "concise"),
     ("reasoning", "mode", "pro"),
     ("reasoning", "summary", "detailed"),
@@ -106,7 +105,7 @@ def test_no_parameter_that_cannot_be_honoured_is_forgotten() -> None:
     found = {name for _, name in UNSUPPORTED}
 
     assert {"store", "previous_response_id", "conversation", "background", "prompt"} <= found
-    assert {"truncation", "effort", "summary", "verbosity", "include_obfuscation"} <= found
+    assert {"truncation", "summary", "verbosity", "include_obfuscation"} <= found
     assert {"moderation", "max_tool_calls", "context_management"} <= found
     declared = {
         name

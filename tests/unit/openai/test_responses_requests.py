@@ -91,6 +91,20 @@ def test_null_is_nothing_in_what_clients_send_back_whatever_its_name() -> None:
     assert found == (ChatMessage("assistant", "Hi", tool_calls=call.tool_calls),)
 
 
+def test_a_text_after_a_call_is_of_the_same_turn() -> None:
+    texts = said("assistant", "One."), said("assistant", "Two.")
+
+    found = messages(texts[0], called("c1"), texts[1], called("c2"), said("user", "And?"), *texts)
+
+    calls = (ToolCall("c1", "f", "{}"), ToolCall("c2", "f", "{}"))
+    assert found == (
+        ChatMessage("assistant", "One.\nTwo.", tool_calls=calls),
+        ChatMessage("user", "And?"),
+        ChatMessage("assistant", "One."),
+        ChatMessage("assistant", "Two."),
+    )
+
+
 def test_calls_and_the_text_before_them_are_one_turn() -> None:
     found = messages(
         said("user", "a"),
@@ -130,6 +144,8 @@ SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "ignore_eos": True, "min_tokens": 2},
     ),
     ({"guided_regex": "[a-z]"}, {"guided_regex": "[a-z]"}),
+    ({"reasoning": {"effort": "low"}}, {"reasoning_effort": "low"}),
+    ({"chat_template_kwargs": {"a": 1}}, {"chat_template_kwargs": {"a": 1}}),
     ({"text": {"format": {"type": "text"}}}, {"response_format": {"type": "text"}}),
     ({"text": {"format": {"type": "json_object"}}}, {"response_format": {"type": "json_object"}}),
     (
@@ -198,6 +214,7 @@ def test_where_things_stand_is_known() -> None:
     )
 
     assert (found.length_at, found.prompt_at) == ("max_output_tokens", "input")
+    assert found.effort_at == "reasoning.effort"
     assert (found.told.form_from, found.told.tier, found.tier) == (
         "text.format",
         "flex",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,21 @@ def test_so_is_one_of_the_environment(
         main([command] if command == "serve" else [command, "list"])
 
     assert "--data-dir: must name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "profile"])
+def test_the_help_names_the_variable_of_each_option_that_has_one(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+
+    shown = " ".join(capsys.readouterr().out.split())
+    named = dict(re.findall(r"--([\w-]+) (?:(?! --).)*?\[(SYNAPSE_\w+)\]", shown))
+    assert named["pools"] == "SYNAPSE_POOLS_FILE"
+    assert named["worker-venv"] == "SYNAPSE_WORKER_VENV"
+    assert not {"budget-s", "force", "model", "pool"} & set(named)
+    assert "Every option" not in shown
 
 
 @pytest.mark.parametrize("port", ["--http-port", "--grpc-port", "--metrics-port"])

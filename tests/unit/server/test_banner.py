@@ -59,6 +59,7 @@ def test_later_starts_tell_how_to_make_a_key_of_their_folder() -> None:
     elsewhere = ready_text(a_config(data_dir=Path("/var/my data")), [a_model("echo")], PROGRAM)
 
     assert "export OPENAI_API_KEY=$(.venv/bin/synapse keys create NAME)\n" in plain
+    assert "(for everything: --scopes admin,batches,inference,usage):\n" in plain
     assert "$(.venv/bin/synapse keys create NAME --data-dir '/var/my data')\n" in elsewhere
     assert "sk-syn-" not in plain
 

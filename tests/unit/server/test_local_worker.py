@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,3 +127,13 @@ def test_while_an_engine_is_brought_up_its_agents_word_counts(state: AgentState)
     worker = worker_of(a_snapshot(state=state, answered_at=0.0), POOL, NOW, LEASE_S)
 
     assert worker.lease_until == NOW + LEASE_S
+
+
+@pytest.mark.parametrize(("startup_s", "patience_s"), [(5.0, 120.0), (300.0, 1200.0)])
+def test_who_says_that_starts_are_long_is_waited_for_longer(
+    startup_s: float, patience_s: float, tmp_path: Path
+) -> None:
+    pool = replace(POOL, startup_s=startup_s)
+    setup = WorkerSetup("fast-1", pool, (), {}, (), tmp_path, tmp_path)
+
+    assert setup.agent_config().worker.ready_timeout_s == patience_s

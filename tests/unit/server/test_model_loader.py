@@ -9,8 +9,9 @@ import pytest
 
 from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.on_demand import load_of
+from synapse.domain.loading import FailedLoad
 from synapse.domain.retry import RetryPolicy
-from synapse_server.model_loader import TOLD_S, Loading, LocalModelLoader
+from synapse_server.model_loader import EVICTING, HOPELESS, TOLD_S, Loading, LocalModelLoader
 from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
 from synapse_worker.errors import WorkerError
 from tests.factories import a_pool
@@ -26,11 +27,12 @@ class OneWorker:
     """Loads what it is asked for once it is let, or fails with what the test says."""
 
     def __init__(self) -> None:
+        self.models: list[str] = []
         self.asked: list[str] = []
         self.told: list[Mapping[str, float]] = []
         self.kept: list[tuple[Collection[str], Collection[str]]] = []
         self.go_on = asyncio.Event()
-        self.error: WorkerError | None = None
+        self.error: Exception | None = None
 
     async def load(
         self,
@@ -140,10 +142,11 @@ async def test_one_that_was_refused_is_asked_at_once_when_another_model_may_go()
     assert not await begins({"echo", "old"})
 
 
-async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow() -> None:
+@pytest.mark.parametrize("error", [WorkerError("The weights are gone"), OSError("No space left")])
+async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow(error: Exception) -> None:
     world = World()
     world.worker.go_on.set()
-    world.worker.error = WorkerError("The weights are gone")
+    world.worker.error = error
     for pause_s in (1.0, 2.0, 4.0):
         await world.ask()
         tries = len(world.worker.asked)
@@ -151,6 +154,42 @@ async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow() -> Non
         await world.ask()
         assert len(world.worker.asked) == tries
         world.clock.advance(0.2)
+    assert world.loader.troubles() == {("small", "llm"): str(error)}
+
+
+async def test_after_a_failure_it_takes_no_place_for_a_while() -> None:
+    world = World()
+    world.worker.models = ["echo"]
+    world.worker.go_on.set()
+    world.worker.error = WorkerError("The weights are gone")
+    await world.ask()
+    world.worker.error = NoRoom("There is no room")
+    world.clock.advance(EVICTING.base_s - 0.1)
+    await world.ask()
+    assert world.worker.kept == [((), ()), ({"echo"}, ())], "it would go for nothing"
+    assert not await world.ask(), "that others are spared is no news a moment later"
+
+    world.worker.error = WorkerError("The weights are gone")
+    for pause_s in (EVICTING.base_s, 2 * EVICTING.base_s):
+        world.worker.kept.clear()
+        world.clock.advance(pause_s)
+        await world.ask()
+        world.clock.advance(PAUSES.max_s)
+        await world.ask()
+        assert world.worker.kept == [((), ()), ({"echo"}, ())]
+
+
+async def test_one_that_failed_is_told_of_while_it_waits_for_room() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = WorkerError("The weights are gone")
+    await world.ask()
+    world.worker.error = NoRoom("There is no room")
+    for _ in range(3):
+        world.clock.advance(TOLD_S - 1.0)
+        await world.ask()
+
+    assert world.loader.troubles() == {("small", "llm"): "The weights are gone"}
 
 
 async def test_where_room_is_missing_the_pause_stays_short() -> None:
@@ -182,6 +221,41 @@ async def test_one_that_never_fits_is_tried_less_and_less_and_told_of(
     world.clock.advance(PAUSES.max_s)
     await world.ask()
     assert world.loader.troubles() == {}
+
+
+async def test_after_three_failures_those_who_wait_are_told_and_at_once_if_it_never_fits() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = WorkerError("The weights are gone")
+    for failures in range(1, HOPELESS + 1):
+        assert world.loader.failed("small", "llm") is None
+        await world.ask()
+        world.clock.advance(PAUSES.delay_s(failures, 1.0))
+    world.clock.advance(-1.0)
+    assert world.loader.failed("small", "llm") == FailedLoad(
+        "The weights are gone", is_final=False, again_in_s=1.0
+    )
+    assert world.loader.failed("large", "llm") is None
+    world.clock.advance(1.0)
+    world.worker.go_on.clear()
+    await world.ask()
+    tried = world.loader.failed("small", "llm")
+    assert tried is not None
+    assert (tried.is_tried, tried.is_off) == (True, False)
+    world.worker.go_on.set()
+    await world.ask()
+
+    world.worker.error = TooLarge("It takes 30 of 25 MiB")
+    await world.ask("echo")
+    assert world.loader.failed("small", "echo") == FailedLoad(
+        "It takes 30 of 25 MiB", is_final=True, again_in_s=1.0
+    )
+
+    world.clock.advance(TOLD_S + 1.0)
+    assert world.loader.failed("small", "echo") is None, "nobody has tried for long"
+    world.worker.error = None
+    await world.ask()
+    assert world.loader.failed("small", "llm") is None
 
 
 async def test_why_a_load_failed_is_told_as_long_as_it_is_wanted() -> None:

@@ -219,13 +219,17 @@ def test_a_pool_with_a_memory_budget_loads_its_models_on_demand(tmp_path: Path) 
         name = "warm"
         models_at_start = ["echo"]
         [[pool]]
+        name = "empty"
+        models_at_start = []
+        [[pool]]
         name = "plain"
     """
-    small, warm, plain = _read(tmp_path, pools).pools
+    small, warm, empty, plain = _read(tmp_path, pools).pools
 
     assert small.pool.loads_on_demand
     assert (small.models_at_start, small.memory_budget_mb) == (frozenset(), 700)
     assert (warm.models_at_start, warm.memory_budget_mb) == (frozenset({"echo"}), None)
+    assert (empty.models_at_start, empty.pool.loads_on_demand) == (frozenset(), True)
     assert (plain.models_at_start, plain.memory_budget_mb) == (None, None)
     assert not plain.pool.loads_on_demand
 

@@ -11,8 +11,9 @@ import pytest
 from synapse_server import local_fleet
 from synapse_server.config import ServerConfig
 from synapse_server.local_worker import WorkerSetup
-from synapse_server.pools_file import read_pools
+from synapse_server.pools_file import one_pool, read_pools
 from synapse_server.profiling import Wish, profile
+from synapse_worker.errors import WorkerError
 
 MODELS = ("all-minilm-l6-v2", "echo")
 
@@ -34,6 +35,29 @@ class MuteWorker:
 
     async def stop(self) -> None:
         """Nothing is left of it."""
+
+
+class OneThatFails(MuteWorker):
+    """One that cannot load echo."""
+
+    async def start(self) -> None:
+        await super().start()
+        if "echo" in self._models:
+            raise WorkerError("Triton could not load echo: it is broken")
+
+
+async def test_a_model_that_does_not_load_spares_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_fleet, "LocalWorker", OneThatFails)
+    monkeypatch.setattr(MuteWorker, "started", ())
+    config = ServerConfig("127.0.0.1", 0, tmp_path, MODELS, tmp_path, one_pool())
+
+    minilm, echo = await profile(config, Wish(budget_s=0.1), lambda _: None)
+
+    assert MuteWorker.started == [MODELS, ("all-minilm-l6-v2",), ("echo",)]
+    assert (echo.profile, echo.problem) == (None, "Triton could not load echo: it is broken")
+    assert "echo" not in minilm.problem
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def test_a_password_is_piped_in_without_its_line_s_end(
     piped(monkeypatch, f"{PASSWORD}\r\nmore\n")
     assert main(["users", "add", "ada", "--data-dir", folder, "--models", "echo"]) == 0
 
+    assert f"made a new data folder {folder}; " in capsys.readouterr().err
+
     assert main(["users", "list", "--data-dir", folder]) == 0
 
     head, row = capsys.readouterr().out.splitlines()
@@ -77,7 +79,9 @@ def test_a_model_that_is_not_served_makes_no_user(
 ) -> None:
     piped(monkeypatch, PASSWORD)
     assert main(["users", "add", "ada", "--data-dir", folder, "--models", "gpt-9"]) == 1
-    assert "'gpt-9' not served here; choose from:" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "'gpt-9' not served here; choose from:" in told
+    assert told.endswith("; a catalogue of your own: --models-dir\n")
     assert main(["users", "list", "--data-dir", folder]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
 

@@ -63,6 +63,7 @@ class FakeTriton(services.GRPCInferenceServiceServicer):  # type: ignore[misc]
     generations: list[Generation] = field(default_factory=list)
     batches: list[list[str]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    cut_refusals: int = 0
     running: int = 0
     most_running: int = 0
     probes: int = 0
@@ -119,6 +120,15 @@ class FakeTriton(services.GRPCInferenceServiceServicer):  # type: ignore[misc]
                 if error.code is not None:
                     await context.abort(error.code, str(error))
                 yield messages.ModelStreamInferResponse(error_message=str(error))
+                await self._end_slowly(str(error))
+
+    async def _end_slowly(self, error: str) -> None:
+        """A refusal is one response and the end another; who hangs up between them is counted."""
+        try:
+            await asyncio.sleep(60.0 if "endless" in error else 0.02)
+        except asyncio.CancelledError:
+            self.cut_refusals += 1
+            raise
 
     async def _answers(self, request: Any, context: Any) -> AsyncIterator[Any]:
         if problem := _unknown(request, GENERATOR):

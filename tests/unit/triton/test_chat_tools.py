@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -101,9 +102,57 @@ def test_a_turn_with_content_and_calls_keeps_both() -> None:
 
 
 def test_arguments_that_are_no_json_are_shown_as_they_are() -> None:
-    turn = ChatMessage("assistant", tool_calls=(ToolCall("c", "weather", '{"city": '),))
+    for arguments in ('{"city": ', '{"city": "\\ud83d"}', "[" * 5000):
+        turn = ChatMessage("assistant", tool_calls=(ToolCall("c", "weather", arguments),))
 
-    assert r'"arguments": "{\"city\": "' in render(with_template(OBJECTS), [QUESTION, turn])
+        shown = render(with_template(OBJECTS), [QUESTION, turn])
+
+        assert f'"arguments": {json.dumps(arguments)}' in shown
+
+
+def test_a_letter_of_two_surrogates_is_a_letter() -> None:
+    turn = ChatMessage("assistant", tool_calls=(ToolCall("c", "f", '{"a": "\\ud83d\\ude00"}'),))
+
+    assert '"arguments": {"a": "😀"}' in render(with_template(OBJECTS), [QUESTION, turn])
+
+
+def test_arguments_that_are_too_deep_for_a_template_are_the_callers() -> None:
+    depth = sys.getrecursionlimit() * 2 // 5
+    deep = ToolCall("c", "f", "[" * depth + "]" * depth)
+    nested = TOOLS + (
+        "{% macro show(value) %}{% if value is iterable and value is not string %}"
+        "{% for each in value %}{{ show(each) }}{% endfor %}{% else %}{{ value }}{% endif %}"
+        "{% endmacro %}{% for m in messages %}{{ m.content + '' }}{% for call in m.tool_calls %}"
+        "{{ call.function.name }}{{ call.function.arguments.value }}"
+        "{{ show(call.function.arguments) }}{% endfor %}{% endfor %}"
+    )
+
+    with pytest.raises(InvalidInput, match="nested too deep") as caught:
+        render(with_template(nested), [QUESTION, ChatMessage("assistant", tool_calls=(deep,))])
+
+    assert caught.value.param == "messages"
+
+
+def test_results_come_in_the_order_of_their_calls() -> None:
+    def called(*ids: str) -> ChatMessage:
+        return ChatMessage("assistant", tool_calls=tuple(ToolCall(i, "f", "{}") for i in ids))
+
+    def result(call_id: str) -> ChatMessage:
+        return ChatMessage("tool", f"of {call_id}", tool_call_id=call_id)
+
+    talk = [
+        called("b", "a", "c"),
+        *map(result, ("c", "unknown", "a", "b")),
+        called("a", "d"),
+        *map(result, ("d", "a")),
+        QUESTION,
+        *map(result, ("d", "a")),
+    ]
+    template = OBJECTS + "{% for m in messages %}{{ m.tool_call_id or '-' }} {% endfor %}"
+
+    shown = render(with_template(template), talk).rpartition("\n")[2]
+
+    assert shown.split() == "- b unknown a c - a d - d a".split()  # noqa: SIM905
 
 
 def test_a_tools_answer_says_which_tool_and_which_call() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from synapse.adapters.triton import connection
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.batching import BatchPolicy
 from synapse.domain.errors import (
@@ -27,7 +28,7 @@ from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.factories import a_model, a_pool
-from tests.patience import until
+from tests.patience import PATIENCE_S, until
 from tests.unit.triton.asking import outcome, outcomes
 from tests.unit.triton.fake_embedder import EMBEDDER, FakeEmbedder
 
@@ -200,6 +201,24 @@ async def test_a_failed_call_ends_the_others(
     assert isinstance(found, EngineUnavailable)
     await until(lambda: triton.running == 0)
     assert len(triton.embeddings) <= 3
+
+
+async def test_a_call_that_ends_a_moment_after_it_was_left_is_not_cancelled(
+    engine: TritonEngine,
+    triton: FakeEmbedder,
+    embedder: ModelSpec,
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "LINGER_S", PATIENCE_S)
+    asking = asyncio.create_task(outcome(engine, embedder, pool, ask("!sleep 0.1")))
+    await until(lambda: triton.running == 1)
+
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+    await until(lambda: triton.running == 0)
+    assert triton.cancelled == []
 
 
 async def test_leaving_early_cancels_the_calls(

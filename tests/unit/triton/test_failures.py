@@ -131,10 +131,43 @@ def test_every_status_has_a_meaning() -> None:
         ("Error generating stream: max_tokens must be at least 1, got 0", InvalidInput),
         ("request (9 tokens) exceeds the available context size (8)", ContextLengthExceeded),
         ("The prompt (9) is longer than the maximum model length of 8", ContextLengthExceeded),
+        ("invalid request: request (9) exceeds the available context size", ContextLengthExceeded),
+        ("Error generating stream: rule 'unhealthy' is not defined", InvalidInput),
     ],
 )
 def test_a_message_in_a_stream_is_known_by_its_words(message: str, kind: type[EngineError]) -> None:
     assert type(from_message(PLACE, message, ())) is kind
+
+
+@pytest.mark.parametrize("request_id", ["", "[request id: 5] "])
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "unhealthy",
+        "unhealthy vLLM engine",
+        "server not ready",
+        "Request for unknown model",
+        "request was cancelled",
+        "Request timeout expired",
+        "out of memory",
+    ],
+)
+def test_what_a_refusal_quotes_of_its_caller_is_no_failure_of_the_worker(
+    request_id: str, quoted: str
+) -> None:
+    message = f"{request_id}invalid request: 'guided_grammar': cannot be read from {quoted!r}"
+
+    error = from_message(PLACE, message, ())
+
+    assert type(error) is InvalidInput
+    assert error.param == "guided_grammar"
+
+
+@pytest.mark.parametrize("failure", ["unhealthy vLLM engine", "engine failed: x"])
+def test_a_failure_that_quotes_a_refusal_is_still_one(failure: str) -> None:
+    message = f"{failure}: a caller wrote 'invalid request: x'"
+
+    assert type(from_message(PLACE, message, ())) is EngineUnavailable
 
 
 def test_what_triton_puts_around_a_models_words_is_left_out() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from synapse.adapters.triton import generation
 from synapse.adapters.triton.connection import ConnectionSettings
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.errors import (
@@ -101,6 +102,31 @@ async def test_a_refused_item_spares_the_others(
 
     kinds = sorted(type(each).__name__ for each in found)
     assert kinds == ["Completion", "Completion", "InvalidInput"]
+
+
+async def test_the_stream_of_a_refusal_comes_to_its_own_end(
+    engine: TritonEngine, triton: FakeTriton, generator: ModelSpec, pool: Pool
+) -> None:
+    found = await outcomes(engine, generator, pool, ask_all(*["!message invalid request: x"] * 8))
+
+    assert {type(each) for each in found.values()} == {InvalidInput}
+    await until(lambda: triton.running == 0)
+    assert triton.cut_refusals == 0
+
+
+async def test_a_refusal_whose_stream_has_no_end_is_told_all_the_same(
+    engine: TritonEngine,
+    triton: FakeTriton,
+    generator: ModelSpec,
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generation, "FINISH_S", 0.01)
+
+    found = await outcome(engine, generator, pool, ask("!message invalid request: endless"))
+
+    assert isinstance(found, InvalidInput)
+    await until(lambda: triton.cut_refusals == 1)
 
 
 async def test_an_item_out_of_time_is_cancelled_at_the_engine(

@@ -63,6 +63,16 @@ def test_generations_share_no_state() -> None:
     assert list(first.parameters) == ["triton_enable_empty_final_response"]
 
 
+@pytest.mark.parametrize(
+    ("share", "sent"), [(0, b"1e-09"), (0.0, b"1e-09"), (0.5, b"0.5"), (1, b"1")]
+)
+def test_a_share_of_nothing_leaves_the_likeliest_token_alone(share: float, sent: bytes) -> None:
+    # OpenAI takes 0, which engines refuse.
+    request = generation_request(a_model("m"), "1", b"a", {"top_p": share}, stream=False)
+
+    assert request.raw_input_contents[1] == encode_texts([b'{"top_p":' + sent + b"}"])
+
+
 @pytest.mark.parametrize("priority", [-1, 1])
 def test_a_priority_goes_to_workers_that_know_it_and_to_no_others(priority: int) -> None:
     knows = a_model("m", extensions=frozenset({Extension.PRIORITY}))

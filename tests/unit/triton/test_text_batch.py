@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synapse.adapters.triton import text_batch
+from synapse.adapters.triton import connection, text_batch
 from synapse.adapters.triton.connection import ConnectionSettings
 from synapse.adapters.triton.engine import TritonEngine
 from synapse.domain.batching import BatchPolicy
@@ -130,6 +130,24 @@ async def test_a_batch_out_of_time_is_cancelled_at_the_engine(
             assert {type(each) for each in found.values()} == {EngineTimeout}
 
     assert set(triton.cancelled) == {"!hang\nother"}
+
+
+async def test_a_call_that_ends_a_moment_after_it_was_left_is_not_cancelled(
+    engine: TritonEngine,
+    triton: FakeTriton,
+    texts: ModelSpec,
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "LINGER_S", PATIENCE_S)
+    asking = asyncio.create_task(outcome(engine, texts, pool, ask("!sleep 0.1")))
+    await until(lambda: triton.running == 1)
+
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+    await until(lambda: triton.running == 0)
+    assert triton.cancelled == []
 
 
 async def test_closing_the_iterator_cancels_the_calls(

@@ -1,19 +1,25 @@
 """Which models an agent loads and unloads, in which order, and what is left when that fails."""
 
 import asyncio
+import errno
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge, UnknownModel
+from synapse_worker.agent import triton_models
+from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, TooLarge, UnknownModel
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.models import MAX_FAILED
 from synapse_worker.agent.readings import ModelReading, Readings
 from synapse_worker.agent.shelf import Shelf
+from synapse_worker.agent.triton_models import TritonModels
 from synapse_worker.cache import CachedModel, CacheLevel, ModelCache
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
+from synapse_worker.supervisor import Supervisor, WorkerState
+from tests.patience import PATIENCE_S
 from tests.unit.worker.agents import MIB, World, model_folder
 
 
@@ -107,6 +113,24 @@ async def test_one_larger_than_the_budget_is_taken_out_again(tmp_path: Path) -> 
     assert world.triton.calls == [], "once is enough"
 
 
+async def test_one_that_grew_while_it_was_used_fits_again_as_it_did_at_first(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, memory_budget_bytes=25 * MIB)
+    world.sizes["a"] = 20 * MIB
+    await world.models.load("a", None)
+    world.sizes["a"] = 26 * MIB
+    world.models.measure()
+    assert world.models.all()[0].memory_bytes == 26 * MIB, "so much others cannot have"
+    await world.models.load("b", None)
+    assert world.models.loaded == ["b"]
+
+    world.sizes["a"] = 20 * MIB
+    await world.models.load("a", None)
+
+    assert world.models.loaded == ["a"]
+
+
 async def test_a_load_that_fails_says_why_and_may_be_tried_again(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.triton.broken = {"a"}
@@ -121,6 +145,26 @@ async def test_a_load_that_fails_says_why_and_may_be_tried_again(tmp_path: Path)
     world.triton.broken = set()
     await world.models.load("a", None)
     assert not known.error
+
+
+async def test_a_disk_that_takes_nothing_is_told_as_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "symlink_to", full)
+        with pytest.raises(WorkerError, match="No space left on device"):
+            await world.models.load("a", None)
+
+    known = world.models.all()[0]
+    assert "No space left on device" in known.error
+    assert (known.is_loaded, known.takes_memory, known.doing) == (False, False, "")
+    await world.models.load("a", None)
+    assert world.models.loaded == ["a"]
 
 
 async def test_a_new_version_takes_the_place_of_the_old_or_the_old_comes_back(
@@ -176,6 +220,42 @@ async def test_who_no_longer_waits_for_a_load_does_not_stop_it_for_others(tmp_pa
     assert world.triton.calls == ["load a"]
 
 
+async def test_who_waits_for_a_load_that_is_broken_off_is_told_so(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    async def never(model: str) -> None:
+        await asyncio.Event().wait()
+
+    world.triton.load = never  # type: ignore[method-assign]
+    waiting = [asyncio.create_task(world.models.load("a", None)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    waiting[2].cancel()
+    await world.models.empty()
+
+    for told in waiting[:2]:
+        with pytest.raises(NotNow, match="a was broken off"):
+            await told
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[2]
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError("gone")])
+async def test_a_call_that_broke_off_may_have_been_heeded(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(triton_models, "http_call", broken)
+    up = SimpleNamespace(state=WorkerState.READY)
+    triton = TritonModels(cast(Supervisor, SimpleNamespace(status=up, http_address="a:1")), 1.0)
+
+    with pytest.raises(NoAnswer):
+        await triton.load("a")
+    with pytest.raises(NoAnswer):
+        await triton.unload("a")
+
+
 async def test_one_that_does_not_go_keeps_its_memory_and_is_not_loaded_over(
     tmp_path: Path,
 ) -> None:
@@ -229,30 +309,82 @@ async def test_an_old_version_that_does_not_go_keeps_its_files_until_it_has_gone
 
 async def test_a_load_that_overran_and_came_up_is_out_before_the_next(tmp_path: Path) -> None:
     world = World(tmp_path)
-    load, done = world.triton.load, asyncio.Event()
+    load, wait_unloaded = world.triton.load, world.triton.wait_unloaded
+    done = asyncio.Event()
 
     async def overrun(model: str) -> None:
         await load(model)
-        raise WorkerError(f"Triton has not loaded {model} within 1 s")
+        raise NoAnswer(f"Triton has not loaded {model} within 1 s")
 
     async def wait(model: str) -> None:
         assert model == "a"
         await done.wait()
+        await wait_unloaded(model)
 
     world.triton.load = overrun  # type: ignore[method-assign]
     world.triton.wait_unloaded = wait  # type: ignore[method-assign]
-    with pytest.raises(WorkerError, match="within 1 s"):
+    with pytest.raises(NoAnswer, match="within 1 s"):
         await world.models.load("a", None)
-    assert world.triton.calls == ["load a", "unload a"]
-    with pytest.raises(NotNow):
+    with pytest.raises(NotNow, match="Triton still loads a"):
         await world.models.load("a", None)
-    assert world.triton.calls == ["load a", "unload a"]
+    known = world.models.all()[0]
+    assert (known.is_loaded, known.takes_memory, known.memory_bytes) == (False, True, 10 * MIB)
+    assert (world.folder.path / "a").exists(), "Triton reads it"
+    assert world.triton.calls == ["load a"], "a call now would only wait for that"
 
     done.set()
     world.triton.load = load  # type: ignore[method-assign]
     await asyncio.sleep(0.01)
     await world.models.load("a", None)
     assert world.models.loaded == ["a"]
+    assert world.triton.calls == ["load a", "unload a", "load a"]
+
+
+async def test_one_that_overran_holds_up_nobody(tmp_path: Path) -> None:
+    world = World(tmp_path, drain_timeout_s=PATIENCE_S)
+    load = world.triton.load
+
+    async def overrun(model: str) -> None:
+        if model == "a":
+            raise NoAnswer(f"Triton has not loaded {model} within 1 s")
+        await load(model)
+
+    async def never(model: str) -> None:
+        await asyncio.Event().wait()
+
+    world.triton.load = overrun  # type: ignore[method-assign]
+    world.triton.wait_unloaded = never  # type: ignore[method-assign]
+    with pytest.raises(NoAnswer):
+        await world.models.load("a", None)
+
+    async with asyncio.timeout(PATIENCE_S / 2):
+        with pytest.raises(NotNow):
+            await world.models.load("a", None)
+        await world.models.load("b", None)
+
+    assert world.models.loaded == ["b"]
+    await world.models.close()
+
+
+async def test_an_unload_that_is_answered_too_late_is_waited_for_all_the_same(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, memory_budget_bytes=25 * MIB)
+    await world.models.load("a", None)
+    await world.models.load("b", None)
+    unload = world.triton.unload
+
+    async def slow(model: str) -> None:
+        await unload(model)
+        raise NoAnswer(f"Triton has not unloaded {model} within 5 s")
+
+    world.triton.unload = slow  # type: ignore[method-assign]
+    await world.models.load("c", None)
+
+    assert set(world.models.loaded) == world.triton.loaded == {"b", "c"}
+    world.triton.unload = unload  # type: ignore[method-assign]
+    await world.models.load("a", None)
+    assert "a" in world.triton.loaded
 
 
 async def test_nothing_is_unloaded_from_a_triton_that_is_down(tmp_path: Path) -> None:

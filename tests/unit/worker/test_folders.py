@@ -12,7 +12,7 @@ import pytest
 
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.backends.parameters import model_parameters
-from synapse_worker.config import BUNDLED_MODELS, WorkerConfig
+from synapse_worker.config import BUNDLED_MODELS, WorkerConfig, default_venv
 from synapse_worker.errors import WorkerError
 from synapse_worker.gguf import read_array, read_metadata
 from synapse_worker.process import TritonProcess
@@ -153,6 +153,16 @@ def test_the_command_serves_the_models_on_the_ports_and_the_environment_is_the_w
     assert model_parameters(config_of_echo, env) == {"test_hooks": "true"}
 
 
+def test_paths_start_from_the_folder_that_a_model_s_owner_knows(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "m")
+    config = {"parameters": {"gguf_path": {"string_value": "weights.gguf"}}}
+
+    found = model_parameters(config, {}, tmp_path / "link")
+
+    assert found == {"gguf_path": str(tmp_path / "m" / "weights.gguf")}
+
+
 def test_paths_among_a_models_parameters_start_from_its_folder() -> None:
     given = {"gguf_path": "1/model.gguf", "model_path": "/weights", "artifacts": "", "slots": "4"}
     config = {"name": "m", "parameters": {k: {"string_value": v} for k, v in given.items()}}
@@ -243,6 +253,26 @@ def test_a_worker_runs_where_there_is_a_wheel_of_triton(
 
     with pytest.raises(WorkerError, match=message):
         find_runtime(tmp_path)
+
+
+def test_a_missing_environment_is_told_with_how_to_name_or_make_it(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=r"--worker-venv.*`scripts/setup worker`"):
+        find_runtime(tmp_path)
+
+
+def test_the_environment_of_the_checkout_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("sys.prefix", str(checkout / ".venv"))
+    monkeypatch.chdir(elsewhere)
+
+    assert default_venv() == Path(".venv-worker")
+    (checkout / ".venv-worker").mkdir(parents=True)
+    assert default_venv() == checkout / ".venv-worker"
+    (elsewhere / ".venv-worker").mkdir()
+    assert default_venv() == Path(".venv-worker")
 
 
 def test_metadata_tell_the_length_of_arrays_and_nothing_of_the_weights(tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ def test_the_page_tells_what_waits_what_runs_and_what_has_ended() -> None:
     assert not readings.is_busy("c")
 
 
+def test_only_an_engine_that_tells_what_runs_is_known_to_be_idle() -> None:
+    readings = read_page(PAGE.replace("} 5", "} 0").replace("} 4", "} 0").replace("} 3", "} 0"))
+
+    assert not readings.is_busy("a")
+    assert not readings.is_idle("a")
+    assert readings.is_idle("b")
+    assert not read_page(PAGE).is_idle("b")
+    assert not readings.is_idle("c")
+
+
 def test_the_page_tells_of_gpus_and_of_the_engines_caches() -> None:
     readings = read_page(PAGE)
 

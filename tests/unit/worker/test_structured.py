@@ -6,13 +6,9 @@ import pytest
 
 from synapse_worker.errors import InvalidRequest
 from synapse_worker.gbnf import to_lark
-from synapse_worker.structured import (
-    MAX_CHARS,
-    MAX_GRAMMAR_CHARS,
-    MAX_LEVELS,
-    SPACING,
-    constraint,
-)
+from synapse_worker.json_schema import MAX_CHARS, MAX_JOINED_PATTERNS, MAX_LEVELS
+from synapse_worker.regex_signs import MAX_SIGNS
+from synapse_worker.structured import MAX_GRAMMAR_CHARS, SPACING, constraint, why_not
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}}
 
@@ -143,3 +139,136 @@ def test_what_is_too_large_for_an_engine_is_refused(
 ) -> None:
     with pytest.raises(InvalidRequest, match=message):
         constraint(parameters)
+
+
+def of_fields(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"p{i}": each for i, each in enumerate(schemas)}}
+
+
+def lark(body: str) -> str:
+    return f"%llguidance {{}}\nstart: A\nA: {body}"
+
+
+@pytest.mark.parametrize(
+    "part", [".*", "a+", "b?", "[c]{1,2}", "(d|)", "(?:e|)", r"\pL", r"\P{Lu}"]
+)
+def test_more_repetitions_than_an_engine_is_given_are_refused_wherever_they_are(part: str) -> None:
+    most, more = part * MAX_SIGNS, part * (MAX_SIGNS + 1)
+    half = part * (MAX_SIGNS // 2)
+
+    assert constraint({"guided_regex": most})
+    assert constraint({"guided_json": of_fields([{"pattern": half}] * 2)})
+    assert constraint({"guided_grammar": lark(f"/{half}/")})
+    too_many: list[dict[str, Any]] = [
+        {"guided_regex": more},
+        {"guided_grammar": lark(f"/{more}/")},
+        {"guided_json": of_fields([{"pattern": half}, {"pattern": half + part}])},
+        {"guided_json": {"patternProperties": {more: {}}}},
+        {"guided_json": {"$ref": "#/default/a", "default": {"a": {"pattern": more}}}},
+    ]
+    for refused in too_many:
+        with pytest.raises(InvalidRequest, match="signs of repetition"):
+            constraint(refused)
+
+
+def test_what_is_escaped_is_no_repetition() -> None:
+    assert constraint({"guided_regex": r"\*\+\?\{\(\w" * MAX_SIGNS})
+
+
+def test_how_often_a_part_is_repeated_does_not_count() -> None:
+    assert constraint({"guided_regex": "((a{1,2000}){1,2000}){1,2000}"})
+
+
+def test_automata_that_multiply_are_refused() -> None:
+    patterns = [{"pattern": f"a{i}"} for i in range(MAX_JOINED_PATTERNS + 1)]
+
+    assert constraint({"guided_json": of_fields(patterns)})
+    assert constraint({"guided_json": {"allOf": patterns[1:]}})
+    for joined in (
+        {"allOf": patterns},
+        {
+            "$defs": {str(i): each for i, each in enumerate(patterns)},
+            "pattern": "a",
+            "$ref": "#/$defs/0",
+        },
+        {"anyOf": [of_fields([each]) for each in patterns], "properties": {}},
+    ):
+        with pytest.raises(InvalidRequest, match="joins schemas"):
+            constraint({"guided_json": joined})
+    with pytest.raises(InvalidRequest, match="more than 16 '&'"):
+        constraint({"guided_grammar": lark(" & ".join(["/a/"] * 18))})
+
+
+@pytest.mark.parametrize(
+    ("schema", "is_refused"),
+    [
+        (of_fields([{"multipleOf": step} for step in (5, 7, 900, 0.01, 0.25, 1e3)]), False),
+        ({"multipleOf": 10_001}, True),
+        ({"multipleOf": 0.010001}, True),
+        ({"multipleOf": 1e300}, True),
+        (of_fields([{"multipleOf": step} for step in (9000, 9001)]), True),
+        ({"allOf": [{"multipleOf": 99}, {"multipleOf": 101}]}, False),
+        ({"allOf": [{"multipleOf": 991}, {"multipleOf": 997}]}, True),
+        ({"multipleOf": "5"}, False),
+        ({"multipleOf": True}, False),
+    ],
+)
+def test_multiples_that_take_an_engine_too_many_remainders_are_refused(
+    schema: dict[str, Any], is_refused: bool
+) -> None:
+    if is_refused:
+        with pytest.raises(InvalidRequest, match="'multipleOf'"):
+            constraint({"guided_json": schema})
+    else:
+        assert constraint({"guided_json": schema})
+
+
+def test_what_asks_nothing_of_an_answer_is_left_out() -> None:
+    asked = {"type": "string", "format": "date-time"}
+    data = {"format": "uri", "uniqueItems": False}
+    kept: dict[str, Any] = {
+        "properties": {"format": {"type": "string"}, "a": asked, "b": {"const": data}},
+        "propertyNames": {"pattern": "^[a-z]"},
+        "default": data,
+    }
+    noise: dict[str, Any] = {
+        "format": "uri",
+        "uniqueItems": False,
+        "propertyNames": {"type": "string"},
+    }
+    fields = {**kept["properties"], "c": {"type": "string", **noise, "items": [noise, {}]}}
+
+    found = constraint({"guided_json": {**kept, "properties": fields}})["json_schema"]
+
+    cleaned = {**kept["properties"], "c": {"type": "string", "items": [{}, {}]}}
+    assert found == {**kept, "properties": cleaned, **SPACING}
+    assert fields["c"]["format"] == "uri", "the caller's own is left as it is"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "unknown"),
+    [
+        ({"guided_json": of_fields([{"uniqueItems": True}])}, "'uniqueItems' at properties.p0"),
+        ({"guided_json": {"not": {}}}, "'not' at the top"),
+        ({"guided_json": {"anyOf": [{}, {"propertyNames": {"enum": []}}]}}, "at anyOf.1;"),
+        ({"guided_json": {"items": {"pattern": r"^\bx"}}}, "in the 'pattern' at items"),
+        ({"guided_json": {"pattern": r"(?!a)b"}}, "in the 'pattern' at the top"),
+        ({"guided_regex": r"a(?<=a)"}, "look-around"),
+    ],
+)
+def test_what_an_engine_does_not_know_is_named_with_its_place(
+    parameters: dict[str, Any], unknown: str
+) -> None:
+    assert unknown in why_not(constraint(parameters))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"guided_json": of_fields([{"type": "nonsense", "default": {"not": {}}}])},
+        {"guided_json": {"properties": {"not": {"type": "nonsense"}}}},
+        {"guided_regex": r"(?<name>[a\\b"},
+    ],
+)
+def test_nothing_is_named_that_an_engine_knows(parameters: dict[str, Any]) -> None:
+    assert why_not(constraint(parameters)).endswith("this schema, pattern or grammar")

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from synapse_worker import stubs
 from synapse_worker.backoff import RestartBudget, RestartPolicy
 from synapse_worker.diagnosis import diagnose
 from synapse_worker.errors import TritonCrash, WorkerError
-from synapse_worker.stubs import live_stubs, lost_models
+from synapse_worker.stubs import LET_GO_S, Gone, live_stubs, lost_models
 
 
 def test_delays_double_up_to_a_ceiling_with_full_jitter() -> None:
@@ -59,6 +60,11 @@ def test_the_breaker_opens_on_a_crash_loop_and_forgets_old_deaths() -> None:
             "Triton could not load m: WorkerError: The model file /x does not exist. "
             "Correct gguf_path",
         ),
+        (
+            'E1121 04:11:11.2 65 model_repository_manager.cc:1460] "Poll failed for model '
+            "directory 'm': Internal: unable to read config.pbtxt\"",
+            "Triton could not read m: Internal: unable to read config.pbtxt",
+        ),
         ("error: creating server: something odd", "Triton says: creating server: something odd"),
     ],
 )
@@ -67,6 +73,20 @@ def test_the_log_is_searched_for_the_reason(log: str, cause: str) -> None:
 
     assert found.cause == cause
     assert "\n" not in str(found)
+
+
+def test_a_copied_folder_whose_model_kept_its_name_is_told_with_the_line_to_mend() -> None:
+    log = (
+        'E1123 04:40:09.3 65 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+        'E1123 04:40:09.3 65 model_repository_manager.cc:1460] "Poll failed for model directory '
+        "'my-llm': unexpected directory name 'my-llm' for model 'echo', directory name must equal "
+        'model name"\nerror: creating server: Internal - failed to load all models'
+    )
+
+    assert str(diagnose(log, 1, "the.log")) == (
+        "The config.pbtxt in the folder my-llm says that the model is called echo. "
+        'Write name: "my-llm" into it'
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,6 +128,35 @@ def test_only_living_stubs_of_triton_are_counted(tmp_path: Path) -> None:
 def test_a_reloaded_model_is_not_lost_but_a_missing_one_is() -> None:
     assert lost_models({1: "a", 2: "b"}, {3: "a", 2: "b"}) == set()
     assert lost_models({1: "a", 2: "b"}, {2: "b"}) == {"a"}
+
+
+async def test_a_model_without_a_stub_is_held_until_it_is_let_go_of_or_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unloading = {"a", "b"}
+
+    async def tell(address: str, timeout_s: float) -> set[str]:
+        if address == "away":
+            raise ConnectionRefusedError
+        return unloading
+
+    monkeypatch.setattr(stubs, "unloading_models", tell)
+    gone = Gone()
+
+    gone.note({"a", "b"}, {3: "b"}, at=10.0)
+    assert await gone.still_held("triton", 10.0 + LET_GO_S - 0.1) is None, "it has a while"
+    gone.note((), {3: "b"}, at=10.0 + LET_GO_S)
+    assert await gone.still_held("away", 10.0 + LET_GO_S) is None
+    assert await gone.still_held("triton", 10.0 + LET_GO_S) == "a", "b has a stub, at work"
+
+    unloading.remove("a")
+    assert await gone.still_held("triton", 20.0) is None
+    unloading.add("a")
+    assert await gone.still_held("triton", 20.0) is None, "what is unloading now is another"
+
+    gone.note({"a"}, {}, at=20.0)
+    gone.note((), {4: "a"}, at=21.0)
+    assert await gone.still_held("triton", 99.0) is None, "it was loaded again"
 
 
 def test_a_triton_that_ends_while_it_is_looked_at_has_no_stubs(

@@ -158,8 +158,17 @@ class Agent:
             await self._models.empty()
         except WorkerError as error:
             logger.info("%s: %s", self._config.id, error)
-            return False
+            return await self._is_held_for_nobody()
         return True
+
+    async def _is_held_for_nobody(self) -> bool:
+        """Whether the engines of all models that Triton still has say that nothing is under way.
+
+        It is never done with a request whose caller hung up in the moment of the answer.
+        """
+        readings = await self._triton.readings() if self._triton.is_up else None
+        held = [known.name for known in self._models.all() if known.takes_memory]
+        return readings is not None and all(map(readings.is_idle, held))
 
     async def wait_failed(self) -> WorkerStatus:
         """Return when Triton has died too often to be started again, and say of what."""

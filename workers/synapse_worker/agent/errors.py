@@ -15,5 +15,9 @@ class TooLarge(WorkerError):
     """The model alone is larger than the memory budget: no waiting makes it fit."""
 
 
+class NoAnswer(WorkerError):
+    """Triton has not said what came of what it was asked for; it may come about yet."""
+
+
 class NotNow(WorkerError):
     """The worker is not in a state for this; later it may be."""

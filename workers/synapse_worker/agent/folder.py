@@ -74,20 +74,34 @@ class ModelFolder:
     def _cannot_write(self, error: OSError) -> WorkerError:
         return WorkerError(
             f"Cannot write {self._state_dir}: {error.strerror or error}",
-            "Free some space or choose another state folder",
+            "Free some space, or name another folder (--state-dir)",
         )
 
     def put(self, model: str, source: Path) -> None:
-        """Have it in there, in the place of another version."""
+        """Have it in there, in the place of another version.
+
+        Raises:
+            WorkerError: nothing can be written there.
+        """
         self.remove(model)
         self.mend()
-        (self.path / model).symlink_to(source)
+        try:
+            (self.path / model).symlink_to(source)
+        except OSError as error:
+            raise self._cannot_write(error) from error
         self._links[model] = source
 
     def remove(self, model: str) -> None:
-        """Have it no longer in there."""
+        """Have it no longer in there.
+
+        Raises:
+            WorkerError: nothing can be written there.
+        """
         self._links.pop(model, None)
-        (self.path / model).unlink(missing_ok=True)
+        try:
+            (self.path / model).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     def close(self) -> None:
         """Delete it."""

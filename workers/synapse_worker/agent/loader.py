@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
+from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, TooLarge
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known, names
 from synapse_worker.agent.shelf import Taken
@@ -52,11 +52,16 @@ class Loader:
         Raises:
             WorkerError: it does not load, or there is no room; another version is back then.
         """
+        if known.overran:
+            raise NotNow(
+                f"Triton still loads {known.name}, for which nobody waits any more",
+                "It goes when that is done; try again later",
+            )
         async with self._turn:
             await self._wait_out(known)
             others = [model for model in models if model is not known]
             is_measured = known.version == taken.version and not taken.memory_bytes
-            expected_bytes = known.memory_bytes if is_measured else taken.memory_bytes
+            expected_bytes = known.fresh_bytes if is_measured else taken.memory_bytes
             await self._make_room(known, expected_bytes or 0, others, keep, yielding)
             former = await self._make_way(known)
             try:
@@ -108,16 +113,21 @@ class Loader:
     async def _put(self, known: Known, taken: Taken) -> None:
         known.doing = Doing.LOADING
         self._changed()
-        self._folder.put(known.name, taken.path)
         try:
+            self._folder.put(known.name, taken.path)
             await self._triton.load(known.name)
+        except NoAnswer:
+            # It may come up yet: until it is out again it keeps its memory and its files.
+            known.taken = taken
+            known.memory_bytes = taken.memory_bytes or self._measure(known.name)
+            known.doing = Doing.UNLOADING
+            known.overran = True
+            self._leave(known)
+            raise
         except WorkerError:
-            # One that took too long may come up yet.
-            with contextlib.suppress(WorkerError):
-                await self._triton.unload(known.name)
-                known.leaving = asyncio.create_task(self._let_go(known))
+            self._leave(known)
+            with contextlib.suppress(NotNow):
                 await self._wait_out(known)
-            self._folder.remove(known.name)
             raise
         self.note_loaded(known, taken)
 
@@ -129,7 +139,7 @@ class Loader:
         known.doing = Doing.NOTHING
         known.level = CacheLevel.NVME_CACHED
         known.last_used_at = time.time()
-        known.memory_bytes = taken.memory_bytes or self._measure(known.name)
+        known.memory_bytes = known.fresh_bytes = taken.memory_bytes or self._measure(known.name)
         self._changed()
 
     async def _take_out(self, known: Known) -> None:
@@ -140,20 +150,27 @@ class Loader:
         self._changed()
         try:
             await self._triton.unload(known.name)
+        except NoAnswer:
+            pass  # it is out once Triton has come to it
         except WorkerError:
             if self._triton.is_up:
                 known.is_loaded = True
                 known.doing = Doing.NOTHING
                 raise
-        known.leaving = asyncio.create_task(self._let_go(known), name=f"leaving-{known.name}")
+        self._leave(known)
         await self._wait_out(known)
+
+    def _leave(self, known: Known) -> None:
+        known.leaving = asyncio.create_task(self._let_go(known), name=f"leaving-{known.name}")
 
     async def _let_go(self, known: Known) -> None:
         await self._triton.wait_unloaded(known.name)
-        self._folder.remove(known.name)
+        with contextlib.suppress(WorkerError):  # the next to be put there meets the same
+            self._folder.remove(known.name)
         if known.taken is not None:
             known.taken.give_back()
         known.taken = known.leaving = None
+        known.overran = False
         known.doing = Doing.NOTHING
         self._changed()
 

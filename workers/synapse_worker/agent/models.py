@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.errors import UnknownModel
+from synapse_worker.agent.errors import NotNow, UnknownModel
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known, Operation
 from synapse_worker.agent.loader import Loader
@@ -16,7 +16,6 @@ from synapse_worker.agent.triton_models import TritonModels
 from synapse_worker.cache import CacheLevel, Progress
 from synapse_worker.cache.eviction import expired
 from synapse_worker.config import check_model_name
-from synapse_worker.errors import WorkerError
 
 MAX_FAILED = 32
 """Models of which nothing is known but that they could not be had: so many are remembered."""
@@ -91,7 +90,7 @@ class Models:
         known = self._of(name)
         while known.operation is not None:
             if known.operation.brings(version):
-                return await asyncio.shield(known.operation.task)
+                return await _outcome(known.operation.task, name)
             await asyncio.wait({known.operation.task})
         if known.is_loaded and version in (None, known.version):
             known.last_used_at = time.time()
@@ -111,7 +110,7 @@ class Models:
             raise UnknownModel(f"There is no model {name!r} here", "See the heartbeat")
         while known.operation is not None:
             if not known.operation.is_load:
-                return await asyncio.shield(known.operation.task)
+                return await _outcome(known.operation.task, name)
             await asyncio.wait({known.operation.task})
         if not known.takes_memory:
             return None
@@ -190,10 +189,11 @@ class Models:
             try:
                 await self._loader.load(known, taken, self.all(), keep, yielding)
             except BaseException:
-                taken.give_back()
+                if known.taken is not taken:
+                    taken.give_back()
                 raise
-        except WorkerError as error:
-            known.error = str(error)
+        except Exception as error:
+            known.error = str(error) or type(error).__name__
             self._forget_failed()
             raise
         finally:
@@ -233,7 +233,7 @@ class Models:
                 task.exception()  # told to those who wait, and by the heartbeat
 
         task.add_done_callback(ended)
-        await asyncio.shield(task)
+        await _outcome(task, known.name)
 
     async def _cancel_operations(self) -> None:
         tasks = {known.operation.task for known in self.all() if known.operation is not None}
@@ -247,3 +247,17 @@ class Models:
         for known in lost[MAX_FAILED:]:
             if known.operation is None:
                 del self._known[known.name]
+
+
+async def _outcome(task: asyncio.Task[None], name: str) -> None:
+    """What becomes of it, for one of those who wait; it goes on without any of them."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        waiter = asyncio.current_task()
+        if not task.cancelled() or (waiter is not None and waiter.cancelling()):
+            raise
+        raise NotNow(
+            f"What was under way with {name} was broken off: the worker is drained or stopped",
+            "Ask another worker",
+        ) from None

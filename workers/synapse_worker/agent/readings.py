@@ -21,11 +21,15 @@ PREFIX_HITS = frozenset(name.replace("queries", "hits") for name in PREFIX_QUERI
 
 @dataclass
 class ModelReading:
-    """One model: requests that wait, those known to run, and how many have ended so far."""
+    """One model: requests that wait, those known to run, and how many have ended so far.
+
+    `tells_running`: its engine says how many run, so that none is none.
+    """
 
     waiting: int = 0
     running: int = 0
     ended: int = 0
+    tells_running: bool = False
 
     @property
     def is_busy(self) -> bool:
@@ -63,6 +67,11 @@ class Readings:
         reading = self.models.get(model)
         return reading is not None and reading.is_busy
 
+    def is_idle(self, model: str) -> bool:
+        """Whether nothing of the model is known to be under way, by its engine's own word."""
+        reading = self.models.get(model)
+        return reading is not None and reading.tells_running and not reading.is_busy
+
 
 def read_page(page: str) -> Readings:
     """The whole page; what it does not have is None or nothing."""
@@ -74,6 +83,7 @@ def read_page(page: str) -> Readings:
             models[model].waiting += int(value)
         elif name in RUNNING:
             models[model].running += int(value)
+            models[model].tells_running = True
         elif name in ENDED:
             models[model].ended += int(value)
     return Readings(

@@ -5,15 +5,16 @@ import json
 import re
 from http import HTTPStatus
 
-from synapse_worker.agent.errors import NotNow
+from synapse_worker.agent.errors import NoAnswer, NotNow
 from synapse_worker.agent.readings import Readings, read_page
 from synapse_worker.diagnosis import TRACEBACK
 from synapse_worker.errors import WorkerError
-from synapse_worker.health import http_call
+from synapse_worker.health import http_call, model_states
 from synapse_worker.supervisor import Supervisor, WorkerState
 
 CALL_TIMEOUT_S = 5.0
 UNLOADING_POLL_S = 0.05
+LOADING_POLL_S = 0.5
 REASON = re.compile(r"(?:UNAVAILABLE state: |^failed to load '[^']+', )(?:\w+: )?(.+)", re.S)
 
 
@@ -34,6 +35,7 @@ class TritonModels:
         """Return once it answers.
 
         Raises:
+            NoAnswer: it still loads, for all that is known.
             WorkerError: it does not load, with Triton's own words.
         """
         path = f"/v2/repository/models/{model}/load"
@@ -45,6 +47,7 @@ class TritonModels:
         """Take nothing new for it; Triton lets go of it once all it was asked is answered.
 
         Raises:
+            NoAnswer: Triton may yet do it.
             WorkerError: Triton does not do it.
         """
         path = f"/v2/repository/models/{model}/unload"
@@ -55,15 +58,25 @@ class TritonModels:
     async def wait_unloaded(self, model: str) -> None:
         """Return once Triton has let go of it, or is gone itself.
 
-        Loading it before that kills Triton 2.51, as soon as the old one goes.
+        Loading it before that kills Triton 2.51, as soon as the old one goes. One that is still
+        being loaded is asked to go once it is up: asked before, the call would wait for that, and
+        keep one of Triton's few threads.
         """
         while self.is_up:
+            pause_s = LOADING_POLL_S
             try:
-                if not await self._is_unloading(model):
+                address = self._supervisor.http_address
+                states = (await model_states(address, CALL_TIMEOUT_S)).get(model, set())
+                if not states & {"LOADING", "READY", "UNLOADING"}:
                     return
-            except (OSError, TimeoutError):  # the supervisor sees to it
+                if "UNLOADING" in states:
+                    pause_s = UNLOADING_POLL_S
+                elif "LOADING" not in states:
+                    await self.unload(model)
+                    pause_s = UNLOADING_POLL_S
+            except (OSError, TimeoutError, WorkerError):  # the supervisor sees to it
                 pass
-            await asyncio.sleep(UNLOADING_POLL_S)
+            await asyncio.sleep(pause_s)
 
     async def readings(self) -> Readings | None:
         """What the metrics page tells; None without an answer."""
@@ -74,12 +87,6 @@ class TritonModels:
             return None
         return read_page(page.decode(errors="replace")) if status == HTTPStatus.OK else None
 
-    async def _is_unloading(self, model: str) -> bool:
-        address = self._supervisor.http_address
-        _, answer = await http_call(address, "/v2/repository/index", CALL_TIMEOUT_S, b"{}")
-        entries = json.loads(answer or b"[]")
-        return any(e["name"] == model and e.get("state") == "UNLOADING" for e in entries)
-
     async def _post(self, path: str, timeout_s: float, what: str) -> tuple[int, bytes]:
         if not self.is_up:
             status = self._supervisor.status
@@ -87,9 +94,9 @@ class TritonModels:
         try:
             return await http_call(self._supervisor.http_address, path, timeout_s, b"{}")
         except TimeoutError as error:
-            raise WorkerError(f"Triton has not {what} within {timeout_s:g} s") from error
+            raise NoAnswer(f"Triton has not {what} within {timeout_s:g} s") from error
         except OSError as error:
-            raise WorkerError(f"Triton went down before it had {what}", "See its log") from error
+            raise NoAnswer(f"Triton went down before it had {what}", "See its log") from error
 
 
 def _reason(answer: bytes) -> str:

@@ -22,6 +22,7 @@ from synapse_worker.cores import usable_cores
 from synapse_worker.deltas import Delta, DeltaReader, merge
 from synapse_worker.errors import InvalidRequest, WorkerError
 from synapse_worker.gguf import read_array, read_metadata
+from synapse_worker.structured import why_not
 
 SILENT, ERRORS_ONLY = 0, 1
 """How much the engine logs. Its errors repeat schemas and grammars whole, so a model that is served
@@ -126,9 +127,7 @@ class LlamaEngine:
             return
         bait = self._control_token
         if self._first_token({"prompt": "x", **_only(bait), **constraint}) == bait:
-            raise InvalidRequest(
-                "'structured_outputs': the engine cannot apply this schema, pattern or grammar"
-            )
+            raise InvalidRequest(why_not(constraint))
         if len(self._constraints_in_force) >= MAX_REMEMBERED_CONSTRAINTS:
             self._constraints_in_force.clear()
         self._constraints_in_force.add(key)

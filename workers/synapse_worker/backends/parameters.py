@@ -30,7 +30,8 @@ def model_parameters(
     parameters.update(overlay.get(model_config.get("name"), {}))
     for name in PATHS & parameters.keys():
         if folder is not None and parameters[name]:
-            parameters[name] = str(folder / parameters[name])
+            # Triton's repository holds links: what is missing is told where its owner would put it.
+            parameters[name] = str(folder.resolve() / parameters[name])
     return parameters
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 from synapse_worker.cache.config import TransferConfig
 from synapse_worker.cache.draft import sync
+from synapse_worker.cache.fetch import read
 from synapse_worker.cache.manifest import (
     LATEST,
     MANIFEST,
@@ -54,7 +56,11 @@ def describe(folder: Path, edition: Edition) -> Manifest:
     Raises:
         WorkerError: there is nothing in it, or something that cannot be part of a model.
     """
+    if not folder.is_dir():
+        raise WorkerError(f"There is no folder {folder}", "Name the one that the model is in")
     paths = sorted(_files(folder))
+    if not paths:
+        raise WorkerError(f"There are no files in {folder}", "Name the folder of the model")
     with ThreadPoolExecutor() as threads:
         read = [threads.submit(_describe_file, folder, path, edition.part_bytes) for path in paths]
         files = tuple(each.result() for each in read)
@@ -95,7 +101,7 @@ def publish(folder: Path, destination: str, edition: Edition) -> Manifest:
 def _is_there(store: Store, manifest: Manifest) -> bool:
     path = f"{manifest.name}/{manifest.version}/{MANIFEST}"
     try:
-        found = Manifest.parse(store.read(path), path)
+        found = Manifest.parse(read(store, path, TransferConfig(), threading.Event()), path)
     except Missing:
         return False
     if found.files != manifest.files:
@@ -169,7 +175,7 @@ class S3Target:
     def __init__(self, address: str) -> None:
         """`bucket/prefix`; boto3 is needed."""
         self._bucket, self._prefix = split_address(address)
-        self._client: Any = s3_client(TransferConfig())
+        self._client: Any = s3_client(TransferConfig(), TransferConfig().attempts)
 
     def put_file(self, source: Path, path: str) -> None:
         """Upload a file, in parts if it is large."""

@@ -9,6 +9,7 @@ import importlib
 import threading
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, Self
 
 from synapse_worker.cache.config import TransferConfig
@@ -23,8 +24,10 @@ ABSENT = frozenset({"NoSuchKey", "404"})
 BUSY = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "503"})
 
 
-def s3_client(config: TransferConfig) -> Any:
+def s3_client(config: TransferConfig, attempts: int) -> Any:
     """A client by the usual settings of AWS: AWS_ENDPOINT_URL, AWS_REGION, a profile or a role.
+
+    Each call is tried `attempts` times.
 
     Raises:
         WorkerError: boto3 is not installed, or the settings name what is not there.
@@ -41,7 +44,7 @@ def s3_client(config: TransferConfig) -> Any:
         signature_version="s3v4",
         connect_timeout=config.connect_timeout_s,
         read_timeout=config.stall_timeout_s,
-        retries={"mode": "standard", "total_max_attempts": config.attempts},
+        retries={"mode": "standard", "total_max_attempts": attempts},
     )
     try:
         # A session of its own: the default one keeps the credentials that others found first.
@@ -70,7 +73,8 @@ def s3_errors(where: str) -> Iterator[None]:
         code = str(error.response["Error"]["Code"])
         if code in ABSENT:
             raise Missing(f"There is no {where}") from error
-        if code in BUSY:
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if code in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Unreachable(f"{where}: {code}") from error
         raise WorkerError(f"S3 refuses {where}: {code}", "Check address and rights") from error
     except botocore.NoCredentialsError as error:
@@ -95,10 +99,11 @@ class S3Store:
     def at(cls, address: str, config: TransferConfig) -> Self:
         """The store at `bucket/prefix`."""
         bucket, prefix = split_address(address)
-        return cls(s3_client(config), bucket, prefix, config)
+        # Who reads tries again, as often as it has a mind to.
+        return cls(s3_client(config, attempts=1), bucket, prefix, config)
 
     def read(self, path: str) -> bytes:
-        """A small file whole, through boto3 with its own retries."""
+        """A small file whole, through boto3, asked for once."""
         with s3_errors(f"s3://{self._bucket}/{self._prefix}{path}"):
             found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + path)
             content: bytes = found["Body"].read()

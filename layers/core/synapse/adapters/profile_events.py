@@ -1,7 +1,8 @@
 """The events of the profiler's state machine: what is planned, measured and kept, as JSON.
 
-`{"step": "plan"}` → the pools and their models; `{"step": "measure"}`, which goes to the pool's own
-runner → all measurements so far, or that there are enough; `{"step": "keep"}` → the profile.
+`{"step": "plan"}` → the pools and their models; `{"step": "wake"}` → the pool has a worker started,
+or kept up; `{"step": "measure"}`, which goes to the pool's own runner → all measurements so far, or
+that there are enough; `{"step": "keep"}` → the profile.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from synapse.domain.profile import Profile
 from synapse.domain.profiling import Cell, Measurement
 
 STEP = "step"
-PLAN, MEASURE, KEEP = "plan", "measure", "keep"
+PLAN, WAKE, MEASURE, KEEP = "plan", "wake", "measure", "keep"
 
 MAX_TIMES = 120
 """Of each measurement: all of them travel with every step, and a state holds 256 KB."""

@@ -49,6 +49,8 @@ def job_to_record(job: Job) -> Record:
         "sent_at": job.sent_at,
         "losses": job.losses,
     }
+    if job.resends:
+        record["resends"] = job.resends
     if job.account:
         record["account"] = job.account
     if job.announce:
@@ -131,9 +133,11 @@ def job_from_record(record: Mapping[str, Any]) -> Job:
         metered=bool(record.get("metered")),
         metadata=dict(record.get("metadata") or {}),
         sends=int(record["sends"]),
+        # Absent also from records of before 2026-11-23, when each send counted.
+        resends=int(record.get("resends", 0)),
         sent_at=float(record["sent_at"]),
         losses=int(record["losses"]),
-        requires=_requires(record),
+        requires=requires_of(record),
         lease=_lease(record),
         started_at=_optional_float(record, "started_at"),
         finished_at=_optional_float(record, "finished_at"),
@@ -149,7 +153,8 @@ def _payload(record: Mapping[str, Any], key: str) -> Payload | None:
     return None if inline is None and blob_key is None else Payload(inline, blob_key)
 
 
-def _requires(record: Mapping[str, Any]) -> Extensions:
+def requires_of(record: Mapping[str, Any]) -> Extensions:
+    """What the job of a record requires of engines."""
     named = record.get("requires")
     return frozenset(Extension(each) for each in named.split(",")) if named else NO_EXTENSIONS
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, TypedDict
 
 from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Query
 
 from synapse.api.errors import failure_body
 from synapse.api.inputs import texts_or_tokens
+from synapse.api.json_values import EFFORT, refuse_two_efforts
 from synapse.api.limits import limit_headers
 from synapse.api.receipts import CostBody, ReceiptBody, cost_body, receipt_body
 from synapse.api.resolver import Api, Reply
@@ -114,6 +116,7 @@ def milliseconds(start: float | None, end: float | None) -> float | None:
 def _command(caller: Principal, body: AsyncInferRequest, key: str | None) -> SubmitJob:
     if sum(each is not None for each in (body.prompt, body.messages, body.input)) != 1:
         raise InvalidRequest("prompt: give one of prompt, messages and input", param="prompt")
+    variables = _variables(body)
     names_tier = "sla" in body.model_fields_set
     messages = tuple(ChatMessage(m.role, m.content) for m in body.messages or ())
     return SubmitJob(
@@ -123,6 +126,8 @@ def _command(caller: Principal, body: AsyncInferRequest, key: str | None) -> Sub
             messages,
             sampling(body.parameters),
             inputs=() if body.input is None else texts_or_tokens(body.input),
+            variables=variables,
+            effort=body.reasoning_effort,
         ),
         priority=Priority(body.priority),
         sla=SlaTier(body.sla) if names_tier else caller.tier_or(JOB_TIER),
@@ -132,6 +137,16 @@ def _command(caller: Principal, body: AsyncInferRequest, key: str | None) -> Sub
         idempotency_key=key,
         callback_url=body.callback_url,
     )
+
+
+def _variables(body: AsyncInferRequest) -> Mapping[str, Any]:
+    """What the chat template is given besides, which there is for a conversation only."""
+    for name in (EFFORT, "chat_template_kwargs"):
+        if getattr(body, name) is not None and body.messages is None:
+            raise InvalidRequest(f"{name}: goes with messages only", param=name)
+    variables = body.chat_template_kwargs or {}
+    refuse_two_efforts(body.reasoning_effort, variables, EFFORT)
+    return variables
 
 
 def _accepted(accepted: Accepted) -> JobAccepted:
@@ -152,7 +167,8 @@ def _result(view: JobView) -> JobResult:
     return JobResult(
         jobId=job.id,
         status=job.state,
-        result=result,
+        result=None if view.result_url else result,
+        result_url=view.result_url,
         usage=_usage(job.usage, cached_tokens) if job.usage else None,
         error=failure_body(job.failure) if job.failure else None,
         model=job.model,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from synapse.api.inputs import Inputs, Text
+from synapse.api.json_values import Effort, TemplateVariables
 from synapse.api.receipts import CostBody, ReceiptBody
 from synapse.api.wire import WireModel
 
@@ -14,11 +15,7 @@ MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 PriorityName = Literal["high", "normal", "low"]
 TierName = Literal["gold", "silver", "bronze"]
-LEAST_TOP_P = 1e-9
-"""Leaves the likeliest token alone, as OpenAI's 0 does, which engines refuse."""
-
-TopP = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: share or LEAST_TOP_P)]
-
+TopP = Annotated[float, Field(ge=0, le=1)]
 
 CallbackUrl = Annotated[
     str | None,
@@ -90,6 +87,8 @@ class AsyncInferRequest(Request):
         ),
     )
     parameters: SamplingParameters = SamplingParameters()
+    reasoning_effort: Effort | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     priority: PriorityName = "normal"
     sla: TierName = "bronze"
     timeout: float | None = Field(
@@ -164,12 +163,15 @@ class JobResult(WireModel):
     `cold_start` says that it waits for a worker to start, and `estimated_wait_time` how many
     seconds that should still take; null otherwise. `worker` is the one of the pool that ran it,
     null where the pool's one has no name; `routing` says why no pool met the job's tier, null where
-    one did. `receipt` and `cost` are null until it has ended, and if it ended before it ran.
+    one did. `receipt` and `cost` are null until it has ended, and if it ended before it ran. Where
+    the result is too large to answer with, it is null, and `result_url` says where to read it: a
+    link to its JSON that wants no key, for five minutes; null otherwise.
     """
 
     jobId: str
     status: str
     result: dict[str, Any] | None
+    result_url: str | None
     usage: UsageBody | None
     error: dict[str, str | None] | None
     model: str
@@ -201,12 +203,14 @@ class TaskAccepted(WireModel):
 class TaskResult(WireModel):
     """A job in the second shape; `processing_time` is in seconds.
 
-    `receipt` and `cost` are null until it has ended, and if it ended before it ran.
+    `receipt` and `cost` are null until it has ended, and if it ended before it ran. `result_url` is
+    where to read the JSON of a result that is too large to answer with, for five minutes.
     """
 
     task_id: str
     status: str
     result: str | None
+    result_url: str | None
     error: dict[str, str | None] | None
     processing_time: float | None
     cold_start: bool

@@ -116,7 +116,8 @@ def _result(view: JobView) -> TaskResult:
     return TaskResult(
         task_id=job.id,
         status=job.state.lower(),
-        result=_text(view.result) if view.result else None,
+        result=_text(view.result) if view.result and not view.result_url else None,
+        result_url=view.result_url,
         error=failure_body(job.failure) if job.failure else None,
         processing_time=(job.finished_at or 0) - (job.started_at or 0) if ended else None,
         cold_start=view.cold is not None,

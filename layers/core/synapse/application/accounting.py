@@ -36,7 +36,7 @@ class Accounting:
             return NO_COST
         busy_s = work_s(seconds, items, slots)
         warm_s = 0.0
-        if not pool.runs_in_runner:  # which is paid by the call, and costs nothing between them
+        if not pool.paid_by_call:  # which costs nothing between the calls
             warm_s = await self.idle.charge(pool.name, self.clock(), await self._up(pool), busy_s)
         return Cost(usd(pool, busy_s), usd(pool, warm_s))
 
@@ -56,8 +56,8 @@ class Accounting:
         await self.usage.add(key, replace(one_request(usage, cost), requests=0))
 
     async def _up(self, pool: Pool) -> Sequence[float]:
-        """Since when each worker of the pool is paid for; those of elsewhere are there always."""
-        if pool.is_fixed:
+        """Since when each worker of the pool is paid for; those of elsewhere, silent, always."""
+        if pool.is_fixed and not pool.beats:
             return [0.0] * pool.fixed_workers
         try:
             return [worker.started_at for worker in await self.roster.of_pool(pool.name)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from synapse.application.on_demand import OnDemand
 from synapse.domain.errors import Unavailable
 from synapse.domain.gathering import gather_demand
-from synapse.domain.load import PoolLoad
+from synapse.domain.load import PoolLoad, lately_asked
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.routing import PoolView
@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 Views = Callable[[ModelSpec], Awaitable[Sequence[PoolView]]]
 """The pools of a model as the router sees them (`Routing.views`)."""
+
+
+HOLD_S = 300.0
+"""So long a pool is held for who asked for that: it may take two minutes until he asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,11 @@ class Autoscaler:
     _memories: dict[str, Memory] = field(default_factory=dict)
     _standings: dict[str, PoolStanding] = field(default_factory=dict)
     _asked_at: dict[str, float] = field(default_factory=dict)
+    _held_at: dict[str, float] = field(default_factory=dict)
+
+    def hold(self, pool: str) -> None:
+        """Have a worker of the pool up for `HOLD_S` seconds, work or no work."""
+        self._held_at[pool] = self.clock()
 
     async def run(self) -> Sequence[ScalingDecision]:
         """One round: read, decide, and ask for what was decided; the decisions, by pool.
@@ -88,7 +97,7 @@ class Autoscaler:
         views: dict[str, Sequence[PoolView]] = {}
         for spec in await self.registry.models():
             views[spec.name] = await self.views(spec)
-        demands = await self.source.demand(now)
+        demands = lately_asked(await self.source.demand(now), views, now)
         alive = await self.workers.workers(now)
         pools = {view.pool.name: view.pool for of_model in views.values() for view in of_model}
         stuck = [name for name, pool in pools.items() if await self._is_stuck(pool, now)]
@@ -172,10 +181,14 @@ class Autoscaler:
             desired=size.desired,
             ready=size.ready,
             starting=max(size.starting, loading),
-            warm=warm_workers(pool, now),
+            warm=max(warm_workers(pool, now), self._held(pool, now)),
             load=load,
             startup_s=await self._startup_s(pool),
         )
+
+    def _held(self, pool: Pool, now: float) -> int:
+        held_at = self._held_at.get(pool.name)
+        return int(held_at is not None and 0 <= now - held_at < HOLD_S)
 
     async def _note(
         self, state: PoolState, decision: ScalingDecision, size: PoolSize, now: float

@@ -62,13 +62,14 @@ def check_input(
     Raises:
         PayloadTooLarge: the input has more than `max_input_bytes` (UTF-8).
         InvalidRequest: the model is for another task, has no chat template, or cannot write so
-            much.
+            much; or it is to write more than it may.
     """
     size = value.size_bytes
     field_name = _field_name(value)
     if size > max_input_bytes:
+        of_tools = f" ({value.tools_bytes} of them are the tools)" if value.tools else ""
         raise PayloadTooLarge(
-            f"{field_name}: {size} bytes are too many; send at most {max_input_bytes}",
+            f"{field_name}: {size} bytes{of_tools} are too many; send at most {max_input_bytes}",
             param=field_name,
         )
     if bool(value.inputs) != (spec.task is Task.EMBED):
@@ -87,6 +88,12 @@ def check_input(
             f"{length_at}: {max_tokens} is more than the {spec.max_output_tokens} "
             f"that model {spec.name!r} can write",
             param=length_at,
+        )
+    least = value.parameters.get("min_tokens")
+    most = max_tokens if isinstance(max_tokens, int) else spec.max_output_tokens
+    if isinstance(least, int) and least > most:
+        raise InvalidRequest(
+            f"min_tokens: {least} is more than the {most} that may be written", param="min_tokens"
         )
 
 

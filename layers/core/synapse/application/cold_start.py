@@ -16,11 +16,13 @@ from synapse.domain.errors import Unavailable
 from synapse.domain.extension import Extensions
 from synapse.domain.job import Job, JobId, JobState
 from synapse.domain.load import first_choice
+from synapse.domain.loading import FailedLoad
 from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from synapse.domain.receipt import cold_ms
 from synapse.domain.routing import Need, PoolView
 from synapse.domain.worker import Worker
-from synapse.ports import Arrivals, Clock, Registry, StartTimes, Telemetry, Waker
+from synapse.ports import Arrivals, Clock, FailedLoads, Registry, StartTimes, Telemetry, Waker
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +35,22 @@ MAX_TOLD = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """No worker is up: one of `pool` should be in `wait_s` seconds."""
+    """No worker is up: one of `pool` should be in `wait_s` seconds.
+
+    While its loads fail (`failed`) nobody can tell when that is.
+    """
 
     pool: str
-    wait_s: float
+    wait_s: float | None
+    failed: FailedLoad | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ColdStarts:
     """Notes what arrives, and sees to it that a worker is started where there is none.
 
-    `views` are the pools of a model as the router sees them (`Routing.views`).
+    `views` are the pools of a model as the router sees them (`Routing.views`). `failed_loads` are
+    those of workers that load models on demand, where there are any.
     """
 
     registry: Registry
@@ -54,6 +61,7 @@ class ColdStarts:
     starts: StartTimes
     telemetry: Telemetry
     clock: Clock
+    failed_loads: FailedLoads | None = None
     _told: OrderedDict[JobId, None] = field(default_factory=OrderedDict)
 
     async def job_arrived(self, job: Job, spec: ModelSpec, need: Need) -> ColdStart | None:
@@ -89,12 +97,35 @@ class ColdStarts:
         try:
             if await self._is_up(spec, need.requires):
                 return None
+            if failed := self._failed_in(pools := await self._able(spec, need.requires), spec):
+                return ColdStart(pools[0].name, None, failed)
             views = await self.views(spec)
             able = [view for view in views if not view.pool.lacks(need.requires)]
             return await self._start(spec, need, able or views)
         except Unavailable as error:
             logger.warning("workers not read: %s", error.message)
             return None
+
+    async def failed(self, spec: ModelSpec, requires: Extensions) -> FailedLoad | None:
+        """Why no worker that has what is required can load the model; None if one can, or has.
+
+        Raises nothing; None also where it cannot be told.
+        """
+        if self.failed_loads is None:
+            return None
+        try:
+            found = self._failed_in(await self._able(spec, requires), spec)
+            return None if found is None or await self._is_up(spec, requires) else found
+        except Unavailable as error:
+            logger.warning("workers not read: %s", error.message)
+            return None
+
+    async def failed_of(self, job: Job) -> FailedLoad | None:
+        """The same of what a waiting job needs."""
+        if self.failed_loads is None or job.state is not JobState.QUEUED:
+            return None
+        spec = await self.registry.model(job.model)
+        return None if spec is None else await self.failed(spec, job.requires)
 
     async def slots_up(self, spec: ModelSpec) -> int:
         """How many items of the model all workers that are up take at once; 0 if none is.
@@ -128,10 +159,9 @@ class ColdStarts:
         Raises nothing.
         """
         try:
-            pools = await self.registry.pools(spec.name)
             since = [
                 self.roster.up_since(worker, pool.startup_s)
-                for pool in [pool for pool in pools if not pool.lacks(requires)] or pools
+                for pool in await self._able(spec, requires)
                 for worker in (await self.roster.crew(spec.name, pool.name)).ready
             ]
         except Unavailable as error:
@@ -167,8 +197,7 @@ class ColdStarts:
         self, spec: ModelSpec, requires: Extensions, since: float | None = None
     ) -> bool:
         """Whether a worker that has what is required answers, or has done so already at `since`."""
-        pools = await self.registry.pools(spec.name)
-        for pool in [pool for pool in pools if not pool.lacks(requires)] or pools:
+        for pool in await self._able(spec, requires):
             if pool.is_fixed:
                 return True
             ready: Sequence[Worker] = (await self.roster.crew(spec.name, pool.name)).ready
@@ -176,17 +205,33 @@ class ColdStarts:
                 return True
         return False
 
+    async def _able(self, spec: ModelSpec, requires: Extensions) -> Sequence[Pool]:
+        """The pools that have what is required; all where none has."""
+        pools = await self.registry.pools(spec.name)
+        return [pool for pool in pools if not pool.lacks(requires)] or pools
+
+    def _failed_in(self, pools: Sequence[Pool], spec: ModelSpec) -> FailedLoad | None:
+        """Why none of the pools can load it; final only where it is in all of them."""
+        if self.failed_loads is None:
+            return None
+        found = [self.failed_loads.failed(pool.name, spec.name) for pool in pools]
+        failed = [each for each in found if each is not None]
+        if not failed or len(failed) < len(found):
+            return None
+        return min(failed, key=lambda each: (each.is_final, each.again_in_s))
+
     async def _start(
         self, spec: ModelSpec, need: Need, views: Sequence[PoolView]
     ) -> ColdStart | None:
         """The first that is on its way, or the one that will be started."""
         on_the_way = [
-            ColdStart(view.pool.name, max(LEAST_S, await self._left_s(spec, view)))
+            (max(LEAST_S, await self._left_s(spec, view)), view.pool.name)
             for view in views
             if view.starting
         ]
         if on_the_way:
-            return min(on_the_way, key=lambda start: start.wait_s)
+            wait_s, pool = min(on_the_way, key=lambda start: start[0])
+            return ColdStart(pool, wait_s)
         view = first_choice(need, views)
         if view is None:
             return None

@@ -26,10 +26,11 @@ from synapse.application.seats import Seat, Seats, in_turn
 from synapse.domain.access import ANYONE, Principal
 from synapse.domain.admission import MAX_RETRY_AFTER_S, Demand
 from synapse.domain.answer import Answered, Timings
-from synapse.domain.errors import InvalidRequest, Overloaded, Unavailable
+from synapse.domain.errors import EngineUnavailable, InvalidRequest, Overloaded, Unavailable
 from synapse.domain.inference import ModelInput, Result
 from synapse.domain.job import SlaTier
 from synapse.domain.limiting import Standing
+from synapse.domain.loading import LOAD_FAILED, FailedLoad
 from synapse.domain.metering import is_limited
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
@@ -165,6 +166,9 @@ class DirectLane:
         if not decision.pools:
             raise Unavailable(f"no pool serves model {spec.name!r}")
         cold = await self.cold_starts.comes(spec, need) if self.cold_starts else None
+        if cold and cold.failed and not cold.failed.is_due:
+            self.telemetry.answered(Answered(spec.name, "", "refused", False, Timings()))
+            raise _not_loaded(spec, cold.failed)
         seat = await self._seat(request, spec, decision)
         if self.cold_starts and cold:
             await self.cold_starts.wake(spec, need)
@@ -180,7 +184,7 @@ class DirectLane:
                 HOLD,
                 self.sleep,
                 self.uniform,
-                self._place_in(seat, spec, decision, need.affinity),
+                self._place_in(seat, spec, decision, need),
                 _retry_after_s(request, cold),
             ),
             decision,
@@ -235,17 +239,27 @@ class DirectLane:
             self.telemetry.answered(Answered(spec.name, "", "refused", False, Timings()))
             raise
 
-    def _place_in(
-        self, seat: Seat, spec: ModelSpec, decision: Decision, affinity: str
-    ) -> PlaceInPool:
+    def _place_in(self, seat: Seat, spec: ModelSpec, decision: Decision, need: Need) -> PlaceInPool:
         """Finds a worker in each pool that is tried, and counts the request there."""
 
         async def place(pool: Pool, avoid: Collection[str]) -> Pool:
-            placed = await self.fleet.placement.place(spec, pool, affinity, avoid)
+            try:
+                placed = await self.fleet.placement.place(spec, pool, need.affinity, avoid)
+            except EngineUnavailable as error:
+                failed = await self._failed_load(spec, need)
+                if failed is not None and failed.is_off:
+                    raise _not_loaded(spec, failed) from error
+                raise
             await self.seats.move(seat, spec, pool, decision.of(pool.name).slots)
             return placed
 
         return place
+
+    async def _failed_load(self, spec: ModelSpec, need: Need) -> FailedLoad | None:
+        """Why those who are held wait in vain, if they do."""
+        if self.cold_starts is None:
+            return None
+        return await self.cold_starts.failed(spec, need.requires)
 
     async def _leave(
         self, request: DirectRequest, seat: Seat, generation: Generation, cold: ColdStart | None
@@ -304,8 +318,17 @@ class DirectLane:
 
 def _retry_after_s(request: DirectRequest, cold: ColdStart | None) -> int:
     """What a caller is told whose time is up before a worker is."""
-    left_s = 0.0 if cold is None else cold.wait_s - request.timeout_s
+    left_s = 0.0 if cold is None else (cold.wait_s or 0.0) - request.timeout_s
     return min(MAX_RETRY_AFTER_S, max(RETRY_AFTER_S, math.ceil(left_s)))
+
+
+def _not_loaded(spec: ModelSpec, failed: FailedLoad) -> Unavailable:
+    """What a caller is told whose model no worker can load."""
+    return Unavailable(
+        f"model {spec.name!r} cannot be loaded: {failed.cause}",
+        retry_after_s=min(MAX_RETRY_AFTER_S, max(RETRY_AFTER_S, math.ceil(failed.again_in_s))),
+        code=LOAD_FAILED,
+    )
 
 
 def _first(name: str, pools: Sequence[Pool]) -> Sequence[Pool]:

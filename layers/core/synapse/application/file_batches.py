@@ -74,7 +74,7 @@ class FileBatches:
             InvalidRequest: the endpoint, the window or the file's purpose is not served.
             FileUnknown: there is no such file.
         """
-        command.caller.require_tier(LINE_TIER)
+        command.caller.require_tier(LINE_TIER, of="batches")
         if command.endpoint not in self.endpoints:
             served = ", ".join(self.endpoints)
             raise InvalidRequest(f"endpoint: must be one of {served}", param="endpoint")

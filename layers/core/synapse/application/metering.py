@@ -218,6 +218,9 @@ def cut_to_limits(value: ModelInput, spec: ModelSpec, caller: Principal) -> Mode
 
     What is reserved for it otherwise, all of the context, may be more than a request of theirs may
     use, or a minute has: they could never ask without saying how much.
+
+    Raises:
+        InvalidRequest: that is less than it has to write.
     """
     if value.parameters.get("max_tokens", 0) is not None:
         return value
@@ -230,7 +233,15 @@ def cut_to_limits(value: ModelInput, spec: ModelSpec, caller: Principal) -> Mode
     if not sizes or tokens_of(spec, value) <= min(sizes):
         return value
     prompt = tokens_of(spec, _writing(value, 0))
-    return _writing(value, max(1, (min(sizes) - prompt) // value.samples))
+    most = max(1, (min(sizes) - prompt) // value.samples)
+    least = value.parameters.get("min_tokens")
+    if isinstance(least, int) and least > most:
+        raise InvalidRequest(
+            f"min_tokens: {least} is more than the {most} that the limits of this key or user "
+            "leave for an answer",
+            param="min_tokens",
+        )
+    return _writing(value, most)
 
 
 def _writing(value: ModelInput, max_tokens: int) -> ModelInput:
@@ -247,7 +258,8 @@ def _check_size(ask: Ask, bounds: Bounds, tokens: int) -> None:
     most = min((size for size in sizes if size is not None), default=tokens)
     if tokens <= most:
         return
-    at, counted = ask.length_at, "the prompt's and those that it lets the model write"
+    tools = " (its tools are part of it)" if ask.input.tools else ""
+    at, counted = ask.length_at, f"the prompt's{tools} and those that it lets the model write"
     if ask.input.inputs:
         at, counted = "input", "those of its inputs"  # nothing is written for them
     raise InvalidRequest(

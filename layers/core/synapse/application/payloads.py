@@ -40,6 +40,8 @@ def encode_input(value: ModelInput) -> str:
         "tools": value.tools,
         "inputs": value.inputs,
         "samples": value.samples if value.samples > 1 else None,
+        "variables": dict(value.variables),
+        "effort": value.effort,
     }
     # An empty prompt is one, other than none at all.
     prompt = {} if value.prompt is None else {"prompt": value.prompt}
@@ -56,6 +58,8 @@ def decode_input(text: str) -> ModelInput:
         tools=tuple(body.get("tools", ())),
         inputs=tuple(_text_or_tokens(each) or "" for each in body.get("inputs", ())),
         samples=body.get("samples", 1),
+        variables=body.get("variables", {}),
+        effort=body.get("effort"),
     )
 
 

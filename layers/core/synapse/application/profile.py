@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from synapse.application.measure import measure
-from synapse.domain.errors import EngineUnavailable, SynapseError
+from synapse.domain.errors import SynapseError
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.profile import Profile
@@ -56,14 +56,7 @@ class Report:
     problem: str = ""
 
 
-Wake = Callable[[ModelSpec], Awaitable[None]]
-"""Says that a worker for the model is wanted; raises nothing."""
-
 OnProgress = Callable[[Progress], None]
-
-
-async def _wake_nobody(spec: ModelSpec) -> None:
-    """Whoever is to be measured is up already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +69,6 @@ class Profiler:
     place: Place
     busy: Busy
     clock: Clock
-    wake: Wake = _wake_nobody
     most_s: float = math.inf
 
     async def targets(self, model: str = "", pool: str = "") -> Sequence[Target]:
@@ -129,17 +121,13 @@ class Profiler:
         """The next measurement; None if there are enough.
 
         Raises:
-            EngineUnavailable: there is no worker; one has been asked for.
+            EngineUnavailable: there is no worker.
         """
         spec, plan = target.spec, plan_for(target.spec, target.pool)
         cell = next_cell(plan, done, budget_s)
         if cell is None:
             return None
-        try:
-            placed = await self.place(spec, target.pool)
-        except EngineUnavailable:
-            await self.wake(spec)
-            raise
+        placed = await self.place(spec, target.pool)
         was_busy = await self.busy(target.pool)
         limit = limit_s(plan, done, budget_s)
         measured = await measure(self.engine, spec, placed, cell, limit, self.most_s)

@@ -11,7 +11,7 @@ from typing import Any
 from synapse.application.direct import DirectRequest
 from synapse.application.payloads import decode_result, encode_input, encode_result
 from synapse.domain.errors import Unavailable
-from synapse.domain.inference import ModelInput, Result
+from synapse.domain.inference import RANDOM_SEED, ModelInput, Result
 from synapse.domain.job import Usage
 from synapse.ports import BlobStore, Clock, Registry
 
@@ -96,4 +96,5 @@ def is_deterministic(value: ModelInput) -> bool:
     """Whether the model would answer alike again."""
     if value.inputs:
         return True
-    return value.parameters.get("temperature") == 0 or value.parameters.get("seed") is not None
+    seed = value.parameters.get("seed")
+    return value.parameters.get("temperature") == 0 or seed not in (None, RANDOM_SEED)

@@ -308,9 +308,11 @@ class BatchRunner:
         """What the job has cost so far: those beyond the slots take turns, and have less each."""
         if self.accounting is None:
             return NO_COST
-        slots, ran_s = run.pool.slots_of(run.spec), self.clock() - run.started_at
-        items = run.items[job_id]
-        return await self.accounting.cost(run.pool, ran_s, items, max(slots, len(run.jobs)))
+        slots = max(run.pool.slots_of(run.spec), len(run.jobs))
+        if run.pool.paid_by_call:  # for these alone: nobody else is in the slots that they leave
+            slots = sum(run.items.values())
+        ran_s = self.clock() - run.started_at
+        return await self.accounting.cost(run.pool, ran_s, run.items[job_id], slots)
 
     async def _report(self, run: _Run) -> None:
         now = self.clock()

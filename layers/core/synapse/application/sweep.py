@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from synapse.application.cold_start import ColdStarts
 from synapse.application.intake import message_of
+from synapse.application.results import nobody_told
 from synapse.domain.errors import Unavailable
-from synapse.domain.job import Job, JobState
-from synapse.domain.sweep import EXPIRED, LOST, Remedy, SweepPolicy
+from synapse.domain.job import Job, JobId, JobState
+from synapse.domain.loading import FailedLoad, expired
+from synapse.domain.sweep import LOST, Remedy, SweepPolicy
 from synapse.ports import Clock, JobQueue, JobStore, Telemetry
 
 logger = logging.getLogger(__name__)
@@ -18,13 +21,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sweeper:
-    """Expires, sends again or gives up what is due, so that every job comes to an end."""
+    """Expires, sends again or gives up what is due, so that every job comes to an end.
+
+    The queue is told to `forget` those that end here, where it can.
+    """
 
     store: JobStore
     queue: JobQueue
     telemetry: Telemetry
     clock: Clock
     policy: SweepPolicy = field(default_factory=SweepPolicy)
+    cold_starts: ColdStarts | None = None
+    forget: Callable[[JobId], None] = nobody_told
 
     async def sweep(self, limit: int = 1000) -> Mapping[str, int]:
         """Treat at most `limit` due jobs; returns how often each remedy was applied.
@@ -36,8 +44,11 @@ class Sweeper:
         due = await self.store.due(self.clock(), limit)
         for job in due:
             remedy = self.policy.remedy(job, self.clock())
+            failed = None if self.cold_starts is None else await self.cold_starts.failed_of(job)
+            if remedy is Remedy.RESEND and failed is not None and failed.is_final:
+                remedy = Remedy.FAIL
             if remedy is not Remedy.RESEND:
-                counts[remedy.value] += await self._end(job, remedy)
+                counts[remedy.value] += await self._end(job, remedy, failed)
                 continue
             if unsent and len(due) < limit:
                 # Left as it is it goes as soon as there is room. Where there are more than these
@@ -66,15 +77,18 @@ class Sweeper:
             return False
         return True
 
-    async def _end(self, job: Job, remedy: Remedy) -> bool:
+    async def _end(self, job: Job, remedy: Remedy, failed: FailedLoad | None) -> bool:
         match remedy:
             case Remedy.EXPIRE:
-                closing = self.store.close(job.id, JobState.EXPIRED, EXPIRED, self.clock())
+                state, failure = JobState.EXPIRED, expired(failed)
             case Remedy.GIVE_UP:
-                closing = self.store.close(job.id, JobState.FAILED, LOST, self.clock())
+                state, failure = JobState.FAILED, LOST
+            case Remedy.FAIL if failed is not None:
+                state, failure = JobState.FAILED, failed.failure
             case _:
                 return False
-        ended = await closing
+        ended = await self.store.close(job.id, state, failure, self.clock())
         if ended is not None:
+            self.forget(job.id)
             self.telemetry.ended(ended)
         return ended is not None

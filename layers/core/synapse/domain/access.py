@@ -130,16 +130,21 @@ class Principal:
             return default
         return min(self.tiers, key=lambda tier: (abs(tier.rank - default.rank), tier.rank))
 
-    def require_tier(self, tier: SlaTier) -> None:
+    def require_tier(self, tier: SlaTier, of: str = "") -> None:
         """Refuse a tier that the caller may not ask for.
+
+        `of` is what has that tier without being asked, if that is how it comes.
 
         Raises:
             Forbidden: it is not among the caller's.
         """
         if self.tiers is not None and tier not in self.tiers:
             named = ", ".join(sorted(each.value for each in self.tiers)) or "none"
+            wanted = f"the SLA tier {tier.value!r}"
+            wanted = f"{of} run in {wanted}, which" if of else wanted
             raise Forbidden(
-                f"the SLA tier {tier.value!r} is not among those of this key or token: {named}",
+                f"{wanted} is not among those of this key or token: {named}; "
+                "ask for one that has it",
                 code="tier_not_allowed",
             )
 

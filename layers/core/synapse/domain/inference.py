@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -45,7 +46,10 @@ class ModelInput:
 
     Exactly one of `prompt`, `messages` and `inputs` is given. `tools` are OpenAI's function
     descriptions. `parameters` are sampling parameters under vLLM's names; `samples` is how many
-    continuations are wanted, each drawn for itself.
+    continuations are wanted, each drawn for itself. `variables` are given to the chat template
+    besides, and `effort` says how much the model is to think (`none`: not at all), if anybody said.
+    `tools_bytes` is the size of the tools, as JSON in UTF-8: it is asked for often, and takes its
+    time.
     """
 
     prompt: TextOrTokens | None = None
@@ -54,13 +58,27 @@ class ModelInput:
     tools: tuple[Mapping[str, object], ...] = ()
     inputs: tuple[TextOrTokens, ...] = ()
     samples: int = 1
+    variables: Mapping[str, object] = field(default_factory=dict)
+    effort: str | None = None
+    tools_bytes: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Measure the tools, once."""
+        if self.tools:
+            text = json.dumps(self.tools, ensure_ascii=False)
+            object.__setattr__(self, "tools_bytes", _size(text))  # it is frozen
 
     @property
     def size_bytes(self) -> int:
-        """The size of the text the model reads, in UTF-8 bytes (tokens count four)."""
-        size = 0 if self.prompt is None else _size(self.prompt)
+        """The size of the text the model reads, in UTF-8 bytes (tokens count four).
+
+        It reads the tools that it may call, and the calls that were made before.
+        """
+        size = self.tools_bytes + (0 if self.prompt is None else _size(self.prompt))
         for message in self.messages:
             size += _size(message.content)
+            for call in message.tool_calls:
+                size += _size(call.name) + _size(call.arguments)
         for text in self.inputs:
             size += _size(text)
         return size
@@ -153,4 +171,4 @@ def _size(text: TextOrTokens) -> int:
     if not isinstance(text, str):
         return 4 * len(text)
     # That a text is ASCII is known of it: it need not be encoded to be measured.
-    return len(text) if text.isascii() else len(text.encode())
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

@@ -189,8 +189,9 @@ class Job:
     """One accepted request and all that has become of it.
 
     `payload` is the JSON of the input and its parameters; `deadline_at` is when the job expires
-    unless it has ended; `sends` counts how often it was put into a queue and `losses` how many
-    workers were lost while they worked on it. `requires` is what its input requires of an engine.
+    unless it has ended; `sends` counts how often it was put into a queue, `resends` how often of
+    those because nobody had taken its message, and `losses` how many workers were lost while they
+    worked on it. `requires` is what its input requires of an engine.
     It was submitted by `account`, a key or a user of the `tenant`. Once it has ended, whoever asked
     for that is told if `announce` is set; `callback_url` is the job's own wish. A `metered` job has
     something reserved of its account's limits, which is settled when it ends.
@@ -213,6 +214,7 @@ class Job:
     metered: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     sends: int = 1
+    resends: int = 0
     sent_at: float = 0.0
     losses: int = 0
     requires: Extensions = NO_EXTENSIONS
@@ -270,12 +272,14 @@ class Job:
 
     def requeued(self, now: float, *, lost: bool) -> Job:
         """The job back in its queue, one send later; `lost` if a worker went down with it."""
+        is_late = self.state is JobState.QUEUED and self.due_at is not None and self.due_at <= now
         return replace(
             self,
             state=JobState.QUEUED,
             lease=None,
             started_at=None,  # it waits again: what it did so far is no part of what it will cost
             sends=self.sends + 1,
+            resends=self.resends + 1 if is_late else self.resends,
             sent_at=now,
             losses=self.losses + 1 if lost else self.losses,
         )
@@ -285,11 +289,15 @@ class Job:
         """When the sweeper has to look at the job next; None once it has ended.
 
         A queued job is due when its message should long have been taken, a running one when its
-        lease ends, and either at its deadline. The patience with a queued job doubles with each
-        send, so that a long backlog is not made longer by copies of its own messages.
+        lease ends, and either at its deadline. The patience with a queued job doubles each time
+        that it was in vain, so that a long backlog is not made longer by copies of its own
+        messages. What was taken and given back, as while a worker starts, has not waited in vain;
+        its patience is doubled once, however often: so it is due later than what runs, by which the
+        autoscaler on AWS tells them apart.
         """
         if self.state is JobState.QUEUED:
-            patience_s = min(MAX_RESEND_AFTER_S, RESEND_AFTER_S * 2.0 ** min(self.sends - 1, 16))
+            doublings = min(max(self.resends, 1 if self.sends > 1 else 0), 16)
+            patience_s = min(MAX_RESEND_AFTER_S, RESEND_AFTER_S * 2.0**doublings)
             return min(self.deadline_at, (self.sent_at or self.created_at) + patience_s)
         if self.state is JobState.RUNNING and self.lease is not None:
             return min(self.deadline_at, self.lease.expires_at)

@@ -115,6 +115,27 @@ def fits_some(demand: ModelDemand, views: Sequence[PoolView]) -> bool:
     return all(any(each.fits for each in route(need, idle).candidates) for need in needs)
 
 
+def lately_asked(
+    demands: Sequence[ModelDemand], views: Mapping[str, Sequence[PoolView]], now: float
+) -> Sequence[ModelDemand]:
+    """The demands without tiers whose last item is older than any pool is kept for.
+
+    Unless something waits or still counts as arriving: else the promise of a tier that was asked
+    for once would be kept for ever.
+    """
+    found = []
+    for demand in demands:
+        of_model = views.get(demand.model, ())
+        since = now - max((view.pool.idle_after_s for view in of_model), default=0.0)
+        tiers = {
+            tier: of
+            for tier, of in demand.tiers.items()
+            if of.queued or of.arrivals_per_s or of.last_at is None or of.last_at > since
+        }
+        found.append(replace(demand, tiers=tiers))
+    return found
+
+
 def spread_demand(
     demands: Sequence[ModelDemand],
     views: Mapping[str, Sequence[PoolView]],

@@ -53,7 +53,9 @@ class Pool:
     work for `idle_after_s` goes down to `min_workers`. `slots` says, by model, how many items one
     of its workers takes at once where that is not what the catalogue says. With `loads_on_demand`
     a worker that is up need not have all of the models: it loads one when work waits for it.
-    `extensions` are those that its engines have, None if all that each model lists.
+    `extensions` are those that its engines have, None if all that each model lists. With
+    `paid_by_call` a worker is paid while it runs what it is called for, and for nothing between.
+    With `beats` heartbeats tell which of its workers are up, even where its endpoint is given.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Pool:
     slots: Mapping[str, int] = field(default_factory=dict, hash=False)
     loads_on_demand: bool = False
     extensions: Extensions | None = None
+    paid_by_call: bool = False
+    beats: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_workers <= self.max_workers:

@@ -194,11 +194,11 @@ def estimated_usd(need: Need, views: Sequence[PoolView], at_most_s: float) -> fl
 
 
 def _estimate(need: Need, view: PoolView, at_most_s: float) -> float:
-    took_s = at_most_s
+    took_s, sharers = at_most_s, view.sharers(need.items)
     if view.profile is not None:
-        p99_ms = view.profile.p99_ms(need.prompt_tokens, need.output_tokens, view.slots)
+        p99_ms = view.profile.p99_ms(need.prompt_tokens, need.output_tokens, sharers)
         took_s = min(at_most_s, p99_ms / 1000)
     elif view.seconds_per_item is not None:
         took_s = min(at_most_s, UNKNOWN_SPREAD * view.seconds_per_item)
     # Beyond a worker's slots the items go to others, or take turns: all of them are paid.
-    return usd(view.pool, took_s * need.items / max(1, view.slots))
+    return usd(view.pool, took_s * need.items / sharers)

@@ -78,6 +78,10 @@ class PoolView:
     room: int | None = None
     is_spare: bool = False
 
+    def sharers(self, items: int) -> int:
+        """Among how many items a worker's time is shared out, of which `items` come together."""
+        return max(1, min(self.slots, items) if self.pool.paid_by_call else self.slots)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -232,17 +236,19 @@ def _busy_usd(need: Need, view: PoolView) -> float | None:
     if usd_per_s == 0:
         return 0.0
     if view.profile is not None:
-        side_by_side = view.profile.together(view.slots)
+        side_by_side = view.profile.together(view.sharers(need.items))
         took_ms = view.profile.p50_ms(need.prompt_tokens, need.output_tokens, side_by_side)
         return usd_per_s * took_ms / 1000 / side_by_side
     took = slot_ms(view.seconds_per_item)
-    return None if took is None else usd_per_s * took / 1000 / view.slots
+    return None if took is None else usd_per_s * took / 1000 / view.sharers(need.items)
 
 
 def _usd(need: Need, view: PoolView, busy_usd: float | None) -> float | None:
     """What an item adds to the bill as things stand."""
     under_way = view.in_flight + view.queued + need.items
-    if view.is_spare or under_way <= min(view.kept, view.ready) * view.slots:
+    # What is paid by the call costs as much where it is kept warm.
+    kept = 0 if view.pool.paid_by_call else min(view.kept, view.ready)
+    if view.is_spare or under_way <= kept * view.slots:
         return 0.0
     if view.ready or view.starting or busy_usd is None:
         return busy_usd

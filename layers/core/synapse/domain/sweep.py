@@ -17,6 +17,7 @@ class Remedy(StrEnum):
     EXPIRE = "expire"
     RESEND = "resend"
     GIVE_UP = "give_up"
+    FAIL = "fail"
     LEAVE = "leave"
 
 

@@ -13,7 +13,7 @@ from synapse.ports.files import FileQuery, FileStore, UploadStore
 from synapse.ports.in_flight import Entry, InFlight
 from synapse.ports.jobs import Created, Idempotency, JobQueue, JobStore
 from synapse.ports.keys import KeyStore
-from synapse.ports.loading import ModelLoader
+from synapse.ports.loading import FailedLoads, ModelLoader
 from synapse.ports.profiles import ProfileStore
 from synapse.ports.registry import Registry
 from synapse.ports.telemetry import Telemetry
@@ -32,6 +32,7 @@ __all__ = [
     "DemandSource",
     "Entry",
     "Environments",
+    "FailedLoads",
     "FileQuery",
     "FileStore",
     "Idempotency",

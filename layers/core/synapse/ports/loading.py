@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from synapse.domain.loading import FailedLoad
 from synapse.domain.pool import Pool
 
 
@@ -29,4 +30,16 @@ class ModelLoader(Protocol):
 
     def troubles(self) -> Mapping[tuple[str, str], str]:
         """Why loads failed, by pool and model, of those that were tried of late."""
+        ...
+
+
+class FailedLoads(Protocol):
+    """Knows which models were tried in vain."""
+
+    def failed(self, pool: str, model: str) -> FailedLoad | None:
+        """Why the model cannot be loaded in the pool; None if it can, for all that is known.
+
+        One failure is none yet, unless it is final: what is the matter may be over with the next
+        try. Cheap, raises nothing.
+        """
         ...

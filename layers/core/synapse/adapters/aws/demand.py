@@ -1,47 +1,38 @@
 """What is asked of the models, as far as AWS can tell, and how the autoscaler is woken.
 
 - What waits: at zero workers jobs are not in SQS, they go round between queue and batcher. So the
-  open jobs are counted in the index the sweeper uses, and samples of them tell of which models
-  and tiers they are, and how many of them run.
+  open jobs are counted in the index the sweeper uses (`open_jobs`).
 - What arrives: as much as was finished lately (`rate#<model>`); what was not, waits.
 - `start` / `<pool>`: how long the last starts took.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from synapse.adapters.aws.calls import call
-from synapse.adapters.aws.items import attributes, plain, read_item
-from synapse.adapters.aws.job_items import OPEN_INDEX, OPEN_SHARDS, job_id_of
+from synapse.adapters.aws.items import attributes, read_item
+from synapse.adapters.aws.open_jobs import Kind, OpenJobs
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.domain.errors import Unavailable
 from synapse.domain.extension import NO_EXTENSIONS, Extensions
-from synapse.domain.job import Job, JobId, JobState, SlaTier
+from synapse.domain.job import SlaTier
 from synapse.domain.load import ModelDemand, TierDemand
 from synapse.domain.routing import Need
-from synapse.ports import Clock, JobStore
+from synapse.ports import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_lambda.client import LambdaClient
 
 logger = logging.getLogger(__name__)
-
-SAMPLE_PER_SHARD = 4
-LONGEST_LEASE_S = 130.0
-"""A batch is ours for as long as a runner may run (120 s): who is due later than that waits."""
-
-HORIZON_S = 7 * 86_400.0
-"""Every open job is due some time: within its lease, or to be sent again."""
 
 WOKEN_S = 60.0
 """So long a wake counts as one item that waits: the index may show the job a moment later."""
@@ -51,18 +42,12 @@ START_VALID_S = 60.0
 LATEST_SHARE = 0.5
 """How much the latest start counts in what is expected of the next one."""
 
-Kind = tuple[str, SlaTier, Extensions]
-
 
 class DynamoDemand:
     """The DemandSource of the AWS target."""
 
-    def __init__(
-        self, client: DynamoDBClient, table: str, jobs: JobStore, registry: DynamoRegistry
-    ) -> None:
-        self._client = client
-        self._table = table
-        self._jobs = jobs
+    def __init__(self, open_jobs: OpenJobs, registry: DynamoRegistry) -> None:
+        self._open_jobs = open_jobs
         self._registry = registry
         self._woken: dict[Kind, float] = {}
 
@@ -70,11 +55,11 @@ class DynamoDemand:
         self, model: str, tier: SlaTier, now: float, requires: Extensions = NO_EXTENSIONS
     ) -> None:
         """Count an item that may not be seen yet."""
-        self._woken[model, tier, requires] = now
+        self._woken[Kind(model, tier, requires)] = now
 
     async def demand(self, now: float) -> Sequence[ModelDemand]:
         """See the port."""
-        waiting = await self._waiting(now)
+        waiting = await self._open_jobs.waiting(now)
         for kind, woken_at in self._woken.items():
             if 0 <= now - woken_at < WOKEN_S:
                 waiting[kind] = max(waiting[kind], 1)
@@ -95,64 +80,6 @@ class DynamoDemand:
             *(ModelDemand(model, of) for model, of in sorted(tiers.items()) if of),
             *(ModelDemand(model, of, requires=needed) for (model, needed), of in picky.items()),
         ]
-
-    async def _waiting(self, now: float) -> Counter[Kind]:
-        """Jobs that wait, by model, tier and what they require of engines.
-
-        A backlog is due later the longer it lasts: a sample of what is due first would show
-        nothing but jobs that run.
-        """
-        lease_end = now + LONGEST_LEASE_S
-        soon, late = await asyncio.gather(
-            self._waiting_in(0.0, lease_end), self._waiting_in(lease_end, now + HORIZON_S)
-        )
-        return soon + late
-
-    async def _waiting_in(self, after: float, until: float) -> Counter[Kind]:
-        """Of those that are due between: the number of all exact, the rest by a sample."""
-        opened = sum(
-            await asyncio.gather(*(self._open(shard, after, until) for shard in OPEN_SHARDS))
-        )
-        if not opened:
-            return Counter()
-        named = await asyncio.gather(*(self._first(shard, after, until) for shard in OPEN_SHARDS))
-        jobs = await asyncio.gather(*(self._jobs.get(each) for shard in named for each in shard))
-        sample = [job for job in jobs if job is not None and not job.state.is_final]
-        queued = Counter(_kind(j) for j in sample if j.state is JobState.QUEUED)
-        share = opened / max(1, len(sample))
-        return Counter({kind: max(1, round(number * share)) for kind, number in queued.items()})
-
-    async def _open(self, shard: str, after: float, until: float) -> int:
-        counted: int = 0
-        start: dict[str, Any] = {}
-        while True:
-            page = await self._query(shard, after, until, Select="COUNT", **start)
-            counted += int(page["Count"])
-            if "LastEvaluatedKey" not in page:
-                return counted
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-
-    async def _first(self, shard: str, after: float, until: float) -> list[JobId]:
-        page = await self._query(
-            shard, after, until, ProjectionExpression="pk", Limit=SAMPLE_PER_SHARD
-        )
-        return [job_id_of(plain(item)["pk"]) for item in page["Items"]]
-
-    async def _query(self, shard: str, after: float, until: float, **asked: Any) -> Any:
-        return await call(
-            self._client.query,
-            TableName=self._table,
-            IndexName=OPEN_INDEX,
-            KeyConditionExpression="open_shard = :shard AND due_at BETWEEN :after AND :until",
-            ExpressionAttributeValues=attributes(
-                {":shard": shard, ":after": after, ":until": until}
-            ),
-            **asked,
-        )
-
-
-def _kind(job: Job) -> Kind:
-    return job.model, job.sla, job.requires
 
 
 class NoArrivals:
@@ -175,18 +102,24 @@ class LambdaWaker:
 
     async def wake(self, model: str, need: Need) -> None:
         """See the port. Once in two seconds for each model and tier is enough."""
-        kind, now = (model, need.tier, need.requires), self._clock()
+        kind, now = Kind(model, need.tier, need.requires), self._clock()
         if not self._scaler or now - self._woken_at.get(kind, float("-inf")) < WAKE_EVERY_S:
             return
         self._woken_at[kind] = now
-        woken = {"model": model, "tier": need.tier, "requires": sorted(need.requires)}
-        payload = json.dumps(woken).encode()
+        await self._invoke({"model": model, "tier": need.tier, "requires": sorted(need.requires)})
+
+    async def wake_pool(self, pool: str) -> None:
+        """Have a worker of this very pool up for some minutes. Raises nothing."""
+        if self._scaler:
+            await self._invoke({"pool": pool})
+
+    async def _invoke(self, event: Mapping[str, Any]) -> None:
         try:
             await call(
                 self._functions.invoke,
                 FunctionName=self._scaler,
                 InvocationType="Event",
-                Payload=payload,
+                Payload=json.dumps(event).encode(),
             )
         except (Unavailable, ClientError) as error:
             logger.warning("scaler not woken, it looks each minute anyway: %s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from botocore.config import Config
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 MAX_INLINE_BYTES = 4 * 1024 * 1024
 """A Lambda answers with 6 MB, and what is not text grows by a third on its way."""
 
+MAX_RESULT_BYTES = 5_500_000
+"""Of a job's result, as it stands in a Lambda's answer: a text in JSON, in a text in JSON. What is
+told beside it has the rest."""
+
 LINK_VALID_S = 300
 
 SIGNING = Config(
@@ -26,7 +31,7 @@ the signature does not hold."""
 
 
 class S3Links:
-    """Links to the bytes of large files; whoever has one needs no key while it is valid."""
+    """Links to large files and results; whoever has one needs no key while it is valid."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
@@ -34,11 +39,16 @@ class S3Links:
 
     async def link(self, file: StoredFile) -> str | None:
         """Where to read the file, or None if it is small enough to be answered with."""
-        if file.size_bytes <= MAX_INLINE_BYTES:
-            return None
+        return None if file.size_bytes <= MAX_INLINE_BYTES else await self._signed(file.blob_key)
+
+    async def result_link(self, blob_key: str, text: str) -> str | None:
+        """Where to read a result that is stored so, or None if its text can be answered with."""
+        return None if len(json.dumps(text)) <= MAX_RESULT_BYTES else await self._signed(blob_key)
+
+    async def _signed(self, blob_key: str) -> str:
         return await call(
             self._client.generate_presigned_url,
             "get_object",
-            Params={"Bucket": self._bucket, "Key": file.blob_key},
+            Params={"Bucket": self._bucket, "Key": blob_key},
             ExpiresIn=LINK_VALID_S,
         )

@@ -14,12 +14,15 @@ from typing import ParamSpec, TypeVar
 from synapse.adapters.chunks import regrouped
 from synapse.adapters.local.failures import StorageError, explain, unavailable
 from synapse.adapters.local.partial_file import PARTIAL, PartialFile
+from synapse.domain.errors import Unavailable
 
 PIECE_BYTES = 1024 * 1024
 """Of a stream: what goes to or comes from the disk at once."""
 
 INLINE_BYTES = 128 * 1024
 """A file costs two flushes of the disk, a row shares one with others: only what is large is one."""
+
+PROBE = "a probe of the disk"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,10 +44,26 @@ class FolderBlobStore:
         except OSError as error:
             raise StorageError(explain(error, folder)) from error
         self._folder = folder
+        self._trouble = ""
+
+    def last_trouble(self) -> str:
+        """Why the last write failed; empty if it went well."""
+        return self._trouble
+
+    async def try_again(self) -> None:
+        """Write something if the last write failed: nobody else may come to see that it is over.
+
+        Raises:
+            Unavailable: it is not.
+        """
+        if self._trouble:
+            await self._written(_probe, self._path(PROBE))
+            self._trouble = ""
 
     async def put(self, key: str, data: bytes) -> None:
         """Store `data` durably under `key`, replacing what was there; readers see old or new."""
-        await self._on_disk(_publish, self._path(key), data)
+        await self._written(_publish, self._path(key), data)
+        self._trouble = ""
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         """See the port."""
@@ -52,12 +71,13 @@ class FolderBlobStore:
         try:
             async with aclosing(regrouped(chunks, PIECE_BYTES)) as pieces:
                 async for piece in pieces:
-                    await self._on_disk(partial.write, piece)
+                    await self._written(partial.write, piece)
                     size += len(piece)
-            await self._on_disk(partial.publish)
+            await self._written(partial.publish)
         except BaseException:
             await asyncio.to_thread(partial.discard)
             raise
+        self._trouble = ""
         return size
 
     async def get(self, key: str) -> bytes:
@@ -93,6 +113,13 @@ class FolderBlobStore:
         except OSError as error:
             raise unavailable(error, self._folder) from error
 
+    async def _written(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await self._on_disk(work, *args, **kwargs)
+        except Unavailable as error:
+            self._trouble = error.message
+            raise
+
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return self._folder / name[:2] / name[2:]
@@ -106,6 +133,16 @@ def _publish(path: Path, data: bytes) -> None:
     except BaseException:
         partial.discard()
         raise
+
+
+def _probe(path: Path) -> None:
+    """Write as much as the smallest blob has, and leave nothing of it."""
+    partial = PartialFile(path)
+    try:
+        partial.write(bytes(INLINE_BYTES))
+        partial.flush()
+    finally:
+        partial.discard()
 
 
 def _open(path: Path, key: str) -> BufferedReader:

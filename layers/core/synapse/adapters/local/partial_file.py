@@ -35,12 +35,16 @@ class PartialFile:
             while rest:
                 rest = rest[file.write(rest) :]
 
+    def flush(self) -> None:
+        """Have on disk what has been written."""
+        with self._lock:
+            os.fsync(self._opened().fileno())
+
     def publish(self) -> None:
         """Let the file take its place; it is on disk when this returns."""
+        self.flush()
         with self._lock:
-            file = self._opened()
-            os.fsync(file.fileno())
-            file.close()
+            self._opened().close()
             assert self._partial is not None
             self._partial.replace(self._path)
             self._is_over = True

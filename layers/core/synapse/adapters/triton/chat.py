@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 from synapse.adapters.triton.templates import RefusedByTemplate, compiled
+from synapse.adapters.triton.variables import variables_of
 from synapse.domain.errors import EngineError, InvalidInput
 from synapse.domain.extension import Extension
 from synapse.domain.inference import ChatMessage, TextOrTokens, ToolCall
@@ -17,7 +20,11 @@ from synapse.ports import InferenceRequest
 
 Tool = Mapping[str, object]
 
+NO_VARIABLES: Mapping[str, object] = {}
+
 NO_TOKEN_IDS = "prompt: this model takes no token ids; send text"
+
+ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 # Words that no template has of its own: if they come out, the template made use of them.
 PROBE_TOOL_NAME = "synapse_probe_tool"
@@ -64,7 +71,7 @@ def prompt_of(model: ModelSpec, request: InferenceRequest) -> TextOrTokens:
         return value.prompt
     if not value.messages:
         raise InvalidInput("there is neither a prompt nor a message")
-    return render(model, value.messages, value.tools)
+    return render(model, value.messages, value.tools, value.variables, value.effort)
 
 
 def text_of(model: ModelSpec, request: InferenceRequest) -> str:
@@ -75,12 +82,18 @@ def text_of(model: ModelSpec, request: InferenceRequest) -> str:
     raise InvalidInput(NO_TOKEN_IDS, param="prompt")
 
 
-def render(model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
+def render(
+    model: ModelSpec,
+    messages: Sequence[ChatMessage],
+    tools: Sequence[Tool] = (),
+    variables: Mapping[str, object] = NO_VARIABLES,
+    effort: str | None = None,
+) -> str:
     """The prompt that makes the model answer the conversation, knowing the tools.
 
     Raises:
-        InvalidInput: the model has no template, its template knows nothing of tools, or objects
-            to these messages.
+        InvalidInput: the model has no template, its template knows nothing of tools or of a
+            variable that it is given, or objects to these messages.
         EngineError: the template is broken, or tries what a template must not.
     """
     if model.chat_template is None:
@@ -98,12 +111,35 @@ def render(model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[To
             )
         manner = known
     try:
-        return _render(model.chat_template, _tokens(model), messages, tools, manner)
+        given = variables_of(model.name, model.chat_template, variables, effort)
+        return _render(model.chat_template, _tokens(model), messages, tools, manner, given)
+    except InvalidInput:
+        raise
     except RefusedByTemplate as refusal:
         raise InvalidInput(f"messages: {refusal}", param="messages") from refusal
+    except RecursionError as error:
+        deep = "messages: the arguments of an earlier call are nested too deep"
+        raise InvalidInput(deep, param="messages") from error
     except Exception as error:
+        if variables and _renders(model, messages, tools, manner):
+            raise InvalidInput(
+                f"chat_template_kwargs: the chat template of model {model.name!r} fails on them",
+                param="chat_template_kwargs",
+            ) from error
         # Whatever it is, the template did it; its text may hold parts of the conversation.
         raise EngineError(f"the chat template of model {model.name!r} failed") from error
+
+
+def _renders(
+    model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[Tool], manner: _Manner
+) -> bool:
+    """Whether the template can do without the variables what it cannot with them."""
+    assert model.chat_template is not None
+    try:
+        _render(model.chat_template, _tokens(model), messages, tools, manner)
+    except Exception:  # noqa: BLE001 - the template's own, whatever it is
+        return False
+    return True
 
 
 def supports_tools(model: ModelSpec) -> bool:
@@ -152,21 +188,23 @@ def _render(
     messages: Sequence[ChatMessage],
     tools: Sequence[Tool],
     manner: _Manner,
+    variables: Mapping[str, object] = NO_VARIABLES,
 ) -> str:
-    return compiled(template).render(
-        messages=_turns(messages, manner),
-        add_generation_prompt=True,
-        tools=[dict(tool) for tool in tools] or None,
-        documents=None,
+    # Ours come last: nobody else sets them.
+    ours = {
+        "messages": _turns(messages, manner),
+        "add_generation_prompt": True,
+        "tools": [dict(tool) for tool in tools] or None,
         **dict(tokens),
-    )
+    }
+    return compiled(template).render({"documents": None, **variables, **ours})
 
 
 def _turns(messages: Sequence[ChatMessage], manner: _Manner) -> list[dict[str, Any]]:
     """The messages as Hugging Face's templates expect them."""
     called = {call.id: call.name for message in messages for call in message.tool_calls}
     turns: list[dict[str, Any]] = []
-    for message in messages:
+    for message in _in_order_of_calls(messages):
         turn: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.tool_calls:
             turn["content"] = message.content or manner.content_when_none
@@ -178,6 +216,24 @@ def _turns(messages: Sequence[ChatMessage], manner: _Manner) -> list[dict[str, A
     return turns
 
 
+def _in_order_of_calls(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The messages, the results of a turn's calls in the order in which it made them.
+
+    Many templates tell results by their place alone. Those of no call of it stay where they are.
+    """
+    ordered: list[ChatMessage] = []
+    for is_result, run in groupby(messages, lambda message: message.role == "tool"):
+        turns = list(run)
+        if is_result and ordered:
+            order = {call.id: at for at, call in enumerate(ordered[-1].tool_calls)}
+            known = [turn for turn in turns if turn.tool_call_id in order]
+            known.sort(key=lambda turn: order[turn.tool_call_id or ""])
+            in_turn = iter(known)
+            turns = [next(in_turn) if turn.tool_call_id in order else turn for turn in turns]
+        ordered += turns
+    return ordered
+
+
 def _call(call: ToolCall, manner: _Manner) -> dict[str, Any]:
     arguments = _parsed(call.arguments) if manner.arguments_parsed else call.arguments
     function = {"name": call.name, "arguments": arguments}
@@ -186,7 +242,10 @@ def _call(call: ToolCall, manner: _Manner) -> dict[str, Any]:
 
 def _parsed(arguments: str) -> object:
     try:
-        return json.loads(arguments)
-    except ValueError:
+        parsed = json.loads(arguments)
+        if ESCAPED_SURROGATE.search(arguments):
+            json.dumps(parsed, ensure_ascii=False).encode()  # half of a pair is no text
+    except (ValueError, RecursionError):
         # A model may have written anything; what it wrote is what it is shown again.
         return arguments
+    return parsed

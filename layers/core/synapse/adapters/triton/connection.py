@@ -29,6 +29,10 @@ KEEPALIVE_MS = 310_000
 """Triton hangs up on clients that ping more often than every five minutes."""
 
 
+LINGER_S = 0.25
+"""Before a call for which nobody waits any more is cancelled: most have their answer by then."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
     """Limits of the connections; all addresses have the same."""
@@ -42,6 +46,26 @@ def is_being_cancelled() -> bool:
     """Whether the present task is to end; else a CancelledError is gRPC's word for its own end."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def answer_of(call: Any) -> Any:
+    """The answer to a unary call; a moment after its task was cancelled the call is so too.
+
+    Not at once: of a call that is cancelled in the moment of its answer Triton 2.51 often loses
+    track, so that its model cannot be unloaded any more, and at times it dies (signal 11).
+
+    Raises:
+        AioRpcError: the call failed.
+        CancelledError: see `is_being_cancelled`.
+    """
+    ended = asyncio.Event()
+    call.add_done_callback(lambda _: ended.set())
+    try:
+        await ended.wait()
+    except asyncio.CancelledError:
+        asyncio.get_running_loop().call_later(LINGER_S, call.cancel)
+        raise
+    return await call
 
 
 class Unreachable(Exception):

@@ -18,7 +18,13 @@ from typing import Any
 import grpc
 
 from synapse.adapters.triton import failures
-from synapse.adapters.triton.connection import Connection, Line, Unreachable, is_being_cancelled
+from synapse.adapters.triton.connection import (
+    Connection,
+    Line,
+    Unreachable,
+    answer_of,
+    is_being_cancelled,
+)
 from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.generated import messages
 from synapse.adapters.triton.tensors import (
@@ -131,7 +137,7 @@ async def _call(
     timeout_s = max(0.0, deadline_at - asyncio.get_running_loop().time())
     try:
         line = await connection.line()
-        answer = await line.counted(line.service.infer(message, timeout=timeout_s))
+        answer = await answer_of(line.counted(line.service.infer(message, timeout=timeout_s)))
         found = _read(answer, place.model, len(part.inputs))
     except Unreachable as error:
         raise failures.unreachable(place) from error

@@ -45,7 +45,7 @@ TOO_LARGE = re.compile(r"message larger than max", re.I)
 # Triton's own words, which in a stream come without a code.
 NOT_LOADED = re.compile(r"request for unknown model", re.I)
 NOT_TAKEN = re.compile(
-    r"server (is )?not ready|server is stopping|exceeds maximum queue size|unhealthy"
+    r"server (is )?not ready|server is stopping|exceeds maximum queue size|unhealthy vllm engine"
     r"|^(\[request id: [^\]]*\]\s*)?engine failed: ",
     re.I,
 )
@@ -169,6 +169,8 @@ def from_status(
 
 def from_message(place: Place, message: str, secrets: Sequence[str]) -> EngineError:
     """The error for a text that came without a code, or with one that any model may give."""
+    if REFUSED_INPUT.search(message):  # the rest may be the caller's own words
+        return _refused_input(message, secrets)
     if NOT_LOADED.search(message):
         return _not_loaded(place)
     if NOT_TAKEN.search(message):
@@ -177,11 +179,16 @@ def from_message(place: Place, message: str, secrets: Sequence[str]) -> EngineEr
         return lost(place)
     if QUEUE_TIMEOUT.search(message):
         return timed_out()
-    if TOO_LONG.search(message):
-        return ContextLengthExceeded(public_text(message, secrets))
-    if NO_ROOM.search(message) and not REFUSED_INPUT.search(message):
+    if NO_ROOM.search(message):
         return _refused(place)
-    return InvalidInput(public_text(message, secrets), param=_parameter(message))
+    return _refused_input(message, secrets)
+
+
+def _refused_input(message: str, secrets: Sequence[str]) -> InvalidInput:
+    text = public_text(message, secrets)
+    if TOO_LONG.search(message):
+        return ContextLengthExceeded(text)
+    return InvalidInput(text, param=_parameter(message))
 
 
 def _parameter(message: str) -> str | None:

@@ -20,6 +20,9 @@ from synapse.domain.job import Usage
 DEADLINE_GRACE_S = 1.0
 """By how much the engine is told a later deadline than ours, which is to come first."""
 
+FINISH_S = 1.0
+"""What a stream may take to end after the engine has refused: it has nothing more to say."""
+
 NOTHING = Delta()
 DEFAULT_FINISH_REASON = "stop"
 
@@ -58,7 +61,7 @@ async def deltas(
             call = line.counted(line.service.stream_infer(request, timeout=timeout_s))
         while not final:
             async with asyncio.timeout_at(deadline_at):
-                response = await _next(call, place, secrets)
+                response = await _next(call, place, secrets, deadline_at)
             final = is_final(response)
             delta = read_delta(response, top_logprobs)
             reason = delta.finish_reason or reason
@@ -104,7 +107,7 @@ async def collect(parts: AsyncIterator[Delta]) -> Completion:
     return Completion("".join(texts), finish_reason, usage, tuple(logprobs))
 
 
-async def _next(call: Any, place: Place, secrets: Sequence[str]) -> Any:
+async def _next(call: Any, place: Place, secrets: Sequence[str], deadline_at: float) -> Any:
     """The next response of the stream, which is not to end yet."""
     try:
         answer = await call.read()
@@ -115,12 +118,16 @@ async def _next(call: Any, place: Place, secrets: Sequence[str]) -> Any:
     if answer is grpc.aio.EOF:
         raise failures.lost(place)
     if answer.error_message:
+        # Cancelled while its error is on the way, a stream is never done with for Triton 2.51: the
+        # model could not be unloaded any more.
+        soon_at = asyncio.get_running_loop().time() + FINISH_S
+        await _finish(call, min(deadline_at, soon_at))
         raise failures.from_message(place, answer.error_message, secrets)
     return answer.infer_response
 
 
 async def _finish(call: Any, deadline_at: float) -> None:
-    """Let the stream end by itself. The generation is complete: nothing can spoil it any more."""
+    """Let the stream end by itself. What came of it is known: nothing can spoil it any more."""
     with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError):
         async with asyncio.timeout_at(deadline_at):
             await call.read()

@@ -39,6 +39,9 @@ TOKEN_IDS_INPUT = "prompt_token_ids"
 REQUEST_PRIORITY = "request_priority"
 # vLLM's backend wants this parameter as a text of its own, inside the text of all of them.
 JSON_IN_JSON = "structured_outputs"
+LEAST_TOP_P = 1e-9
+"""Leaves the likeliest token alone, as OpenAI's 0 does, which engines refuse."""
+
 FINAL_RESPONSE = "triton_final_response"
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
 NO_FINISH_REASON = ("", "None")
@@ -157,6 +160,8 @@ def _sampling(model: ModelSpec, parameters: Mapping[str, object]) -> str:
     sent = dict(parameters)
     if "max_tokens" in sent and sent["max_tokens"] is None:  # as many as there can be
         sent["max_tokens"] = model.max_output_tokens
+    if sent.get("top_p") == 0:
+        sent["top_p"] = LEAST_TOP_P
     if isinstance(sent.get(JSON_IN_JSON), Mapping):
         sent[JSON_IN_JSON] = _json(sent[JSON_IN_JSON])
     return _json(sent)

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import grpc
 
 from synapse.adapters.triton import failures
-from synapse.adapters.triton.connection import Connection, Line, Unreachable, is_being_cancelled
+from synapse.adapters.triton.connection import (
+    Connection,
+    Line,
+    Unreachable,
+    answer_of,
+    is_being_cancelled,
+)
 from synapse.adapters.triton.failures import Place
 from synapse.adapters.triton.tensors import UnreadableAnswer, read_texts, text_request
 from synapse.domain.errors import EngineError, InvalidInput
@@ -119,7 +125,7 @@ async def _call(
         urgency = min([item.priority for item in part])
         request = text_request(place.model, [item.text for item in part], urgency)
         call = line.counted(line.service.infer(request, timeout=max(0.0, timeout_s)))
-        response = await call
+        response = await answer_of(call)
         texts = read_texts(response, len(part))
     except Unreachable:
         return failures.unreachable(place)

@@ -18,6 +18,9 @@ from synapse.api.openai.embeddings import (
 )
 from synapse.api.openai.rendering import Heading, answer_body, fingerprint
 from synapse.api.openai.requests import Ask, check_model, read_chat, read_completion
+from synapse.api.openai.responses.requests import read_response
+from synapse.api.openai.responses.schemas import ResponsesRequest
+from synapse.api.openai.responses.telling import Items
 from synapse.api.openai.schemas import ChatRequest, CompletionRequest
 from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.application.checks import served_model
@@ -25,18 +28,24 @@ from synapse.domain.access import Principal
 from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import Completion, Result
 from synapse.domain.job import Failure
+from synapse.domain.loading import LOAD_FAILED
 from synapse.ports import Registry
 from synapse.ports.file_batches import LineRequest
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+RESPONSES = "/v1/responses"
+
+PREFIXES = {CHAT: "chatcmpl-", COMPLETIONS: "cmpl-", RESPONSES: "resp_"}
+"""What the id of an answer begins with."""
 
 _FAILURES: Mapping[str, HTTPStatus] = {
     "invalid_input": HTTPStatus.BAD_REQUEST,
     "context_length_exceeded": HTTPStatus.BAD_REQUEST,
     "model_not_found": HTTPStatus.NOT_FOUND,
     "engine_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    LOAD_FAILED: HTTPStatus.SERVICE_UNAVAILABLE,
     "worker_lost": HTTPStatus.SERVICE_UNAVAILABLE,
     "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
 }
@@ -48,7 +57,7 @@ Body = TypeVar("Body", bound=BaseModel)
 class OpenAiLines:
     """The LineCodec of OpenAI's routes."""
 
-    endpoints = (CHAT, COMPLETIONS, EMBEDDINGS)
+    endpoints = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -78,13 +87,16 @@ class OpenAiLines:
         if not isinstance(result, Completion):
             raise EngineError("the engine gave vectors instead of text")
         spec = await self._registry.model(ask.model)
-        prefix = "chatcmpl" if ask.told.is_chat else "cmpl"
         heading = Heading(
-            f"{prefix}-{job_id.removeprefix('batch_')}",
+            f"{PREFIXES[endpoint]}{job_id.removeprefix('batch_')}",
             int(created_at),
             ask.model,
             None if spec is None else fingerprint(spec.name, spec.version),
         )
+        if endpoint == RESPONSES:
+            # Once more: what was asked is told again.
+            items = Items(_valid(ResponsesRequest, body), ask, ended_at=heading.created)
+            return items.whole(heading, [result])
         return answer_body(ask, heading, [result])
 
     def refusal(self, error: SynapseError | Failure) -> tuple[int, Mapping[str, Any]]:
@@ -100,6 +112,8 @@ def _read(endpoint: str, body: Mapping[str, Any]) -> Ask | EmbeddingsAsk:
         return read_chat(_valid(ChatRequest, body))
     if endpoint == COMPLETIONS:
         return read_completion(_valid(CompletionRequest, body))
+    if endpoint == RESPONSES:
+        return read_response(_valid(ResponsesRequest, body))
     return read_embeddings(_valid(EmbeddingsRequest, body))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from synapse.api.json_values import EFFORT
 from synapse.api.openai.requests import Ask
 from synapse.domain.errors import (
     ContextLengthExceeded,
@@ -32,9 +33,10 @@ def in_terms_of(ask: Ask, spec: ModelSpec, error: Refusal) -> Refusal:
         )
     if isinstance(error, InvalidInput) and _is_of_form(ask, error):
         return InvalidInput(f"{ask.told.form_from}: {error.message}", param=ask.told.form_from)
-    if error.param == "messages" != ask.prompt_at:
-        reason = error.message.removeprefix("messages: ")
-        return type(error)(f"{ask.prompt_at}: {reason}", param=ask.prompt_at)
+    here = {"messages": ask.prompt_at, EFFORT: ask.effort_at}.get(error.param or "", error.param)
+    if here != error.param:
+        reason = error.message.removeprefix(f"{error.param}: ")
+        return type(error)(f"{here}: {reason}", param=here)
     return error
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from synapse.api.json_values import EFFORT, refuse_two_efforts
 from synapse.api.openai.messages import conversation
 from synapse.api.openai.sampling import check_logit_bias, one_form, sampling, vllm_forms
 from synapse.api.openai.schemas import (
@@ -62,7 +63,8 @@ class Ask:
     """What a body asks for: an input for each prompt, all with the same samples.
 
     `affinity` is the caller's own key for requests that have much in common, `length_at` the
-    parameter that says how long an answer may be, `prompt_at` the one with what is to be read.
+    parameter that says how long an answer may be, `prompt_at` the one with what is to be read,
+    `effort_at` the one that says how much to think.
     With `names_tier` the body says in which tier it wants it.
     """
 
@@ -75,6 +77,7 @@ class Ask:
     length_at: str = "max_tokens"
     prompt_at: str = "prompt"
     names_tier: bool = True
+    effort_at: str = EFFORT
 
     @property
     def samples(self) -> int:
@@ -86,7 +89,8 @@ class Ask:
 class Talk:
     """A conversation that is to be answered, whichever route it came by.
 
-    `form` is what the parameter `form_at` holds the answer to.
+    `form` is what the parameter `form_at` holds the answer to. `variables` are for the model's
+    template, and so is `effort`, which the parameter `effort_at` says.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -96,6 +100,9 @@ class Talk:
     form: Mapping[str, Any] | None
     form_at: str
     samples: int = 1
+    variables: Mapping[str, Any] | None = None
+    effort: str | None = None
+    effort_at: str = EFFORT
 
 
 def read_chat(body: ChatRequest) -> Ask:
@@ -117,6 +124,8 @@ def read_chat(body: ChatRequest) -> Ask:
         form=_response_format(body.response_format),
         form_at="response_format",
         samples=body.n or 1,
+        variables=body.chat_template_kwargs,
+        effort=body.reasoning_effort,
     )
     value, form_from = input_of(body, talk)
     told = _with_usage(body, Told(True, top_logprobs, calling=calls, form_from=form_from))
@@ -127,26 +136,37 @@ def input_of(body: GenerationRequest, talk: Talk) -> tuple[ModelInput, str]:
     """What a model is given of a conversation, and the parameter that holds it to a form.
 
     Raises:
-        InvalidRequest: it is to be held to several.
+        InvalidRequest: it is to be held to several, or to think more than one of its efforts.
     """
-    calls = talk.calls
+    calls, variables = talk.calls, talk.variables or {}
+    refuse_two_efforts(talk.effort, variables, talk.effort_at)
     parameters = sampling(body) | {"max_tokens": talk.max_tokens}
     if calls is not None and calls.stops:
         parameters["stop"] = [*parameters.get("stop", ()), *calls.stops]
     forms = vllm_forms(body)
-    forms[talk.form_at] = talk.form
+    # OpenAI's is of the text, and where a call is required there is none.
+    forms[talk.form_at] = None if calls is not None and calls.schema else talk.form
     if calls is not None:
         forms["tools"] = {"json": calls.schema} if calls.schema else None
     form_from, form = one_form(forms, talk.form_at)
     if form and calls is not None and form_from != "tools":
-        raise _invalid("tools", "cannot be called by an answer that is held to another form")
+        raise _invalid(
+            "tools",
+            f"cannot be called by an answer that {form_from} holds to a form; make that one more "
+            "tool, or ask for it in a request of its own with tool_choice 'none'",
+        )
     if form:
         parameters["structured_outputs"] = form
     if talk.top_logprobs is not None:
         parameters["logprobs"] = talk.top_logprobs
     tools = () if calls is None else calls.tools
     value = ModelInput(
-        messages=talk.messages, parameters=parameters, tools=tools, samples=talk.samples
+        messages=talk.messages,
+        parameters=parameters,
+        tools=tools,
+        samples=talk.samples,
+        variables=variables,
+        effort=talk.effort,
     )
     return value, form_from
 

@@ -6,14 +6,13 @@ name unless its value asks for what happens anyway, and what nobody knows is ref
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Tag
 
 from synapse.api.inputs import Text, Tokens, kind_of_prompt
+from synapse.api.json_values import Effort, JsonObject, TemplateVariables
 from synapse.api.schemas import MetadataKey, MetadataValue, Request, TopP
 
 MAX_CHOICES = 8
@@ -23,16 +22,6 @@ MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
 
 
-def _writable(value: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what Python reads as JSON and nobody else: NaN, infinities, half a surrogate pair."""
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError as error:
-        raise PydanticCustomError("json_value", "holds what JSON in UTF-8 cannot") from error
-    return value
-
-
-JsonObject = Annotated[dict[str, Any], AfterValidator(_writable)]
 Schema = Annotated[
     Annotated[JsonObject, Tag("list[object]")] | Annotated[Text, Tag("str")],
     Discriminator(lambda value: "str" if isinstance(value, str) else "list[object]"),
@@ -268,16 +257,16 @@ class ChatRequest(ChoicesRequest):
     tools: Annotated[list[ToolSpec], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: Effort | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     audio: Unsupported = None
     function_call: Unsupported = None
     functions: Unsupported = None
     modalities: Unsupported = None
     prediction: Unsupported = None
-    reasoning_effort: Unsupported = None
     verbosity: Unsupported = None
     web_search_options: Unsupported = None
     add_generation_prompt: Unsupported = None
-    chat_template_kwargs: Unsupported = None
     continue_final_message: Unsupported = None
 
 

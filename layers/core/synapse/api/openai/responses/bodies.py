@@ -112,7 +112,7 @@ class ResponseBody(AnswerModel):
     parallel_tool_calls: bool
     previous_response_id: None
     prompt_cache_key: str | None
-    reasoning: dict[str, None]
+    reasoning: dict[str, str | None]
     safety_identifier: str | None
     store: Literal[False]
     temperature: float | None

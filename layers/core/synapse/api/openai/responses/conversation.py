@@ -28,8 +28,8 @@ PARTS = "'input_text', 'output_text' and 'refusal'"
 def conversation(body: ResponsesRequest) -> tuple[ChatMessage, ...]:
     """The turns in our terms, the instructions first.
 
-    A model writes its calls and the text before them in one turn: items of the assistant's that
-    follow each other so become one again.
+    A model writes its calls and the text around them in one turn: items of the assistant's that
+    follow each other, with calls among them, so become one again.
 
     Raises:
         InvalidRequest: an item is of a kind that is not understood here.
@@ -40,14 +40,20 @@ def conversation(body: ResponsesRequest) -> tuple[ChatMessage, ...]:
     if isinstance(body.input, str):
         return (*turns, ChatMessage("user", body.input))
     for turn in _turns(body.input):
-        before = turns[-1] if turns else None
-        if turn.tool_calls and before is not None and before.role == "assistant":
-            turns[-1] = replace(before, tool_calls=(*before.tool_calls, *turn.tool_calls))
+        before = turns[-1] if turns else turn
+        both_assistants = bool(turns) and before.role == turn.role == "assistant"
+        if both_assistants and (turn.tool_calls or before.tool_calls):
+            turns[-1] = _joined(before, turn)
         else:
             turns.append(turn)
     if all(isinstance(item, ReasoningItem) for item in body.input):
         raise InvalidRequest("input: there is no message in it", param="input")
     return tuple(turns)
+
+
+def _joined(before: ChatMessage, after: ChatMessage) -> ChatMessage:
+    content = "\n".join(text for text in (before.content, after.content) if text)
+    return replace(before, content=content, tool_calls=(*before.tool_calls, *after.tool_calls))
 
 
 def _turns(items: Sequence[Item]) -> Iterator[ChatMessage]:

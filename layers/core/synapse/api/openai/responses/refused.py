@@ -18,7 +18,6 @@ RESPONSES_CHANGE_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "context": ("auto",),
     "context_management": ([],),
     "conversation": (),
-    "effort": ("none",),
     "generate_summary": ("auto",),
     "max_tokens": (),
     "max_tool_calls": (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from synapse.api.openai.requests import Ask, Talk, Told, ask_of, input_of
@@ -19,6 +20,8 @@ from synapse.api.openai.sampling import check_logit_bias
 from synapse.api.openai.tools import Calling, Wanted, calling, stops_of
 from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.domain.errors import InvalidRequest
+
+EFFORT_AT = "reasoning.effort"
 
 
 def read_response(body: ResponsesRequest) -> Ask:
@@ -38,10 +41,14 @@ def read_response(body: ResponsesRequest) -> Ask:
         calls=calls,
         form=_form(body.text),
         form_at="text.format",
+        variables=body.chat_template_kwargs,
+        effort=None if body.reasoning is None else body.reasoning.effort,
+        effort_at=EFFORT_AT,
     )
     value, form_from = input_of(body, talk)
     told = Told(True, top_logprobs, calling=calls, form_from=form_from)
-    return ask_of(body, (value,), told, length_at="max_output_tokens", prompt_at="input")
+    ask = ask_of(body, (value,), told, length_at="max_output_tokens", prompt_at="input")
+    return replace(ask, effort_at=EFFORT_AT)
 
 
 def _wanted(body: ResponsesRequest) -> Wanted:

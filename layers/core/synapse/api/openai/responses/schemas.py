@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag
 
 from synapse.api.inputs import Text
+from synapse.api.json_values import Effort, JsonObject, TemplateVariables
 from synapse.api.openai.responses.items import Input, Other, kind_of
 from synapse.api.openai.schemas import (
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
     FunctionSpec,
     GenerationRequest,
-    JsonObject,
     Unsupported,
 )
 from synapse.api.schemas import Request
@@ -102,9 +102,9 @@ class TextConfig(Request):
 
 
 class Reasoning(Request):
-    """How models that reason are to do so; there are none here."""
+    """How models that reason are to do so."""
 
-    effort: Unsupported = None
+    effort: Effort | None = None
     summary: Unsupported = None
     generate_summary: Unsupported = None
     context: Unsupported = None
@@ -134,6 +134,7 @@ class ResponsesRequest(GenerationRequest):
     parallel_tool_calls: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     reasoning: Reasoning | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     stream_options: EventOptions | None = None
     client_metadata: JsonObject | None = Field(
         default=None, description="What a client says of itself (Codex's); has no effect."

@@ -18,11 +18,15 @@ from synapse.domain.receipt import Receipt
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """The Teller of the route; `ask` is what was read of `body`."""
+    """The Teller of the route; `ask` is what was read of `body`.
+
+    `ended_at` is when the answer was there (Unix seconds), None for now.
+    """
 
     body: ResponsesRequest
     ask: Ask
     prefix: str = "resp_"
+    ended_at: int | None = None
 
     def whole(
         self, heading: Heading, completions: Sequence[Completion], *, keeps_tier: bool = False
@@ -34,7 +38,8 @@ class Items:
         output.end(completion.finish_reason)
         begun = begun_body(self.body, heading)
         tier = told_tier(self.ask, keeps_tier)
-        return ended_body(begun, output, completion.usage, tier, int(time.time()))
+        ended_at = int(time.time()) if self.ended_at is None else self.ended_at
+        return ended_body(begun, output, completion.usage, tier, ended_at)
 
     def writer(
         self,

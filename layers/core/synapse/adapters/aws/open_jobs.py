@@ -1,0 +1,177 @@
+"""What waits among the open jobs: each entry of their index is looked at, each record read once.
+
+The index has keys only: which model, tier and engine a job wants is in its record, and stays as it
+is. So it is read once, in hundreds, and remembered as long as the job is open; a kind of which few
+wait is seen behind whatever else does. Entries beyond `entries` a shard have their turn at the next
+looks; until one pass is through, the jobs that the pass before has seen count as they were then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from synapse.adapters.aws.calls import call
+from synapse.adapters.aws.items import attribute, plain
+from synapse.adapters.aws.job_items import OPEN_INDEX, OPEN_SHARDS, job_id_of, pk
+from synapse.adapters.records import requires_of
+from synapse.domain.extension import Extensions
+from synapse.domain.job import JobId, JobState, SlaTier
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+LOOKED_AT = 2_500
+"""Entries of a shard at a look: 20,000 in all, which bounds what a look takes and costs. With five
+looks a minute the kinds of 200,000 open jobs are known in two."""
+
+READ_TOGETHER = 100
+"""Records; DynamoDB takes no more."""
+
+SAMPLE = 16
+"""Jobs of a kind that may run or wait, of which it is read what they do."""
+
+NAMES = {f"#{name}": name for name in ("pk", "model", "sla", "requires", "state")}
+"""Of what is read of a record; some are reserved words."""
+
+LONGEST_LEASE_S = 130.0
+"""A batch is ours for as long as a runner may run (120 s): who is due later than that waits."""
+
+
+class Kind(NamedTuple):
+    """What a job asks of workers."""
+
+    model: str
+    tier: SlaTier
+    requires: Extensions
+
+
+class _Open(NamedTuple):
+    kind: Kind
+    due_at: float
+
+
+class _Read(NamedTuple):
+    kind: Kind
+    state: JobState
+
+
+class _Shard:
+    """The jobs of one shard, as far as this pass has seen them and as the one before has."""
+
+    def __init__(self) -> None:
+        self.last_pass: dict[JobId, _Open] = {}
+        self.this_pass: dict[JobId, _Open] = {}
+        self.goes_on_after: Mapping[str, Any] | None = None
+
+    def jobs(self) -> Mapping[JobId, _Open]:
+        return self.last_pass | self.this_pass
+
+    def seen(self, jobs: Mapping[JobId, _Open], goes_on_after: Mapping[str, Any] | None) -> None:
+        """Add what a page showed; the one without a next ends the pass."""
+        self.this_pass.update(jobs)
+        self.goes_on_after = goes_on_after
+        if goes_on_after is None:
+            self.last_pass, self.this_pass = self.this_pass, {}
+
+
+class OpenJobs:
+    """Which kinds of jobs wait, and how many of each."""
+
+    def __init__(self, client: DynamoDBClient, table: str, entries: int = LOOKED_AT) -> None:
+        self._client = client
+        self._table = table
+        self._entries = entries
+        self._shards = {name: _Shard() for name in OPEN_SHARDS}
+
+    async def waiting(self, now: float) -> Counter[Kind]:
+        """Look on, and count those that wait.
+
+        Raises:
+            Unavailable: the jobs could not be read.
+        """
+        for name, shard in self._shards.items():
+            await self._look(name, shard)
+        waiting, unsure = Counter[Kind](), defaultdict[Kind, list[tuple[float, JobId]]](list)
+        for shard in self._shards.values():
+            for job_id, (kind, due_at) in shard.jobs().items():
+                if due_at > now + LONGEST_LEASE_S:
+                    waiting[kind] += 1
+                else:
+                    unsure[kind].append((due_at, job_id))
+        waiting.update(await self._waiting_of(unsure))
+        return waiting
+
+    async def _look(self, name: str, shard: _Shard) -> None:
+        start: dict[str, Any] = {}
+        if shard.goes_on_after is not None:
+            start = {"ExclusiveStartKey": shard.goes_on_after}
+        page: Any = await call(
+            self._client.query,
+            TableName=self._table,
+            IndexName=OPEN_INDEX,
+            KeyConditionExpression="open_shard = :shard",
+            ExpressionAttributeValues={":shard": attribute(name)},
+            ProjectionExpression="pk, due_at",
+            Limit=self._entries,
+            **start,
+        )
+        due = {job_id_of(entry["pk"]["S"]): float(entry["due_at"]["N"]) for entry in page["Items"]}
+        known = shard.jobs()
+        kinds = {job_id: known[job_id].kind for job_id in due if job_id in known}
+        read = await self._read([job_id for job_id in due if job_id not in kinds])
+        kinds |= {job_id: each.kind for job_id, each in read.items()}
+        shard.seen(
+            {job_id: _Open(kind, due[job_id]) for job_id, kind in kinds.items()},
+            page.get("LastEvaluatedKey"),
+        )
+
+    async def _waiting_of(
+        self, unsure: Mapping[Kind, Sequence[tuple[float, JobId]]]
+    ) -> Counter[Kind]:
+        """How many wait of jobs that may run as well: by a few of each kind, from first to last."""
+        samples = {kind: _spread(sorted(jobs)) for kind, jobs in unsure.items()}
+        read = await self._read([job_id for sample in samples.values() for _, job_id in sample])
+        waits = {job_id for job_id, each in read.items() if each.state is JobState.QUEUED}
+        found = Counter[Kind]()
+        for kind, sample in samples.items():
+            queued = sum(job_id in waits for _, job_id in sample)
+            if queued:
+                found[kind] = max(1, round(queued / len(sample) * len(unsure[kind])))
+        return found
+
+    async def _read(self, job_ids: Sequence[JobId]) -> Mapping[JobId, _Read]:
+        """The jobs that are on record; one that DynamoDB leaves out comes up again.
+
+        One page after the other: all at once they would use up what callers are to read with.
+        """
+        read: dict[JobId, _Read] = {}
+        for start in range(0, len(job_ids), READ_TOGETHER):
+            read |= await self._read_some(job_ids[start : start + READ_TOGETHER])
+        return read
+
+    async def _read_some(self, job_ids: Sequence[JobId]) -> Mapping[JobId, _Read]:
+        answer: Any = await call(
+            self._client.batch_get_item,
+            RequestItems={
+                self._table: {
+                    "Keys": [{"pk": attribute(pk(job_id))} for job_id in job_ids],
+                    "ProjectionExpression": ", ".join(NAMES),
+                    "ExpressionAttributeNames": NAMES,
+                }
+            },
+        )
+        items = [plain(item) for item in answer["Responses"].get(self._table, ())]
+        return {job_id_of(item["pk"]): _read_of(item) for item in items}
+
+
+def _read_of(item: Mapping[str, Any]) -> _Read:
+    kind = Kind(item["model"], SlaTier(item["sla"]), requires_of(item))
+    return _Read(kind, JobState(item["state"]))
+
+
+def _spread(jobs: Sequence[tuple[float, JobId]]) -> Sequence[tuple[float, JobId]]:
+    """At most `SAMPLE` of them, evenly from the first to the last."""
+    step = max(1.0, len(jobs) / SAMPLE)
+    return [jobs[int(number * step)] for number in range(min(SAMPLE, len(jobs)))]
