@@ -56,7 +56,8 @@ class Loading(Protocol):
 class LocalModelLoader:
     """One load of a model in a pool at a time, and one by a worker: the next one is decided anew.
 
-    A worker that has no room, or is down, is not asked again for a moment; others are.
+    A worker that has no room, or is down, is not asked again for a moment, unless another model
+    may go now: who has waited longest must not miss that. Others are asked meanwhile.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class LocalModelLoader:
         self._again = again
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._loading: set[str] = set()
-        self._refused_until: dict[tuple[str, str], float] = {}
+        self._refusals: dict[tuple[str, str], tuple[float, Collection[str]]] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._not_before: dict[tuple[str, str], float] = {}
         self._evicts_from: dict[tuple[str, str], float] = {}
@@ -96,10 +97,10 @@ class LocalModelLoader:
     ) -> bool:
         """See the port."""
         key, now = (pool.name, model), self._clock()
-        not_before = max(
-            self._not_before.get(key, now), self._refused_until.get((worker, model), now)
-        )
-        if key in self._loads or worker in self._loading or now < not_before:
+        if key in self._loads or worker in self._loading or now < self._not_before.get(key, now):
+            return False
+        refused_until, kept = self._refusals.get((worker, model), (now, ()))
+        if now < refused_until and set(kept) <= set(keep):
             return False
         who = self._worker_of(pool.name, worker)
         if who is None:
@@ -149,11 +150,12 @@ class LocalModelLoader:
         began_at = self._clock()
         try:
             if self._is_spared(pool, model):
-                keep, yielding = {*keep, *who.models}, ()
-            await who.load(model, self._last_asked(), keep, yielding)
+                await who.load(model, self._last_asked(), {*keep, *who.models}, ())
+            else:
+                await who.load(model, self._last_asked(), keep, yielding)
         except (NoRoom, NotNow) as error:
             # Those that are in the way have their turn, or leave: that may be over in a moment.
-            self._note_refusal(worker, model)
+            self._note_refusal(worker, model, keep)
             self._still(pool, model)
             logger.info("worker %s: %s has to wait: %s", worker, model, error)
         except WorkerError as error:
@@ -172,10 +174,10 @@ class LocalModelLoader:
         """Whether others keep their place: soon after a load that failed."""
         return self._clock() < self._evicts_from.get((pool, model), 0.0)
 
-    def _note_refusal(self, worker: str, model: str) -> None:
+    def _note_refusal(self, worker: str, model: str, keep: Collection[str]) -> None:
         now = self._clock()
-        self._refused_until = {key: at for key, at in self._refused_until.items() if at > now}
-        self._refused_until[worker, model] = now + self._again.base_s
+        self._refusals = {key: each for key, each in self._refusals.items() if each[0] > now}
+        self._refusals[worker, model] = now + self._again.base_s, keep
 
     def _still(self, pool: str, model: str) -> None:
         """One that failed, and has to wait for another try, has not come right by that."""

@@ -124,6 +124,24 @@ async def test_where_one_has_no_room_or_is_down_another_is_asked_at_once() -> No
         world.clock.advance(1.1)
 
 
+async def test_one_that_was_refused_is_asked_at_once_when_another_model_may_go() -> None:
+    world = World()
+    world.worker.go_on.set()
+    world.worker.error = NoRoom("There is no room")
+
+    async def begins(keep: set[str]) -> bool:
+        begins = world.loader.ask("s-1", POOL, "llm", keep)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return begins
+
+    assert await begins({"echo", "old"})
+    assert not await begins({"echo", "old"})
+    assert await begins({"echo"})
+    assert not await begins({"echo"})
+    assert not await begins({"echo", "old"})
+
+
 @pytest.mark.parametrize("error", [WorkerError("The weights are gone"), OSError("No space left")])
 async def test_a_load_that_failed_is_tried_again_after_pauses_that_grow(error: Exception) -> None:
     world = World()
@@ -149,6 +167,7 @@ async def test_after_a_failure_it_takes_no_place_for_a_while() -> None:
     world.clock.advance(EVICTING.base_s - 0.1)
     await world.ask()
     assert world.worker.kept == [((), ()), ({"echo"}, ())], "it would go for nothing"
+    assert not await world.ask(), "that others are spared is no news a moment later"
 
     world.worker.error = WorkerError("The weights are gone")
     for pause_s in (EVICTING.base_s, 2 * EVICTING.base_s):

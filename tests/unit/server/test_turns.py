@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synapse.adapters.local.demand import LocalStartTimes
-from synapse.application.on_demand import OnDemand, load_of
+from synapse.application.on_demand import OnDemand
 from synapse.domain.job import SlaTier
 from synapse.domain.load import DRAIN_S, ModelDemand, TierDemand
-from synapse.domain.pool import Pool
 from synapse.domain.routing import PoolView
 from synapse.domain.turns import LEAST_TURN_S, turn_s
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
+from synapse_server.model_loader import LocalModelLoader
+from synapse_worker.agent.errors import NoRoom
 from tests.factories import NOW, a_pool, a_worker
 
 TICK_S = 0.5
@@ -30,6 +31,7 @@ class Load:
     model: str
     keep: Collection[str]
     yielding: Collection[str]
+    over: asyncio.Future[None]
     ends_at: float | None = None
 
 
@@ -42,10 +44,29 @@ class Machine:
     has: dict[str, float] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
     jobs: dict[str, list[float]] = field(default_factory=dict)
-    load: Load | None = None
+    load_under_way: Load | None = None
+
+    @property
+    def models(self) -> Collection[str]:
+        return self.has
 
     def is_busy(self, model: str) -> bool:
         return bool(self.jobs.get(model))
+
+    async def load(
+        self,
+        model: str,
+        used_at: Mapping[str, float],
+        keep: Collection[str],
+        yielding: Collection[str],
+    ) -> None:
+        """See `Loading`."""
+        over = asyncio.get_running_loop().create_future()
+        self.load_under_way = Load(model, keep, yielding, over)
+        try:
+            await over
+        finally:
+            self.load_under_way = None
 
 
 class Play:
@@ -56,33 +77,12 @@ class Play:
         self.machines = [Machine(f"s-{n}", room) for n in range(workers)]
         self.load_s, self.job_s = load_s, job_s
         self.queued: dict[tuple[str, SlaTier], int] = {}
-        self.refused_until: dict[tuple[str, str], float] = {}
         self.loads = 0
         self.waits: dict[str, float] = {}
         self.longest_s: dict[SlaTier, float] = {}
         self.starts = LocalStartTimes()
-        self.on_demand = OnDemand(self, self.starts)
-
-    def ask(
-        self,
-        worker: str,
-        pool: Pool,
-        model: str,
-        keep: Collection[str] = (),
-        yielding: Collection[str] = (),
-    ) -> bool:
-        machine = next(each for each in self.machines if each.id == worker)
-        if (
-            machine.load is not None
-            or any(each.load and each.load.model == model for each in self.machines)
-            or self.now < self.refused_until.get((worker, model), 0.0)
-        ):
-            return False
-        machine.load = Load(model, keep, yielding)
-        return True
-
-    def troubles(self) -> Mapping[tuple[str, str], str]:
-        return {}
+        loader = LocalModelLoader(self._machine, dict, self.starts, lambda: self.now)
+        self.on_demand = OnDemand(loader, self.starts)
 
     async def tick(self) -> None:
         for machine in self.machines:
@@ -95,9 +95,14 @@ class Play:
         views = {model: [self._view(model, alive)] for model, _ in self.queued}
         self._note_waits(views)
         await self.on_demand.look(demands, views, alive, self.now)
+        await _settled()
         for machine in self.machines:
-            await self._load(machine)
+            self._load(machine)
+        await _settled()
         self.now += TICK_S
+
+    def _machine(self, pool: str, worker: str) -> Machine:
+        return next(each for each in self.machines if each.id == worker)
 
     def _work(self, machine: Machine) -> None:
         for jobs in machine.jobs.values():
@@ -114,9 +119,9 @@ class Play:
             jobs += [self.now + self.job_s] * begun
             self.queued[model, tier] -= begun
 
-    async def _load(self, machine: Machine) -> None:
+    def _load(self, machine: Machine) -> None:
         """As an agent does: room first, once those that yield have answered, then the load."""
-        load = machine.load
+        load = machine.load_under_way
         if load is None:
             return
         if load.ends_at is None and not machine.leaving:
@@ -124,8 +129,7 @@ class Play:
             free = [m for m in machine.has if not machine.is_busy(m) and m not in load.keep]
             busy = [m for m in machine.has if machine.is_busy(m) and m in load.yielding]
             if over > len(free) + len(busy):
-                machine.load = None
-                self.refused_until[machine.id, load.model] = self.now + PAUSE_S
+                load.over.set_exception(NoRoom("There is no room"))
                 return
             machine.leaving |= set([*free, *busy][: max(0, over)])
             if not machine.leaving:
@@ -133,8 +137,7 @@ class Play:
                 self.loads += 1
         if load.ends_at is not None and self.now >= load.ends_at:
             machine.has[load.model] = self.now
-            machine.load = None
-            await self.starts.started(load_of(POOL.name, load.model), self.load_s)
+            load.over.set_result(None)
 
     def _view(self, model: str, alive: list[Worker]) -> PoolView:
         ready = sum(worker.has(model) for worker in alive)
@@ -157,6 +160,11 @@ class Play:
         return not any(self.queued.values()) and not any(
             machine.is_busy(model) for machine in self.machines for model in machine.jobs
         )
+
+
+async def _settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def _worker(machine: Machine) -> Worker:
@@ -223,7 +231,9 @@ def test_all_are_served_in_bounded_time_by_few_loads(
     play.queued = {(f"m{n}", tier): count for n, (tier, count) in enumerate(work)}
     # What the jobs take one worker, and a load for each turn of that; nobody waits beside it.
     work_s = sum((count + SLOTS) / SLOTS * job_s for _, count in work)
-    one_s = turn_s(load_s) + load_s + job_s + PAUSE_S + LEAST_TURN_S + 4 * TICK_S
+    # A load counts with the wait for those that made way.
+    change_s = load_s + job_s + PAUSE_S + 2 * TICK_S
+    one_s = turn_s(change_s) + change_s + LEAST_TURN_S + 2 * TICK_S
     turns = len(work) + work_s / turn_s(load_s)
 
     assert played(play, work_s + turns * one_s).is_done
