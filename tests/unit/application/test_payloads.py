@@ -129,11 +129,19 @@ def test_tools_and_earlier_calls_of_them_are_read_too() -> None:
 
     value = ModelInput(messages=talk, tools=tools)
 
-    assert value.tools_bytes == of_tools
+    assert value.extra_bytes == of_tools
     assert value.size_bytes == 2 + 2 * (5 + 8) + of_tools
     assert replace(value, samples=2).size_bytes == value.size_bytes
     assert replace(value, tools=()).size_bytes == 2 + 2 * (5 + 8)
     assert copy(value).size_bytes == value.size_bytes
+
+
+def test_what_the_chat_template_is_given_may_be_read_too() -> None:
+    hello = (ChatMessage("user", "Hi"),)
+
+    value = ModelInput(messages=hello, variables={"documents": "ä" * 100})
+
+    assert value.size_bytes == 2 + len('{"documents": ""}') + 200
 
 
 @pytest.mark.parametrize("limit", [2560, INLINE_LIMIT_BYTES, 10 * INLINE_LIMIT_BYTES])

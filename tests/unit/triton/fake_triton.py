@@ -63,6 +63,7 @@ class FakeTriton(services.GRPCInferenceServiceServicer):  # type: ignore[misc]
     generations: list[Generation] = field(default_factory=list)
     batches: list[list[str]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    refusals: int = 0
     cut_refusals: int = 0
     running: int = 0
     most_running: int = 0
@@ -124,6 +125,7 @@ class FakeTriton(services.GRPCInferenceServiceServicer):  # type: ignore[misc]
 
     async def _end_slowly(self, error: str) -> None:
         """A refusal is one response and the end another; who hangs up between them is counted."""
+        self.refusals += 1
         try:
             await asyncio.sleep(60.0 if "endless" in error else 0.02)
         except asyncio.CancelledError:

@@ -129,6 +129,25 @@ async def test_a_refusal_whose_stream_has_no_end_is_told_all_the_same(
     await until(lambda: triton.cut_refusals == 1)
 
 
+async def test_a_refusal_is_told_though_the_line_is_closed_before_its_stream_has_ended(
+    engine: TritonEngine,
+    triton: FakeTriton,
+    generator: ModelSpec,
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generation, "FINISH_S", PATIENCE_S)
+    asking = asyncio.create_task(
+        outcome(engine, generator, pool, ask("!message invalid request: endless"))
+    )
+    await until(lambda: triton.refusals == 1)
+    await asyncio.sleep(0.1)  # and it has been heard
+
+    await engine.aclose()
+
+    assert isinstance(await asking, InvalidInput)
+
+
 async def test_an_item_out_of_time_is_cancelled_at_the_engine(
     engine: TritonEngine, triton: FakeTriton, generator: ModelSpec, pool: Pool
 ) -> None:

@@ -154,6 +154,27 @@ def test_smollm2_neither_thinks_nor_can_be_told_to() -> None:
         render(smollm2(), talk, effort="low")
 
 
-def test_variables_on_which_a_template_fails_are_their_callers_fault() -> None:
-    with pytest.raises(InvalidInput, match=r"^chat_template_kwargs: .* 'm' fails on them$"):
-        shown("{{ messages[0].content }}{{ depth | default(1) + 1 }}", depth="deep")
+FAILS_ON_TEXT = "{{ messages[0].content }}{{ depth | default(1) + 1 }}"
+OF_EFFORTS = "{{ {'low': 1, 'high': 2}[reasoning_effort | default('low')] + 1 }}"
+PICKY = (
+    "{% if reasoning_effort | default('none') not in ['none', 'high'] %}"
+    "{{ raise_exception('none or high') }}{% endif %}{{ messages[0].content }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "refusal"),
+    [
+        (FAILS_ON_TEXT, {"depth": "deep"}, "chat_template_kwargs: .* 'm' fails on it"),
+        (OF_EFFORTS, {"effort": "max"}, "reasoning_effort: .* 'm' fails on it"),
+        (PICKY, {"effort": "low"}, "reasoning_effort: none or high"),
+        (PICKY, {"reasoning_effort": "low"}, "chat_template_kwargs: none or high"),
+    ],
+)
+def test_what_a_template_fails_on_is_the_fault_of_who_gave_it(
+    template: str, given: dict[str, str], refusal: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"^{refusal}$") as caught:
+        shown(template, **given)
+
+    assert caught.value.param == refusal.partition(":")[0]

@@ -67,9 +67,10 @@ def check_input(
     size = value.size_bytes
     field_name = _field_name(value)
     if size > max_input_bytes:
-        of_tools = f" ({value.tools_bytes} of them are the tools)" if value.tools else ""
+        extra = value.extra_bytes
+        of_extra = f" ({extra} of them are tools or variables of the template)" if extra else ""
         raise PayloadTooLarge(
-            f"{field_name}: {size} bytes{of_tools} are too many; send at most {max_input_bytes}",
+            f"{field_name}: {size} bytes{of_extra} are too many; send at most {max_input_bytes}",
             param=field_name,
         )
     if bool(value.inputs) != (spec.task is Task.EMBED):

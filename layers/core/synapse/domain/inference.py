@@ -48,8 +48,8 @@ class ModelInput:
     descriptions. `parameters` are sampling parameters under vLLM's names; `samples` is how many
     continuations are wanted, each drawn for itself. `variables` are given to the chat template
     besides, and `effort` says how much the model is to think (`none`: not at all), if anybody said.
-    `tools_bytes` is the size of the tools, as JSON in UTF-8: it is asked for often, and takes its
-    time.
+    `extra_bytes` is the size of tools and variables, as JSON in UTF-8: it is asked for often, and
+    takes its time.
     """
 
     prompt: TextOrTokens | None = None
@@ -60,21 +60,23 @@ class ModelInput:
     samples: int = 1
     variables: Mapping[str, object] = field(default_factory=dict)
     effort: str | None = None
-    tools_bytes: int = field(default=0, init=False, repr=False, compare=False)
+    extra_bytes: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Measure the tools, once."""
-        if self.tools:
-            text = json.dumps(self.tools, ensure_ascii=False)
-            object.__setattr__(self, "tools_bytes", _size(text))  # it is frozen
+        """Measure tools and variables, once."""
+        given = [each for each in (self.tools, self.variables) if each]
+        if given:
+            size = sum(_size(json.dumps(each, ensure_ascii=False)) for each in given)
+            object.__setattr__(self, "extra_bytes", size)  # it is frozen
 
     @property
     def size_bytes(self) -> int:
         """The size of the text the model reads, in UTF-8 bytes (tokens count four).
 
-        It reads the tools that it may call, and the calls that were made before.
+        It reads the tools that it may call, the calls that were made before, and what its template
+        is given besides.
         """
-        size = self.tools_bytes + (0 if self.prompt is None else _size(self.prompt))
+        size = self.extra_bytes + (0 if self.prompt is None else _size(self.prompt))
         for message in self.messages:
             size += _size(message.content)
             for call in message.tool_calls:

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from synapse.adapters.triton.templates import RefusedByTemplate, compiled
-from synapse.adapters.triton.variables import variables_of
+from synapse.adapters.triton.variables import EFFORT, VARIABLES, variables_of
 from synapse.domain.errors import EngineError, InvalidInput
 from synapse.domain.extension import Extension
 from synapse.domain.inference import ChatMessage, TextOrTokens, ToolCall
@@ -115,17 +115,17 @@ def render(
         return _render(model.chat_template, _tokens(model), messages, tools, manner, given)
     except InvalidInput:
         raise
-    except RefusedByTemplate as refusal:
-        raise InvalidInput(f"messages: {refusal}", param="messages") from refusal
-    except RecursionError as error:
-        deep = "messages: the arguments of an earlier call are nested too deep"
-        raise InvalidInput(deep, param="messages") from error
     except Exception as error:
-        if variables and _renders(model, messages, tools, manner):
-            raise InvalidInput(
-                f"chat_template_kwargs: the chat template of model {model.name!r} fails on them",
-                param="chat_template_kwargs",
-            ) from error
+        given_at = VARIABLES if variables else EFFORT if effort is not None else ""
+        if given_at and _renders(model, messages, tools, manner):
+            fails = f"the chat template of model {model.name!r} fails on it"
+            why = error if isinstance(error, RefusedByTemplate) else fails
+            raise InvalidInput(f"{given_at}: {why}", param=given_at) from error
+        if isinstance(error, RefusedByTemplate):
+            raise InvalidInput(f"messages: {error}", param="messages") from error
+        if isinstance(error, RecursionError):
+            deep = "messages: the arguments of an earlier call are nested too deep"
+            raise InvalidInput(deep, param="messages") from error
         # Whatever it is, the template did it; its text may hold parts of the conversation.
         raise EngineError(f"the chat template of model {model.name!r} failed") from error
 
@@ -133,7 +133,7 @@ def render(
 def _renders(
     model: ModelSpec, messages: Sequence[ChatMessage], tools: Sequence[Tool], manner: _Manner
 ) -> bool:
-    """Whether the template can do without the variables what it cannot with them."""
+    """Whether the template can do without what it was given besides."""
     assert model.chat_template is not None
     try:
         _render(model.chat_template, _tokens(model), messages, tools, manner)

@@ -130,4 +130,8 @@ async def _finish(call: Any, deadline_at: float) -> None:
     """Let the stream end by itself. What came of it is known: nothing can spoil it any more."""
     with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError):
         async with asyncio.timeout_at(deadline_at):
-            await call.read()
+            try:
+                await call.read()
+            except asyncio.CancelledError:  # which it is too if the line was closed meanwhile
+                if is_being_cancelled():
+                    raise

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from synapse.adapters.triton.templates import Reads, reads_of
 from synapse.domain.errors import InvalidInput
 
+VARIABLES = "chat_template_kwargs"
+"""The parameter that holds them."""
+
 EFFORT = "reasoning_effort"
 """The variable that says how much to think: gpt-oss's, Mistral's."""
 

@@ -223,6 +223,7 @@ def ask_of(
     *,
     length_at: str,
     prompt_at: str,
+    effort_at: str = EFFORT,
 ) -> Ask:
     """What is asked for, with what all kinds of generation say alike."""
     tier = TIERS.get(body.service_tier or "auto", SlaTier.SILVER)
@@ -239,6 +240,7 @@ def ask_of(
         length_at,
         prompt_at,
         names_tier,
+        effort_at,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from synapse.api.openai.requests import Ask, Talk, Told, ask_of, input_of
@@ -47,8 +46,14 @@ def read_response(body: ResponsesRequest) -> Ask:
     )
     value, form_from = input_of(body, talk)
     told = Told(True, top_logprobs, calling=calls, form_from=form_from)
-    ask = ask_of(body, (value,), told, length_at="max_output_tokens", prompt_at="input")
-    return replace(ask, effort_at=EFFORT_AT)
+    return ask_of(
+        body,
+        (value,),
+        told,
+        length_at="max_output_tokens",
+        prompt_at="input",
+        effort_at=EFFORT_AT,
+    )
 
 
 def _wanted(body: ResponsesRequest) -> Wanted:
