@@ -8,7 +8,7 @@ multiples, into one automaton, at which all others wait. So they are counted her
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
@@ -117,16 +117,28 @@ def _check_automata(schema: dict[str, Any]) -> None:
             f"has more than {MAX_JOINED_PATTERNS} patterns, and joins schemas ('allOf', or others "
             "beside 'properties' or 'pattern'); write what is joined as one schema"
         )
-    if (math.prod(steps) if is_joined else sum(steps)) > MAX_STEPS:
+    if _together(steps, is_joined) > MAX_STEPS:
         raise _wrong(
             f"has 'multipleOf's that make more than {MAX_STEPS} together (their digits as whole "
             "numbers); use smaller ones, or check the answer for them"
         )
 
 
+def _together(steps: Iterable[int], is_joined: bool) -> int:
+    """What they come to, as far as it is allowed: all of huge ones would take seconds."""
+    together = 1 if is_joined else 0
+    for each in steps:
+        together = together * each if is_joined else together + each
+        if together > MAX_STEPS:
+            break
+    return together
+
+
 def _steps(value: object) -> set[int]:
     """How many remainders an automaton tells apart: 5 of 0.05, 100 of 100.0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return set()
+    if isinstance(value, float) and not math.isfinite(value):
         return set()
     _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
     assert isinstance(exponent, int), "it is finite"

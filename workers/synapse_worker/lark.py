@@ -14,13 +14,15 @@ from synapse_worker.regex_signs import MAX_SIGNS, signs_in
 MAX_TERMINAL_CHARS = 64 * 1024
 """Of all terminals, written out: a second."""
 
-# As LLGuidance reads it; what is no part of a terminal is left out.
+# As LLGuidance reads it; what is no part of a terminal is left out. What repeats gives nothing
+# back, and what does not end is taken as a whole: else some texts would be read again and again.
 TOKEN = re.compile(
     r"""(?P<comment>(?:\#|//)[^\n]*)
-    |(?P<text>"(?:\\.|[^"\\\n])*"|<[^<>\s]+>)
-    |(?P<regex>/(?:\\.|[^/\\])+/)
+    |(?P<text>"(?:\\.|[^"\\\n])*+"?|<[^<>\s]++>)
+    |(?P<regex>/(?:\\.|[^/\\])++/?)
     |(?P<terminal>_?[A-Z][_A-Z0-9-]*)
-    |(?P<rule>[!?_]*[a-z][_a-z0-9-]*)
+    |(?P<rule>[!?_]*+[a-z][_a-z0-9-]*)
+    |(?P<nothing>[!?_]++)
     |(?P<colon>:)
     |(?P<close>\])
     |(?P<sign>[*+?~{\[(])""",

@@ -84,7 +84,7 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also of numbers beyond measure
             raise InvalidRequest(f"'{name}' is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"'{name}' must be an object")
@@ -95,7 +95,7 @@ def _schema(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also of numbers beyond measure
             raise InvalidRequest(f"'structured_outputs.json' is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest("'structured_outputs.json' must be an object")

@@ -3,7 +3,7 @@
 import pytest
 
 from synapse_worker.errors import InvalidRequest
-from synapse_worker.lark import check_terminals
+from synapse_worker.lark import TOKEN, check_terminals
 
 
 def doubling(depth: int, last: str, line: str = "{}: {} {}") -> str:
@@ -43,3 +43,15 @@ def test_terminals_that_come_to_too_much_are_refused(grammar: str) -> None:
 )
 def test_terminals_as_people_write_them_are_let_through(grammar: str) -> None:
     check_terminals(grammar)
+
+
+@pytest.mark.parametrize(
+    "run", ["_" * 99, "!" * 99, '"' + '\\"' * 99, "/" + "\\/" * 99, "_" * 99 + "1"]
+)
+def test_what_does_not_end_is_taken_as_a_whole_and_not_again_from_each_of_its_characters(
+    run: str,
+) -> None:
+    found = list(TOKEN.finditer(run))
+
+    assert [each.start() for each in found] == [0]
+    check_terminals(f"start: A\nA: {run}")

@@ -206,6 +206,8 @@ def test_automata_that_multiply_are_refused() -> None:
         ({"multipleOf": 10_001}, True),
         ({"multipleOf": 0.010001}, True),
         ({"multipleOf": 1e300}, True),
+        ({"multipleOf": 10**400}, True),
+        ({"allOf": [{"multipleOf": float(f"1.{i:04d}e304")} for i in range(1, 1500)]}, True),
         (of_fields([{"multipleOf": step} for step in (9000, 9001)]), True),
         ({"allOf": [{"multipleOf": 99}, {"multipleOf": 101}]}, False),
         ({"allOf": [{"multipleOf": 991}, {"multipleOf": 997}]}, True),
@@ -272,3 +274,10 @@ def test_what_an_engine_does_not_know_is_named_with_its_place(
 )
 def test_nothing_is_named_that_an_engine_knows(parameters: dict[str, Any]) -> None:
     assert why_not(constraint(parameters)).endswith("this schema, pattern or grammar")
+
+
+def test_numbers_beyond_measure_are_refused_as_what_cannot_be_read() -> None:
+    digits = "9" * 5000
+    for asked in ({"guided_json": digits}, {"structured_outputs": f'{{"json": {digits}}}'}):
+        with pytest.raises(InvalidRequest, match="is not JSON"):
+            constraint(asked)
