@@ -136,7 +136,6 @@ def engine(monkeypatch: pytest.MonkeyPatch, *statuses: int) -> Iterator[list[str
 
     server = HTTPServer(("127.0.0.1", 0), Health)
     monkeypatch.setattr(handler, "READY", f"http://127.0.0.1:{server.server_port}/ready")
-    monkeypatch.setattr(handler, "_is_up", False)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield asked
@@ -145,25 +144,36 @@ def engine(monkeypatch: pytest.MonkeyPatch, *statuses: int) -> Iterator[list[str
         server.server_close()
 
 
-def test_the_first_batch_waits_for_the_engine_and_no_other_asks(
+def test_the_first_batch_waits_for_the_engine_and_others_ask_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with engine(monkeypatch, 400, 400) as asked:
         handler.wait_until_up(10)
+        assert len(asked) == 3
+
         handler.wait_until_up(10)
 
-    assert len(asked) == 3
+    assert len(asked) == 4
 
 
-@pytest.mark.parametrize("was_up", [True, False])
+def test_an_engine_that_ended_and_was_begun_again_between_two_batches_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with engine(monkeypatch, 200, 400, 400) as asked:
+        handler.wait_until_up(10)
+
+        handler.wait_until_up(10)
+
+    assert len(asked) == 4
+
+
 def test_an_engine_that_has_ended_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, was_up: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ended = tmp_path / "ended"
     ended.touch()
     monkeypatch.setenv(function.ENDED, str(ended))
     with engine(monkeypatch) as asked:
-        monkeypatch.setattr(handler, "_is_up", was_up)
         with pytest.raises(EngineUnavailable, match="has ended"):
             handler.wait_until_up(60)
         assert asked == []
@@ -183,7 +193,6 @@ def test_an_environment_whose_engine_does_not_come_up_leaves_time_for_the_next_p
 
 def test_an_engine_that_does_not_come_up_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handler, "READY", "http://127.0.0.1:1/ready")
-    monkeypatch.setattr(handler, "_is_up", False)
 
     with pytest.raises(EngineUnavailable):
         handler.wait_until_up(0.2)
