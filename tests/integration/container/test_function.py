@@ -92,6 +92,27 @@ async def test_a_worker_that_ends_is_started_again_and_the_runtime_knows(
     assert mark.read_text() == "stopped"
 
 
+@pytest.mark.parametrize(("long_life_s", "goes_on"), [(3600.0, False), (0.0, True)])
+async def test_starts_count_anew_once_a_worker_has_lived_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_life_s: float, goes_on: bool
+) -> None:
+    """The runtime ends when there was one start more than is made in a row."""
+    monkeypatch.setattr(function, "LONG_LIFE_S", long_life_s)
+    starts = tmp_path / "starts"
+    starts.touch()
+    worker = f"open({str(starts)!r}, 'a').write('x')"
+    runtime = (
+        "import pathlib, time\n"
+        f"while len(pathlib.Path({str(starts)!r}).read_text()) <= {function.STARTS}:\n"
+        "    time.sleep(0.01)\n"
+    )
+
+    commands = ((sys.executable, "-c", code) for code in (worker, runtime))
+    await asyncio.wait_for(function.run_function(*commands), 60)
+
+    assert (len(starts.read_text()) > function.STARTS) is goes_on
+
+
 async def test_a_child_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(function, "STOP_TIMEOUT_S", 0.2)
     deaf = (
