@@ -141,11 +141,13 @@ class MemoryJobStore:
             return None
         return self._write(job.closed(state, failure, now))
 
-    async def requeue(self, job: Job, now: float, *, lost: bool) -> Job | None:
+    async def requeue(
+        self, job: Job, now: float, *, lost: bool, unanswered: bool = False
+    ) -> Job | None:
         current = self._kept(job.id)
         if current is None or current.state.is_final or _standing(current) != _standing(job):
             return None
-        return self._write(current.requeued(now, lost=lost))
+        return self._write(current.requeued(now, lost=lost, unanswered=unanswered))
 
     async def due(self, now: float, limit: int) -> list[Job]:
         due = [(job.due_at, job) for job in self._jobs.values() if job.due_at is not None]

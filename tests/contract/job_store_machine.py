@@ -133,10 +133,10 @@ class JobStoreMachine(RuleBasedStateMachine):
         self.seen.extend([job] if job else [])
 
     @precondition(lambda self: self.seen)
-    @rule(data=st.data(), lost=st.booleans())
-    def requeue(self, data: st.DataObject, lost: bool) -> None:
-        job = data.draw(st.sampled_from(self.seen))
-        self.compare(lambda store: store.requeue(job, self.clock(), lost=lost))
+    @rule(data=st.data(), lost=st.booleans(), unanswered=st.booleans())
+    def requeue(self, data: st.DataObject, lost: bool, unanswered: bool) -> None:
+        job, how = data.draw(st.sampled_from(self.seen)), {"lost": lost, "unanswered": unanswered}
+        self.compare(lambda store: store.requeue(job, self.clock(), **how))
 
     @rule()
     def due(self) -> None:

@@ -262,11 +262,13 @@ async def test_a_renewed_lease_puts_off_when_a_job_is_due(store: JobStore) -> No
 
 async def test_each_send_in_vain_gives_a_waiting_job_more_patience(store: JobStore) -> None:
     [job] = await created(store)
-    again = await store.requeue(job, NOW + 120, lost=False)
+    again = await store.requeue(job, NOW + 120, lost=False, unanswered=True)
+    assert again is not None
+    again = await store.requeue(again, NOW + 360, lost=False, unanswered=True)
     assert again is not None
 
-    assert await store.due(NOW + 120 + 239.9, 10) == []
-    assert await store.due(NOW + 120 + 240, 10) == [again]
+    assert await store.due(NOW + 360 + 479.9, 10) == []
+    assert await store.due(NOW + 360 + 480, 10) == [again]
 
 
 async def test_a_job_that_is_taken_and_given_back_is_due_as_soon_however_often(
@@ -284,6 +286,20 @@ async def test_a_job_that_is_taken_and_given_back_is_due_as_soon_however_often(
 
     assert await store.due(NOW + 19 + 239.9, 10) == []
     assert await store.due(NOW + 19 + 240, 10) == [job]
+
+
+async def test_what_was_taken_and_given_back_unbegun_was_not_sent_in_vain_however_late(
+    store: JobStore,
+) -> None:
+    """A batch tries its pools for minutes before it gives back what none of them took."""
+    job: Job | None
+    [job] = await created(store)
+    for number in (1, 2):
+        job = await store.requeue(job, NOW + number * 300, lost=False)
+        assert job is not None
+
+    assert await store.due(NOW + 600 + 239.9, 10) == []
+    assert await store.due(NOW + 600 + 240, 10) == [job]
 
 
 async def test_ended_jobs_are_never_due(store: JobStore) -> None:

@@ -161,7 +161,14 @@ def test_pools_that_are_none_are_refused_by_name(pools: Any, named: str) -> None
         ("until", "12:75", "12:75"),
         ("from", "noon", "noon|invalid literal"),
         ("timezone", "Nowhere/Land", "Nowhere"),
+        ("timezone", None, "timezone, which is a text"),
         ("workers", "two", "two"),
+        ("workers", float("inf"), "infinity"),
+        ("workers", -1, "workers"),
+        ("from", 8, "from, which is a text, not 8"),
+        ("until", None, "until, which is a text"),
+        ("model", ["m"], "model, which is a text"),
+        ("pool", None, "pool, which is a text"),
     ],
 )
 def test_windows_that_are_none_are_left_out_and_named(field: str, value: Any, named: str) -> None:
@@ -172,6 +179,15 @@ def test_windows_that_are_none_are_left_out_and_named(field: str, value: Any, na
     assert settings.pools[0].warm == (WarmWindow("m"),)
     (why,) = settings.unheeded
     assert re.search(named, why)
+
+
+def test_windows_whose_pools_have_no_like_names_keep_nobody_from_working() -> None:
+    windows = [{"pool": 3, "model": "m"}, {"pool": "off", "model": "m"}]
+
+    settings = loaded([{"name": "a", "accelerator": "gpu"}], windows)
+
+    assert settings.homeless == ("off",)
+    assert len(settings.unheeded) == 1
 
 
 @pytest.mark.parametrize("text", ["[{'pool': 'a'}]", '{"pool": "a"}', '["a"]'])

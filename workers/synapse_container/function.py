@@ -14,12 +14,16 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STOP_TIMEOUT_S = 65.0
 STARTS = 5
-"""So often a worker is started here; then another environment may do better."""
+"""So often in a row a worker is started here; then another environment may do better."""
+
+LONG_LIFE_S = 3600.0
+"""Who has lived so long had come up, longer than its engine may take: starts count anew."""
 
 RESTART_AFTER_S = 5.0
 ENDED = "SYNAPSE_ENGINE_ENDED"
@@ -56,7 +60,9 @@ async def run_function(worker: Sequence[str] = WORKER, runtime: Sequence[str] = 
 
 async def _keep_up(command: Sequence[str], ended: Path) -> None:
     """Run the worker, again when it ends, until it has done so too often; end it if cancelled."""
-    for _ in range(STARTS):
+    starts = 0
+    while starts < STARTS:
+        starts, begun_at = starts + 1, time.monotonic()
         child = await asyncio.create_subprocess_exec(*command, env=worker_environment(os.environ))
         ended.unlink(missing_ok=True)
         waiting = asyncio.create_task(child.wait())
@@ -65,6 +71,8 @@ async def _keep_up(command: Sequence[str], ended: Path) -> None:
         finally:
             await _end(child, waiting)
         ended.touch()
+        if time.monotonic() - begun_at >= LONG_LIFE_S:
+            starts = 0
         await asyncio.sleep(RESTART_AFTER_S)
 
 

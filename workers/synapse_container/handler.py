@@ -25,8 +25,6 @@ MOST_WAIT_S = 40.0
 
 POLL_S = 0.1
 
-_is_up = False
-
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Run the batch, or the probe.
@@ -41,23 +39,20 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def wait_until_up(timeout_s: float) -> None:
-    """Return once the engine has answered; at once if it has done so before.
+    """Return once the engine answers, which is asked each time: it may be a new one by now.
 
     Raises:
-        EngineUnavailable: it has not within `timeout_s`, or it has ended.
+        EngineUnavailable: it does not within `timeout_s`, or it has ended.
     """
-    global _is_up
     deadline = time.monotonic() + timeout_s
-    if _has_ended():
-        _is_up = False
-    while not _is_up:
+    while True:
         if _has_ended():
             raise EngineUnavailable("the engine of this environment has ended")
-        _is_up = _answers()
-        if not _is_up:
-            if time.monotonic() > deadline:
-                raise EngineUnavailable("the engine of this environment has not come up yet")
-            time.sleep(POLL_S)
+        if _answers():
+            return
+        if time.monotonic() > deadline:
+            raise EngineUnavailable("the engine of this environment has not come up yet")
+        time.sleep(POLL_S)
 
 
 def _has_ended() -> bool:

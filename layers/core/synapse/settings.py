@@ -189,18 +189,31 @@ def _warm_windows(
         return {}, (str(error),)
     for entry in entries:
         try:
-            window = WarmWindow(
-                model=entry["model"],
-                workers=int(entry.get("workers", 1)),
-                days=frozenset(DAYS.index(day) for day in entry.get("days", DAYS)),
-                from_minute=_minute(entry.get("from", "00:00")),
-                until_minute=_minute(entry.get("until", "24:00")),
-                timezone=ZoneInfo(entry.get("timezone", "UTC")).key,
-            )
-            windows.setdefault(entry["pool"], []).append(window)
-        except (KeyError, TypeError, ValueError, OSError) as error:
+            windows.setdefault(_text(entry, "pool"), []).append(_window(entry))
+        except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             unheeded.append(f"{WARM}: a window lacks or misstates {error}")
     return windows, tuple(unheeded)
+
+
+def _window(entry: Mapping[str, Any]) -> WarmWindow:
+    workers = int(entry.get("workers", 1))
+    if workers < 0:
+        raise ValueError(f"workers, of which there cannot be {workers}")
+    return WarmWindow(
+        model=_text(entry, "model"),
+        workers=workers,
+        days=frozenset(DAYS.index(day) for day in entry.get("days", DAYS)),
+        from_minute=_minute(_text(entry, "from", "00:00")),
+        until_minute=_minute(_text(entry, "until", "24:00")),
+        timezone=ZoneInfo(_text(entry, "timezone", "UTC")).key,
+    )
+
+
+def _text(entry: Mapping[str, Any], key: str, default: str = "") -> str:
+    text = entry.get(key, default) if default else entry[key]
+    if not isinstance(text, str):
+        raise TypeError(f"{key}, which is a text, not {text!r}")
+    return text
 
 
 def _minute(text: str) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from synapse.adapters.aws.jobs import DynamoJobStore
 from synapse.adapters.aws.open_jobs import Kind, OpenJobs
+from synapse.domain.errors import Unavailable
 from synapse.domain.extension import NO_EXTENSIONS
 from synapse.domain.job import JobState, Lease, Priority, SlaTier
 from tests.aws import Aws, Call, intercepted
@@ -114,6 +115,49 @@ async def test_a_backlog_of_many_looks_hides_nobody_and_a_look_has_its_bounds(
     for look in range(16):
         gone = await few.waiting(NOW + 100 + 10 * look)
     assert gone[OTHER] == 0
+
+
+async def test_what_is_left_unread_of_a_sample_says_nothing_of_what_waits(
+    cloud: Aws, open_jobs: OpenJobs, jobs: DynamoJobStore
+) -> None:
+    for _ in range(40):
+        await jobs.create(a_job())
+    assert await open_jobs.waiting(NOW) == {BACKLOG: 40}
+
+    with intercepted(cloud.dynamodb, _Throttled(reads=4)):
+        assert await open_jobs.waiting(NOW) == {BACKLOG: 40}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_where_none_of_a_kind_is_read_nothing_is_said(
+    cloud: Aws, open_jobs: OpenJobs, jobs: DynamoJobStore, is_known: bool
+) -> None:
+    """None would be taken for no work, and its workers sent home."""
+    await jobs.create(a_job())
+    if is_known:
+        await open_jobs.waiting(NOW)
+
+    with intercepted(cloud.dynamodb, _Throttled(reads=0)), pytest.raises(Unavailable):
+        await open_jobs.waiting(NOW)
+
+    assert await open_jobs.waiting(NOW) == {BACKLOG: 1}
+
+
+class _Throttled:
+    """A table that has the first `reads` of the records asked for, and leaves the others."""
+
+    def __init__(self, reads: int) -> None:
+        self._reads = reads
+
+    def __call__(self, call: Call, operation: str, arguments: dict[str, Any]) -> Any:
+        if operation != "BatchGetItem":
+            return call(operation, arguments)
+        [(table, asked)] = arguments["RequestItems"].items()
+        now, later = asked["Keys"][: self._reads], asked["Keys"][self._reads :]
+        answer: Any = {"Responses": {}}
+        if now:
+            answer = call(operation, {"RequestItems": {table: {**asked, "Keys": now}}})
+        return {**answer, "UnprocessedKeys": {table: {**asked, "Keys": later}} if later else {}}
 
 
 class _Read:

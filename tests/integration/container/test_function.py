@@ -92,6 +92,27 @@ async def test_a_worker_that_ends_is_started_again_and_the_runtime_knows(
     assert mark.read_text() == "stopped"
 
 
+@pytest.mark.parametrize(("long_life_s", "goes_on"), [(3600.0, False), (0.0, True)])
+async def test_starts_count_anew_once_a_worker_has_lived_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_life_s: float, goes_on: bool
+) -> None:
+    """The runtime ends when there was one start more than is made in a row."""
+    monkeypatch.setattr(function, "LONG_LIFE_S", long_life_s)
+    starts = tmp_path / "starts"
+    starts.touch()
+    worker = f"open({str(starts)!r}, 'a').write('x')"
+    runtime = (
+        "import pathlib, time\n"
+        f"while len(pathlib.Path({str(starts)!r}).read_text()) <= {function.STARTS}:\n"
+        "    time.sleep(0.01)\n"
+    )
+
+    commands = ((sys.executable, "-c", code) for code in (worker, runtime))
+    await asyncio.wait_for(function.run_function(*commands), 60)
+
+    assert (len(starts.read_text()) > function.STARTS) is goes_on
+
+
 async def test_a_child_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(function, "STOP_TIMEOUT_S", 0.2)
     deaf = (
@@ -136,7 +157,6 @@ def engine(monkeypatch: pytest.MonkeyPatch, *statuses: int) -> Iterator[list[str
 
     server = HTTPServer(("127.0.0.1", 0), Health)
     monkeypatch.setattr(handler, "READY", f"http://127.0.0.1:{server.server_port}/ready")
-    monkeypatch.setattr(handler, "_is_up", False)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield asked
@@ -145,25 +165,36 @@ def engine(monkeypatch: pytest.MonkeyPatch, *statuses: int) -> Iterator[list[str
         server.server_close()
 
 
-def test_the_first_batch_waits_for_the_engine_and_no_other_asks(
+def test_the_first_batch_waits_for_the_engine_and_others_ask_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with engine(monkeypatch, 400, 400) as asked:
         handler.wait_until_up(10)
+        assert len(asked) == 3
+
         handler.wait_until_up(10)
 
-    assert len(asked) == 3
+    assert len(asked) == 4
 
 
-@pytest.mark.parametrize("was_up", [True, False])
+def test_an_engine_that_ended_and_was_begun_again_between_two_batches_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with engine(monkeypatch, 200, 400, 400) as asked:
+        handler.wait_until_up(10)
+
+        handler.wait_until_up(10)
+
+    assert len(asked) == 4
+
+
 def test_an_engine_that_has_ended_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, was_up: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ended = tmp_path / "ended"
     ended.touch()
     monkeypatch.setenv(function.ENDED, str(ended))
     with engine(monkeypatch) as asked:
-        monkeypatch.setattr(handler, "_is_up", was_up)
         with pytest.raises(EngineUnavailable, match="has ended"):
             handler.wait_until_up(60)
         assert asked == []
@@ -183,7 +214,6 @@ def test_an_environment_whose_engine_does_not_come_up_leaves_time_for_the_next_p
 
 def test_an_engine_that_does_not_come_up_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handler, "READY", "http://127.0.0.1:1/ready")
-    monkeypatch.setattr(handler, "_is_up", False)
 
     with pytest.raises(EngineUnavailable):
         handler.wait_until_up(0.2)

@@ -9,7 +9,7 @@ import pytest
 from synapse.application.results import Results
 from synapse.domain.errors import EngineUnavailable, JobNotCancellable, JobNotFound, Unavailable
 from synapse.domain.inference import Completion, ModelInput
-from synapse.domain.job import JobId, JobState, Lease, Usage
+from synapse.domain.job import Failure, JobId, JobState, Lease, Usage
 from synapse.domain.model import Task
 from synapse.ports import InferenceRequest
 from tests.factories import a_chat_model, a_message, a_pool
@@ -38,6 +38,18 @@ async def test_patience_doubles_so_a_backlog_is_not_multiplied() -> None:
         await world.sweeper.sweep()
 
     assert len(world.queue.messages) == 1 + 4  # at 120, 360, 840 and 1,800 s
+
+
+async def test_what_a_batch_gave_back_unbegun_has_not_used_up_the_patience() -> None:
+    world = World()
+    job = await world.submit(timeout_s=50_000.0)
+    world.queue.take()
+    world.clock.advance(300.0)
+    await world.give_back("batch", [job.id], Failure("no_engine", "none is up"), lost=False)
+    world.clock.advance(241.0)
+
+    assert await world.sweeper.sweep() == {"resend": 1}
+    assert (await world.job(job.id)).resends == 1
 
 
 async def test_a_runner_that_died_loses_its_jobs_to_the_queue() -> None:

@@ -165,7 +165,8 @@ class JobResult(WireModel):
     null where the pool's one has no name; `routing` says why no pool met the job's tier, null where
     one did. `receipt` and `cost` are null until it has ended, and if it ended before it ran. Where
     the result is too large to answer with, it is null, and `result_url` says where to read it: a
-    link to its JSON that wants no key, for five minutes; null otherwise.
+    link to its JSON that wants no key, for five minutes; null otherwise. That JSON is the stored
+    one, which has the `cached_tokens` of `usage` besides, where the engine told of them.
     """
 
     jobId: str

@@ -52,9 +52,11 @@ class MeteredJobs:
         """See the port."""
         return await self._ended(await self.store.close(job_id, state, failure, now))
 
-    async def requeue(self, job: Job, now: float, *, lost: bool) -> Job | None:
+    async def requeue(
+        self, job: Job, now: float, *, lost: bool, unanswered: bool = False
+    ) -> Job | None:
         """See the port."""
-        return await self.store.requeue(job, now, lost=lost)
+        return await self.store.requeue(job, now, lost=lost, unanswered=unanswered)
 
     async def due(self, now: float, limit: int) -> list[Job]:
         """See the port."""

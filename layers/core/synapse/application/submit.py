@@ -209,7 +209,6 @@ class Submitter:
         if job.state is not JobState.QUEUED:
             return Accepted(job, 0, 0.0)
         start_s = None if cold is None else cold.wait_s
-        is_told = cold is None or cold.failed is None
         try:
             depth = await self.queue.depth(spec.name)
             rate = await self.registry.service_rate(spec.name, self.clock())
@@ -220,7 +219,6 @@ class Submitter:
         ahead = {**depth, job.priority: max(0, depth.get(job.priority, 0) - 1)}
         position = queue_position(ahead, job.priority)
         wait_s = estimated_wait_s(position, rate, slots or spec.slots)
-        if start_s is not None:
-            wait_s = start_s + (wait_s or 0.0)
-        wait_s = wait_s if is_told else None
+        if cold is not None:
+            wait_s = None if start_s is None else start_s + (wait_s or 0.0)
         return Accepted(job, position, wait_s, cold is not None)

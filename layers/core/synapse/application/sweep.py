@@ -56,7 +56,7 @@ class Sweeper:
                 unsent += 1
                 continue
             lost = job.state is JobState.RUNNING
-            again = await self.store.requeue(job, self.clock(), lost=lost)
+            again = await self.store.requeue(job, self.clock(), lost=lost, unanswered=not lost)
             if again is None:
                 continue
             # Once the queue has refused one, the others would wait for it as long, in vain.

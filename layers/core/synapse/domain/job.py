@@ -270,16 +270,18 @@ class Job:
         require_final(state)
         return replace(self, state=state, failure=failure, finished_at=now, lease=None)
 
-    def requeued(self, now: float, *, lost: bool) -> Job:
-        """The job back in its queue, one send later; `lost` if a worker went down with it."""
-        is_late = self.state is JobState.QUEUED and self.due_at is not None and self.due_at <= now
+    def requeued(self, now: float, *, lost: bool, unanswered: bool = False) -> Job:
+        """The job back in its queue, one send later.
+
+        `lost` if a worker went down with it, `unanswered` if nobody took its message in time.
+        """
         return replace(
             self,
             state=JobState.QUEUED,
             lease=None,
             started_at=None,  # it waits again: what it did so far is no part of what it will cost
             sends=self.sends + 1,
-            resends=self.resends + 1 if is_late else self.resends,
+            resends=self.resends + 1 if unanswered else self.resends,
             sent_at=now,
             losses=self.losses + 1 if lost else self.losses,
         )

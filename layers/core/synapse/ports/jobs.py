@@ -86,7 +86,9 @@ class JobStore(Protocol):
         """End an open job from outside, whoever runs it; durable on return."""
         ...
 
-    async def requeue(self, job: Job, now: float, *, lost: bool) -> Job | None:
+    async def requeue(
+        self, job: Job, now: float, *, lost: bool, unanswered: bool = False
+    ) -> Job | None:
         """Put `job` back to QUEUED (`Job.requeued`) if it still stands exactly as given.
 
         "As given" is the same state, lease owner and number of sends: whoever looked at an

@@ -219,7 +219,9 @@ class DynamoJobStore:
         update.only_if_one_of("state", sources(state))
         return await self._counted(await self._job_if_written(job_id, update))
 
-    async def requeue(self, job: Job, now: float, *, lost: bool) -> Job | None:
+    async def requeue(
+        self, job: Job, now: float, *, lost: bool, unanswered: bool = False
+    ) -> Job | None:
         """See the port."""
         if job.state.is_final:
             return None
@@ -227,7 +229,7 @@ class DynamoJobStore:
         update = Update().only_if_equal(
             {"state": job.state, "lease_owner": owner, "sends": job.sends}
         )
-        change = changes(job, job.requeued(now, lost=lost))
+        change = changes(job, job.requeued(now, lost=lost, unanswered=unanswered))
         if change.pop("losses", None) is not None:
             # Added to what the item says: the lease may have come and gone since `job` was read.
             update.put_expression("losses", f"{update.name('losses')} + {update.value(1)}")

@@ -16,6 +16,7 @@ from synapse.adapters.aws.calls import call
 from synapse.adapters.aws.items import attribute, plain
 from synapse.adapters.aws.job_items import OPEN_INDEX, OPEN_SHARDS, job_id_of, pk
 from synapse.adapters.records import requires_of
+from synapse.domain.errors import Unavailable
 from synapse.domain.extension import Extensions
 from synapse.domain.job import JobId, JobState, SlaTier
 
@@ -55,6 +56,13 @@ class _Open(NamedTuple):
 class _Read(NamedTuple):
     kind: Kind
     state: JobState
+
+
+class _Records(NamedTuple):
+    """Those that are there, and the jobs of which DynamoDB had no time to say."""
+
+    read: Mapping[JobId, _Read]
+    unread: frozenset[JobId]
 
 
 class _Shard:
@@ -120,8 +128,10 @@ class OpenJobs:
         due = {job_id_of(entry["pk"]["S"]): float(entry["due_at"]["N"]) for entry in page["Items"]}
         known = shard.jobs()
         kinds = {job_id: known[job_id].kind for job_id in due if job_id in known}
-        read = await self._read([job_id for job_id in due if job_id not in kinds])
-        kinds |= {job_id: each.kind for job_id, each in read.items()}
+        records = await self._read([job_id for job_id in due if job_id not in kinds])
+        if records.unread and not records.read:
+            raise Unavailable("DynamoDB reads no records of jobs now")
+        kinds |= {job_id: each.kind for job_id, each in records.read.items()}
         shard.seen(
             {job_id: _Open(kind, due[job_id]) for job_id, kind in kinds.items()},
             page.get("LastEvaluatedKey"),
@@ -130,28 +140,37 @@ class OpenJobs:
     async def _waiting_of(
         self, unsure: Mapping[Kind, Sequence[tuple[float, JobId]]]
     ) -> Counter[Kind]:
-        """How many wait of jobs that may run as well: by a few of each kind, from first to last."""
+        """How many wait of jobs that may run as well: by a few of each kind, from first to last.
+
+        Raises:
+            Unavailable: there is a kind of which none could be read.
+        """
         samples = {kind: _spread(sorted(jobs)) for kind, jobs in unsure.items()}
-        read = await self._read([job_id for sample in samples.values() for _, job_id in sample])
-        waits = {job_id for job_id, each in read.items() if each.state is JobState.QUEUED}
+        records = await self._read([job_id for sample in samples.values() for _, job_id in sample])
+        waits = {job_id for job_id, each in records.read.items() if each.state is JobState.QUEUED}
         found = Counter[Kind]()
         for kind, sample in samples.items():
-            queued = sum(job_id in waits for _, job_id in sample)
+            told = [job_id for _, job_id in sample if job_id not in records.unread]
+            if not told:
+                raise Unavailable("DynamoDB reads no records of jobs of a kind now")
+            queued = sum(job_id in waits for job_id in told)
             if queued:
-                found[kind] = max(1, round(queued / len(sample) * len(unsure[kind])))
+                found[kind] = max(1, round(queued / len(told) * len(unsure[kind])))
         return found
 
-    async def _read(self, job_ids: Sequence[JobId]) -> Mapping[JobId, _Read]:
-        """The jobs that are on record; one that DynamoDB leaves out comes up again.
+    async def _read(self, job_ids: Sequence[JobId]) -> _Records:
+        """The jobs that are on record; what is unread comes up again with a later look.
 
         One page after the other: all at once they would use up what callers are to read with.
         """
-        read: dict[JobId, _Read] = {}
+        read, unread = dict[JobId, _Read](), set[JobId]()
         for start in range(0, len(job_ids), READ_TOGETHER):
-            read |= await self._read_some(job_ids[start : start + READ_TOGETHER])
-        return read
+            page = await self._read_some(job_ids[start : start + READ_TOGETHER])
+            read |= page.read
+            unread |= page.unread
+        return _Records(read, frozenset(unread))
 
-    async def _read_some(self, job_ids: Sequence[JobId]) -> Mapping[JobId, _Read]:
+    async def _read_some(self, job_ids: Sequence[JobId]) -> _Records:
         answer: Any = await call(
             self._client.batch_get_item,
             RequestItems={
@@ -163,7 +182,11 @@ class OpenJobs:
             },
         )
         items = [plain(item) for item in answer["Responses"].get(self._table, ())]
-        return {job_id_of(item["pk"]): _read_of(item) for item in items}
+        left = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", ())
+        return _Records(
+            {job_id_of(item["pk"]): _read_of(item) for item in items},
+            frozenset(job_id_of(key["pk"]["S"]) for key in left),
+        )
 
 
 def _read_of(item: Mapping[str, Any]) -> _Read:

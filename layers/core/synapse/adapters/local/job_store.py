@@ -148,11 +148,13 @@ class SqliteJobStore:
         await self._commit.ending(job_id)
         return None
 
-    async def requeue(self, job: Job, now: float, *, lost: bool) -> Job | None:
+    async def requeue(
+        self, job: Job, now: float, *, lost: bool, unanswered: bool = False
+    ) -> Job | None:
         """Put `job` back to QUEUED (`Job.requeued`) if it still stands exactly as given."""
         for current in await self._newest([job.id]):
             if not current.state.is_final and _stands(current, job):
-                again = current.requeued(now, lost=lost)
+                again = current.requeued(now, lost=lost, unanswered=unanswered)
                 self._commit.change(again)
                 return again
         return None
