@@ -20,6 +20,12 @@ logger = logging.getLogger(__name__)
 AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
 """The pauses before a load that failed is tried again: room may have come, a mistake stays one."""
 
+REFUSED_S = 3.0
+"""So long a worker without room is not asked for the model again, times the models it refuses.
+
+Longer than the rounds in which it is asked: those behind have theirs, however many have no room.
+"""
+
 EVICTING = RetryPolicy(base_s=30.0, max_s=600.0)
 """The same before it may take the place of other models again: they would have gone for nothing."""
 
@@ -56,8 +62,9 @@ class Loading(Protocol):
 class LocalModelLoader:
     """One load of a model in a pool at a time, and one by a worker: the next one is decided anew.
 
-    A worker that has no room, or is down, is not asked again for a moment, unless another model
-    may go now: who has waited longest must not miss that. Others are asked meanwhile.
+    A worker that has no room, or is down, is not asked again for some seconds, unless another
+    model may go now: who has waited longest must not miss that. Others are asked meanwhile, and
+    it for other models.
     """
 
     def __init__(
@@ -177,7 +184,8 @@ class LocalModelLoader:
     def _note_refusal(self, worker: str, model: str, keep: Collection[str]) -> None:
         now = self._clock()
         self._refusals = {key: each for key, each in self._refusals.items() if each[0] > now}
-        self._refusals[worker, model] = now + self._again.base_s, keep
+        others = sum(each == worker and other != model for each, other in self._refusals)
+        self._refusals[worker, model] = now + REFUSED_S * (1 + others), keep
 
     def _still(self, pool: str, model: str) -> None:
         """One that failed, and has to wait for another try, has not come right by that."""
