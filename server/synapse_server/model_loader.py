@@ -21,14 +21,14 @@ logger = logging.getLogger(__name__)
 AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
 """The pauses before a load that failed is tried again: room may have come, a mistake stays one."""
 
-REFUSED_S = 3.0
-"""So long a worker without room is not asked for the model again, times the models it refuses.
-
-Longer than the rounds in which it is asked: those behind have theirs, however many have no room.
-"""
-
 EVICTING = RetryPolicy(base_s=30.0, max_s=600.0)
 """The same before it may take the place of other models again: they would have gone for nothing."""
+
+REFUSED_S = 3.0
+"""So long a worker without room is not asked for the model again, times the models it refuses."""
+
+REFUSED_ROUNDS = 3.0
+"""The same in rounds: where they are longer those behind must have theirs, too."""
 
 HOPELESS = 3
 """So many failures in a row, and those who wait for the model are told: it will not come soon."""
@@ -95,17 +95,19 @@ class LocalModelLoader:
         starts: StartTimes,
         clock: Clock,
         again: RetryPolicy = AGAIN,
+        round_s: float = 1.0,
     ) -> None:
         """`worker_of` a pool and an id is the worker, None if it is not up, or leaves.
 
         `last_asked` is when each model was last asked for. How long loads take is noted in
-        `starts`.
+        `starts`. Each `round_s` seconds it is asked for what is wanted.
         """
         self._worker_of = worker_of
         self._last_asked = last_asked
         self._starts = starts
         self._clock = clock
         self._again = again
+        self._refused_s = max(REFUSED_S, REFUSED_ROUNDS * round_s)
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._loading: set[str] = set()
         self._refusals: dict[tuple[str, str], tuple[float, Collection[str]]] = {}
@@ -208,7 +210,7 @@ class LocalModelLoader:
         now = self._clock()
         self._refusals = {key: each for key, each in self._refusals.items() if each[0] > now}
         others = sum(each == worker and other != model for each, other in self._refusals)
-        self._refusals[worker, model] = now + REFUSED_S * (1 + others), keep
+        self._refusals[worker, model] = now + self._refused_s * (1 + others), keep
 
     def _note_wait(self, worker: str, key: tuple[str, str], error: WorkerError) -> None:
         """Tell of it once: it may be asked for many times before it has its turn."""

@@ -57,14 +57,14 @@ class OneWorker:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, round_s: float = 1.0) -> None:
         self.worker = OneWorker()
         self.is_up = True
         self.clock = FakeClock()
         self.starts = LocalStartTimes()
         self.last_asked = {"echo": 5.0}
         self.loader = LocalModelLoader(
-            self._worker_of, lambda: self.last_asked, self.starts, self.clock, PAUSES
+            self._worker_of, lambda: self.last_asked, self.starts, self.clock, PAUSES, round_s
         )
 
     def _worker_of(self, pool: str, worker: str) -> Loading | None:

@@ -15,9 +15,6 @@ from synapse_worker.agent.errors import NoRoom, NotNow
 from synapse_worker.errors import WorkerError
 from tests.unit.server.test_model_loader import PAUSES, POOL, OneWorker, World
 
-ROUND_S = PAUSE_S + FleetTimes().scale_every_s
-"""From one round to the next where only the timer makes them."""
-
 
 class AlmostFull(OneWorker):
     """Has room for the small one only."""
@@ -35,8 +32,11 @@ class AlmostFull(OneWorker):
 
 
 @pytest.mark.parametrize("large", [1, 2, 8])
-async def test_those_that_have_no_room_leave_a_free_place_to_one_behind(large: int) -> None:
-    world = World()
+@pytest.mark.parametrize("every_s", [0.1, FleetTimes().scale_every_s, 20.0])
+async def test_those_that_have_no_room_leave_a_free_place_to_one_behind(
+    every_s: float, large: int
+) -> None:
+    world = World(every_s)
     world.worker = AlmostFull()
     in_turn = [*(f"large-{n}" for n in range(large)), "small"]
     for _ in range(2 * len(in_turn)):
@@ -44,7 +44,8 @@ async def test_those_that_have_no_room_leave_a_free_place_to_one_behind(large: i
             world.loader.ask("s-1", POOL, model, keep={"busy"})
         for _ in range(5):
             await asyncio.sleep(0)
-        world.clock.advance(ROUND_S)
+        # Only the timer makes rounds.
+        world.clock.advance(PAUSE_S + every_s)
 
     assert "small" in world.worker.asked
 
