@@ -24,7 +24,7 @@ REPLACE = RetryPolicy(base_s=2.0, max_s=300.0)
 
 STABLE_S = 300.0
 """A worker that came up after a failure and lived for so long ends the crash loop, if it was one:
-the pauses begin anew."""
+the pauses begin anew. So they do where it is such a one that fails, after the last pause."""
 
 DRAIN_S = FleetTimes().drain_s
 
@@ -201,10 +201,10 @@ class Crew:
             await self._serve(member)
         except WorkerError as error:
             # It is out before it is cleared away, which may take seconds.
-            self._note_failure(worker.id, error)
+            self._note_failure(worker.id, error, member.up_at)
         except Exception as error:
             logger.exception("worker %s broke off", worker.id)
-            self._note_failure(worker.id, WorkerError(f"{error}", "See the log"))
+            self._note_failure(worker.id, WorkerError(f"{error}", "See the log"), member.up_at)
         finally:
             member.is_up = False
             member.leave.set()
@@ -231,14 +231,15 @@ class Crew:
             logger.warning(text, member.worker.id, self._drain_s)
             self.on_cut(member.worker.id)
 
-    def _note_failure(self, worker_id: str, error: WorkerError) -> None:
+    def _note_failure(self, worker_id: str, error: WorkerError, up_at: float | None = None) -> None:
         if self._first_error is None:
             self._first_error = error
         self._note_stable()
         now = self._failed_at = self._clock()
         # Those that were started together fail together, for one reason: that counts once.
         if now >= self._not_before:
-            self._failures += 1
+            has_lived = up_at is not None and now - up_at >= STABLE_S
+            self._failures = 1 if has_lived else self._failures + 1
             # The whole of it: there is nobody to be out of step with, and no pause would be a loop.
             self._not_before = now + self._replace.delay_s(self._failures, 1.0)
         self.trouble = str(error)

@@ -58,7 +58,11 @@ class FleetParts:
         self.local.when_cut(self._taken_away)
         demand, starts, self._waker = LocalDemand(queue, clock), LocalStartTimes(), LocalWaker()
         self._loader = LocalModelLoader(
-            self.local.staying, demand.last_asked, starts, time.monotonic
+            self.local.staying,
+            demand.last_asked,
+            starts,
+            time.monotonic,
+            round_s=self._times.scale_every_s,
         )
         self.cold_starts = ColdStarts(
             registry=registry,

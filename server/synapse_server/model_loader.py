@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from synapse.application.on_demand import load_of
@@ -23,11 +24,20 @@ AGAIN = RetryPolicy(base_s=1.0, max_s=60.0)
 EVICTING = RetryPolicy(base_s=30.0, max_s=600.0)
 """The same before it may take the place of other models again: they would have gone for nothing."""
 
+REFUSED_S = 3.0
+"""So long a worker without room is not asked for the model again, times the models it refuses."""
+
+REFUSED_ROUNDS = 3.0
+"""The same in rounds: where they are longer those behind must have theirs, too."""
+
 HOPELESS = 3
 """So many failures in a row, and those who wait for the model are told: it will not come soon."""
 
 TOLD_S = 2 * AGAIN.max_s
 """For so long after it a failure is told of: while work waits for the model it is tried again."""
+
+FORGOTTEN_S = 2 * EVICTING.max_s
+"""So long after the last trouble with a model a failure is the first one again."""
 
 
 class Loading(Protocol):
@@ -53,11 +63,29 @@ class Loading(Protocol):
         """
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """Failures of a model in a pool since it was loaded last: how many, why, when it was seen last.
+
+    `due_at` is when a try may come to something: later than it is allowed, where it would need the
+    place of others.
+    """
+
+    count: int
+    why: str
+    at: float
+    is_final: bool
+    not_before: float
+    due_at: float
+    evicts_from: float
+
+
 class LocalModelLoader:
     """One load of a model in a pool at a time, and one by a worker: the next one is decided anew.
 
-    A worker that has no room, or is down, is not asked again for a moment, unless another model
-    may go now: who has waited longest must not miss that. Others are asked meanwhile.
+    A worker that has no room, or is down, is not asked again for some seconds, unless another
+    model may go now: who has waited longest must not miss that. Others are asked meanwhile, and
+    it for other models.
     """
 
     def __init__(
@@ -67,25 +95,24 @@ class LocalModelLoader:
         starts: StartTimes,
         clock: Clock,
         again: RetryPolicy = AGAIN,
+        round_s: float = 1.0,
     ) -> None:
         """`worker_of` a pool and an id is the worker, None if it is not up, or leaves.
 
         `last_asked` is when each model was last asked for. How long loads take is noted in
-        `starts`.
+        `starts`. Each `round_s` seconds it is asked for what is wanted.
         """
         self._worker_of = worker_of
         self._last_asked = last_asked
         self._starts = starts
         self._clock = clock
         self._again = again
+        self._refused_s = max(REFUSED_S, REFUSED_ROUNDS * round_s)
         self._loads: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._loading: set[str] = set()
         self._refusals: dict[tuple[str, str], tuple[float, Collection[str]]] = {}
-        self._failures: dict[tuple[str, str], int] = {}
-        self._not_before: dict[tuple[str, str], float] = {}
-        self._evicts_from: dict[tuple[str, str], float] = {}
-        self._troubles: dict[tuple[str, str], tuple[str, float]] = {}
-        self._too_large: set[tuple[str, str]] = set()
+        self._waits: dict[tuple[str, str], float] = {}
+        self._troubles: dict[tuple[str, str], _Trouble] = {}
 
     def ask(
         self,
@@ -97,7 +124,10 @@ class LocalModelLoader:
     ) -> bool:
         """See the port."""
         key, now = (pool.name, model), self._clock()
-        if key in self._loads or worker in self._loading or now < self._not_before.get(key, now):
+        trouble = self._troubles.get(key)
+        if key in self._loads or worker in self._loading:
+            return False
+        if trouble is not None and now < trouble.not_before:
             return False
         refused_until, kept = self._refusals.get((worker, model), (now, ()))
         if now < refused_until and set(kept) <= set(keep):
@@ -119,17 +149,18 @@ class LocalModelLoader:
     def troubles(self) -> Mapping[tuple[str, str], str]:
         """See the port."""
         since = self._clock() - TOLD_S
-        return {key: why for key, (why, at) in self._troubles.items() if at > since}
+        return {key: each.why for key, each in self._troubles.items() if each.at > since}
 
     def failed(self, pool: str, model: str) -> FailedLoad | None:
         """See the port `FailedLoads`."""
-        key = (pool, model)
-        is_final = key in self._too_large
-        if not is_final and self._failures.get(key, 0) < HOPELESS:
+        key, now = (pool, model), self._clock()
+        trouble = self._troubles.get(key)
+        if trouble is None or trouble.at <= now - TOLD_S:
             return None
-        why = self.troubles().get(key)
-        again_in_s = max(0.0, self._not_before[key] - self._clock())
-        return None if why is None else FailedLoad(why, is_final, again_in_s, key in self._loads)
+        if not trouble.is_final and trouble.count < HOPELESS:
+            return None
+        again_in_s = max(0.0, trouble.due_at - now)
+        return FailedLoad(trouble.why, trouble.is_final, again_in_s, key in self._loads)
 
     async def close(self) -> None:
         """Wait for nothing more."""
@@ -147,52 +178,65 @@ class LocalModelLoader:
         keep: Collection[str],
         yielding: Collection[str],
     ) -> None:
-        began_at = self._clock()
+        key, began_at = (pool, model), self._clock()
+        trouble = self._troubles.get(key)
+        # Soon after a load that failed others keep their place.
+        is_spared = trouble is not None and began_at < trouble.evicts_from
         try:
-            if self._is_spared(pool, model):
+            if is_spared:
                 await who.load(model, self._last_asked(), {*keep, *who.models}, ())
             else:
                 await who.load(model, self._last_asked(), keep, yielding)
         except (NoRoom, NotNow) as error:
             # Those that are in the way have their turn, or leave: that may be over in a moment.
             self._note_refusal(worker, model, keep)
-            self._still(pool, model)
-            logger.info("worker %s: %s has to wait: %s", worker, model, error)
+            self._note_wait(worker, key, error)
+            if trouble is not None:
+                # One that failed, and has to wait for another try, has not come right by that.
+                trouble.at = self._clock()
+                if is_spared and isinstance(error, NoRoom):
+                    trouble.due_at = trouble.evicts_from
         except WorkerError as error:
-            self._failed(pool, model, error)
+            self._failed(key, error)
         except Exception as error:
             logger.exception("pool %s: loading %s went wrong", pool, model)
-            self._failed(pool, model, error)
+            self._failed(key, error)
         else:
-            self._failures.pop((pool, model), None)
-            self._evicts_from.pop((pool, model), None)
-            self._too_large.discard((pool, model))
-            self._troubles.pop((pool, model), None)
+            self._troubles.pop(key, None)
+            self._waits.pop(key, None)
             await self._starts.started(load_of(pool, model), self._clock() - began_at)
-
-    def _is_spared(self, pool: str, model: str) -> bool:
-        """Whether others keep their place: soon after a load that failed."""
-        return self._clock() < self._evicts_from.get((pool, model), 0.0)
 
     def _note_refusal(self, worker: str, model: str, keep: Collection[str]) -> None:
         now = self._clock()
         self._refusals = {key: each for key, each in self._refusals.items() if each[0] > now}
-        self._refusals[worker, model] = now + self._again.base_s, keep
+        others = sum(each == worker and other != model for each, other in self._refusals)
+        self._refusals[worker, model] = now + self._refused_s * (1 + others), keep
 
-    def _still(self, pool: str, model: str) -> None:
-        """One that failed, and has to wait for another try, has not come right by that."""
-        if (pool, model) in self._failures:
-            why, _ = self._troubles[pool, model]
-            self._troubles[pool, model] = why, self._clock()
+    def _note_wait(self, worker: str, key: tuple[str, str], error: WorkerError) -> None:
+        """Tell of it once: it may be asked for many times before it has its turn."""
+        now = self._clock()
+        if self._waits.get(key, float("-inf")) <= now - TOLD_S:
+            logger.info("worker %s: %s has to wait: %s", worker, key[1], error.cause)
+        self._waits[key] = now
 
-    def _failed(self, pool: str, model: str, error: Exception) -> None:
-        now, key = self._clock(), (pool, model)
-        failures = self._failures[key] = self._failures.get(key, 0) + 1
+    def _failed(self, key: tuple[str, str], error: Exception) -> None:
+        now, before = self._clock(), self._troubles.get(key)
+        if before is not None and before.at <= now - FORGOTTEN_S:
+            before = None
+        failures = 1 if before is None else before.count + 1
         pause_s = self._again.delay_s(failures, 1.0)
-        self._not_before[key] = now + pause_s
-        if now >= self._evicts_from.get(key, 0.0):
-            self._evicts_from[key] = now + EVICTING.delay_s(failures, 1.0)
-        self._troubles[key] = str(error) or type(error).__name__, now
-        (self._too_large.add if isinstance(error, TooLarge) else self._too_large.discard)(key)
+        evicts_from = 0.0 if before is None else before.evicts_from
+        if now >= evicts_from:
+            evicts_from = now + EVICTING.delay_s(failures, 1.0)
+        self._troubles[key] = _Trouble(
+            count=failures,
+            why=str(error) or type(error).__name__,
+            at=now,
+            is_final=isinstance(error, TooLarge),
+            not_before=now + pause_s,
+            due_at=now + pause_s,
+            evicts_from=evicts_from,
+        )
+        self._waits.pop(key, None)
         text = "pool %s: %s is not loaded: %s (again in %.0f s, if it is wanted)"
-        logger.warning(text, pool, model, error, pause_s)
+        logger.warning(text, *key, error, pause_s)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from synapse.adapters.local.demand import LocalStartTimes
-from synapse.application.on_demand import OnDemand, load_of
+from synapse.application.on_demand import CLEARING_S, OnDemand, load_of
 from synapse.domain.extension import NO_EXTENSIONS, Extensions
 from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import SlaTier
@@ -310,6 +310,24 @@ async def test_one_that_makes_way_is_not_had_back_for_what_it_still_answers() ->
     turns.has = {"s-1": (), "s-2": ()}
     turns.loader.refusing = {"llm"}
     assert await turns.round() == []
+    assert await turns.round(CLEARING_S) == ["old"], "that may be callers who came since"
+
+
+async def test_a_worker_is_not_held_for_ever_for_one_that_does_not_come() -> None:
+    turns = Turns("old")
+    turns.queued = {"old": SlaTier.BRONZE, "llm": SlaTier.BRONZE}
+    await turns.round()
+    assert await turns.round(A_TURN_S) == ["llm"]
+    turns.queued["fine"] = SlaTier.BRONZE
+
+    # The loader refuses it between its tries: something else there never goes.
+    for _ in range(3):
+        turns.loader.refusing = {"llm"}
+        assert await turns.round(1.0) == []
+        turns.loader.refusing.clear()
+        assert await turns.round(1.0) == ["llm"]
+    turns.loader.refusing = {"llm"}
+    assert await turns.round(CLEARING_S - 6.0) == ["fine"], "further tries do not prolong it"
 
 
 async def test_nobody_has_a_model_twice_while_another_one_waits_for_a_place() -> None:

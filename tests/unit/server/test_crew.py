@@ -389,3 +389,26 @@ async def test_pauses_begin_anew_once_one_that_came_up_since_has_stayed_up(yard:
     await times.at(times.now)
     await times.at(times.now + REPLACE.base_s)
     assert len(yard.made) == 7, "all was well for long: this is a first failure"
+
+
+async def test_failures_of_workers_that_each_lived_long_are_first_ones(yard: Yard) -> None:
+    yard.all_are_up = True
+    times = Times(yard)
+    await times.crew.open()
+    times.crew.resize(4)
+    await until(lambda: times.crew.size().ready == 4)
+    at = STABLE_S
+    for number in range(4):
+        # None has been up for long since the failure before, but each before it fails.
+        yard.made[number].failed.set()
+        await times.at(at)
+        await times.at(at + REPLACE.base_s)
+        assert len(yard.made) == number + 5
+        at += STABLE_S / 2
+
+    yard.made[7].failed.set()
+    await times.at(times.now)
+    await times.at(times.now + 2 * REPLACE.base_s - 0.1)
+    assert len(yard.made) == 8, "this one has just come"
+    await times.at(times.now + 0.1)
+    assert len(yard.made) == 9

@@ -11,7 +11,14 @@ from synapse.adapters.local.demand import LocalStartTimes
 from synapse.application.on_demand import load_of
 from synapse.domain.loading import FailedLoad
 from synapse.domain.retry import RetryPolicy
-from synapse_server.model_loader import EVICTING, HOPELESS, TOLD_S, Loading, LocalModelLoader
+from synapse_server.model_loader import (
+    EVICTING,
+    HOPELESS,
+    REFUSED_S,
+    TOLD_S,
+    Loading,
+    LocalModelLoader,
+)
 from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
 from synapse_worker.errors import WorkerError
 from tests.factories import a_pool
@@ -50,14 +57,14 @@ class OneWorker:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, round_s: float = 1.0) -> None:
         self.worker = OneWorker()
         self.is_up = True
         self.clock = FakeClock()
         self.starts = LocalStartTimes()
         self.last_asked = {"echo": 5.0}
         self.loader = LocalModelLoader(
-            self._worker_of, lambda: self.last_asked, self.starts, self.clock, PAUSES
+            self._worker_of, lambda: self.last_asked, self.starts, self.clock, PAUSES, round_s
         )
 
     def _worker_of(self, pool: str, worker: str) -> Loading | None:
@@ -121,7 +128,7 @@ async def test_where_one_has_no_room_or_is_down_another_is_asked_at_once() -> No
         assert not await world.ask()
         assert await world.ask(worker="s-2")
         assert not await world.ask(worker="s-2")
-        world.clock.advance(1.1)
+        world.clock.advance(REFUSED_S)
 
 
 async def test_one_that_was_refused_is_asked_at_once_when_another_model_may_go() -> None:
@@ -200,7 +207,7 @@ async def test_where_room_is_missing_the_pause_stays_short() -> None:
         await world.ask()
         await world.ask()
         assert len(world.worker.asked) == tries
-        world.clock.advance(1.1)
+        world.clock.advance(REFUSED_S)
 
 
 async def test_one_that_never_fits_is_tried_less_and_less_and_told_of(

@@ -20,6 +20,12 @@ from synapse.ports import ModelLoader, StartTimes
 
 TOLERANCE = ScalingPolicy().tolerance
 
+CLEARING_S = 60.0
+"""So long at the most a worker is for one model: twice what a load waits for those that make way.
+
+If it has not come by then, what is in its way may never go: that must not hold up others.
+"""
+
 Views = Mapping[str, Sequence[PoolView]]
 
 
@@ -29,6 +35,11 @@ class _Reserved(NamedTuple):
     pool: str
     model: str
     yielding: Collection[str]
+    since: float
+
+    def holds(self, now: float) -> bool:
+        """Whether it is yet; the clock may have been put back."""
+        return 0 <= now - self.since < CLEARING_S
 
 
 @dataclass(slots=True)
@@ -89,12 +100,14 @@ class OnDemand:
         """Ask one worker after the other until one begins."""
         for worker in _lacking(up, pool, claim.model):
             reserved = self._reserved.get(worker.id)
-            if reserved is not None and reserved.model != claim.model:
+            is_mine = reserved is not None and reserved.model == claim.model
+            if reserved is not None and not is_mine and reserved.holds(now):
                 continue
             keep, yielding = terms(claim, residents[worker.id], now)
             if self.loader.ask(worker.id, pool, claim.model, keep, yielding):
-                if yielding:
-                    self._reserved[worker.id] = _Reserved(pool.name, claim.model, yielding)
+                # Once for each wait: further tries must not hold it for ever.
+                if yielding and not is_mine:
+                    self._reserved[worker.id] = _Reserved(pool.name, claim.model, yielding, now)
                 return
 
     def _ask_for_more(
@@ -157,7 +170,8 @@ class OnDemand:
         What was asked of one that makes way is answered yet: that is no reason to have it back.
         """
         pools_up = {worker.pool for worker in up}
-        leaving = {model for each in self._reserved.values() for model in each.yielding}
+        clearing = [each for each in self._reserved.values() if each.holds(now)]
+        leaving = {model for each in clearing for model in each.yielding}
         since: dict[tuple[str, str], float] = {}
         claims: list[tuple[Pool, Claim]] = []
         for model, of_model in loadable.items():
