@@ -44,7 +44,7 @@ def constraint(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "json_object":
         return {"json_schema": {"type": "object", **SPACING}}
     if kind == "json":
-        return {"json_schema": {**bounded(_schema(value)), **SPACING}}
+        return {"json_schema": {**bounded(_object("structured_outputs.json", value)), **SPACING}}
     if kind == "choice":
         return {"grammar": _choices(value)}
     if not isinstance(value, str) or not value:
@@ -71,7 +71,7 @@ def _wanted(parameters: Mapping[str, Any]) -> dict[str, Any]:
         if name not in NESTED:
             wanted[name.removeprefix("guided_")] = value
             continue
-        value = _nested(name, value)
+        value = _object(name, value)
         for kind, inner in value.items():
             if kind not in KINDS:
                 raise InvalidRequest(f"'{name}.{kind}' is not supported by this engine")
@@ -79,7 +79,7 @@ def _wanted(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return wanted
 
 
-def _nested(name: str, value: Any) -> dict[str, Any]:
+def _object(name: str, value: Any) -> dict[str, Any]:
     """An object, or its JSON text, which is how Triton's vLLM backend takes it."""
     if isinstance(value, str):
         try:
@@ -88,17 +88,6 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
             raise InvalidRequest(f"'{name}' is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"'{name}' must be an object")
-    return value
-
-
-def _schema(value: Any) -> dict[str, Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:  # also of numbers beyond measure
-            raise InvalidRequest(f"'structured_outputs.json' is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("'structured_outputs.json' must be an object")
     return value
 
 

@@ -97,7 +97,8 @@ class ColdStarts:
         try:
             if await self._is_up(spec, need.requires):
                 return None
-            if failed := self._failed_in(pools := await self._able(spec, need.requires), spec):
+            pools = await self._able(spec, need.requires)
+            if failed := self._failed_in(pools, spec):
                 return ColdStart(pools[0].name, None, failed)
             views = await self.views(spec)
             able = [view for view in views if not view.pool.lacks(need.requires)]
