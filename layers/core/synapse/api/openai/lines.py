@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from synapse.api.errors import InvalidBody, body_of, error_body, status_of
+from synapse.api.openai.choices import Choices
 from synapse.api.openai.embeddings import (
     EmbeddingsAsk,
     EmbeddingsRequest,
@@ -16,12 +17,13 @@ from synapse.api.openai.embeddings import (
     embeddings_body,
     read_embeddings,
 )
-from synapse.api.openai.rendering import Heading, answer_body, fingerprint
+from synapse.api.openai.rendering import Heading, fingerprint
 from synapse.api.openai.requests import Ask, check_model, read_chat, read_completion
 from synapse.api.openai.responses.requests import read_response
 from synapse.api.openai.responses.schemas import ResponsesRequest
 from synapse.api.openai.responses.telling import Items
 from synapse.api.openai.schemas import ChatRequest, CompletionRequest
+from synapse.api.openai.telling import Teller
 from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.application.checks import served_model
 from synapse.domain.access import Principal
@@ -36,9 +38,6 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 RESPONSES = "/v1/responses"
-
-PREFIXES = {CHAT: "chatcmpl-", COMPLETIONS: "cmpl-", RESPONSES: "resp_"}
-"""What the id of an answer begins with."""
 
 _FAILURES: Mapping[str, HTTPStatus] = {
     "invalid_input": HTTPStatus.BAD_REQUEST,
@@ -87,17 +86,20 @@ class OpenAiLines:
         if not isinstance(result, Completion):
             raise EngineError("the engine gave vectors instead of text")
         spec = await self._registry.model(ask.model)
+        at = int(created_at)
+        # What was asked of a response is told again, so it is read once more.
+        teller: Teller = (
+            Items(_valid(ResponsesRequest, body), ask, ended_at=at)
+            if endpoint == RESPONSES
+            else Choices(ask)
+        )
         heading = Heading(
-            f"{PREFIXES[endpoint]}{job_id.removeprefix('batch_')}",
-            int(created_at),
+            f"{teller.prefix}{job_id.removeprefix('batch_')}",
+            at,
             ask.model,
             None if spec is None else fingerprint(spec.name, spec.version),
         )
-        if endpoint == RESPONSES:
-            # Once more: what was asked is told again.
-            items = Items(_valid(ResponsesRequest, body), ask, ended_at=heading.created)
-            return items.whole(heading, [result])
-        return answer_body(ask, heading, [result])
+        return teller.whole(heading, [result], keeps_tier=False)
 
     def refusal(self, error: SynapseError | Failure) -> tuple[int, Mapping[str, Any]]:
         """See the port."""
