@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from synapse.domain.job import Job, JobId, JobState, Payload
 from synapse.ports import Idempotency
 from tests.factories import NOW, a_job, a_lease, an_outcome
 from tests.fakes import FakeClock
-from tests.integration.local.disk import BIG, full, stalled
+from tests.integration.local.disk import BIG, flushing, full, stalled
 from tests.patience import PATIENCE_S
 
 OWNER = "batch-1"
@@ -102,6 +103,32 @@ async def test_a_claim_does_not_wait_for_the_disk(
 
         assert await store.get(job.id) == claimed
         assert await store.requeue(claimed, NOW, lost=True) is not None
+
+
+@pytest.mark.parametrize("again", ["claimed", "requeued"])
+async def test_a_job_whose_end_fails_is_not_passed_over_meanwhile(
+    store: SqliteJobStore, database: Database, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    job = await a_running_job(store)
+
+    async def move() -> bool:
+        if again == "claimed":
+            return bool(await store.claim([job.id], a_lease(OWNER), NOW + 1))
+        return await store.requeue(job, NOW + 1, lost=False) is not None
+
+    async with flushing(database, monkeypatch) as flush:
+        flush.error = sqlite3.OperationalError("database is locked")
+        settling = asyncio.create_task(store.settle(an_outcome(job.id), OWNER, NOW + 1))
+        await asyncio.to_thread(flush.begun.wait, PATIENCE_S)
+        moving = asyncio.create_task(move())
+        await turns()
+        assert not moving.done()
+        flush.end.set()
+
+        with pytest.raises(Unavailable):
+            await settling
+        flush.error = None
+        assert await moving
 
 
 async def test_a_claim_reaches_the_disk_by_itself(

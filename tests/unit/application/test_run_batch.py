@@ -105,6 +105,28 @@ async def test_a_poisoned_item_fails_alone() -> None:
     assert (failure.code, failure.message) == ("invalid_input", "bad text")
 
 
+async def test_no_end_is_on_its_way_any_more_when_the_batch_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    first, second = await _submitted(world, "first", "second")
+    failed = []
+
+    async def settle(outcome: Outcome, owner: str, now: float) -> Job | None:
+        while outcome.job_id == second.id and failed != [first.id]:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        failed.append(outcome.job_id)
+        raise Unavailable("database is locked")
+
+    monkeypatch.setattr(world.store, "settle", settle)
+
+    with pytest.raises(EngineUnavailable, match="locked"):
+        await world.runner.run(a_batch(first.id, second.id), a_pool())
+
+    assert failed == [first.id, second.id]
+
+
 async def test_a_batch_delivered_twice_runs_once() -> None:
     world = World()
     [job] = await _submitted(world, "hello")

@@ -231,7 +231,7 @@ class BatchRunner:
                 run.workers[job_id] = pool.worker
                 writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
         finally:  # what is known is written, also if the rest breaks off
-            await asyncio.gather(*writes)
+            await _all_of(writes)
 
     async def _record(self, run: _Run, job_id: JobId, outcome: Result | EngineError) -> None:
         if not isinstance(outcome, EngineUnavailable):
@@ -320,3 +320,15 @@ class BatchRunner:
         if run.finished:
             sample = ServiceSample(run.spec.name, run.pool.name, run.finished, run.busy_s)
             await self.registry.record_service(sample, now)
+
+
+async def _all_of(writes: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for all, then raise the first error.
+
+    Not sooner: an end on its way passes its job off as ended. Who then tries the batch again, or
+    gives it back, leaves it out, and if that end fails nobody is at work on the job any more.
+    """
+    ends = await asyncio.gather(*writes, return_exceptions=True)
+    for error in ends:
+        if isinstance(error, BaseException):
+            raise error

@@ -115,6 +115,15 @@ class GroupCommit:
         if write is not None:
             await _waiter(write)
 
+    async def ends_known(self, job_ids: Sequence[JobId]) -> None:
+        """Wait until it is known of each end under way whether it is on the disk.
+
+        One that fails leaves the job open: whoever passed it over would leave it to nobody.
+        """
+        for job_id in job_ids:
+            with suppress(Unavailable):
+                await self.ending(job_id)
+
     async def flush(self) -> None:
         """Write all that was put off.
 

@@ -119,6 +119,7 @@ class SqliteJobStore:
 
     async def claim(self, job_ids: Sequence[JobId], lease: Lease, now: float) -> list[Job]:
         """Take the jobs that may be taken (`Job.can_be_claimed`), in the order asked."""
+        await self._commit.ends_known(job_ids)
         jobs = await self._newest(list(dict.fromkeys(job_ids)))
         claimed = [job.claimed(lease, now) for job in jobs if job.can_be_claimed(lease.owner, now)]
         for job in claimed:
@@ -152,6 +153,7 @@ class SqliteJobStore:
         self, job: Job, now: float, *, lost: bool, unanswered: bool = False
     ) -> Job | None:
         """Put `job` back to QUEUED (`Job.requeued`) if it still stands exactly as given."""
+        await self._commit.ends_known([job.id])
         for current in await self._newest([job.id]):
             if not current.state.is_final and _stands(current, job):
                 again = current.requeued(now, lost=lost, unanswered=unanswered)
