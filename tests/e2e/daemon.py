@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,13 +69,6 @@ def running(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterat
         yield daemon
     finally:
         daemon.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def venv_program(setting: str, default: str, program: str) -> Path:

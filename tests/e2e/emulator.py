@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
-from tests.e2e.daemon import Daemon, free_port, running, venv_program
+from tests.e2e.daemon import Daemon, running, venv_program
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.daemon import ROOT, free_port, running
+from tests.e2e.daemon import ROOT, running
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 # What the managed Python runtime has beside the standard library.
 RUNTIME_PACKAGES = (

@@ -9,8 +9,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.e2e.daemon import free_port
 from tests.e2e.emulator import Emulator, started
+from tests.ports import free_port
 
 SAVED_WITHIN_S = 60.0
 

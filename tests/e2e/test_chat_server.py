@@ -20,12 +20,13 @@ import pytest
 
 from synapse.adapters.principal_records import principal_to_json
 from synapse.domain.access import Principal
-from tests.e2e.daemon import ROOT, Daemon, free_port, running
+from tests.e2e.daemon import ROOT, Daemon, running
 from tests.e2e.emulator import CREDENTIALS, REGION
 from tests.e2e.lambda_runtime import runtime_packages
 from tests.e2e.stack import Stack
 from tests.infra.translation import TEMPLATE, read
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 MODEL = "smollm2-135m-instruct"
 REQUEST_ID = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.container import PYTHONPATH
-from tests.e2e.daemon import ROOT, free_port
+from tests.e2e.daemon import ROOT
 from tests.e2e.emulator import CREDENTIALS, REGION
 from tests.e2e.lambda_runtime import Runtime, lambda_container
 from tests.e2e.stack import Stack
+from tests.ports import free_port
 
 PROBE = {
     "model": "echo",

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synapse_worker.stubs import children
-from tests.e2e.daemon import ROOT, Daemon, free_port, running
+from tests.e2e.daemon import ROOT, Daemon, running
+from tests.ports import free_port
 
 MODELS = "smollm2-135m-instruct,all-minilm-l6-v2,echo"
 START_TIMEOUT_S = 120.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 import readme_commands
 from readme_commands import ReadmeError, answers, run_server
+from tests.ports import free_port
 
 # Answers as Synapse does, as far as the README's lines go.
 SERVER = """
@@ -40,10 +40,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        found = server.getsockname()[1]
-    assert isinstance(found, int)
-    return found
+    return free_port()
 
 
 def readme(tmp_path: Path, port: int, *, state: str = "COMPLETED", leak: str = "") -> str:

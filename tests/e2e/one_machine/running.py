@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,17 +15,12 @@ import httpx
 
 from synapse_worker.stubs import children
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 SYNAPSE = Path(sys.executable).parent / "synapse"
 WORKER_VENV = Path(os.environ.get("SYNAPSE_WORKER_VENV", str(ROOT / ".venv-worker")))
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "EXPIRED"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def serve_command(

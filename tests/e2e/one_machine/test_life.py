@@ -15,12 +15,12 @@ from tests.e2e.one_machine.running import (
     Server,
     alive,
     finished,
-    free_port,
     serve_command,
     submit,
     wait_gone,
 )
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 LLM = "smollm2-135m-instruct"
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import ROOT, free_port, running
+from tests.e2e.daemon import ROOT, running
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 SOURCE = ROOT / "workers" / "shm" / "shm_files.c"
 COMPILER = shutil.which("cc")

@@ -22,6 +22,7 @@ from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
 from tests.integration.worker.agents import ask, echo_repository
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 
 @dataclass
@@ -40,6 +41,9 @@ class Running:
                 try:
                     told = await self.heartbeat()
                 except httpx.TransportError:
+                    if self.process.returncode is not None:
+                        _, said = await self.process.communicate()
+                        raise AssertionError(f"the worker ended: {said.decode()}") from None
                     told = {}
                 if told.get("state") == state:
                     return told
@@ -48,8 +52,7 @@ class Running:
 
 @asynccontextmanager
 async def running(config: WorkerConfig, tmp_path: Path, *more: str) -> AsyncIterator[Running]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = tmp_path / "agent.toml"
     settings.write_text(
         f"models = ['echo-a']\nworker-venv = '{config.venv}'\nstate-dir = '{config.state_dir}'\n"
