@@ -110,7 +110,7 @@ async def test_no_end_is_on_its_way_any_more_when_the_batch_is_tried_again(
 ) -> None:
     world = World()
     first, second = await _submitted(world, "first", "second")
-    failed = []
+    failed: list[JobId] = []
 
     async def settle(outcome: Outcome, owner: str, now: float) -> Job | None:
         while outcome.job_id == second.id and failed != [first.id]:
