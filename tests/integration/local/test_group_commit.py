@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.integration.local.disk import BIG, flushing, full, stalled
 from tests.patience import PATIENCE_S
 
 OWNER = "batch-1"
+T = TypeVar("T")
 
 
 async def a_running_job(store: SqliteJobStore) -> Job:
@@ -283,3 +286,57 @@ async def test_many_jobs_at_once_do_not_block_the_loop(store: SqliteJobStore) ->
     # Of the processor's time, which nobody else's work adds to: most of it is another thread's.
     assert longest_s < 0.25 * (time.process_time() - spent_before_s)
     assert await store.get(jobs[-1].id) == jobs[-1]
+
+
+async def test_what_is_forgotten_while_others_are_read_is_claimed_all_the_same(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteJobStore(database, clock, cache_bytes=6 * 1024)  # three jobs, then those go
+    unknown, known = a_job(), a_job()
+    for job in (unknown, a_job(), a_job(), a_job(), known, a_job()):
+        await store.create(job)
+    read = database.read
+
+    async def slow(work: Callable[[sqlite3.Connection], T]) -> T:
+        found = await read(work)
+        for _ in range(4):
+            await store.create(a_job())
+        return found
+
+    monkeypatch.setattr(database, "read", slow)
+    claimed = await store.claim([unknown.id, known.id], a_lease(), NOW)
+
+    assert [job.id for job in claimed] == [unknown.id, known.id]
+    await store.aclose()
+
+
+async def test_an_end_that_begins_while_its_job_is_read_and_fails_leaves_the_job_to_who_claims(
+    store: SqliteJobStore, database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job()
+    await store.create(job)
+    forgetful = SqliteJobStore(database, clock)
+    read, closing = database.read, list[asyncio.Task[Job | None]]()
+
+    async def slow(work: Callable[[sqlite3.Connection], T]) -> T:
+        found = await read(work)
+        if not closing:
+            close = forgetful.close(job.id, JobState.CANCELLED, None, NOW)
+            closing.append(asyncio.create_task(close))
+            await asyncio.to_thread(flush.begun.wait, PATIENCE_S)
+        return found
+
+    async with flushing(database, monkeypatch) as flush:
+        flush.error = sqlite3.OperationalError("database is locked")
+        monkeypatch.setattr(database, "read", slow)
+        claiming = asyncio.create_task(forgetful.claim([job.id], a_lease(OWNER), NOW))
+        await asyncio.to_thread(flush.begun.wait, PATIENCE_S)
+        await turns()
+        assert not claiming.done()
+        flush.end.set()
+
+        with pytest.raises(Unavailable):
+            await closing[0]
+        flush.error = None
+        assert [claimed.id for claimed in await claiming] == [job.id]
+    await forgetful.aclose()

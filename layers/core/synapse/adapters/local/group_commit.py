@@ -115,6 +115,10 @@ class GroupCommit:
         if write is not None:
             await _waiter(write)
 
+    def are_ending(self, job_ids: Sequence[JobId]) -> bool:
+        """Whether an end of one of the jobs is under way."""
+        return any(job_id in self._ends for job_id in job_ids)
+
     async def ends_known(self, job_ids: Sequence[JobId]) -> None:
         """Wait until it is known of each end under way whether it is on the disk.
 

@@ -119,8 +119,7 @@ class SqliteJobStore:
 
     async def claim(self, job_ids: Sequence[JobId], lease: Lease, now: float) -> list[Job]:
         """Take the jobs that may be taken (`Job.can_be_claimed`), in the order asked."""
-        await self._commit.ends_known(job_ids)
-        jobs = await self._newest(list(dict.fromkeys(job_ids)))
+        jobs = await self._decided(list(dict.fromkeys(job_ids)))
         claimed = [job.claimed(lease, now) for job in jobs if job.can_be_claimed(lease.owner, now)]
         for job in claimed:
             self._commit.change(job)
@@ -153,8 +152,7 @@ class SqliteJobStore:
         self, job: Job, now: float, *, lost: bool, unanswered: bool = False
     ) -> Job | None:
         """Put `job` back to QUEUED (`Job.requeued`) if it still stands exactly as given."""
-        await self._commit.ends_known([job.id])
-        for current in await self._newest([job.id]):
+        for current in await self._decided([job.id]):
             if not current.state.is_final and _stands(current, job):
                 again = current.requeued(now, lost=lost, unanswered=unanswered)
                 self._commit.change(again)
@@ -229,17 +227,26 @@ class SqliteJobStore:
             taken = [i for i in ids if i in stored or ids.count(i) > 1]
             raise ValueError(f"there is a job {', '.join(taken[:1])} already") from error
 
+    async def _decided(self, job_ids: list[JobId]) -> list[Job]:
+        """As `_newest`, once it is known of every end under way whether it is on the disk."""
+        while True:
+            jobs = await self._newest(job_ids)
+            # Only now: an end may have come while others were read.
+            if not self._commit.are_ending(job_ids):
+                return jobs
+            await self._commit.ends_known(job_ids)
+
     async def _newest(self, job_ids: list[JobId]) -> list[Job]:
         """The newest states of those jobs that exist; nothing changes them before we do."""
         while True:
             generation = self._memory.generation
-            missing = [job_id for job_id in job_ids if self._memory.newest(job_id) is None]
-            stored: dict[JobId, Job] = {}
+            known = {job_id: self._memory.newest(job_id) for job_id in job_ids}
+            missing = [job_id for job_id, job in known.items() if job is None]
             if missing:
-                stored = await self._database.read(partial(select_jobs, ids=missing))
-            # What was read may be outdated by now, but then memory knows better.
+                known |= await self._database.read(partial(select_jobs, ids=missing))
+            # What was read, or known before, may be outdated by now, but then memory knows better.
             if not self._memory.may_have_forgotten_since(generation):
-                found = (self._memory.newest(i) or stored.get(i) for i in job_ids)
+                found = (self._memory.newest(i) or known[i] for i in job_ids)
                 return [job for job in found if job is not None and self._is_kept(job)]
 
     def _is_kept(self, job: Job) -> bool:
