@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from synapse.domain.access import Principal
+from synapse.domain.batching import Batch
 from synapse.domain.errors import EngineError, InvalidInput, Overloaded
 from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import JobId, JobState, Lease, Usage
@@ -20,6 +22,7 @@ from synapse.domain.usage import UsageKey, Used, day_of, one_request, summed, us
 from synapse.ports import InferenceRequest
 from tests.factories import NOW, a_batch, a_chat_model, a_model, a_pool, a_worker
 from tests.fakes import Answer, FakeClock, MemoryBlobStore, MemoryRegistry, ScriptedEngine
+from tests.patience import until
 from tests.unit.application.cold_world import ColdWorld
 from tests.unit.application.stepping import a_request
 from tests.unit.application.world import CHAT, World
@@ -152,6 +155,78 @@ async def test_a_job_that_is_stopped_at_the_engine_is_paid_for_until_then() -> N
     [used] = world.usage.sums.values()
     assert (used.requests, used.completion_tokens) == (1, 0)
     assert used.cost.active_usd == pytest.approx(0.0005)
+
+
+async def test_who_is_stopped_pays_and_holds_a_slot_no_longer_though_its_batch_goes_on() -> None:
+    world = slow_world()
+    stopped = await world.submit("stopped", model=CHAT, caller=CALLER)
+    other = await world.submit("other", model=CHAT)
+    asked: list[JobId] = []
+    left: list[Batch] = []
+    world.runner.item_left = left.append
+    go_on = asyncio.Event()
+
+    async def infer(
+        model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[tuple[JobId, Answer], None]:
+        asked.append(requests[0].id)
+        await go_on.wait()
+        yield requests[0].id, Completion("ok", "stop", Usage(1, 1))
+
+    world.engine.infer = infer
+    running = asyncio.create_task(world.runner.run(a_batch(stopped.id, other.id, model=CHAT), DEAR))
+    await until(lambda: len(asked) == 2)
+    world.clock.advance(2.0)
+    await world.results.cancel(stopped.id, "acme", world.runner.abort)
+    await until(lambda: len(left) == 1)
+
+    world.clock.advance(600.0)
+    go_on.set()
+    await running
+
+    assert len(left) == 2
+    used = world.usage.sums[UsageKey("acme", "key-1", CHAT, DAY)]
+    assert used.cost.active_usd == pytest.approx(0.0005)
+
+
+async def test_a_batch_pays_for_each_of_the_workers_that_it_is_spread_over() -> None:
+    world = slow_world()
+    jobs = [await world.submit(f"job {n}", model=CHAT) for n in range(8)]
+    asked: list[JobId] = []
+    placed = itertools.cycle([replace(DEAR, worker="w-1"), replace(DEAR, worker="w-2")])
+    go_on = asyncio.Event()
+
+    async def place(spec: ModelSpec, pool: Pool, affinity: str = "", *, wary: bool = False) -> Pool:
+        return next(placed)
+
+    async def infer(
+        model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[tuple[JobId, Answer], None]:
+        asked.append(requests[0].id)
+        await go_on.wait()
+        yield requests[0].id, Completion("ok", "stop", Usage(1, 1))
+
+    world.runner.place, world.engine.infer = place, infer
+    batch = a_batch(*(job.id for job in jobs), model=CHAT)
+    running = asyncio.create_task(world.runner.run(batch, DEAR))
+    await until(lambda: len(asked) == 8)
+    world.clock.advance(2.0)
+    go_on.set()
+    await running
+
+    receipts = [receipt_of(await world.job(job.id)) for job in jobs]
+    # Two workers of four slots, all of them taken for two seconds.
+    assert sum(r.cost.active_usd for r in receipts if r) == pytest.approx(0.004)
+
+
+async def test_samples_beyond_the_slots_never_pay_for_more_than_the_worker() -> None:
+    world = slow_world()
+    jobs = [await world.submit("a", input=ModelInput("a", samples=4)) for _ in range(4)]
+
+    await world.runner.run(a_batch(*(job.id for job in jobs)), DEAR)
+
+    receipts = [receipt_of(await world.job(job.id)) for job in jobs]
+    assert sum(r.cost.active_usd for r in receipts if r) == pytest.approx(0.002)
 
 
 async def test_a_result_that_is_late_for_our_own_faults_costs_nothing() -> None:

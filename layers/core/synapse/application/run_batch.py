@@ -57,6 +57,7 @@ class _Run:
     errors: int = 0
     workers: dict[JobId, str] = field(default_factory=dict)
     items: dict[JobId, int] = field(default_factory=dict)
+    left_at: dict[JobId, float] = field(default_factory=dict)
 
     @property
     def engine_until(self) -> float:
@@ -196,7 +197,7 @@ class BatchRunner:
             slots = run.pool.slots_of(run.spec)
             together = max(1, len(requests)) if run.pool.is_fixed else slots
         parts = [requests[at : at + together] for at in range(0, len(requests), together)]
-        tasks = [asyncio.create_task(self._stream(run, part)) for part in parts]
+        tasks = [asyncio.create_task(self._stoppable(run, part)) for part in parts]
         for part, task in zip(parts, tasks, strict=True):
             if len(part) == 1:
                 self._streams[part[0].id] = task
@@ -204,9 +205,8 @@ class BatchRunner:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             for part, result in zip(parts, results, strict=True):
                 # An aborted stream is no error of the batch; whatever else escapes is.
-                if isinstance(result, asyncio.CancelledError) and self.accounting is not None:
-                    job_id = part[0].id
-                    await self.accounting.charge(run.jobs[job_id], await self._cost(run, job_id))
+                if isinstance(result, asyncio.CancelledError):
+                    await self._charge_stopped(run, part[0].id)
                 elif isinstance(result, Exception):
                     raise result
         finally:
@@ -214,6 +214,21 @@ class BatchRunner:
                 task.cancel()
             for request in requests:
                 self._streams.pop(request.id, None)
+
+    async def _stoppable(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
+        """Stream them; if that is stopped they hold their slots, and are paid for, until then."""
+        try:
+            await self._stream(run, requests)
+        except asyncio.CancelledError:
+            for request in requests:
+                if request.id not in run.left_at:
+                    run.left_at[request.id] = self.clock()
+                    self.item_left(run.batch)
+            raise
+
+    async def _charge_stopped(self, run: _Run, job_id: JobId) -> None:
+        if self.accounting is not None and job_id in run.workers:
+            await self.accounting.charge(run.jobs[job_id], await self._cost(run, job_id))
 
     async def _stream(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
         affinity = affinity_of(run.spec, requests[0].input)
@@ -225,10 +240,11 @@ class BatchRunner:
             run.errors += len(requests)
             run.retry = EngineUnavailable(error.message)
             return
+        run.workers.update((request.id, pool.worker) for request in requests)
         writes: list[asyncio.Task[None]] = []
         try:
             async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
-                run.workers[job_id] = pool.worker
+                run.left_at[job_id] = self.clock()
                 writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
         finally:  # what is known is written, also if the rest breaks off
             await _all_of(writes)
@@ -305,13 +321,14 @@ class BatchRunner:
         )
 
     async def _cost(self, run: _Run, job_id: JobId) -> Cost:
-        """What the job has cost so far: those beyond the slots take turns, and have less each."""
+        """What the job has cost: items beyond the slots of its worker take turns there."""
         if self.accounting is None:
             return NO_COST
-        slots = max(run.pool.slots_of(run.spec), len(run.jobs))
-        if run.pool.paid_by_call:  # for these alone: nobody else is in the slots that they leave
-            slots = sum(run.items.values())
-        ran_s = self.clock() - run.started_at
+        worker = run.workers[job_id]
+        slots = sum(items for each, items in run.items.items() if run.workers.get(each) == worker)
+        if not run.pool.paid_by_call:  # else nobody is in the slots that these leave
+            slots = max(slots, run.pool.slots_of(run.spec))
+        ran_s = run.left_at.get(job_id, self.clock()) - run.started_at
         return await self.accounting.cost(run.pool, ran_s, run.items[job_id], slots)
 
     async def _report(self, run: _Run) -> None:
