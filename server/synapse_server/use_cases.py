@@ -171,6 +171,7 @@ class UseCases:
             engine=fleet.engine,
             telemetry=self._telemetry,
             clock=time.time,
+            items_begin=lambda batch, items: self.starter.begin(batch.id, items),
             item_left=lambda batch: self.starter.release(batch.id),
             place=fleet.placement.place,
             cold_starts=self._parts.cold_starts,

@@ -25,6 +25,7 @@ from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.factories import a_batch, a_pool
 from tests.fakes import Answer, MeetingBlobStore, MemoryBlobStore, ScriptedEngine
+from tests.faults import failing_before
 from tests.unit.application.world import CHAT, World
 
 
@@ -187,6 +188,22 @@ async def test_an_unreachable_engine_leaves_the_jobs_to_the_same_batch() -> None
     assert job.is_held_by(batch.id)
     assert job.losses == 0
     assert left == [], "the slot of a job that is tried again stays taken"
+
+
+async def test_what_is_tried_again_takes_its_slots_again_and_no_others() -> None:
+    world = World()
+    jobs = await _submitted(world, "one", "two", "three")
+    await world.results.cancel(jobs[0].id, "default", lambda _: None)
+    world.runner.store = failing_before(world.store, settle=[Unavailable("disk is full")] * 2)
+    batch = a_batch(*(job.id for job in jobs))
+    begun: list[int] = []
+    world.runner.items_begin = lambda _, items: begun.append(items)
+
+    with pytest.raises(EngineUnavailable):
+        await world.runner.run(batch, a_pool())
+    await world.runner.run(batch, a_pool())
+
+    assert begun == [2, 2]
 
 
 async def test_the_same_batch_may_run_its_jobs_again() -> None:

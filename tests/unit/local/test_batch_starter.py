@@ -178,3 +178,26 @@ async def test_after_closing_nothing_is_taken() -> None:
 
     with pytest.raises(Unavailable):
         await starter.start([an_order()])
+
+
+async def test_a_batch_that_is_tried_again_takes_as_many_places_as_it_has_items_yet() -> None:
+    gate = Gate()
+    slots = SlotLedger(time.time)
+    starter = InProcessBatchStarter(gate.run, slots)
+    order = an_order("a", "b", "c")
+    await starter.start([order])
+    for _ in order.batch.job_ids:
+        starter.release(order.batch.id)
+
+    starter.begin(order.batch.id, 2)
+    starter.begin("no-such-batch", 5)
+    assert slots.in_flight("echo") == 2
+
+    waiting = asyncio.create_task(slots.wait_freed("echo"))
+    await settle()
+    starter.begin(order.batch.id, 1)
+    await asyncio.wait_for(waiting, PATIENCE_S)
+    assert slots.in_flight("echo") == 1
+    gate.open.set()
+    await settle()
+    assert slots.in_flight("echo") == 0

@@ -69,14 +69,20 @@ def _ignore(batch: Batch) -> None:
     """Nobody counts the free slots."""
 
 
+def _ignore_begin(batch: Batch, items: int) -> None:
+    """Nobody counts the free slots."""
+
+
 @dataclass(slots=True)
 class BatchRunner:
     """The runner: the same on every pool and on both targets.
 
-    `lease_s` is how long a claimed job is ours; `item_left` is told each time the engine is done
-    with an item of a batch, whatever came of it, so that its slot can be filled again; an item
-    that no worker took keeps the slot in which it is tried again. `place` chooses the worker for
-    what is sent to the engine together.
+    `lease_s` is how long a claimed job is ours; `items_begin` is told how many items of a batch the
+    engine is about to be asked for, each time that the batch is tried: those that were cancelled
+    meanwhile need no slot, those whose end could not be written need theirs again. `item_left` is
+    told each time the engine is done with an item, whatever came of it, so that its slot can be
+    filled again; an item that no worker took keeps the slot in which it is tried again. `place`
+    chooses the worker for what is sent to the engine together.
     """
 
     store: JobStore
@@ -86,6 +92,7 @@ class BatchRunner:
     telemetry: Telemetry
     clock: Clock
     lease_s: float = 600.0
+    items_begin: Callable[[Batch, int], None] = _ignore_begin
     item_left: Callable[[Batch], None] = _ignore
     place: Place = only_worker
     cold_starts: ColdStarts | None = None
@@ -116,6 +123,7 @@ class BatchRunner:
         if run is None:
             return
         requests = await self._requests(run)
+        self.items_begin(batch, len(requests))
         run.started_at = self.clock()  # the worker has nothing to do with fetching inputs
         try:
             await self._infer(run, requests)

@@ -44,6 +44,19 @@ class InProcessBatchStarter:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def begin(self, batch_id: str, items: int) -> None:
+        """Note that so many items of a batch are about to run, however many had ended before."""
+        place = self._place_of.get(batch_id)
+        if place is None:
+            return
+        model, pool, tier = place
+        more = items - self._open_items[batch_id]
+        self._open_items[batch_id] = items
+        if more > 0:
+            self._slots.occupy(model, pool, more, tier)
+        elif more < 0:
+            self._slots.free(model, pool, -more, tier)
+
     def release(self, batch_id: str, items: int = 1) -> None:
         """Note that items of a batch have ended before the batch, so that others may start."""
         freed = min(items, self._open_items.get(batch_id, 0))
