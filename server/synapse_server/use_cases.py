@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.idle_meter import LocalIdleMeter
-from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.queue import LocalJobQueue, Returns
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.api.openai.lines import OpenAiLines
@@ -20,7 +20,6 @@ from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.fleet_view import FleetView
 from synapse.application.give_back import GiveBack
-from synapse.application.intake import message_of
 from synapse.application.line_tools import LineTools
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
@@ -40,13 +39,13 @@ from synapse_server.access_parts import AccessParts
 from synapse_server.batch_parts import BatchParts
 from synapse_server.fleet_parts import FleetParts
 from synapse_server.records import Records
+from synapse_server.refill import refill
 from synapse_server.webhook_parts import WebhookParts
 
 MAX_WAIT_S = 300.0
 """The longest a request is held by `?wait=`."""
 
 REFILL_PAGE = 500
-REFILL_PAUSE_S = 0.5
 RETRY = RetryPolicy(max_attempts=4, base_s=0.2, max_s=3.0)
 
 
@@ -76,7 +75,7 @@ class UseCases:
         self._runner = self._batch_runner()
         self.batcher = Batcher(
             self._runner,
-            GiveBack(jobs, queue, telemetry, clock),
+            GiveBack(jobs, Returns(queue), telemetry, clock),
             RETRY,
             asyncio.sleep,
             random.random,
@@ -151,10 +150,7 @@ class UseCases:
 
     async def refill(self) -> None:
         """Queue what the last process left, as room is made for it."""
-        async for page in self._records.jobs.queued(REFILL_PAGE):
-            while len(page) > self._queue.room():
-                await asyncio.sleep(REFILL_PAUSE_S)
-            await self._queue.send([message_of(job) for job in page])
+        await refill(self._records.jobs.queued(REFILL_PAGE), self._queue)
 
     async def purge(self) -> None:
         """Forget what has had its time."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from synapse.adapters.local.queue import LocalJobQueue
+from synapse.adapters.local.queue import LocalJobQueue, Returns
 from synapse.domain.errors import Unavailable
 from synapse.domain.extension import NO_EXTENSIONS
 from synapse.domain.inference import TOKEN_IDS
@@ -113,6 +113,22 @@ async def test_what_is_put_back_is_first_again_even_if_the_queue_is_full() -> No
     queue.put_back(taken)
 
     assert queue.take("echo", BRONZE, 3) == messages
+
+
+async def test_who_gives_back_finds_room_in_a_full_queue() -> None:
+    queue = LocalJobQueue(max_waiting=2)
+    first, second, newer = a_message(), a_message(), a_message()
+    await queue.send([first, second])
+    queue.take("echo", BRONZE, 1)
+    await queue.send([newer])
+
+    await Returns(queue).send([first])
+
+    assert queue.room() == 0
+    await queue.send([second])
+    with pytest.raises(Unavailable):
+        await queue.send([a_message()])
+    assert queue.take("echo", BRONZE, 9) == [second, newer, first]
 
 
 async def test_a_discarded_job_is_gone() -> None:

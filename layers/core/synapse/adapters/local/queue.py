@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from synapse.adapters.local.line import Line
 from synapse.domain.batching import JobMessage
@@ -75,12 +76,16 @@ class LocalJobQueue:
             Unavailable: there is no room (`queue_full`).
         """
         new = {message.job_id for message in messages if message.job_id not in self._waiting}
-        if len(self) + len(new) > self._max_waiting:
+        if new and len(self) + len(new) > self._max_waiting:
             raise Unavailable(
                 f"{len(self)} jobs are waiting, which is as many as are accepted; try again later",
                 code="queue_full",
                 retry_after_s=RETRY_AFTER_S,
             )
+        self.send_again(messages)
+
+    def send_again(self, messages: Sequence[JobMessage]) -> None:
+        """As `send` of jobs that were let in before, room or not."""
         for message in messages:
             self._add(message)
         self._wake(messages)
@@ -168,6 +173,21 @@ class LocalJobQueue:
         if queue is None:
             queue = self._queues[model, tier, requires] = _TierQueue()
         return queue
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """The queue as it is to those who give back what they took: full for newcomers only."""
+
+    queue: LocalJobQueue
+
+    async def send(self, messages: Sequence[JobMessage]) -> None:
+        """See the port."""
+        self.queue.send_again(messages)
+
+    async def depth(self, model: str) -> Mapping[Priority, int]:
+        """See the port."""
+        return await self.queue.depth(model)
 
 
 def _kind(message: JobMessage) -> Kind:
