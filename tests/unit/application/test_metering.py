@@ -117,6 +117,32 @@ async def runs_twice(world: MeteredWorld, job: Job) -> None:
     await asyncio.gather(world.batcher.run(order), world.batcher.run(order))
 
 
+async def expires_as_its_reader_hangs_up(world: MeteredWorld, job: Job) -> None:
+    world.clock.advance(55)
+    begun, written = asyncio.Event(), asyncio.Event()
+    store = world.store.store
+    close = store.close
+
+    async def write(*arguments: Any) -> Job | None:
+        begun.set()
+        await written.wait()
+        return await close(*arguments)  # type: ignore[no-any-return]
+
+    async def slow(*arguments: Any) -> Job | None:
+        """As of a disk: what is handed to it is written, whoever waits for that."""
+        return await asyncio.shield(asyncio.ensure_future(write(*arguments)))
+
+    store.close = slow
+    reading = asyncio.create_task(world.results.get(job.id, "default"))
+    await begun.wait()
+    reading.cancel()
+    await asyncio.wait([reading])
+    written.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert world.telemetry.of("ended")
+
+
 ENDS = [
     (completes, JobState.COMPLETED, 5),
     (runs_twice, JobState.COMPLETED, 5),
@@ -125,6 +151,7 @@ ENDS = [
     (is_cancelled, JobState.CANCELLED, 0),
     (is_cancelled_twice_at_once, JobState.CANCELLED, 0),
     (expires_unseen_until_it_is_read, JobState.EXPIRED, 0),
+    (expires_as_its_reader_hangs_up, JobState.EXPIRED, 0),
     (is_swept, JobState.EXPIRED, 0),
     (expires_while_it_waits_in_the_queue, JobState.EXPIRED, 0),
     (is_cut_by_its_engine, JobState.EXPIRED, 22),

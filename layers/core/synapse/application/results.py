@@ -112,6 +112,10 @@ class Results:
         return job
 
     async def _end(self, job: Job, state: JobState, failure: Failure) -> Job:
+        """End a job; who asked may hang up, what follows from the end is done all the same."""
+        return await asyncio.shield(self._ended(job, state, failure))
+
+    async def _ended(self, job: Job, state: JobState, failure: Failure) -> Job:
         ended = await self.store.close(job.id, state, failure, self.clock())
         if ended is None:
             return await self.store.get(job.id) or job
