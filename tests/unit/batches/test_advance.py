@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,10 +20,10 @@ from synapse.domain.errors import SynapseError, Unavailable
 from synapse.domain.file import FileId
 from synapse.domain.file_batch import FileBatchStatus
 from synapse.domain.inference import Completion
-from synapse.domain.job import JobState, Outcome, Payload, Priority, Usage
-from synapse.ports import FileQuery
+from synapse.domain.job import Job, JobId, JobState, Outcome, Payload, Priority, Usage
+from synapse.ports import Created, FileQuery
 from synapse.ports.file_batches import LineRequest
-from tests.factories import NOW, a_lease, a_model, a_pool, an_id
+from tests.factories import NOW, a_job, a_lease, a_model, a_pool, an_id
 from tests.fake_file_batches import PlainCodec
 from tests.fake_files import MemoryFileStore
 from tests.fake_keys import MemoryKeyStore
@@ -468,3 +469,22 @@ async def test_inputs_of_lines_are_stored_side_by_side_and_so_are_answers_fetche
         pass
 
     assert len(await world.output()) == 6
+
+
+async def test_a_line_that_cannot_be_recorded_leaves_no_other_on_its_way() -> None:
+    world = BatchWorld()
+    create, recorded = world.jobs.create, []
+
+    async def slow(job: Job, *more: Any) -> Created:
+        if job.id.endswith("1"):
+            raise Unavailable("the disk is full")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        recorded.append(job.id)
+        return await create(job, *more)
+
+    world.jobs.create = slow  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await world.tools().record([a_job(id=JobId("line-1")), a_job(id=JobId("line-2"))])
+
+    assert recorded == ["line-2"]

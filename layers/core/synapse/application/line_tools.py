@@ -92,8 +92,13 @@ class LineTools:
         """Record lines' jobs, unless an earlier step did; the jobs as they stand.
 
         Their inputs are stored and they recorded side by side, as many at a time as are given.
+        None of them is on its way any more when this fails: nobody would look for it.
         """
-        return await asyncio.gather(*(self._recorded(job) for job in jobs))
+        recorded = await asyncio.gather(*map(self._recorded, jobs), return_exceptions=True)
+        for each in recorded:
+            if isinstance(each, BaseException):
+                raise each
+        return [each for each in recorded if isinstance(each, Job)]
 
     async def _recorded(self, job: Job) -> Job:
         job = await stowed(self.blobs, job)
