@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from synapse.adapters.local.database import Database
@@ -36,6 +37,10 @@ class BatchParts:
             time.time,
             new_id,
         )
+
+    async def open_since(self) -> float:
+        """When the oldest that is open was made (epoch seconds); if there is none, infinity."""
+        return min((batch.created_at for batch in await self._store.open()), default=math.inf)
 
     async def purge(self) -> None:
         """Forget batches that ended long ago."""

@@ -107,8 +107,12 @@ class Records:
         await self.jobs.release(time.time())
         await self.save()
 
-    async def purge(self) -> None:
-        """Forget jobs, payloads, answers and files whose time has passed."""
+    async def purge(self, batches_since: float) -> None:
+        """Forget jobs, payloads, answers and files whose time has passed.
+
+        Not what file batches have written that are still open, the oldest since then: one that was
+        left by a server that stood still for long could never end without.
+        """
 
         async def delete(keys: Sequence[str]) -> None:
             for key in keys:
@@ -116,6 +120,7 @@ class Records:
 
         await self.jobs.purge(delete)
         # What no record names any more: the results of refused late duplicates.
-        await self.blobs.prune(time.time() - self._retention_s - ORPHANED_AFTER_S)
+        orphaned_before = time.time() - self._retention_s - ORPHANED_AFTER_S
+        await self.blobs.prune(min(orphaned_before, batches_since))
         await self.kept.prune(time.time() - MAX_AGE_S)
         await self.files.purge()

@@ -154,7 +154,7 @@ class UseCases:
 
     async def purge(self) -> None:
         """Forget what has had its time."""
-        await self._records.purge()
+        await self._records.purge(await self.batches.open_since())
         await self.batches.purge()
         await self._hooks.purge()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -17,17 +19,41 @@ from synapse_server.pools_file import one_pool
 from synapse_server.records import Records
 
 
+def configured(data_dir: Path) -> ServerConfig:
+    return ServerConfig(
+        host="127.0.0.1",
+        port=0,
+        data_dir=data_dir,
+        models=(),
+        worker_venv=data_dir,
+        fleet=one_pool(None),
+    )
+
+
+async def test_what_an_open_file_batch_has_written_is_not_taken_for_orphaned(
+    tmp_path: Path,
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database.open(tmp_path / JOBS)
+        stack.push_async_callback(database.close)
+        records = await Records.open(configured(tmp_path), [], [], database, stack)
+        await records.blobs.put("batches/b/part", b"answers")
+        made_at = time.time() - 30 * 86_400
+        for path in (tmp_path / "blobs").glob("??/*"):
+            os.utime(path, (made_at + 60, made_at + 60))
+
+        await records.purge(batches_since=made_at)
+        assert await records.blobs.get("batches/b/part") == b"answers"
+
+        await records.purge(batches_since=math.inf)
+        with pytest.raises(KeyError):
+            await records.blobs.get("batches/b/part")
+
+
 async def test_a_full_disk_is_told_wherever_it_was_met_until_it_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = ServerConfig(
-        host="127.0.0.1",
-        port=0,
-        data_dir=tmp_path,
-        models=(),
-        worker_venv=tmp_path,
-        fleet=one_pool(None),
-    )
+    config = configured(tmp_path)
 
     def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

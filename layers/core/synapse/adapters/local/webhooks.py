@@ -1,8 +1,8 @@
 """Webhooks of one machine: endpoints in access.db, deliveries in jobs.db beside what they tell of.
 
-The end of a job or a batch and the mark that it is untold are one write. The mark goes in the
-transaction that records the deliveries, so a crash between the two loses nothing and doubles
-nothing.
+The end of a job or a batch and the mark that it is untold are one write. The mark goes once the
+deliveries are recorded, whose ids follow from what they tell of: a crash between the two loses
+nothing and doubles nothing.
 """
 
 from __future__ import annotations
