@@ -471,7 +471,9 @@ async def test_inputs_of_lines_are_stored_side_by_side_and_so_are_answers_fetche
     assert len(await world.output()) == 6
 
 
-async def test_a_line_that_cannot_be_recorded_leaves_no_other_on_its_way() -> None:
+async def test_a_line_that_cannot_be_recorded_leaves_no_other_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = BatchWorld()
     create, recorded = world.jobs.create, []
 
@@ -483,7 +485,7 @@ async def test_a_line_that_cannot_be_recorded_leaves_no_other_on_its_way() -> No
         recorded.append(job.id)
         return await create(job, *more)
 
-    world.jobs.create = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(world.jobs, "create", slow)
     with pytest.raises(Unavailable):
         await world.tools().record([a_job(id=JobId("line-1")), a_job(id=JobId("line-2"))])
 
