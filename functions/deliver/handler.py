@@ -1,4 +1,4 @@
-"""SQS → one attempt at each delivery, side by side. What is to be tried again is put off."""
+"""SQS → one attempt at each delivery, side by side. What is to be tried again is sent again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ tracer = Tracer()
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Make the attempts; a message that is reported comes again when its time has come."""
+    """Make the attempts; a message that could not be dealt with is reported, and comes again."""
     try:
         again = run(_all(event["Records"]))
     finally:
@@ -49,9 +49,7 @@ async def _is_done(record: dict[str, Any]) -> bool:
             delivery = await target.deliverer.attempt(delivery)
         if delivery.due_at is None:
             return True
-        await target.parts.delivery_queue.put_off(
-            record["receiptHandle"], delivery.due_at - time.time()
-        )
+        await target.parts.delivery_queue.send_later(delivery, delivery.due_at - time.time())
     except Unavailable as error:
         logger.warning("not tried", extra={"reason": error.message})
     except ValueError:
@@ -59,4 +57,6 @@ async def _is_done(record: dict[str, Any]) -> bool:
     except Exception:
         # Those beside it are none the worse for it.
         logger.exception("not tried", extra={"message_id": record["messageId"]})
+    else:
+        return True
     return False

@@ -23,6 +23,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     logger.append_keys(batch_id=order.batch_id)
     logger.warning("batch given back", extra={"jobs": len(order.job_ids), "lost": order.lost})
     give_back = target().give_back
+    if order.lost:
+        target().telemetry.batch_lost()
     with target().telemetry_flushed():
         run(give_back(order.batch_id, order.job_ids, order.failure, lost=order.lost))
     return {"batchId": order.batch_id}

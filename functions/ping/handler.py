@@ -18,6 +18,9 @@ tracer = Tracer()
 
 T = TypeVar("T")
 
+SWEEP_S = 20.0
+"""Of the function's 55 s: pings take 20 where a worker does not answer, and want to be told of."""
+
 
 class _Chores:
     """Does each by itself: one that fails keeps none of the others from being done."""
@@ -52,7 +55,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """
     chores = _Chores()
     with target().telemetry_flushed():
-        swept = chores.do("sweep", lambda: target().sweeper.sweep()) or {}
+        swept = chores.do("sweep", lambda: target().sweeper.sweep(for_s=SWEEP_S)) or {}
         restarted = chores.do("restart", lambda: target().file_batches.restart_stale()) or ()
         expired = chores.do("expire", lambda: target().parts.workers.expire(time.time())) or ()
         workers = chores.do("ping", lambda: target().pinger.ping()) or ()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from synapse.domain.delivery import Answer, Delivery, DeliveryState, delivery_of
 from synapse.domain.job import JobState
 from synapse.domain.webhook import Endpoint, EventType, Secret, event_of_job, secret_of
 from synapse.ports.webhooks import DeliveryStore, EndpointStore
-from tests.aws import aws
+from tests.aws import Call, aws, intercepted
 from tests.factories import NOW, a_job
 from tests.fake_webhooks import MemoryDeliveryStore, MemoryEndpointStore
 from tests.fakes import FakeClock
@@ -190,7 +191,7 @@ async def test_deliveries_are_their_tenants(deliveries: DeliveryStore) -> None:
     assert not await deliveries.save(a_delivery(job="j2").after(Answer(200), NOW, 0.5))
 
 
-async def test_sqs_carries_the_names_of_deliveries_and_hides_them_for_a_while() -> None:
+async def test_sqs_carries_the_names_of_deliveries() -> None:
     with aws() as cloud:
         url = cloud.sqs.create_queue(QueueName="webhooks")["QueueUrl"]
         queue = SqsDeliveryQueue(cloud.sqs, url)
@@ -205,9 +206,26 @@ async def test_sqs_carries_the_names_of_deliveries_and_hides_them_for_a_while() 
             got += found
         keys = sorted(key_of_message(each["Body"]) for each in got)
         assert keys == sorted((d.tenant, d.subject, d.id) for d in sent)
-        await queue.put_off(got[0]["ReceiptHandle"], 0.0)
-        (again,) = cloud.sqs.receive_message(QueueUrl=url)["Messages"]
-        assert again["Body"] == got[0]["Body"]
+
+
+@pytest.mark.parametrize(("delay_s", "delayed_s"), [(-1.0, 0), (4.2, 5), (32_400.0, 900)])
+async def test_sqs_carries_a_name_later_but_no_later_than_it_can(
+    delay_s: float, delayed_s: int
+) -> None:
+    sent: list[dict[str, Any]] = []
+
+    def around(call: Call, operation: str, arguments: dict[str, Any]) -> Any:
+        sent.append(arguments)
+        return call(operation, arguments)
+
+    with aws() as cloud:
+        url = cloud.sqs.create_queue(QueueName="webhooks")["QueueUrl"]
+        with intercepted(cloud.sqs, around):
+            await SqsDeliveryQueue(cloud.sqs, url).send_later(a_delivery(), delay_s)
+
+    (message,) = sent
+    assert (message["DelaySeconds"], message["MessageGroupId"]) == (delayed_s, "t")
+    assert key_of_message(message["MessageBody"])[0] == "t"
 
 
 async def test_a_message_is_in_the_group_of_its_tenant_whatever_hosts_it_names() -> None:

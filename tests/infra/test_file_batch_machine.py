@@ -23,7 +23,7 @@ def run(
     """How it ended, the payloads of its steps, and the executions it began."""
     began = [going_on or {"payload": {}}]
     ended = asl.run(MACHINE, given, {"Advance": list(steps), "Go on in another": began})
-    assert ended["status"] == "SUCCEEDED"
+    assert ended["status"] == "SUCCEEDED", ended
     assert ended["output"] == {"batchId": given["batchId"]}
     by_state: dict[str, list[Any]] = {"Advance": [], "Go on in another": []}
     for call in ended["calls"]:
@@ -58,10 +58,22 @@ def test_another_execution_goes_on_before_the_history_is_full() -> None:
 
 
 def test_steps_that_fail_fill_the_history_too() -> None:
-    _, steps, begun = run(UNAVAILABLE)
+    _, steps, begun = run(*[*[UNAVAILABLE] * 4, NOT_YET] * (STEPS // 5))
 
     assert len(steps) == STEPS
     assert len(begun) == 1
+
+
+def test_where_every_step_fails_it_makes_way_for_the_next_that_the_pinger_begins() -> None:
+    """Each four minutes it begins one: those that went on for ever would come to be hundreds."""
+    script = {"Advance": [NOT_YET, {"error": "Sandbox.Timedout"}], "Go on in another": [NOT_YET]}
+
+    ended = asl.run(MACHINE, BATCH, script)
+
+    assert ended["status"] == "FAILED"
+    assert ended["error"]["Error"] == "StepsFail"
+    assert "Sandbox.Timedout" in ended["error"]["Cause"]
+    assert len(ended["calls"]) == 1 + 5
 
 
 def test_a_later_execution_goes_on_under_the_first_ones_name() -> None:

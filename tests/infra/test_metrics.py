@@ -10,7 +10,7 @@ import pytest
 from synapse.adapters.telemetry.exposition import exposition, fleet_exposition
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
 from synapse.observability import NAMESPACE, Metric
-from tests.infra.translation import MONITORING, ROOT, of_type, read
+from tests.infra.translation import MONITORING, ROOT, TEMPLATE, of_type, read
 
 ALARM = "AWS::CloudWatch::Alarm"
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
@@ -56,3 +56,29 @@ def test_alarms_and_dashboard_look_only_at_metrics_that_are_written(kind: str) -
 
     assert used
     assert used <= {metric.value for metric in Metric}
+
+
+def test_the_worker_at_an_address_is_watched_by_a_model_that_it_has() -> None:
+    """By another, of which nothing is written, the alarm would be on for ever."""
+    template = read(TEMPLATE)
+    watched = template["Resources"]["Monitoring"]["Properties"]["Parameters"]["EngineModel"]
+    alarm = read(MONITORING)["Resources"]["WorkerUnhealthyAlarm"]["Properties"]
+
+    assert {"Name": "model", "Value": {"Ref": "EngineModel"}} in alarm["Dimensions"]
+    named = {"Fn::Select": [0, {"Ref": "EngineModels"}]}
+    assert watched == {"Fn::If": ["NamesEngineModels", named, {"Ref": "DefaultModel"}]}
+    assert "EngineModels" in str(template["Conditions"]["NamesEngineModels"])
+
+
+def test_that_no_worker_is_up_yet_raises_no_alarm() -> None:
+    """By that error a runner has its batch tried again: each few seconds while one starts."""
+    alarms = of_type(read(MONITORING), ALARM).values()
+
+    watched = [
+        alarm["Properties"]["MetricName"]
+        for alarm in alarms
+        if {"Name": "FunctionName", "Value": {"Ref": "RunBatchFunction"}}
+        in alarm["Properties"]["Dimensions"]
+    ]
+
+    assert watched == ["Throttles"]

@@ -274,3 +274,26 @@ def test_the_models_of_a_pool_are_in_the_catalogue_and_in_its_image(pool: str) -
 
     assert set(models) <= {spec.name for spec in load_catalogue()}
     assert all((repository / model / "config.pbtxt").is_file() for model in models)
+
+
+@pytest.mark.parametrize(
+    ("stack", "size"),
+    [
+        ("LambdaPools", "GpuMaxVCpus"),
+        ("EcsPools", "GpuTaskCpu"),
+        ("EcsPools", "GpuTaskMemoryMiB"),
+        ("EcsPools", "NeuronTaskCpu"),
+        ("EcsPools", "NeuronTaskMemoryMiB"),
+    ],
+)
+def test_who_names_other_instances_or_more_of_them_can_say_how_large_workers_are(
+    stack: str, size: str
+) -> None:
+    """A pool cannot grow beyond its vCPUs, nor a worker start that is larger than its instance."""
+    template = read(TEMPLATE)
+    given = template["Resources"][stack]["Properties"]["Parameters"][size]["Ref"]
+
+    assert (
+        template["Parameters"][given]["Default"]
+        == read(STACKS[stack])["Parameters"][size]["Default"]
+    )

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from functions.ping import handler as ping
+from synapse.application.ping import KEEP_WARM_S, PING_TIMEOUT_S
 from synapse.domain.errors import Unavailable
+from tests.infra.translation import TEMPLATE, read
 
 CHORES = ("sweep", "restart", "expire", "ping")
 CONTEXT: Any = SimpleNamespace(
@@ -27,6 +29,7 @@ class Chores:
     def __init__(self, *failing: str, unheeded: tuple[str, ...] = ()) -> None:
         self.settings = SimpleNamespace(homeless=("gpu-ecs",), unheeded=unheeded)
         self.done: list[str] = []
+        self.wishes: dict[str, object] = {}
         self.failing = failing
         self.flushed = False
         self.sweeper = SimpleNamespace(sweep=self._chore("sweep", {"expire": 1}))
@@ -35,8 +38,9 @@ class Chores:
         self.pinger = SimpleNamespace(ping=self._chore("ping", []))
 
     def _chore(self, name: str, answer: Any) -> Callable[..., Any]:
-        async def chore(*_: object) -> Any:
+        async def chore(*_: object, **wishes: object) -> Any:
             self.done.append(name)
+            self.wishes |= wishes
             if name in self.failing:
                 raise Unavailable(f"{name} cannot be done")
             return answer
@@ -60,6 +64,20 @@ def test_all_is_done_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert handled(chores, monkeypatch)["swept"] == {"expire": 1}
     assert chores.done == [*CHORES]
+
+
+def test_a_sweep_and_pings_that_nobody_answers_end_within_the_functions_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lambda ends what takes longer, and with it all metrics of that minute."""
+    chores = Chores()
+    handled(chores, monkeypatch)
+    timeout_s = read(TEMPLATE)["Resources"]["PingFunction"]["Properties"]["Timeout"]
+
+    sweep_s = chores.wishes["for_s"]
+
+    assert isinstance(sweep_s, float)
+    assert sweep_s + PING_TIMEOUT_S + KEEP_WARM_S < timeout_s
 
 
 @pytest.mark.parametrize("failing", CHORES)

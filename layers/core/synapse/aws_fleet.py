@@ -110,6 +110,7 @@ class FleetTarget:
             time.time,
             lease_s,
             place=self.fleet.placement.place,
+            may_begin=self.fleet.windows.may_begin,
             cold_starts=self.cold_starts,
             accounting=self.accounting,
             revocations=self.revocations,

@@ -30,6 +30,7 @@ class Metric(StrEnum):
     REQUEST_TIME = "RequestMs"
     BATCH_SIZE = "BatchSize"
     BATCH_TIME = "BatchMs"
+    BATCHES_LOST = "BatchesLost"
     TOKENS_IN = "TokensIn"
     TOKENS_OUT = "TokensOut"
     ENGINE_ERRORS = "EngineErrors"

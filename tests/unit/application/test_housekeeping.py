@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from synapse.application.results import Results
 from synapse.domain.errors import EngineUnavailable, JobNotCancellable, JobNotFound, Unavailable
 from synapse.domain.inference import Completion, ModelInput
-from synapse.domain.job import Failure, JobId, JobState, Lease, Usage
+from synapse.domain.job import Failure, Job, JobId, JobState, Lease, Usage
 from synapse.domain.model import Task
 from synapse.ports import InferenceRequest
 from tests.factories import a_chat_model, a_message, a_pool
@@ -100,6 +101,23 @@ async def test_deadlines_are_kept_though_the_queue_takes_nothing() -> None:
     world.clock.advance(241.0)
     await world.sweeper.sweep()
     assert {message.job_id for message in full.messages} == {stale.id, other.id}
+
+
+async def test_a_sweep_that_takes_too_long_leaves_the_rest_for_the_next_one() -> None:
+    world = World()
+    for _ in range(3):
+        await world.submit(timeout_s=10.0)
+    world.clock.advance(11.0)
+    close = world.store.close
+
+    async def slowly(*args: Any) -> Job | None:
+        world.clock.advance(6.0)
+        return await close(*args)  # type: ignore[no-any-return]
+
+    world.store.close = slowly
+
+    assert await world.sweeper.sweep(for_s=10.0) == {"expire": 2}
+    assert await world.sweeper.sweep(for_s=10.0) == {"expire": 1}
 
 
 async def test_where_more_are_due_than_are_looked_at_those_that_are_not_sent_make_way() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from synapse.application.call import Calls
 from synapse.application.fleet_engine import FleetEngine
-from synapse.application.ping import MAX_AT_ONCE, Pinger
+from synapse.application.ping import KEEP_WARM_S, MAX_AT_ONCE, Pinger
 from synapse.application.vitals import Vitals
 from synapse.domain.breaker import BreakerState
 from synapse.domain.errors import EngineUnavailable, Unavailable
@@ -26,6 +26,7 @@ from tests.factories import NOW, a_model, a_pool, a_worker
 from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import Answer, FakeClock, MemoryRegistry, ScriptedEngine, echoed
 from tests.unit.application.world import World
+from tests.virtual_time import in_virtual_time
 
 
 def a_fleet_pool(**changes: Any) -> Pool:
@@ -244,4 +245,26 @@ async def test_runners_that_cannot_be_kept_warm_do_not_stop_the_round() -> None:
     seen = await keeping(world, Environments(fails=True)).ping()
 
     assert [health.healthy for health in seen] == [True]
+    assert world.telemetry.of("queue_depth")
+
+
+class Starting(Environments):
+    """Runners whose engines take longer to come up than anybody here has time."""
+
+    async def keep_warm(self, pool: Pool, environments: int) -> int:
+        await asyncio.sleep(60.0)
+        return await super().keep_warm(pool, environments)
+
+
+def test_runners_that_are_still_starting_are_not_waited_for() -> None:
+    """Lambda would end the function, and with it what it has seen of all other workers."""
+    pools = [a_fleet_pool(runner="arn", warm=(WarmWindow("echo"),))] * 2
+    pools = [replace(pool, name=name) for pool, name in zip(pools, ("cpu", "gpu"), strict=True)]
+    world = World(registry=MemoryRegistry([a_model()], pools))
+
+    async def round_s() -> float:
+        await keeping(world, Starting()).ping()
+        return asyncio.get_running_loop().time()
+
+    assert in_virtual_time(round_s()) == KEEP_WARM_S
     assert world.telemetry.of("queue_depth")

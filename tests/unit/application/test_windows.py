@@ -12,6 +12,7 @@ from synapse.application.fleet import Fleet
 from synapse.application.vitals import Vitals
 from synapse.application.windows import FRESH_S
 from synapse.domain.crowding import MIN_ANSWERS
+from synapse.domain.errors import EngineUnavailable
 from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
@@ -274,3 +275,23 @@ async def test_a_runner_that_sees_its_own_worker_alone_counts_those_of_the_other
     await place.up("w-2")
 
     assert await place.limit(pool=within) == 16
+
+
+async def test_what_may_begin_is_what_has_room_of_bronze_and_all_of_better_tiers(
+    place: Place,
+) -> None:
+    place.slots.occupy("echo", "fixed", 2, SlaTier.GOLD)
+    may_begin = place.fleet.windows.may_begin
+
+    assert await may_begin(ECHO, FIXED, SlaTier.BRONZE) == 5
+    assert await may_begin(ECHO, FIXED, SlaTier.SILVER) is None
+
+
+async def test_nothing_may_begin_where_no_worker_is_up(place: Place) -> None:
+    with pytest.raises(EngineUnavailable, match="no worker"):
+        await place.fleet.windows.may_begin(ECHO, POOL, SlaTier.GOLD)
+
+    await place.up("w-1")
+    place.clock.advance(1.0)
+
+    assert await place.fleet.windows.may_begin(ECHO, POOL, SlaTier.GOLD) is None

@@ -46,13 +46,13 @@ EVERYTHING = frozenset(EventType)
 
 
 @dataclass
-class PutOffs(ListedDeliveries):
-    """A queue that also notes what was put off."""
+class Delayed(ListedDeliveries):
+    """A queue that also notes what is to come later."""
 
-    put_offs: dict[str, float] = field(default_factory=dict)
+    later: dict[str, float] = field(default_factory=dict)
 
-    async def put_off(self, receipt: str, delay_s: float) -> None:
-        self.put_offs[receipt] = delay_s
+    async def send_later(self, delivery: Delivery, delay_s: float) -> None:
+        self.later[delivery.id] = delay_s
 
 
 class Target:
@@ -65,7 +65,7 @@ class Target:
         self.telemetry = EmfTelemetry("deliver")
         self.parts: Any = SimpleNamespace(
             deliveries=MemoryDeliveryStore(),
-            delivery_queue=PutOffs(),
+            delivery_queue=Delayed(),
             file_batches=MemoryFileBatchStore(),
         )
         hooks = Webhooks(
@@ -204,25 +204,38 @@ def test_what_is_taken_is_done_with_and_not_sent_again(
     assert counted == [("delivered", [1])]
 
 
-def test_what_is_refused_is_hidden_until_its_next_attempt(target: Target, due: Delivery) -> None:
+def test_what_is_refused_is_sent_again_for_its_next_attempt(target: Target, due: Delivery) -> None:
+    """Not hidden: what is hidden counts as in flight, of which a queue has only so many."""
     target.deliverer = replace(target.deliverer, sender=ScriptedSender(Answer(503)))
 
     answer = deliver.handler({"Records": [message(due)]}, CONTEXT)
 
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
-    assert target.parts.delivery_queue.put_offs == {"r-m1": 5.0}
+    assert answer == {"batchItemFailures": []}
+    assert target.parts.delivery_queue.later == {due.id: 5.0}
     assert state(target, due) == (DeliveryState.PENDING, 1)
 
 
-def test_a_message_that_comes_too_early_is_put_off_and_nothing_is_sent(
+def test_what_cannot_be_sent_again_is_kept(target: Target, due: Delivery) -> None:
+    target.deliverer = replace(target.deliverer, sender=ScriptedSender(Answer(503)))
+    target.parts.delivery_queue = failing_before(
+        target.parts.delivery_queue, send_later=[Unavailable("no queue")]
+    )
+
+    answer = deliver.handler({"Records": [message(due)]}, CONTEXT)
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert state(target, due) == (DeliveryState.PENDING, 1)
+
+
+def test_a_message_that_comes_too_early_is_sent_again_and_nothing_is_posted(
     target: Target, due: Delivery
 ) -> None:
     target.clock.advance(-30)
 
     answer = deliver.handler({"Records": [message(due)]}, CONTEXT)
 
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
-    assert target.parts.delivery_queue.put_offs == {"r-m1": 30.0}
+    assert answer == {"batchItemFailures": []}
+    assert target.parts.delivery_queue.later == {due.id: 30.0}
     assert target.sender.posted == []
 
 

@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 MAX_AT_ONCE = 16
 """Pings under way at a time, however many workers there are."""
 
+PING_TIMEOUT_S = 20.0
+KEEP_WARM_S = 10.0
+"""A runner that takes longer is starting, and goes on without being waited for."""
+
 BEFORE_ALL_WORK = 0.0
 """When a ping's time is recorded for: no window of the latest demand reaches so far back."""
 
@@ -56,7 +60,7 @@ class Pinger:
     telemetry: Telemetry
     clock: Clock
     environments: Environments | None = None
-    timeout_s: float = 20.0
+    timeout_s: float = PING_TIMEOUT_S
     max_at_once: int = MAX_AT_ONCE
 
     async def ping(self) -> Sequence[WorkerHealth]:
@@ -157,14 +161,19 @@ class Pinger:
     async def _keep_warm(self, pools: Iterable[Pool]) -> None:
         if self.environments is None:
             return
-        for pool in pools:
-            wanted = warm_workers(pool, self.clock()) if pool.runner else 0
-            if wanted == 0:
-                continue
-            try:
-                await self.environments.keep_warm(pool, wanted)
-            except Unavailable as error:
-                logger.warning("runners not kept warm: %s", error.message)
+        wanted = [(pool, warm_workers(pool, self.clock())) for pool in pools if pool.runner]
+        await asyncio.gather(
+            *(self._keep_runners(self.environments, pool, n) for pool, n in wanted if n)
+        )
+
+    async def _keep_runners(self, environments: Environments, pool: Pool, wanted: int) -> None:
+        try:
+            async with asyncio.timeout(KEEP_WARM_S):
+                await environments.keep_warm(pool, wanted)
+        except TimeoutError:
+            logger.warning("runners of pool %s do not answer yet", pool.name)
+        except Unavailable as error:
+            logger.warning("runners not kept warm: %s", error.message)
 
     async def _depth(self, specs: Sequence[ModelSpec]) -> None:
         depth = dict.fromkeys(Priority, 0)

@@ -77,7 +77,7 @@ class Placement:
             return self._fixed(spec, pool, avoid)
         crew = await self._roster.crew(spec.name, pool.name)
         if not crew.ready:
-            raise EngineUnavailable(_nobody(pool, crew.starting))
+            raise EngineUnavailable(nobody_up(pool, crew.starting))
         options = self._options(spec, pool, crew.ready, avoid, wary)
         if not options:
             raise EngineUnavailable(f"every worker of pool {pool.name!r} is failing")
@@ -147,7 +147,8 @@ def _wary_rank(breaker: Breaker, now: float) -> int | None:
     return rank
 
 
-def _nobody(pool: Pool, starting: int) -> str:
+def nobody_up(pool: Pool, starting: int) -> str:
+    """Why nobody of a pool takes a request."""
     if starting:
         return f"the workers of pool {pool.name!r} are starting"
     return f"pool {pool.name!r} has no worker for the model"

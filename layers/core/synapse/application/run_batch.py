@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from synapse.application.accounting import Accounting
@@ -21,7 +22,17 @@ from synapse.domain.errors import (
     Unavailable,
 )
 from synapse.domain.inference import ModelInput, Result
-from synapse.domain.job import Failure, Job, JobId, JobState, Lease, Outcome, Served, urgency
+from synapse.domain.job import (
+    Failure,
+    Job,
+    JobId,
+    JobState,
+    Lease,
+    Outcome,
+    Served,
+    SlaTier,
+    urgency,
+)
 from synapse.domain.model import ModelSpec, ServiceSample, Task
 from synapse.domain.pool import Pool
 from synapse.domain.receipt import NO_COST, Cost
@@ -35,6 +46,12 @@ from synapse.ports import (
     Registry,
     Telemetry,
 )
+
+logger = logging.getLogger(__name__)
+
+MayBegin = Callable[[ModelSpec, Pool, SlaTier], Awaitable[int | None]]
+"""How many items of a tier may begin in a pool now, None for all. Raises EngineUnavailable if no
+worker is up, and Unavailable if that cannot be told."""
 
 SETTLE_MARGIN_S = 5.0
 """Kept between the engine's last moment and the end of the lease, for writing outcomes."""
@@ -77,12 +94,14 @@ def _ignore_begin(batch: Batch, items: int) -> None:
 class BatchRunner:
     """The runner: the same on every pool and on both targets.
 
-    `lease_s` is how long a claimed job is ours; `items_begin` is told how many items of a batch the
-    engine is about to be asked for, each time that the batch is tried: those that were cancelled
-    meanwhile need no slot, those whose end could not be written need theirs again. `item_left` is
-    told each time the engine is done with an item, whatever came of it, so that its slot can be
-    filled again; an item that no worker took keeps the slot in which it is tried again. `place`
-    chooses the worker for what is sent to the engine together.
+    `lease_s` is how long a claimed job is ours. `may_begin` is asked before jobs are claimed, where
+    nobody else has looked whether there are slots for them: what finds none stays in its queue.
+    `items_begin` is told how many items of a batch the engine is about to be asked for, each time
+    that the batch is tried: those that were cancelled meanwhile need no slot, those whose end could
+    not be written need theirs again. `item_left` is told each time the engine is done with an item,
+    whatever came of it, so that its slot can be filled again; an item that no worker took keeps the
+    slot in which it is tried again. `place` chooses the worker for what is sent to the engine
+    together.
     """
 
     store: JobStore
@@ -95,6 +114,7 @@ class BatchRunner:
     items_begin: Callable[[Batch, int], None] = _ignore_begin
     item_left: Callable[[Batch], None] = _ignore
     place: Place = only_worker
+    may_begin: MayBegin | None = None
     cold_starts: ColdStarts | None = None
     accounting: Accounting | None = None
     revocations: Revocations | None = None
@@ -108,8 +128,8 @@ class BatchRunner:
 
         Raises:
             EngineUnavailable: some jobs never got to work, or their records could not be reached;
-                run the same batch again, here or on another pool. Those jobs stay RUNNING under
-                this batch's lease.
+                run the same batch again, here or on another pool. Those that an engine was
+                asked for stay RUNNING under this batch's lease.
             EngineLost: the worker went down with some jobs; they stay RUNNING likewise.
         """
         try:
@@ -144,12 +164,32 @@ class BatchRunner:
         spec = await self.registry.model(batch.model)
         if spec is None:
             raise EngineUnavailable(f"model {batch.model!r} is not in the catalogue")
+        most = await self._most(batch, spec, pool)
         now = self.clock()
         lease = Lease(owner=batch.id, expires_at=now + self.lease_s)
-        jobs = await self.store.claim(batch.job_ids, lease, now)
+        jobs: list[Job] = []
+        left = batch.job_ids
+        while left and len(jobs) < most:
+            part, left = left[: most - len(jobs)], left[most - len(jobs) :]
+            jobs += await self.store.claim(part, lease, now)
         if not jobs:
             return None
-        return _Run(batch, spec, pool, lease, {job.id: job for job in jobs}, now)
+        run = _Run(batch, spec, pool, lease, {job.id: job for job in jobs}, now)
+        if left:
+            run.retry = EngineUnavailable(f"pool {pool.name!r} has no slots for all of the batch")
+        return run
+
+    async def _most(self, batch: Batch, spec: ModelSpec, pool: Pool) -> int:
+        """How many jobs of a batch may be claimed. Raises EngineUnavailable if none may."""
+        most = None
+        if self.may_begin is not None:
+            try:
+                most = await self.may_begin(spec, pool, batch.sla)
+            except Unavailable as error:
+                logger.warning("slots not counted: %s", error.message)
+        if most == 0:
+            raise EngineUnavailable(f"pool {pool.name!r} is full, or kept for better tiers")
+        return len(batch.job_ids) if most is None else most
 
     async def _requests(self, run: _Run) -> list[InferenceRequest]:
         """What the engine is asked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,15 +35,20 @@ class Sweeper:
     cold_starts: ColdStarts | None = None
     forget: Callable[[JobId], None] = nobody_told
 
-    async def sweep(self, limit: int = 1000) -> Mapping[str, int]:
-        """Treat at most `limit` due jobs; returns how often each remedy was applied.
+    async def sweep(self, limit: int = 1000, for_s: float = math.inf) -> Mapping[str, int]:
+        """Treat at most `limit` due jobs, and begin with none after `for_s` seconds.
 
-        Deadlines are kept though the queue takes nothing: what was not sent comes due again.
+        Returns how often each remedy was applied. Deadlines are kept though the queue takes
+        nothing: what was not sent comes due again.
         """
         counts: Counter[str] = Counter()
         unsent = 0
+        until = self.clock() + for_s
         due = await self.store.due(self.clock(), limit)
-        for job in due:
+        for number, job in enumerate(due):
+            if self.clock() >= until:
+                logger.warning("jobs left for the next sweep", extra={"jobs": len(due) - number})
+                break
             remedy = self.policy.remedy(job, self.clock())
             failed = None if self.cold_starts is None else await self.cold_starts.failed_of(job)
             if remedy is Remedy.RESEND and failed is not None and failed.is_final:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from synapse.application.roster import Roster
+from synapse.application.placement import nobody_up
+from synapse.application.roster import Crew, Roster
 from synapse.application.routing import TYPICAL_OUTPUT_TOKENS
 from synapse.application.vitals import Vitals
+from synapse.domain.errors import EngineUnavailable
 from synapse.domain.expectation import Work, first_ms, whole_ms
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task
@@ -69,15 +71,25 @@ class BronzeWindows:
             Unavailable: what is under way could not be counted, or the workers could not be read.
         """
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
-        ready = len((await self.roster.crew(spec.name, pool.name)).ready)
-        if pool.is_fixed:
-            # Its runner sees the one worker beside it, and others have theirs.
-            ready = max(ready, pool.fixed_workers)
+        ready = _ready(pool, await self.roster.crew(spec.name, pool.name))
         slots = ready * pool.slots_of(spec)
         company = await self._company(spec, pool, traffic)
         window = bronze_window(traffic, slots, company, ready)
         least = items if traffic.in_flight == 0 else 0
         return max(least, min(slots, traffic.better + window))
+
+    async def may_begin(self, spec: ModelSpec, pool: Pool, tier: SlaTier) -> int | None:
+        """How many items of a tier may begin there now: of bronze as many as have room, else all.
+
+        Raises:
+            EngineUnavailable: no worker is up.
+            Unavailable: the workers, or what is under way, could not be read.
+        """
+        crew = await self.roster.crew(spec.name, pool.name)
+        ready = _ready(pool, crew)
+        if ready == 0:
+            raise EngineUnavailable(nobody_up(pool, crew.starting))
+        return await self.room(spec, pool, ready) if tier is SlaTier.BRONZE else None
 
     async def _company(self, spec: ModelSpec, pool: Pool, traffic: Traffic) -> Company:
         best = traffic.best
@@ -174,3 +186,9 @@ class BronzeWindows:
         if took_ms.count(now) < MIN_SAMPLES:
             return None
         return took_ms.share(now, promise_ms - holds_ms / 2, promise_ms)
+
+
+def _ready(pool: Pool, crew: Crew) -> int:
+    """How many workers take calls: the runner of a fixed one sees its own, others have theirs."""
+    up = len(crew.ready)
+    return max(up, pool.fixed_workers) if pool.is_fixed else up

@@ -17,8 +17,7 @@ DELAYS_S = (5.0, 30.0, 120.0, 600.0, 3600.0, 3 * 3600.0, 6 * 3600.0, 9 * 3600.0)
 
 JITTER = 0.2
 MAX_DELAY_S = 11 * 3600.0
-"""The longest that a receiver can put off an attempt by Retry-After; SQS hides no message for
-more than twelve hours."""
+"""The longest that a receiver can put off an attempt by Retry-After."""
 
 MAX_AGE_S = 86_400.0
 """No attempt is made later than this after the event."""

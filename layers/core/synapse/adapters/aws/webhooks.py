@@ -49,6 +49,9 @@ NEW = "attribute_not_exists(pk)"
 MESSAGES = 10
 """That SQS takes in one call."""
 
+LONGEST_DELAY_S = 900
+"""SQS delays no message for longer."""
+
 
 class DynamoEndpointStore:
     """See the port `EndpointStore`."""
@@ -164,13 +167,21 @@ class SqsDeliveryQueue:
                 codes = sorted({entry["Code"] for entry in failed})
                 raise Unavailable(f"{len(failed)} deliveries could not be queued ({codes})")
 
-    async def put_off(self, receipt: str, delay_s: float) -> None:
-        """Hide a received message for so long; it comes again then."""
+    async def send_later(self, delivery: Delivery, delay_s: float) -> None:
+        """Have a message come after so long, or as long as SQS delays one.
+
+        The message that was received is not hidden for that: it would stay in flight, and of those
+        a queue has 120,000 at most. A tenant whose receiver is down would have them all in a day.
+
+        Raises:
+            Unavailable: it could not be queued.
+        """
         await call(
-            self._client.change_message_visibility,
+            self._client.send_message,
             QueueUrl=self._url,
-            ReceiptHandle=receipt,
-            VisibilityTimeout=max(0, math.ceil(delay_s)),
+            MessageBody=_message(delivery),
+            MessageGroupId=group_of(delivery.tenant),
+            DelaySeconds=min(LONGEST_DELAY_S, max(0, math.ceil(delay_s))),
         )
 
 

@@ -58,6 +58,10 @@ class EmfTelemetry:
         if errors:
             self._count(Metric.ENGINE_ERRORS, errors, model=batch.model, pool=pool.name)
 
+    def batch_lost(self) -> None:
+        """A batch came back because its runner failed, or a worker went down with it."""
+        self._count(Metric.BATCHES_LOST, 1)
+
     def answered(self, answered: Answered) -> None:
         """See `Telemetry`."""
         model, timings, usage = answered.model, answered.timings, answered.usage
