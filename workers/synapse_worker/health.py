@@ -36,6 +36,18 @@ async def unloading_models(address: str, timeout_s: float) -> set[str]:
     return {model for model, those in states.items() if "UNLOADING" in those}
 
 
+async def is_loaded(address: str, model: str, timeout_s: float) -> bool:
+    """Whether Triton takes the model for loaded, though its backend may be gone; False unanswered.
+
+    Its repository is asked: of the model itself newer Tritons say that it is not ready also where
+    its backend has died.
+    """
+    try:
+        return "READY" in (await model_states(address, timeout_s)).get(model, ())
+    except (OSError, TimeoutError):
+        return False
+
+
 async def http_call(
     address: str, path: str, timeout_s: float, body: bytes | None = None
 ) -> tuple[int, bytes]:

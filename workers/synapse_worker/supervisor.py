@@ -13,7 +13,7 @@ from synapse_worker.backoff import RestartBudget
 from synapse_worker.config import WorkerConfig
 from synapse_worker.diagnosis import diagnose
 from synapse_worker.errors import TritonCrash, WorkerError
-from synapse_worker.health import http_status
+from synapse_worker.health import http_status, is_loaded
 from synapse_worker.ports import check_port_is_free, free_ports
 from synapse_worker.process import TritonProcess
 from synapse_worker.runtime import REINSTALL
@@ -215,10 +215,13 @@ class Supervisor:
                 raise diagnose(process.log_since_start(), process.exit_code, str(self._log_file))
             await asyncio.sleep(READY_POLL_S)
 
+    @property
+    def _patience_s(self) -> float:
+        """That with one question; it must leave time to see that Triton hangs."""
+        return min(HEALTH_TIMEOUT_S, self._config.hang_timeout_s / 2)
+
     async def _http(self, path: str) -> int | None:
-        # Patience with one question must leave time to see that Triton hangs.
-        timeout_s = min(HEALTH_TIMEOUT_S, self._config.hang_timeout_s / 2)
-        return await http_status(self._config.host, self._ports.http, path, timeout_s)
+        return await http_status(self._config.host, self._ports.http, path, self._patience_s)
 
     async def _watch(self) -> None:
         """Restart Triton whenever it dies, until the restart budget is spent."""
@@ -265,8 +268,9 @@ class Supervisor:
         """What Triton does not die of, but cannot work with either."""
         stubs = live_stubs(process.pid)
         gone = Gone()
-        last_answer_s = time.monotonic()
+        silent_s = 0.0
         while True:
+            began_s = time.monotonic()
             await asyncio.sleep(self._config.health_interval_s)
             if self._given_up is not None:
                 return self._given_up
@@ -274,10 +278,9 @@ class Supervisor:
             now = live_stubs(process.pid)
             lost = lost_models(stubs, now)
             for model in lost:
-                # One that was unloaded through Triton's API is no longer ready, and no loss; it
-                # may be back by now.
-                is_ready = await self._http(f"/v2/models/{model}/ready") == 200
-                if is_ready and model in lost_models(stubs, live_stubs(process.pid)):
+                # One that was unloaded through Triton's API is no loss; it may be back by now.
+                loaded = await is_loaded(self.http_address, model, self._patience_s)
+                if loaded and model in lost_models(stubs, live_stubs(process.pid)):
                     return self._backend_died(model)
             stubs = now
             gone.note(lost, now, time.monotonic())
@@ -285,9 +288,13 @@ class Supervisor:
             if orphan is not None:
                 return self._backend_died(orphan)
             if await self._http("/v2/health/live") == 200:
-                last_answer_s = time.monotonic()
-                self.answered_at = time.time()
-            elif time.monotonic() - last_answer_s > self._config.hang_timeout_s:
+                silent_s, self.answered_at = 0.0, time.time()
+                continue
+            # No more for one question than it may take: while all of us stood still, in a Lambda
+            # between two calls, nobody could answer it.
+            most_s = self._config.health_interval_s + self._patience_s
+            silent_s += min(time.monotonic() - began_s, most_s)
+            if silent_s > self._config.hang_timeout_s:
                 return WorkerError("Triton no longer answers", f"See {self._log_file}")
 
     def _backend_died(self, model: str) -> WorkerError:

@@ -442,6 +442,40 @@ async def test_a_lone_call_of_a_hung_worker_is_broken_off_too() -> None:
     assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.OPEN
 
 
+async def test_a_call_from_before_anything_was_known_is_broken_off_once_something_is() -> None:
+    world = ToyFleetWorld(patience=HASTY)
+    world.engine.mode["w-1"] = "hung"
+    asked = asyncio.create_task(world.ask("w-1"))
+    read = asyncio.create_task(world.read("w-1"))
+    await asyncio.sleep(5 * HASTY.min_late_s)
+    assert not asked.done(), "it may be that everything takes so long"
+    assert not read.done()
+
+    await used_to(world, "w-2", delay_s=0.0)
+
+    async with asyncio.timeout(PATIENCE_S):
+        assert isinstance(await asked, EngineLost)
+        with pytest.raises(EngineUnavailable, match="does not answer"):
+            await read
+    assert world.breaker("w-1").state(world.tick.now) is BreakerState.OPEN
+    assert world.breaker("w-2").state(world.tick.now) is BreakerState.CLOSED
+
+
+async def test_a_call_from_before_a_profile_is_not_held_against_what_was_measured_by_it() -> None:
+    world = ToyFleetWorld(patience=HASTY)
+    world.engine.mode["w-1"] = "held"
+    asked = asyncio.create_task(world.ask("w-1"))
+    await asyncio.sleep(0)
+    await world.profiles.keep(Profile("echo", "1", "cpu", "cpu", base_ms=9e6, measured_at=9.0))
+
+    await used_to(world, "w-2", delay_s=0.0)
+    await asyncio.sleep(5 * HASTY.min_late_s)
+
+    world.engine.release.set()
+    assert isinstance(await asked, Completion)
+    assert world.breaker("w-1").state(world.tick.now) is BreakerState.CLOSED
+
+
 async def test_a_generation_that_stops_in_the_middle_is_broken_off() -> None:
     world = ToyFleetWorld(patience=HASTY)
     await used_to(world, "w-1", delay_s=0.0)

@@ -118,6 +118,12 @@ def test_every_status_has_a_meaning() -> None:
         assert isinstance(from_status(PLACE, code, "", connected=True, secrets=()), EngineError)
 
 
+VLLM_IS_DEAD = (
+    "Error generating stream: EngineCore encountered an issue. See stack trace (above) for the "
+    "root cause."
+)
+
+
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
@@ -127,6 +133,9 @@ def test_every_status_has_a_meaning() -> None:
         ("Model is unavailable due to unhealthy vLLM engine", EngineUnavailable),
         ("Exceeds maximum queue size", EngineUnavailable),
         ("Stub process 'm_0_0' is not healthy.", EngineLost),
+        (VLLM_IS_DEAD, EngineLost),
+        (f"[request id: 5] {VLLM_IS_DEAD}", EngineLost),
+        (f"Error generating stream: no rule in '{VLLM_IS_DEAD}'", InvalidInput),
         ("Request timeout expired", EngineTimeout),
         ("Error generating stream: max_tokens must be at least 1, got 0", InvalidInput),
         ("request (9 tokens) exceeds the available context size (8)", ContextLengthExceeded),

@@ -306,6 +306,26 @@ def test_an_engine_that_writes_for_nobody_any_more_is_given_up_once(
     idle.close()
 
 
+@pytest.mark.parametrize("what", ["fail", "is_gone"])
+def test_an_engine_that_can_reach_nobody_is_given_up(engine: ScriptedEngine, what: str) -> None:
+    given_up = threading.Event()
+    completions = Completions(engine, slots=2, on_stuck=given_up.set)
+    caller = start(completions, [None, *HELLO])
+    assert engine.waiting.acquire(timeout=PATIENCE_S)
+
+    def no_room(*_: object) -> bool:
+        raise RuntimeError("no room in shared memory, for an error neither")
+
+    caller.breaks = True
+    setattr(caller, what, no_room)
+    if what == "fail":
+        engine.go_on.set()
+
+    assert given_up.wait(PATIENCE_S), "else everybody would wait for ever"
+    engine.go_on.set()
+    completions.close()
+
+
 def test_an_engine_with_larger_batches_is_given_more_time(
     engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,30 @@ def test_backends_that_call_a_triton_which_dies_end_with_it(tmp_path: Path) -> N
     assert [runs(pid) for pid in backends] == [False, False]
 
 
+ARMS_NO_CLOCK = """
+import faulthandler, time
+armed = []
+faulthandler.dump_traceback_later = lambda *_, **__: armed.append(1)
+from synapse_worker.backends.lifeline import die_with_parent
+die_with_parent()
+time.sleep(1)
+print(armed)
+"""
+
+
+def test_no_clock_ends_a_backend_that_was_stopped_for_long_and_wakes_up(tmp_path: Path) -> None:
+    # The clock would not know that nobody could put it off: in every second pause or so it wins.
+    triton = "import subprocess, sys; subprocess.run(sys.argv[1:], close_fds=False)"
+    backend = [sys.executable, "-c", ARMS_NO_CLOCK]
+    command = [sys.executable, "-c", triton, *backend]
+    launched = [sys.executable, launch.__file__, str(os.getpid()), str(tmp_path / "lock"), *command]
+    env = {**os.environ, "PYTHONPATH": "workers"}
+
+    ended = subprocess.run(launched, env=env, capture_output=True, text=True, timeout=30)
+
+    assert ended.stdout == "[]\n"
+
+
 def runs(pid: str) -> bool:
     """Whether the process lives (a zombie does not)."""
     try:

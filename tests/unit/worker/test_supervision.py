@@ -1,15 +1,23 @@
 """The pure parts of keeping Triton alive."""
 
+import asyncio
+import itertools
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from synapse_worker import stubs
+from synapse_worker import health, stubs, supervisor
 from synapse_worker.backoff import RestartBudget, RestartPolicy
+from synapse_worker.config import WorkerConfig
 from synapse_worker.diagnosis import diagnose
 from synapse_worker.errors import TritonCrash, WorkerError
 from synapse_worker.stubs import LET_GO_S, Gone, live_stubs, lost_models
+from synapse_worker.supervisor import Supervisor
+from tests.patience import PATIENCE_S
 
 
 def test_delays_double_up_to_a_ceiling_with_full_jitter() -> None:
@@ -170,3 +178,62 @@ def test_a_triton_that_ends_while_it_is_looked_at_has_no_stubs(
     monkeypatch.setattr(os, "scandir", gone)
 
     assert live_stubs(7, tmp_path) == {}
+
+
+def illness() -> "asyncio.Task[WorkerError]":
+    """Of a Triton whose answers and processes are patched in; it is looked at all the time."""
+    config = WorkerConfig(models=("m",), venv=None, health_interval_s=0.0, hang_timeout_s=60.0)
+    triton: Any = SimpleNamespace(pid=1, bound_log=lambda: None)
+    return asyncio.create_task(Supervisor(config)._wait_for_illness(triton))
+
+
+@pytest.mark.parametrize("ready", [200, 400])
+async def test_a_backend_that_died_is_seen_whatever_triton_says_of_its_model(
+    monkeypatch: pytest.MonkeyPatch, ready: int
+) -> None:
+    """Triton 2.51 calls such a model ready, later ones do not; in its repository it is either way.
+
+    As it looks while it is there, and when it has died.
+    """
+    seen = itertools.chain([{7: "m"}], itertools.repeat({}))
+
+    async def status(host: str, port: int, path: str, timeout_s: float) -> int:
+        return ready if path == "/v2/models/m/ready" else 200
+
+    async def index(address: str, timeout_s: float) -> dict[str, set[str]]:
+        return {"m": {"READY"}}
+
+    monkeypatch.setattr(supervisor, "http_status", status)
+    monkeypatch.setattr(supervisor, "live_stubs", lambda pid: next(seen))
+    monkeypatch.setattr(health, "model_states", index)
+
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await illness()).cause == "The backend of m died"
+
+
+async def test_a_triton_that_stood_still_with_its_supervisor_is_not_taken_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    answers: list[int | None] = []
+
+    async def status(host: str, port: int, path: str, timeout_s: float) -> int | None:
+        if len(answers) == 0:
+            clock.now += 1000.0  # all stood still just when it was asked
+            answers.append(None)
+        elif len(answers) < 10:
+            answers.append(200)
+        else:
+            clock.now += timeout_s
+            answers.append(None)
+        return answers[-1]
+
+    monkeypatch.setattr(supervisor, "http_status", status)
+    monkeypatch.setattr(supervisor, "live_stubs", lambda pid: {7: "m"})
+    told_time = SimpleNamespace(monotonic=lambda: clock.now, time=time.time)
+    monkeypatch.setattr(supervisor, "time", told_time)
+
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await illness()).cause == "Triton no longer answers"
+
+    assert answers.count(None) == 1 + 13, "60 s of questions that take 5 s each"

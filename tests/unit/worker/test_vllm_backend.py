@@ -33,8 +33,15 @@ class TritonPythonModel:
     def infer(self, request):
         return GenerateRequest(request, self.generate, "dtype", "logger").execute()
 
-    def generate(self, prompt, sampling, request_id, lora_request=None, priority=0):
-        return (prompt, priority)
+    async def generate(self, prompt, sampling, request_id, lora_request=None, priority=0):
+        yield (prompt, priority)
+        if priority == 7:
+            raise EngineDeadError("EngineCore encountered an issue")
+        if priority == 8:
+            raise ValueError("max_tokens must be at least 1")
+
+
+class EngineDeadError(Exception): ...
 """
 REQUEST = """
 class GenerateRequest:
@@ -58,20 +65,41 @@ def backend(tmp_path: Path) -> Iterator[Path]:
         del sys.modules[name]
 
 
+async def written(model: Any, request: Any) -> list[Any]:
+    return [output async for output in model.infer(request)]
+
+
 def a_request(**parameters: Any) -> SimpleNamespace:
     return SimpleNamespace(parameters=lambda: json.dumps(parameters))
 
 
-def test_a_requests_priority_is_given_to_the_engine(backend: Path) -> None:
+async def test_a_requests_priority_is_given_to_the_engine(backend: Path) -> None:
     model: Any = prioritising(backend)()
 
-    assert model.infer(a_request(request_priority=-3)) == ("a prompt", -3)
+    assert await written(model, a_request(request_priority=-3)) == [("a prompt", -3)]
 
 
-def test_a_request_without_a_priority_is_an_ordinary_one(backend: Path) -> None:
+async def test_a_request_without_a_priority_is_an_ordinary_one(backend: Path) -> None:
     model: Any = prioritising(backend)()
 
-    assert model.infer(a_request()) == ("a prompt", 0)
+    assert await written(model, a_request()) == [("a prompt", 0)]
+
+
+async def test_an_engine_that_has_died_ends_its_process(
+    backend: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model: Any = prioritising(backend)()
+    ended: list[int] = []
+    monkeypatch.setattr("synapse_worker.backends.vllm.os._exit", ended.append)
+
+    with pytest.raises(ValueError, match="max_tokens"):
+        await written(model, a_request(request_priority=8))
+    assert not ended, "that one request is refused"
+
+    with pytest.raises(Exception, match="EngineCore"):
+        await written(model, a_request(request_priority=7))
+    assert ended == [71]
+    assert "has died" in capsys.readouterr().err
 
 
 def test_a_priority_that_is_no_number_is_refused(backend: Path) -> None:
@@ -106,6 +134,12 @@ def test_a_backend_built_otherwise_is_refused_with_a_way_out(backend: Path) -> N
 
     with pytest.raises(WorkerError, match=r"config\.pbtxt"):
         prioritising(backend)
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_no_model_for_gpus_is_unloaded_when_its_engine_has_died(model: str) -> None:
+    # For nobody loads it again: its process ends instead, and is started again.
+    assert "HEALTH_CHECK" not in (MODELS / model / "config.pbtxt").read_text()
 
 
 def engine_of(model: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ their callers are still there, and whether the engine is.
 
 import itertools
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import PriorityQueue, SimpleQueue
@@ -150,7 +151,7 @@ class Completions:
         """`report` is told the load, from one thread, when it has changed.
 
         The slots together hold `capacity_tokens`. `on_stuck` is called when the engine no longer
-        writes for anybody, nor will.
+        writes for anybody, nor will, or nobody can be told any more what it writes.
         """
         self._engine = engine
         self._report = report
@@ -166,8 +167,8 @@ class Completions:
         self._pieces: SimpleQueue[tuple[Completion, Piece] | None] = SimpleQueue()
         self._closing = threading.Event()
         self._threads = [
-            threading.Thread(target=self._deliver, name="delivery", daemon=True),
-            threading.Thread(target=self._watch, name="watch", daemon=True),
+            threading.Thread(target=self._run_for_all, args=(each,), name=name, daemon=True)
+            for name, each in (("delivery", self._deliver), ("watch", self._watch))
         ]
         for thread in self._threads:
             thread.start()
@@ -206,6 +207,14 @@ class Completions:
         finally:
             del self._running[id(completion)]
             pieces.put((completion, end))
+
+    def _run_for_all(self, work: Callable[[], None]) -> None:
+        """In a thread on which all depend: without it everybody would hang."""
+        try:
+            work()
+        except Exception:  # noqa: BLE001 - such as no room in shared memory, not even for an error
+            traceback.print_exc()
+            self._on_stuck()
 
     def _deliver(self) -> None:
         closed = False

@@ -74,7 +74,7 @@ class TritonPythonModel:
 
 def _end_stuck() -> None:
     """Triton still answers, so only a process that has ended is seen and started again."""
-    sys.stderr.write("The engine writes nothing any more: its process is ended\n")
+    sys.stderr.write("The engine writes for nobody any more: its process is ended\n")
     sys.stderr.flush()
     os._exit(STUCK_EXIT_CODE)
 

@@ -7,18 +7,27 @@ model's `model.json` has `"scheduling_policy": "priority"`: lower is scheduled f
 makes way where memory is short.
 
 A `"model"` that begins with `./` is a folder beside `model.json`: weights that travel with it.
+
+An engine that has died takes this process with it, so that it is seen and started again: by itself
+the backend goes on without one, or, with ENABLE_VLLM_HEALTH_CHECK, unloads the model for good.
 """
 
 import importlib.util
 import json
 import os
 import sys
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from synapse_worker.backends.parameters import request_priority
 from synapse_worker.errors import WorkerError
+
+ENGINE_DEAD = "EngineDeadError"
+"""What vLLM's `generate` raises when its engine is no more, and from then on each time."""
+
+DEAD_EXIT_CODE = 71
 
 BACKEND = Path("/opt/tritonserver/backends/vllm")
 """Where NVIDIA's image has it."""
@@ -68,6 +77,19 @@ def _prioritised(base: Any) -> type:
 
         def __init__(self, request: Any, generate: Any, *rest: Any) -> None:
             priority = request_priority(request.parameters())
-            super().__init__(request, partial(generate, priority=priority), *rest)
+            super().__init__(request, partial(_watched, generate, priority=priority), *rest)
 
     return PrioritisedRequest
+
+
+async def _watched(generate: Any, *given: Any, **named: Any) -> AsyncGenerator[Any, None]:
+    """What the engine writes; the process ends if that is no more."""
+    try:
+        async for output in generate(*given, **named):
+            yield output
+    except Exception as error:
+        if type(error).__name__ == ENGINE_DEAD:
+            sys.stderr.write("The engine of vLLM has died: its process is ended\n")
+            sys.stderr.flush()
+            os._exit(DEAD_EXIT_CODE)
+        raise

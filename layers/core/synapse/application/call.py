@@ -161,11 +161,8 @@ class Call:
             now,
             streams=streams,
         )
-        self._late_s = self._due_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        if self._lateness.factor is not None:
-            self._late_s = self._lateness.late_after_s(self._most)
-            self._watch(self._loop.time())
+        self._late_s = self._lateness.late_after_s(self._most)
+        self._watch(self._loop.time())
 
     async def wait_for(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What is asked for next of the call: a part of it, or all.
@@ -233,8 +230,7 @@ class Call:
 
     def end(self) -> None:
         """Nothing more comes of it."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self._look_around()
         waited_for_slot = self._waits_for_slot
         self._calls.ended(self)
@@ -328,14 +324,14 @@ class Call:
 
     def look_again(self) -> None:
         """It may be late sooner than was thought."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = self._loop.call_at(self._loop.time(), self._is_due)
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._loop.time(), self._is_due)
 
     def _is_due(self) -> None:
-        """It is late, unless it was heard of since, or nobody listened."""
+        """It is late, unless it was heard of since, nobody listened, or nothing tells yet."""
         now, waits_since = self._loop.time(), self._waits_since
-        if waits_since is None or now - self._due_at >= self._patience.stall_s:
+        is_deaf = waits_since is None or now - self._due_at >= self._patience.stall_s
+        if waits_since is None or is_deaf or not self._lateness.tells(self._clock()):
             self._watch(now)
             return
         self._look_around()

@@ -16,13 +16,14 @@ class Lateness:
 
     `work` is that of one of its items. Held against are `first` parts if it streams, else whole
     answers; `factor` is from how many times what is expected on it is slow, None where nothing
-    tells.
+    tells: right after a start, or after a quiet minute.
     """
 
     __slots__ = (
         "_in_flight",
         "_patience",
         "_profile",
+        "_profiled_at",
         "_slots",
         "_streams",
         "_usual",
@@ -46,8 +47,17 @@ class Lateness:
         self._work, self._slots, self._in_flight = work, slots, in_flight
         self._profile, self._vitals, self._patience = profile, vitals, patience
         self._streams = streams
-        self.factor = self._slow_factor(now)
-        self._usual = self._usual_company(now)
+        self._profiled_at = vitals.profiled_at
+        self.factor: float | None = None
+        self._usual: float | None = None
+        self.tells(now)
+
+    def tells(self, now: float) -> bool:
+        """Whether it can be told by now; where nothing did, others may have been answered since."""
+        if self.factor is None and self._vitals.profiled_at == self._profiled_at:
+            self.factor = self._slow_factor(now)
+            self._usual = self._usual_company(now)
+        return self.factor is not None
 
     def expected_ms(self, work: Work, *, is_first: bool, in_flight: int | None = None) -> float:
         """For so much work, among as many items as at its beginning unless something else is said.
@@ -68,10 +78,10 @@ class Lateness:
         """How long it may be silent: by the most items there were, perhaps of later calls.
 
         Where no profile tells what company costs, of generations more of it than usual may cost as
-        much more: slots that share a processor take turns. 0 where nothing tells.
+        much more: slots that share a processor take turns. Where nothing tells: as long as any.
         """
         if self.factor is None:
-            return 0.0
+            return self._patience.min_late_s
         expected_ms = self.expected_ms(self._work, is_first=self._streams, in_flight=most)
         if self._usual is not None:
             expected_ms *= max(1.0, min(most, self._slots) / self._usual)

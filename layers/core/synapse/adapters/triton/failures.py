@@ -57,7 +57,13 @@ NO_ROOM = re.compile(
 """On the worker's machine, in the words of Triton, Python and CUDA: no input is at fault for it."""
 
 NOT_FINISHED = re.compile(r"request was cancelled", re.I)
-BACKEND_DIED = re.compile(r"stub process .* is not healthy", re.I)
+BACKEND_DIED = re.compile(
+    r"stub process .* is not healthy"
+    r"|^(\[request id: [^\]]*\]\s*)?error generating stream: enginecore encountered an issue",
+    re.I,
+)
+"""Triton's words for its own process of a model, and vLLM's for its engine: neither comes back."""
+
 QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.I)
 WRONG_TASK = re.compile(r"support models with decoupled transaction policy", re.I)
 NO_SUCH_METHOD = re.compile(r"(method not found!?|unimplemented)?", re.I)
