@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from synapse.api.openai import sse
+from synapse.api.openai.chunks import ChunkWriter
 from synapse.domain.errors import EngineError, EngineLost
 from synapse.domain.inference import Delta
 from synapse.ports import InferenceRequest
@@ -215,3 +216,17 @@ async def test_a_stopping_server_has_last_words_for_a_stream() -> None:
 async def _never(*_: object) -> object:
     await asyncio.Event().wait()
     yield
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-stainless-retry-count": "0"}])
+async def test_of_a_stream_that_breaks_for_reasons_of_ours_the_log_has_the_id_that_its_caller_has(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(ChunkWriter, "end")
+
+    response = await opened(api_of(World()), CHATS, HELLO, headers)
+    *_, last = await events(response)
+
+    assert "the request id finds it in the log" in last["error"]["message"]
+    [record] = caplog.records
+    assert vars(record)["request_id"] == response.headers["x-request-id"][0] == "req-1"
