@@ -28,6 +28,9 @@ MAX_UNREAD = 64
 
 CANCELLED = "cancelled"
 
+WHOLE = "stop"
+"""Why it ended where nothing but the end was to come: of vectors no engine says so."""
+
 
 @dataclass(frozen=True, slots=True)
 class SampleDelta:
@@ -85,6 +88,8 @@ class Generation:
         self._first_token_s: float | None = None
         self._total_s: float | None = None
         self._pumps: list[asyncio.Task[None]] = []
+        self._ends: list[SynapseError | None] = []
+        self._reason = WHOLE
         self._closed = False
 
     @property
@@ -147,7 +152,6 @@ class Generation:
                 unfinished -= 1
             else:
                 yield each
-        self._succeeded()
 
     async def result(self) -> Result:
         """The whole answer at once.
@@ -164,9 +168,7 @@ class Generation:
             self.outcome = error.code
             raise
         self.usage = result.usage
-        if isinstance(result, Completion):
-            self.outcome = result.finish_reason
-        self._succeeded()
+        self._succeeded(result.finish_reason if isinstance(result, Completion) else WHOLE)
         return result
 
     async def aclose(self) -> None:
@@ -208,16 +210,23 @@ class Generation:
             logger.exception("a generation broke off", extra={"request": self._admitted.id})
             last = EngineError("the generation broke off for a reason of ours; see the log")
             last.__cause__ = error
-        # When the engine was done, however long the reader takes to see it.
-        self._total_s = self._elapsed_s()
+        self._ended(last)
         await unread.put(last)
+
+    def _ended(self, error: SynapseError | None) -> None:
+        """Note that a sample has ended; the last ends the whole, whenever its reader sees it."""
+        self._ends.append(error)
+        if len(self._ends) < len(self._pumps):
+            return
+        self._total_s = self._elapsed_s()
+        if not any(self._ends):
+            self._succeeded(self._reason)
 
     def _note(self, pool: Pool, delta: Delta) -> None:
         if self._first_token_s is None:
             self._first_token_s = self._elapsed_s()
         self.pool = pool
-        if delta.finish_reason is not None:
-            self.outcome = delta.finish_reason
+        self._reason = delta.finish_reason or self._reason
         self.usage = Usage(
             max(self.usage.prompt_tokens, delta.prompt_tokens),
             self.usage.completion_tokens + delta.completion_tokens,
@@ -246,8 +255,8 @@ class Generation:
         tier = self._admitted.tier
         return InferenceRequest(JobId(name), max(0.0, left_s), value, urgency(tier), tier)
 
-    def _succeeded(self) -> None:
-        self.is_success = True
+    def _succeeded(self, reason: str) -> None:
+        self.is_success, self.outcome = True, reason
         if self._total_s is None:
             self._total_s = self._elapsed_s()
 
