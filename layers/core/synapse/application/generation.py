@@ -11,7 +11,13 @@ from typing import Self
 
 from synapse.application.attempts import Attempts
 from synapse.domain.answer import Timings
-from synapse.domain.errors import EngineError, EngineTimeout, InvalidRequest, SynapseError
+from synapse.domain.errors import (
+    EngineError,
+    EngineTimeout,
+    InvalidRequest,
+    SynapseError,
+    Unavailable,
+)
 from synapse.domain.inference import Completion, Delta, ModelInput, Result
 from synapse.domain.job import JobId, SlaTier, Usage, urgency
 from synapse.domain.limiting import Standing
@@ -90,6 +96,7 @@ class Generation:
         self._pumps: list[asyncio.Task[None]] = []
         self._ends: list[SynapseError | None] = []
         self._reason = WHOLE
+        self._is_asked = self._is_refused = False
         self._closed = False
 
     @property
@@ -103,6 +110,16 @@ class Generation:
     def is_taken(self) -> bool:
         """Whether a worker has it, or had it."""
         return self._held_s is not None
+
+    @property
+    def was_withdrawn(self) -> bool:
+        """Whether nobody asked for its answer: others of the same request were refused."""
+        return not self._is_asked
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether no worker took it, and not because its caller went."""
+        return self.was_withdrawn or (self._is_refused and not self.usage.total_tokens)
 
     @property
     def was_cut(self) -> bool:
@@ -137,6 +154,7 @@ class Generation:
             Unavailable: no worker took the request in time.
             EngineError: a sample was refused, or broke off.
         """
+        self._is_asked = True
         if self._admitted.input.inputs:
             raise InvalidRequest("inputs are embedded, not continued", param="input")
         unread: asyncio.Queue[SampleDelta | SynapseError | None] = asyncio.Queue(MAX_UNREAD)
@@ -146,7 +164,7 @@ class Generation:
         while unfinished:
             each = await unread.get()
             if isinstance(each, SynapseError):
-                self.outcome = each.code
+                self._failed(each)
                 raise each
             if each is None:
                 unfinished -= 1
@@ -160,12 +178,13 @@ class Generation:
             Unavailable: no worker took the request in time.
             EngineError: it was refused, or broke off.
         """
+        self._is_asked = True
         value = self._admitted.input
         attempts = self._admitted.attempts
         try:
             self.pool, result = await attempts.first(lambda pool: self._whole(pool, value))
         except SynapseError as error:
-            self.outcome = error.code
+            self._failed(error)
             raise
         self.usage = result.usage
         self._succeeded(result.finish_reason if isinstance(result, Completion) else WHOLE)
@@ -254,6 +273,9 @@ class Generation:
         left_s = self._admitted.deadline_at - asyncio.get_running_loop().time()
         tier = self._admitted.tier
         return InferenceRequest(JobId(name), max(0.0, left_s), value, urgency(tier), tier)
+
+    def _failed(self, error: SynapseError) -> None:
+        self.outcome, self._is_refused = error.code, isinstance(error, Unavailable)
 
     def _succeeded(self, reason: str) -> None:
         self.is_success, self.outcome = True, reason
