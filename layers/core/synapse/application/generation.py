@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -89,7 +90,8 @@ class Generation:
         self._admitted = admitted
         self._engine = engine
         self._on_end = on_end
-        self._began_at = asyncio.get_running_loop().time()
+        # Not by the loop's time: uvloop's is of whole milliseconds, and many a model is faster.
+        self._began_at = time.monotonic()
         self._held_s: float | None = None
         self._first_token_s: float | None = None
         self._total_s: float | None = None
@@ -283,7 +285,7 @@ class Generation:
             self._total_s = self._elapsed_s()
 
     def _elapsed_s(self) -> float:
-        return asyncio.get_running_loop().time() - self._began_at
+        return time.monotonic() - self._began_at
 
 
 def _as_delta(result: Result) -> Delta:
