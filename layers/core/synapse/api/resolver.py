@@ -44,11 +44,11 @@ from synapse.api.replies import (
     routed,
     text_of,
 )
-from synapse.api.request_ids import REQUEST_ID
 from synapse.api.route_scopes import RouteScopes
 from synapse.api.shortcuts import Arguments, Make, Shortcuts
 from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import MalformedBody, SynapseError, Unauthenticated
+from synapse.request_ids import REQUEST_ID
 
 __all__ = ["Answered", "Api", "ClientGone", "Incoming", "Reply", "Response", "StreamReply"]
 

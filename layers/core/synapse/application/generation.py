@@ -27,6 +27,7 @@ from synapse.domain.pool import Pool
 from synapse.domain.receipt import Receipt
 from synapse.domain.routing import Decision
 from synapse.ports import InferenceRequest, StreamingEngine
+from synapse.request_ids import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +229,8 @@ class Generation:
         except SynapseError as error:
             last = error
         except Exception as error:
-            logger.exception("a generation broke off", extra={"request": self._admitted.id})
+            about = {"request": self._admitted.id, "request_id": REQUEST_ID.get()}
+            logger.exception("a generation broke off", extra=about)
             last = EngineError("the generation broke off for a reason of ours; see the log")
             last.__cause__ = error
         self._ended(last)

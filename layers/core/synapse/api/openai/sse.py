@@ -10,9 +10,9 @@ from http import HTTPStatus
 from typing import Protocol
 
 from synapse.api.errors import INTERNAL_MESSAGE, ToldError, body_of, error_body
-from synapse.api.request_ids import REQUEST_ID
 from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import Delta
+from synapse.request_ids import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
