@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import math
 import os
 import sys
@@ -18,13 +17,13 @@ from synapse_server.access_cli import add_access_commands
 from synapse_server.arguments import count, folder, log_level, on_or_off, origins, places
 from synapse_server.config import DATA_DIR, FleetConfig, ServerConfig, StartError
 from synapse_server.cost_cli import add_cost_command
+from synapse_server.log import log_from
 from synapse_server.oidc_options import add_oidc_options, issuer_of
 from synapse_server.pools_file import one_pool, read_pools
 from synapse_server.users_cli import add_users_command
 from synapse_worker.config import default_venv
 from synapse_worker.ports import port_number
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 INTERRUPTED = 130
 """What a command returns that Ctrl-C has ended, as shells have it: 128 and the signal's number."""
 
@@ -43,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if "run" in arguments:
             return int(arguments.run(arguments))
-        logging.basicConfig(level=arguments.log_level, format=LOG_FORMAT)
-        # Who was let in or given a key is told at every level.
-        logging.getLogger("synapse.audit").setLevel(logging.INFO)
+        log_from(arguments.log_level)
         config = _config(arguments)
         if arguments.command == "profile":
             return _profile(config, arguments)

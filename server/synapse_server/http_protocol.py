@@ -61,6 +61,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._end_cycles()  # uvicorn tells only the last of those that were sent on the line
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -168,15 +169,15 @@ class HttpProtocol(HttpToolsProtocol):
         is_begun = self._is_answering() and self.cycle.response_started
         if not (self.transport.is_closing() or is_begun or self.pipeline):
             self.transport.write(self._refusal_text())
-        for cycle in self._open_cycles():
-            # Else it would write to what is closed.
-            cycle.disconnected = True
-            cycle.message_event.set()
+        self._end_cycles()  # else they would write to what is closed
         self.transport.close()
 
-    def _open_cycles(self) -> list[RequestResponseCycle]:
+    def _end_cycles(self) -> None:
+        """Let all whose answers would come after this know that nobody is there to read them."""
         first = [] if self._first is None else [self._first]
-        return [*first, *(cycle for cycle, _ in self.pipeline)]
+        for cycle in (*first, *(cycle for cycle, _ in self.pipeline)):
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def _refusal_text(self) -> bytes:
         status, message, code = self._refusal

@@ -6,14 +6,14 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvloop
 
 from synapse.api.asgi import AsgiApp
-from synapse.api.resolver import Api, Incoming, Reply
+from synapse.api.resolver import Api, Incoming, Reply, StreamReply
 from synapse_server import http_protocol
 from synapse_server.http_protocol import MAX_HEAD_BYTES, HttpProtocol
 from tests.patience import PATIENCE_S
@@ -29,6 +29,7 @@ class Served:
     def __init__(self) -> None:
         self.release = asyncio.Event()
         self.release.set()
+        self.ended = asyncio.Event()
         self.port = 0
 
     def api(self) -> Api:
@@ -39,11 +40,23 @@ class Served:
             await self.release.wait()
             return Reply({"served": True})
 
+        @api.handles("GET", "/stream", scope=None)
+        async def stream() -> StreamReply:
+            return StreamReply(self.words(), "text/plain")
+
         @api.receives("POST", "/echo", scope=None)
         async def echo(incoming: Incoming) -> Reply:
             return Reply({"sent": b"".join([chunk async for chunk in incoming.chunks]).decode()})
 
         return api
+
+    async def words(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield b"word "
+                await asyncio.sleep(0.001)
+        finally:
+            self.ended.set()
 
     async def told(self, *pieces: bytes, pause_s: float = 0.0) -> bytes:
         """All that comes back until the connection is closed."""
@@ -200,6 +213,23 @@ async def test_an_answer_that_takes_long_is_not_cut_off_by_the_wait_for_heads(
         served.release.set()
 
         assert b'{"served":true}' in await asking
+
+
+@pytest.mark.parametrize("more", [b"", GET + b"\r\n", (GET + b"\r\n") * 2])
+def test_a_client_that_goes_ends_its_stream_whatever_it_has_sent_behind_it(
+    more: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leave() -> None:
+        async with serving_one() as served:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n" + more)
+            await reader.readuntil(b"word ")
+            writer.transport.abort()
+            await asyncio.wait_for(served.ended.wait(), PATIENCE_S)
+
+    uvloop.run(leave())  # as the server does
+
+    assert "Exception in ASGI" not in caplog.text
 
 
 async def test_a_refusal_is_never_read_as_the_answer_to_the_request_before_it() -> None:

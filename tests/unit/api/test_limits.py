@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -15,8 +16,14 @@ from synapse.api.asgi import AsgiApp
 from synapse.api.resolver import Api
 from synapse.application.metered_jobs import MeteredJobs
 from synapse.application.metering import Metering
+from synapse.application.seats import Seat, Seats
 from synapse.domain.access import Limits, Principal
-from synapse.domain.errors import ContextLengthExceeded, InvalidInput
+from synapse.domain.errors import (
+    ContextLengthExceeded,
+    EngineUnavailable,
+    InvalidInput,
+    Overloaded,
+)
 from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Usage
 from synapse.domain.metering import NANO, NOTHING_USED, Counts, MeterId, Reservation, ReservationId
@@ -352,6 +359,47 @@ async def test_of_prompts_that_are_refused_for_another_reason_none_counts() -> N
     answer = await limited.post("/v1/completions", prompt=["a", "b", "c"])
     assert answer.status == 503
     assert (limited.counts().requests, limited.counts().open) == (0, 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_prompts_of_which_one_finds_no_seat_are_not_computed_and_none_counts(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = LimitedWorld(Limits(requests_per_minute=9, tokens_per_minute=999))
+    take, taken = Seats.take, itertools.count(1)
+
+    async def only_two(seats: Seats, *arguments: Any) -> Seat:
+        if next(taken) > 2:
+            raise Overloaded("full", retry_after_s=1)
+        return await take(seats, *arguments)
+
+    monkeypatch.setattr(Seats, "take", only_two)
+    refused = await limited.post("/v1/completions", prompt=["a", "b", "c"], stream=stream)
+
+    assert (refused.status, refused.error["code"]) == (503, "engine_overloaded")
+    assert limited.world.engine.calls == []
+    counts = limited.counts()
+    assert (counts.requests, counts.tokens, counts.open) == (0, 0, 0)
+    assert limited.world.usage.sums == {}
+    assert limited.world.slots.in_flight(CHAT) == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_for_which_no_worker_can_be_reached_in_time_does_not_count(
+    stream: bool,
+) -> None:
+    def away(_: InferenceRequest) -> EngineUnavailable:
+        return EngineUnavailable("away")
+
+    limited = LimitedWorld(Limits(requests_per_minute=9), engine=ScriptedEngine(away))
+    headers = {"x-stainless-read-timeout": "0.01"}
+    body = {**CHAT_BODY, "stream": stream}
+
+    answer = await call(limited.api, "POST", "/v1/chat/completions", body, headers)
+
+    assert (answer.status, answer.error["code"]) == (503, "engine_unavailable")
+    assert (limited.counts().requests, limited.counts().open) == (0, 0)
+    assert [(used.requests, used.errors) for used in limited.world.usage.sums.values()] == [(1, 1)]
 
 
 @pytest.mark.parametrize("refusal", [InvalidInput("no such form"), ContextLengthExceeded("long")])

@@ -10,6 +10,7 @@ import pytest
 from openai.types.responses import Response
 
 from synapse.api.openai.lines import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, OpenAiLines
+from synapse.application.revocations import KEY_REVOKED
 from synapse.domain.access import ANYONE, Principal
 from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import ChatMessage, Completion, Embeddings, Result
@@ -67,6 +68,30 @@ async def test_a_line_tells_nothing_of_models_that_its_caller_may_not_use(
     assert (hidden["status"], hidden["code"]) == (404, "model_not_found")
     assert "minilm" not in unknown["message"]
     assert hidden == {**unknown, "message": unknown["message"].replace("nobody", "minilm")}
+
+
+@pytest.mark.parametrize("named", ["auto", "default", "flex", "priority"])
+@pytest.mark.parametrize(
+    ("endpoint", "asked"),
+    [(CHAT, {"messages": MESSAGES}), (COMPLETIONS, {"prompt": "Hi"}), (RESPONSES, {"input": "Hi"})],
+)
+async def test_a_line_is_told_as_what_it_ran_as(
+    lines: OpenAiLines, endpoint: str, asked: dict[str, Any], named: str
+) -> None:
+    body = {"model": "chat", **asked, "service_tier": named}
+
+    answer = await lines.render(endpoint, body, "batch_ab-1", 0, Completion("a", "stop", Usage()))
+
+    assert answer["service_tier"] == "flex"
+
+
+async def test_a_line_whose_key_was_revoked_with_its_jobs_is_no_fault_of_the_server(
+    lines: OpenAiLines,
+) -> None:
+    status, body = lines.refusal(KEY_REVOKED)
+
+    assert (status, body["error"]["type"]) == (401, "authentication_error")
+    assert body["error"]["code"] == "key_revoked"
 
 
 async def test_a_chat_line_is_answered_with_the_routes_body(lines: OpenAiLines) -> None:

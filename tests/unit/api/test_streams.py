@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import pytest
 
 from synapse.api.openai import sse
+from synapse.api.openai.chunks import ChunkWriter
 from synapse.domain.errors import EngineError, EngineLost
 from synapse.domain.inference import Delta
+from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.patience import until
 from tests.unit.api.calls import api_of, call
@@ -215,3 +217,32 @@ async def test_a_stopping_server_has_last_words_for_a_stream() -> None:
 async def _never(*_: object) -> object:
     await asyncio.Event().wait()
     yield
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-stainless-retry-count": "0"}])
+async def test_of_a_stream_that_breaks_for_reasons_of_ours_the_log_has_the_id_that_its_caller_has(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(ChunkWriter, "end")
+
+    response = await opened(api_of(World()), CHATS, HELLO, headers)
+    *_, last = await events(response)
+
+    assert "the request id finds it in the log" in last["error"]["message"]
+    [record] = caplog.records
+    assert vars(record)["request_id"] == response.headers["x-request-id"][0] == "req-1"
+
+
+async def test_of_an_engine_that_breaks_for_reasons_of_ours_the_log_has_that_id_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(pool: Pool, request: InferenceRequest) -> Sequence[Step]:
+        raise RuntimeError("oh")
+
+    world, _ = stepping(broken)
+    answer = await call(api_of(world), "POST", CHATS, {**HELLO, "stream": True})
+
+    assert (answer.status, answer.error["code"]) == (500, "engine_error")
+    assert "see the log" in answer.error["message"]
+    [record] = caplog.records
+    assert vars(record)["request_id"] == answer.headers["x-request-id"]

@@ -73,6 +73,7 @@ async def test_vectors_come_by_the_same_way() -> None:
     answer = await world.direct.run(a_request(model="minilm", input=value))
 
     assert answer.result == vectors
+    assert (told(world).outcome, told(world).is_success) == ("stop", True)
 
 
 async def test_a_request_leaves_no_record_and_no_message() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from synapse.domain.access import Principal
 from synapse.domain.errors import (
     EngineError,
     EngineLost,
@@ -33,6 +34,8 @@ from tests.unit.application.stepping import (
     words,
 )
 from tests.unit.application.world import CHAT, World
+
+CALLER = Principal("acme", "key-1")
 
 
 async def test_deltas_come_as_they_are_written() -> None:
@@ -165,6 +168,39 @@ async def test_a_reader_who_stops_early_cancels_the_generation() -> None:
     assert engine.running == 0
     assert nothing_is_left(world)
     assert told(world).outcome == "cancelled"
+
+
+async def test_who_leaves_once_the_last_word_is_written_cancels_nothing() -> None:
+    world, engine = stepping(lambda pool, request: words("a", "b"))
+
+    async with await world.direct.begin(a_request(caller=CALLER)) as generation:
+        await anext(generation.deltas())
+        while engine.running:
+            await asyncio.sleep(0)
+        await settle()
+
+    assert (told(world).outcome, told(world).is_success) == ("stop", True)
+    assert [(used.requests, used.errors) for used in world.usage.sums.values()] == [(1, 0)]
+
+
+async def test_who_leaves_while_one_of_the_samples_is_written_cancels_all_of_it() -> None:
+    world, _ = stepping(
+        lambda pool, request: words("a") if request.id == "r-1-0" else [asyncio.Event()]
+    )
+    request = a_request(input=ModelInput("x", samples=2), caller=CALLER)
+
+    async with await world.direct.begin(request) as generation:
+        deltas = generation.deltas()
+        while (await anext(deltas)).delta.finish_reason is None:
+            pass
+        await settle()
+        first_ended_s = generation.timings.total_s
+        await settle()
+
+    assert (told(world).outcome, told(world).is_success) == ("cancelled", False)
+    assert told(world).timings.total_s > first_ended_s
+    assert generation.was_cut
+    assert [(used.requests, used.errors) for used in world.usage.sums.values()] == [(1, 0)]
 
 
 async def test_a_generation_that_nobody_reads_gives_its_slots_back() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import uvloop
 
 from synapse.domain.access import Principal
 from synapse.domain.batching import Batch
@@ -17,7 +18,7 @@ from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import JobId, JobState, Lease, Usage
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
-from synapse.domain.receipt import Cost, receipt_of
+from synapse.domain.receipt import Cost, Receipt, receipt_of
 from synapse.domain.usage import UsageKey, Used, day_of, one_request, summed, used_by
 from synapse.ports import InferenceRequest
 from tests.factories import NOW, a_batch, a_chat_model, a_model, a_pool, a_worker
@@ -318,6 +319,18 @@ async def test_a_request_on_the_line_has_a_receipt_and_is_counted_once() -> None
     assert receipt.cost.active_usd == pytest.approx(receipt.inference_ms / 1000 * 0.001 / 4)
     key = UsageKey("acme", "key-1", CHAT, DAY)
     assert world.usage.sums == {key: one_request(receipt.usage, receipt.cost)}
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_takes_less_than_a_millisecond_takes_some_time_and_has_a_price(run: Any) -> None:
+    world = World(registry=MemoryRegistry([a_chat_model(CHAT)], [DEAR]))
+
+    async def receipts() -> list[Receipt]:
+        return [(await world.direct.run(a_request(caller=CALLER))).receipt for _ in range(20)]
+
+    for receipt in run(receipts()):
+        assert receipt.inference_ms > 0
+        assert receipt.cost.active_usd > 0
 
 
 async def test_a_stream_that_is_left_pays_for_what_was_written() -> None:

@@ -65,7 +65,13 @@ def test_a_call_is_understood_in_each_of_its_forms(body: str, expected: tuple[st
     assert hermes(OPEN + body + CLOSE) == (None, [expected])
 
 
-@pytest.mark.parametrize("body", ["", "no JSON", "[1]", '{"arguments": {}}', '{"name": 3}'])
+HALF_A_PAIR = r'{"arguments": {"a": "\ud83d"}, "name": "f"}'
+"""JSON that Python reads, and that nothing can be sent of once it is read."""
+
+
+@pytest.mark.parametrize(
+    "body", ["", "no JSON", "[1]", '{"arguments": {}}', '{"name": 3}', HALF_A_PAIR]
+)
 def test_what_is_no_call_stays_text(body: str) -> None:
     text = f"See: {OPEN}{body}{CLOSE} and on"
 

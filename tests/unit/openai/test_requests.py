@@ -10,7 +10,15 @@ from synapse.api.openai.requests import told_tier
 from synapse.domain.errors import InvalidRequest
 from synapse.domain.inference import ChatMessage, ToolCall
 from synapse.domain.job import SlaTier
-from tests.unit.openai.asking import OTHER, SCHEMA, TOOL, chat, completion, parameters
+from tests.unit.openai.asking import (
+    OTHER,
+    SCHEMA,
+    TOOL,
+    chat,
+    completion,
+    parameters,
+    response,
+)
 
 
 def test_nothing_given_means_the_engines_own_defaults() -> None:
@@ -106,6 +114,15 @@ def test_where_a_prefix_ends_has_no_effect() -> None:
     ask = chat(messages=[{"role": "user", "content": parts, **mark}], tools=[{**TOOL, **mark}])
 
     assert ask.inputs == chat(tools=[TOOL]).inputs
+
+
+def test_where_a_prefix_ends_has_no_effect_in_openais_words_either() -> None:
+    mark = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+    of_chat = [{"role": "user", "content": [{"type": "text", "text": "Hello", **mark}]}]
+    of_response = [{"role": "user", "content": [{"type": "input_text", "text": "Hello", **mark}]}]
+
+    assert chat(messages=of_chat).inputs == chat().inputs
+    assert response(input=of_response).inputs == response().inputs
 
 
 def test_messages_become_the_turns_that_models_know() -> None:

@@ -82,6 +82,13 @@ def test_what_was_answered_is_a_turn_as_clients_hold_it() -> None:
     assert found[5] == ChatMessage("assistant", tool_calls=(ToolCall("c1", "f", "{}"),))
 
 
+def test_an_output_may_name_its_tool() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "c", "output": "1"}
+
+    assert response(input=[call, {**output, "name": "f"}]) == response(input=[call, output])
+
+
 def test_null_is_nothing_in_what_clients_send_back_whatever_its_name() -> None:
     text = {"type": "output_text", "text": "Hi", "moderation": None}
 

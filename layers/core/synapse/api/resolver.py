@@ -48,6 +48,7 @@ from synapse.api.route_scopes import RouteScopes
 from synapse.api.shortcuts import Arguments, Make, Shortcuts
 from synapse.domain.access import Principal, Scope
 from synapse.domain.errors import MalformedBody, SynapseError, Unauthenticated
+from synapse.request_ids import REQUEST_ID
 
 __all__ = ["Answered", "Api", "ClientGone", "Incoming", "Reply", "Response", "StreamReply"]
 
@@ -209,6 +210,7 @@ class Api(APIGatewayRestResolver):
     async def _respond(self, event: Mapping[str, Any], context: Any, hold: Hold) -> Response:
         started_s = time.perf_counter()
         request_id = _request_id(event)
+        REQUEST_ID.set(request_id)
         try:
             method, path = str(event.get("httpMethod")), str(event.get("path"))
             caller = await self._let_in(method, path, event)

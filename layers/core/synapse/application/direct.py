@@ -196,8 +196,7 @@ class DirectLane:
                 await self._leave(request, seat, generation, cold)
             finally:
                 if self.metering is not None and ticket is not None:
-                    receipt, was_cut = generation.receipt, generation.was_cut
-                    await self.metering.settle(ticket, receipt, was_cut=was_cut)
+                    await _settle_limits(self.metering, ticket, generation)
 
         return Generation(admitted, self.fleet.engine, leave)
 
@@ -208,7 +207,15 @@ class DirectLane:
             RequestError, Overloaded, Unavailable: as `begin` does; or no worker took it in time.
             EngineError: it was refused, or broke off.
         """
-        async with await self.begin(request, ticket) as generation:
+        return await self.finish(await self.begin(request, ticket))
+
+    async def finish(self, begun: Generation) -> Answer:
+        """The whole answer of a request that was begun, which is left with it.
+
+        Raises:
+            Unavailable, EngineError: as `run` does.
+        """
+        async with begun as generation:
             result = await generation.result()
         receipt = generation.receipt
         assert receipt is not None, "it has been left"
@@ -303,7 +310,7 @@ class DirectLane:
             cost=cost,
         )
         generation.receipt = receipt
-        if self.accounting is not None:
+        if self.accounting is not None and not generation.was_withdrawn:
             failed = not generation.is_success and generation.outcome != CANCELLED
             await self.accounting.count(request.caller, spec.name, receipt, failed=failed)
 
@@ -314,6 +321,14 @@ class DirectLane:
         up_at = await self.cold_starts.up_at(spec, request.input.requires)
         taken_at = came_at + timings.held_s
         return cold_ms(came_at, taken_at, taken_at if up_at is None else up_at)
+
+
+async def _settle_limits(metering: Metering, ticket: Ticket, generation: Generation) -> None:
+    """Count what a request has used that is left; of one that no worker took, nothing."""
+    if generation.was_refused:
+        await metering.forget(ticket)
+    else:
+        await metering.settle(ticket, generation.receipt, was_cut=generation.was_cut)
 
 
 def _retry_after_s(request: DirectRequest, cold: ColdStart | None) -> int:

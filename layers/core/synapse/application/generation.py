@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from typing import Self
 
 from synapse.application.attempts import Attempts
 from synapse.domain.answer import Timings
-from synapse.domain.errors import EngineError, EngineTimeout, InvalidRequest, SynapseError
+from synapse.domain.errors import (
+    EngineError,
+    EngineTimeout,
+    InvalidRequest,
+    SynapseError,
+    Unavailable,
+)
 from synapse.domain.inference import Completion, Delta, ModelInput, Result
 from synapse.domain.job import JobId, SlaTier, Usage, urgency
 from synapse.domain.limiting import Standing
@@ -20,6 +27,7 @@ from synapse.domain.pool import Pool
 from synapse.domain.receipt import Receipt
 from synapse.domain.routing import Decision
 from synapse.ports import InferenceRequest, StreamingEngine
+from synapse.request_ids import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +35,9 @@ MAX_UNREAD = 64
 """Deltas kept for a slow reader; beyond that the engine's stream is no longer read."""
 
 CANCELLED = "cancelled"
+
+WHOLE = "stop"
+"""Why it ended where nothing but the end was to come: of vectors no engine says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +91,15 @@ class Generation:
         self._admitted = admitted
         self._engine = engine
         self._on_end = on_end
-        self._began_at = asyncio.get_running_loop().time()
+        # Not by the loop's time: uvloop's is of whole milliseconds, and many a model is faster.
+        self._began_at = time.monotonic()
         self._held_s: float | None = None
         self._first_token_s: float | None = None
         self._total_s: float | None = None
         self._pumps: list[asyncio.Task[None]] = []
+        self._ends: list[SynapseError | None] = []
+        self._reason = WHOLE
+        self._is_asked = self._is_refused = False
         self._closed = False
 
     @property
@@ -98,6 +113,16 @@ class Generation:
     def is_taken(self) -> bool:
         """Whether a worker has it, or had it."""
         return self._held_s is not None
+
+    @property
+    def was_withdrawn(self) -> bool:
+        """Whether nobody asked for its answer: others of the same request were refused."""
+        return not self._is_asked
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether no worker took it, and not because its caller went."""
+        return self.was_withdrawn or (self._is_refused and not self.usage.total_tokens)
 
     @property
     def was_cut(self) -> bool:
@@ -132,6 +157,7 @@ class Generation:
             Unavailable: no worker took the request in time.
             EngineError: a sample was refused, or broke off.
         """
+        self._is_asked = True
         if self._admitted.input.inputs:
             raise InvalidRequest("inputs are embedded, not continued", param="input")
         unread: asyncio.Queue[SampleDelta | SynapseError | None] = asyncio.Queue(MAX_UNREAD)
@@ -141,13 +167,12 @@ class Generation:
         while unfinished:
             each = await unread.get()
             if isinstance(each, SynapseError):
-                self.outcome = each.code
+                self._failed(each)
                 raise each
             if each is None:
                 unfinished -= 1
             else:
                 yield each
-        self._succeeded()
 
     async def result(self) -> Result:
         """The whole answer at once.
@@ -156,17 +181,16 @@ class Generation:
             Unavailable: no worker took the request in time.
             EngineError: it was refused, or broke off.
         """
+        self._is_asked = True
         value = self._admitted.input
         attempts = self._admitted.attempts
         try:
             self.pool, result = await attempts.first(lambda pool: self._whole(pool, value))
         except SynapseError as error:
-            self.outcome = error.code
+            self._failed(error)
             raise
         self.usage = result.usage
-        if isinstance(result, Completion):
-            self.outcome = result.finish_reason
-        self._succeeded()
+        self._succeeded(result.finish_reason if isinstance(result, Completion) else WHOLE)
         return result
 
     async def aclose(self) -> None:
@@ -205,19 +229,27 @@ class Generation:
         except SynapseError as error:
             last = error
         except Exception as error:
-            logger.exception("a generation broke off", extra={"request": self._admitted.id})
+            about = {"request": self._admitted.id, "request_id": REQUEST_ID.get()}
+            logger.exception("a generation broke off", extra=about)
             last = EngineError("the generation broke off for a reason of ours; see the log")
             last.__cause__ = error
-        # When the engine was done, however long the reader takes to see it.
-        self._total_s = self._elapsed_s()
+        self._ended(last)
         await unread.put(last)
+
+    def _ended(self, error: SynapseError | None) -> None:
+        """Note that a sample has ended; the last ends the whole, whenever its reader sees it."""
+        self._ends.append(error)
+        if len(self._ends) < len(self._pumps):
+            return
+        self._total_s = self._elapsed_s()
+        if not any(self._ends):
+            self._succeeded(self._reason)
 
     def _note(self, pool: Pool, delta: Delta) -> None:
         if self._first_token_s is None:
             self._first_token_s = self._elapsed_s()
         self.pool = pool
-        if delta.finish_reason is not None:
-            self.outcome = delta.finish_reason
+        self._reason = delta.finish_reason or self._reason
         self.usage = Usage(
             max(self.usage.prompt_tokens, delta.prompt_tokens),
             self.usage.completion_tokens + delta.completion_tokens,
@@ -246,13 +278,16 @@ class Generation:
         tier = self._admitted.tier
         return InferenceRequest(JobId(name), max(0.0, left_s), value, urgency(tier), tier)
 
-    def _succeeded(self) -> None:
-        self.is_success = True
+    def _failed(self, error: SynapseError) -> None:
+        self.outcome, self._is_refused = error.code, isinstance(error, Unavailable)
+
+    def _succeeded(self, reason: str) -> None:
+        self.is_success, self.outcome = True, reason
         if self._total_s is None:
             self._total_s = self._elapsed_s()
 
     def _elapsed_s(self) -> float:
-        return asyncio.get_running_loop().time() - self._began_at
+        return time.monotonic() - self._began_at
 
 
 def _as_delta(result: Result) -> Delta:

@@ -30,8 +30,8 @@ class Timings:
 class Answered:
     """The end of a request on the line.
 
-    `outcome` is the reason why the model stopped, the code of an error, `cancelled` (the caller
-    went away) or `refused` (not admitted; `pool` is empty then).
+    `outcome` is the reason why the model stopped (of vectors always `stop`), the code of an error,
+    `cancelled` (the caller went away) or `refused` (not admitted; `pool` is empty then).
     """
 
     model: str

@@ -123,13 +123,10 @@ class _Answering:
         """What was written for each prompt."""
         try:
             kept = await self._kept_results()
-            async with self._counted(kept) as tickets:
-                return await all_of(
-                    [
-                        self._completion(*each)
-                        for each in zip(self.requests, kept, tickets, strict=True)
-                    ]
-                )
+            async with AsyncExitStack() as stack:
+                begun = await self._begun(kept, stack)
+                each_of = zip(self.requests, kept, begun, strict=True)
+                return await all_of([self._completion(*each) for each in each_of])
         except REFUSALS as error:
             raise in_terms_of(self.ask, self.spec, error) from error
 
@@ -138,10 +135,10 @@ class _Answering:
         try:
             kept = await self._kept_results()
             async with AsyncExitStack() as stack:
-                tickets = await stack.enter_async_context(self._counted(kept))
+                begun = await self._begun(kept, stack)
                 sources = [
-                    await self._source(at * self.ask.samples, *each, stack)
-                    for at, each in enumerate(zip(self.requests, kept, tickets, strict=True))
+                    await self._source(at * self.ask.samples, *each)
+                    for at, each in enumerate(zip(self.requests, kept, begun, strict=True))
                 ]
                 async with aclosing(merged(sources)) as found:
                     async for each in found:
@@ -152,6 +149,24 @@ class _Answering:
     async def _kept_results(self) -> list[Result | None]:
         """The kept answer to each of the requests that has one."""
         return await all_of([self.caching.lookup(request) for request in self.requests])
+
+    async def _begun(
+        self, kept: Sequence[Result | None], stack: AsyncExitStack
+    ) -> list[Generation | None]:
+        """All that are to be computed let in, before a worker is asked for any; or none of them.
+
+        What is begun ends with `stack`.
+        """
+        tickets = await stack.enter_async_context(self._counted(kept))
+
+        async def begin(request: DirectRequest, ticket: Ticket | None) -> Generation:
+            generation = await self.services.direct.begin(request, ticket)
+            return await stack.enter_async_context(generation)
+
+        asked = [at for at, result in enumerate(kept) if result is None]
+        begun = await all_of([begin(self.requests[at], tickets[at]) for at in asked])
+        of_asked = dict(zip(asked, begun, strict=True))
+        return [of_asked.get(at) for at in range(len(kept))]
 
     @asynccontextmanager
     async def _counted(
@@ -164,11 +179,12 @@ class _Answering:
             yield [of_asked.get(at) for at in range(len(kept))]
 
     async def _completion(
-        self, request: DirectRequest, kept: Result | None, ticket: Ticket | None
+        self, request: DirectRequest, kept: Result | None, begun: Generation | None
     ) -> Completion:
         if kept is not None:
             return await self._kept(request, kept)
-        answer = await self.services.direct.run(request, ticket)
+        assert begun is not None, "what was not kept is computed"
+        answer = await self.services.direct.finish(begun)
         self.givers.append(answer)
         await self.caching.keep(request, answer.result)
         return _completion(answer.result)
@@ -178,16 +194,14 @@ class _Answering:
         offset: int,
         request: DirectRequest,
         kept: Result | None,
-        ticket: Ticket | None,
-        stack: AsyncExitStack,
+        begun: Generation | None,
     ) -> AsyncGenerator[tuple[int, Delta], None]:
-        """The choices from number `offset` on; what is begun ends with `stack`."""
+        """The choices from number `offset` on."""
         if kept is not None:
             return _replayed(offset, await self._kept(request, kept))
-        begun = await self.services.direct.begin(request, ticket)
-        generation = await stack.enter_async_context(begun)
-        self.givers.append(generation)
-        return self._written(offset, request, generation)
+        assert begun is not None, "what was not kept is computed"
+        self.givers.append(begun)
+        return self._written(offset, request, begun)
 
     async def _kept(self, request: DirectRequest, kept: Result) -> Completion:
         completion = _completion(kept)

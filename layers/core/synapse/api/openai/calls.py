@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from synapse.domain.json_text import lone_surrogate_at
+
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
 # What can be told before the call is complete: its name, and that its arguments are an object.
@@ -246,6 +248,8 @@ def _call(text: str) -> tuple[str, str] | None:
         return None
     if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not call["name"]:
         return None
+    if lone_surrogate_at(text, call) is not None:
+        return None  # no text that could be sent: it stays as the model wrote it, escaped
     arguments = call.get("arguments", call.get("parameters"))
     if isinstance(arguments, str):
         return call["name"], arguments

@@ -18,7 +18,13 @@ from synapse.api.openai.embeddings import (
     read_embeddings,
 )
 from synapse.api.openai.rendering import Heading, fingerprint
-from synapse.api.openai.requests import Ask, check_model, read_chat, read_completion
+from synapse.api.openai.requests import (
+    Ask,
+    as_tier,
+    check_model,
+    read_chat,
+    read_completion,
+)
 from synapse.api.openai.responses.requests import read_response
 from synapse.api.openai.responses.schemas import ResponsesRequest
 from synapse.api.openai.responses.telling import Items
@@ -26,8 +32,10 @@ from synapse.api.openai.schemas import ChatRequest, CompletionRequest
 from synapse.api.openai.telling import Teller
 from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.application.checks import served_model
+from synapse.application.revocations import KEY_REVOKED
 from synapse.domain.access import Principal
 from synapse.domain.errors import EngineError, SynapseError
+from synapse.domain.file_batch import LINE_TIER
 from synapse.domain.inference import Completion, Result
 from synapse.domain.job import Failure
 from synapse.domain.loading import LOAD_FAILED
@@ -42,6 +50,7 @@ RESPONSES = "/v1/responses"
 _FAILURES: Mapping[str, HTTPStatus] = {
     "invalid_input": HTTPStatus.BAD_REQUEST,
     "context_length_exceeded": HTTPStatus.BAD_REQUEST,
+    KEY_REVOKED.code: HTTPStatus.UNAUTHORIZED,
     "model_not_found": HTTPStatus.NOT_FOUND,
     "engine_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     LOAD_FAILED: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -86,7 +95,7 @@ class OpenAiLines:
         if not isinstance(result, Completion):
             raise EngineError("the engine gave vectors instead of text")
         spec = await self._registry.model(ask.model)
-        at = int(created_at)
+        ask, at = as_tier(ask, LINE_TIER), int(created_at)  # whichever it names
         # What was asked of a response is told again, so it is read once more.
         teller: Teller = (
             Items(_valid(ResponsesRequest, body), ask, ended_at=at)

@@ -249,8 +249,11 @@ def in_tier_of(ask: Ask, caller: Principal) -> Ask:
     if ask.names_tier:
         return ask
     tier = caller.tier_or(ask.tier)
-    if tier is ask.tier:
-        return ask
+    return ask if tier is ask.tier else as_tier(ask, tier)
+
+
+def as_tier(ask: Ask, tier: SlaTier) -> Ask:
+    """The same in that tier; its answer tells of it if it was to tell of any."""
     told = ask.told if ask.told.tier is None else replace(ask.told, tier=_told_as(tier))
     return replace(ask, tier=tier, told=told)
 

@@ -33,6 +33,9 @@ UNUSED = Field(description="What clients send back with the assistant's messages
 CACHE_CONTROL = Field(
     exclude=True, description="Where a prefix ends (Anthropic's); has no effect, all are kept."
 )
+BREAKPOINT = Field(
+    exclude=True, description="Where a prefix ends (OpenAI's); has no effect, all are kept."
+)
 
 Unsupported = Annotated[Any, Field(description="Only the value that changes nothing is accepted.")]
 
@@ -144,6 +147,7 @@ class ContentPart(Request):
     input_audio: Unsupported = None
     file: Unsupported = None
     cache_control: Annotated[Any, CACHE_CONTROL] = None
+    prompt_cache_breakpoint: Annotated[Any, BREAKPOINT] = None
 
 
 class FunctionCall(Request):
@@ -263,7 +267,9 @@ class ChatRequest(ChoicesRequest):
     function_call: Unsupported = None
     functions: Unsupported = None
     modalities: Unsupported = None
+    moderation: Unsupported = None
     prediction: Unsupported = None
+    prompt_cache_options: Unsupported = None
     verbosity: Unsupported = None
     web_search_options: Unsupported = None
     add_generation_prompt: Unsupported = None

@@ -12,6 +12,7 @@ from typing import Protocol
 from synapse.api.errors import INTERNAL_MESSAGE, ToldError, body_of, error_body
 from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import Delta
+from synapse.request_ids import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ async def _events(
     except SynapseError as error:
         yield writer.failed(body_of(error))
     except Exception:
-        logger.exception("a stream broke off")
+        logger.exception("a stream broke off", extra={"request_id": REQUEST_ID.get()})
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         yield writer.failed(error_body(status, INTERNAL_MESSAGE, code="internal_error"))
 

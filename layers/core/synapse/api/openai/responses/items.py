@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from synapse.api.inputs import Text
-from synapse.api.openai.schemas import UNUSED, text_or_list
+from synapse.api.openai.schemas import BREAKPOINT, UNUSED, text_or_list
 from synapse.api.schemas import Request
 from synapse.api.wire import WireModel
 
@@ -54,6 +54,7 @@ class TextPart(SentBack):
     annotations: Annotated[list[Any] | None, UNUSED] = None
     logprobs: Annotated[list[Any] | None, UNUSED] = None
     parsed: Annotated[Any, UNUSED] = None
+    prompt_cache_breakpoint: Annotated[Any, BREAKPOINT] = None
 
 
 class RefusalPart(SentBack):
@@ -117,6 +118,7 @@ class CallOutput(SentBack):
     type: Literal["function_call_output"]
     call_id: Text
     output: Content
+    name: Annotated[str | None, UNUSED] = None
     id: ItemId = None
     status: Status = None
 

@@ -139,9 +139,11 @@ class ResponsesRequest(GenerationRequest):
     client_metadata: JsonObject | None = Field(
         default=None, description="What a client says of itself (Codex's); has no effect."
     )
+    access_programs: Unsupported = None
     background: Unsupported = None
     context_management: Unsupported = None
     conversation: Unsupported = None
+    image: Unsupported = None
     max_tool_calls: Unsupported = None
     max_tokens: Unsupported = None
     messages: Unsupported = None
