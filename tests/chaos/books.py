@@ -13,6 +13,9 @@ from synapse.domain.job import Job
 from synapse.domain.metering import used_by_job
 from synapse.domain.usage import UsageKey, Used, summed, used_by
 
+LOSSES = 3
+"""So many workers are lost under a job before it is given up."""
+
 
 @dataclass(frozen=True)
 class Books:
@@ -41,6 +44,9 @@ class Books:
         """What does not add up, if anything; `metered` is the account whose use is limited."""
         if still_open := [job for job in self.jobs if not job.state.is_final]:
             return f"not ended: {still_open}"
+        # The last loss is not written down: it ends the job.
+        if early := [job for job in self.jobs if _was_given_up(job) and job.losses + 1 < LOSSES]:
+            return f"given up before {LOSSES} workers were lost: {early}"
         received = summed(used_by(job) for job in self.jobs)
         if wrong := _differing(self.used, received):
             return f"added up {self.used[wrong]}, by the receipts {received.get(wrong)}: {wrong}"
@@ -62,6 +68,10 @@ class Books:
 
 def _was_refused(job: Job) -> bool:
     return job.failure is not None and job.failure.code == "not_queued"
+
+
+def _was_given_up(job: Job) -> bool:
+    return job.failure is not None and job.failure.code == "worker_lost"
 
 
 def _differing(used: Mapping[UsageKey, Used], received: Mapping[UsageKey, Used]) -> UsageKey | None:

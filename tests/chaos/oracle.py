@@ -99,6 +99,7 @@ class Oracle:
     accepted: list[Accepted] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
     resent: int = 0
+    _cancelled: set[str] = field(default_factory=set)
     _checked: int = 0
     _sent: int = 0
 
@@ -138,6 +139,8 @@ class Oracle:
         status = body["status"]
         if status not in ENDS[job.kind]:
             raise Violation(f"a {job.kind.value} job ended {status}: {body}")
+        if job.id in self._cancelled and status != "CANCELLED":
+            raise Violation(f"job {job.id} was said to be cancelled, and ended {status}: {body}")
         if status == "FAILED" and body["error"]["code"] != LOST_TOO_OFTEN:
             raise Violation(f"job {job.id} failed without need: {body['error']}")
         if status == "COMPLETED" and body["result"]["text"] != job.prompt:
@@ -194,6 +197,7 @@ class Oracle:
         raise Violation(f"no job was accepted for {ACCEPTED_WITHIN_S:g} s: {seen}")
 
     async def _cancel(self, client: httpx.AsyncClient, job: Accepted) -> None:
+        """Cancel a job, or hear that it has ended otherwise; what was said is remembered."""
         url = f"{self.server.url}/results/{job.id}"
         while True:
             try:
@@ -201,6 +205,8 @@ class Oracle:
             except httpx.TransportError:
                 await asyncio.sleep(RETRY_S)
                 continue
+            if response.status_code == 200:
+                self._cancelled.add(job.id)
             if response.status_code in (200, 409):
                 return
             if response.status_code not in self.server.again:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from synapse.domain.api_key import ID_LENGTH, PREFIX, SECRET_LENGTH, key_id_of
@@ -98,3 +99,41 @@ def test_the_oracle_sees_wrong_ends(kind: Kind, body: dict[str, object]) -> None
     asked = Asked("", free="", metered="", read=books_of)
     with pytest.raises(Violation):
         Oracle(asked, random.Random(1))._judge(job, body)
+
+
+def test_the_oracle_sees_jobs_that_are_given_up_too_early() -> None:
+    """A product that fails whatever a fault has touched must not pass."""
+    done = an_ended_job()
+    given_up = [an_ended_job(JobState.FAILED, "worker_lost", losses=lost) for lost in (1, 2)]
+
+    early, late = (books_of(done, each).fault(ACCOUNT) for each in given_up)
+
+    assert "before 3 workers were lost" in early
+    assert late == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "is_broken"),
+    [
+        (200, "COMPLETED", True),
+        (200, "CANCELLED", False),
+        (409, "COMPLETED", False),
+    ],
+)
+async def test_the_oracle_sees_a_cancellation_that_was_confirmed_and_is_forgotten(
+    answer: int, status: str, *, is_broken: bool
+) -> None:
+    job = Accepted("1", Kind.CANCELLED, "1 one", 600.0, "")
+    asked = Asked("http://server", free="", metered="", read=books_of)
+    oracle = Oracle(asked, random.Random(1))
+    transport = httpx.MockTransport(lambda request: httpx.Response(answer, json={}))
+
+    async with httpx.AsyncClient(transport=transport) as client:
+        await oracle._cancel(client, job)
+
+    body = {"status": status, "result": {"text": job.prompt}}
+    if is_broken:
+        with pytest.raises(Violation, match="was said to be cancelled"):
+            oracle._judge(job, body)
+    else:
+        oracle._judge(job, body)
