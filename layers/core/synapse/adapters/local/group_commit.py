@@ -284,7 +284,9 @@ def _again(error: Exception) -> Exception:
 def _save(writes: Sequence[Write], connection: sqlite3.Connection) -> None:
     insert_jobs(connection, [row_of(job) for write in writes for job in write.new])
     changed = [each for write in writes for each in write.changed]
-    update_jobs(connection, [row_of(job) for job, _ in changed])
+    # Of several changes of a job the last: SQLite does not say which of them would win.
+    newest = {job.id: job for job, _ in changed}
+    update_jobs(connection, [row_of(job) for job in newest.values()])
     ended = [job for job, before in changed if job.state.is_final and not before.state.is_final]
     count_jobs(connection, ended)
     insert_keys(connection, [key for write in writes for key in write.keys])
