@@ -8,9 +8,9 @@ from tests.infra import asl
 
 MACHINE = asl.machine("file_batch")
 BATCH = {"tenant": "acme", "batchId": "batch_1"}
-NOT_YET = {"payload": {"done": False, "waitSeconds": 2}}
+NOT_YET: dict[str, Any] = {"payload": {"done": False, "waitSeconds": 2}}
 DONE = {"payload": {"done": True, "waitSeconds": 0}}
-UNAVAILABLE = {"error": "Unavailable", "cause": "no table"}
+UNAVAILABLE: dict[str, Any] = {"error": "Unavailable", "cause": "no table"}
 STEPS = 1000
 """Steps of an execution, of nine events each, or 18 where all tries fail: its history has room."""
 
