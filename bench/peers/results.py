@@ -152,15 +152,25 @@ class Results:
         """Read them; of a peer that several have at the same workload the last one counts.
 
         Raises:
-            Unreadable: one is not there, or is no such file.
+            Unreadable: one is not there, or is no such file, or peers would stand side by side that
+                were asked in different ways.
         """
         found = [_load(file) for file in files]
         merged = found[0]
-        for one in found[1:]:
-            merged.plans.update(one.plans)
+        for file, one in zip(files[1:], found[1:], strict=True):
             for workload, peers in one.measured.items():
-                merged.measured.setdefault(workload, {}).update(peers)
+                known = merged.measured.setdefault(workload, {})
+                stays = known.keys() - peers.keys()
+                if stays and _loads(merged.plans[workload]) != _loads(one.plans[workload]):
+                    raise Unreadable(f"{file} has {workload} with other loads than those before it")
+                known.update(peers)
+            merged.plans.update(one.plans)
         return merged
+
+
+def _loads(plan: Plan) -> tuple[object, ...]:
+    """What makes the figures of two peers comparable."""
+    return plan.clients, plan.seconds, plan.rate_per_s, plan.equal_s, plan.waves
 
 
 def median(points: Sequence[Point]) -> Point:

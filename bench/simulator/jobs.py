@@ -144,7 +144,7 @@ class JobLane:
             placed = at_once(self.placement.place(spec, pool))
         except EngineUnavailable:
             # Its worker went meanwhile: back into the queue.
-            self.system.meter.add(cost.batch(0.0))
+            self.system.meter.add(cost.batch(0.0, items=0))
             self.slots.free(spec.name, pool.name, len(requests), SlaTier.BRONZE)
             for request in requests:
                 self.send(request)
@@ -157,7 +157,8 @@ class JobLane:
             nonlocal open_ones
             open_ones -= 1
             if not open_ones:
-                self.system.meter.add(cost.batch(self.events.now - began_at))
+                ran_s = self.events.now - began_at
+                self.system.meter.add(cost.batch(ran_s, items=len(requests)))
 
         for request in requests:
             ended = self._ended(spec, pool, request, one_ended)

@@ -163,6 +163,25 @@ def test_several_files_are_put_together(tmp_path: Path) -> None:
     assert both.measured["embed"]["Synapse"].closed(8).per_s == 4.0
 
 
+def test_peers_that_were_asked_in_different_ways_do_not_stand_side_by_side(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    results(Synapse=measured(), LitServe=measured()).save(first)
+    again = results(Synapse=measured(a_point(3.0)))
+    again.plans["noop"] = replace(PLAN, clients=(1,), waves=3)
+    again.save(second)
+
+    with pytest.raises(Unreadable, match=r"b\.json has noop with other loads"):
+        Results.load([first, second])
+    # What all of them were asked anew stands for itself; crashes are no load.
+    again.measured["noop"]["LitServe"] = measured(a_point(4.0))
+    again.save(second)
+    assert Results.load([first, second]).plans["noop"].clients == (1,)
+    again.plans["noop"] = replace(PLAN, crashes=7)
+    del again.measured["noop"]["LitServe"]
+    again.save(second)
+    assert set(Results.load([first, second]).measured["noop"]) == {"Synapse", "LitServe"}
+
+
 def test_figures_are_told_in_the_order_of_the_catalogue() -> None:
     found = results("embed", BentoML=measured(), Synapse=measured())
     found.measured["noop"] = {"LitServe": measured()}

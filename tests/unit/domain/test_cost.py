@@ -12,7 +12,7 @@ def test_a_million_calls_cost_what_the_price_lists_say() -> None:
     million = cost.call().times(1e6)
 
     assert million.gateway == pytest.approx(3.50)
-    assert million.tables == pytest.approx(5 * 0.625 + 2 * 0.125)
+    assert million.tables == pytest.approx(6 * 0.625 + 4 * 0.125)
     # 20 ms of a function of 1 GB, and the request.
     assert million.functions == pytest.approx(0.20 + 1e6 * 0.02 * 0.0000133334)
     assert million.usd == pytest.approx(million.gateway + million.tables + million.functions)
@@ -23,6 +23,21 @@ def test_a_caller_who_waits_costs_a_function_and_a_job_a_queue() -> None:
     assert cost.call().queues == cost.held(10.0).queues == 0
     assert cost.job().queues == pytest.approx(3 * 0.40e-6)
     assert cost.batch(0.0).batcher > 1e-6
+
+
+def test_each_item_of_a_batch_is_counted_in_flight_and_pays_for_idle_time_by_itself() -> None:
+    alone, together = cost.batch(1.0).tables, cost.batch(1.0, items=10).tables
+
+    # The rate is written, and read, once for all of them.
+    assert alone == pytest.approx(4 * 0.625e-6 + 4 * 0.125e-6)
+    assert together == pytest.approx(10 * alone - 9 * (0.625e-6 + 0.125e-6))
+
+
+def test_the_pinger_and_the_scale_function_have_the_memory_of_the_template() -> None:
+    month = cost.housekeeping(730 * 3600.0)
+
+    rounds = 730 * 60
+    assert month.functions == pytest.approx(rounds * (2 * 0.20e-6 + 0.3 * 1.5 * 0.0000133334))
 
 
 def test_an_environment_that_is_provisioned_is_paid_idle_and_less_when_it_runs() -> None:

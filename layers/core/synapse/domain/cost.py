@@ -18,11 +18,12 @@ API_GB = 1.0
 FRONT_S = 0.02
 """E: what a function is busy with a request on the line besides waiting for its answer."""
 
-CALL_WRITES = 5
-"""In flight from and to, the worker's idle time; what was used is a transaction of one: 2."""
+CALL_WRITES = 6
+"""In flight from and to, the worker's idle time, the rate of what was answered; what was used is a
+transaction of one: 2."""
 
-CALL_READS = 2
-"""What is in flight, and the idle time."""
+CALL_READS = 4
+"""What is in flight as it comes and as it has gone, in one pool, the rate, and the idle time."""
 
 JOB_LAMBDA_S = 0.03
 """E: what submitting a job, and its share of dispatching, keep a function busy."""
@@ -46,8 +47,16 @@ INDEX_WRITES = 4
 USAGE_WRITES = 2
 """What was used: one, in the transaction that takes the job off the index."""
 
-RUN_WRITES = 4
-"""In flight from and to, the worker's idle time, and the rate of what was run, for each batch."""
+BATCH_WRITES = 1
+BATCH_READS = 1
+"""The rate of what is run."""
+
+ITEM_WRITES = 3
+"""In flight from and to, and the worker's idle time, for each item that goes to the engine by
+itself, as generations and texts to embed do, whatever rides in its batch."""
+
+ITEM_READS = 3
+"""What is in flight, of bronze and in all, and the idle time."""
 
 BATCH_S = 0.2
 BATCH_GB = 0.0625
@@ -61,9 +70,9 @@ later it does so once a second."""
 
 ROUND_S = 60.0
 ROUND_BUSY_S = 0.3
-ROUND_GB = 0.5
+ROUND_GB = 1.0 + 0.5
 ROUND_READS = 20
-"""Each minute: memory and period as in template.yaml, the rest E."""
+"""Each minute: period and memory of both functions as in template.yaml, the rest E."""
 
 MONTH_S = 730.0 * 3600
 ALARMS = 26
@@ -179,7 +188,7 @@ def fetched(payload: Payload = SHORT, waited_s: float = 0.0) -> Bill:
     )
 
 
-def batch(items_s: float, *, has_runner: bool = True) -> Bill:
+def batch(items_s: float, items: int = 1, *, has_runner: bool = True) -> Bill:
     """A batch that was run, its items for so long: an execution of the batcher, and its runner.
 
     The runner waits for the worker's answer; where the worker is a function itself, which is paid
@@ -188,7 +197,8 @@ def batch(items_s: float, *, has_runner: bool = True) -> Bill:
     run_s = BATCH_S + items_s
     return Bill(
         functions=usd.USD_LAMBDA_REQUEST + has_runner * run_s * API_GB * usd.USD_LAMBDA_GB_S,
-        tables=RUN_WRITES * usd.USD_DYNAMO_WRITE + CALL_READS * usd.USD_DYNAMO_READ,
+        tables=(BATCH_WRITES + items * ITEM_WRITES) * usd.USD_DYNAMO_WRITE
+        + (BATCH_READS + items * ITEM_READS) * usd.USD_DYNAMO_READ,
         batcher=usd.USD_EXPRESS_REQUEST + run_s * BATCH_GB * usd.USD_EXPRESS_GB_S,
     )
 
@@ -198,11 +208,11 @@ def housekeeping(seconds: float) -> Bill:
     rounds = seconds / ROUND_S
     watched = ALARMS * usd.USD_ALARM_MONTH + usd.USD_DASHBOARD_MONTH
     each_round = Bill(
-        functions=usd.USD_LAMBDA_REQUEST + ROUND_BUSY_S * ROUND_GB * usd.USD_LAMBDA_GB_S,
-        tables=ROUND_READS * usd.USD_DYNAMO_READ,
+        functions=2 * usd.USD_LAMBDA_REQUEST + ROUND_BUSY_S * ROUND_GB * usd.USD_LAMBDA_GB_S,
+        tables=2 * ROUND_READS * usd.USD_DYNAMO_READ,
     )
     series = METRICS * usd.USD_METRIC_MONTH
-    return each_round.times(2 * rounds) + Bill(monitoring=(watched + series) * seconds / MONTH_S)
+    return each_round.times(rounds) + Bill(monitoring=(watched + series) * seconds / MONTH_S)
 
 
 def lambda_run(busy_s: float, gb: float) -> Bill:
