@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import ssl
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import certifi
+import httpcore2
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
@@ -112,3 +118,22 @@ def _tier(item: pytest.Item) -> str:
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A server that is told no folder leaves its state here, not in the checkout."""
     os.environ["SYNAPSE_DATA_DIR"] = str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _certificates_read_once() -> Iterator[None]:
+    """Each HTTP client would read all that the world trusts, 50 ms of work, to ask this machine."""
+    bundle = os.environ.get("SSL_CERT_FILE") or certifi.where()
+    make = ssl.create_default_context
+    shared = functools.cache(lambda: make(cafile=bundle))
+
+    def create(*purpose: Any, **options: Any) -> ssl.SSLContext:
+        is_the_worlds = not purpose and options == {"cafile": bundle}
+        return shared() if is_the_worlds else make(*purpose, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", create)
+        patch.setattr(
+            httpcore2, "default_ssl_context", functools.cache(httpcore2.default_ssl_context)
+        )
+        yield
