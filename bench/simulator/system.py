@@ -219,6 +219,7 @@ class Synapse:
         pause_s = HOLD.delay_s(held.rounds, self.chance.random())
         if self.events.now + pause_s >= request.arrived_at + request.timeout_s:
             at_once(self._seats.leave(held.seat))
+            self.meter.add(cost.held(self.events.now - request.arrived_at))
             request.finish(End.EXPIRED, self.events.now)
             return
         self.events.after(pause_s, lambda: self._try(held))

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.simulator import tables
-from bench.simulator.mixed_day import DAY_S, END_S, Design, Load, Setting, run, traffics
+from bench.simulator import facts, tables
+from bench.simulator.mixed_day import CALLER_S, DAY_S, END_S, Design, Load, Setting, run, traffics
 from bench.simulator.sweep import FROM_ZERO, NAIVE, TIERS, Full, designs, load_of, sweep
 from bench.simulator.traces import TRACES, bursty, rivals
 from bench.simulator.workload import mixed, sessions
@@ -73,6 +73,22 @@ def test_in_the_morning_callers_wait_in_the_simulation_as_the_formula_says() -> 
     assert held_s == pytest.approx(morning.held_s + answered_s, rel=0.2)
     # The hour, and the idle time after it.
     assert report.pools["neuron"].paid_s == pytest.approx(3600 + 300, rel=0.03)
+
+
+def test_who_is_held_in_vain_is_billed_for_all_the_time_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    never = dict.fromkeys(facts.START, facts.Delay(9000.0, 9001.0, "no worker comes in time"))
+    monkeypatch.setattr(facts, "START", never)
+    load = Load(0.005, sessions(DAY_S, (0.0, 3600.0)), (), (("rerank", SlaTier.SILVER, 1.0),))
+
+    report = run(Design("ours", ("neuron",), Setting.ours), load, seed=2)
+
+    number = report.requests
+    assert report.tiers[SlaTier.SILVER].expired == number > 20
+    calls, house = cost.call().times(number), cost.housekeeping(END_S)
+    of_held = report.services.functions - calls.functions - house.functions
+    assert of_held == pytest.approx(cost.held(CALLER_S).functions * number, rel=0.01)
 
 
 def test_jobs_are_billed_with_their_payloads_their_results_and_their_runners() -> None:
