@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.e2e.emulator import CREDENTIALS, Emulator
 BUCKET = "synapse-models"
 STORE = f"s3://{BUCKET}/some/prefix"
 PART_BYTES = 1 << 20
-WEIGHTS = b"".join(number.to_bytes(4, "big") for number in range(1 << 20))
+WEIGHTS = random.Random(1).randbytes(4 * PART_BYTES)
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,9 @@ from tests.patience import PATIENCE_S
 KEY = re.compile(r"sk-syn-\w{55}")
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path / "data", "echo", auth="on")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("keys") / "data", "echo", auth="on")
     server.start()
     yield server
     server.close()

@@ -174,15 +174,12 @@ def test_what_keeps_the_server_from_starting_is_said_in_one_line(
     assert cause in line
 
 
-def test_a_second_server_on_the_same_data_is_refused(new_server: Callable[..., Server]) -> None:
-    server = new_server()
-    server.start()
-
-    command = serve_command(server.data_dir, free_port(), "echo")
+def test_a_second_server_on_the_same_data_is_refused(llm_server: Server) -> None:
+    command = serve_command(llm_server.data_dir, free_port(), "echo")
     second = subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
     assert second.returncode == 1
     [line] = second.stderr.splitlines()
-    assert str(server.pid) in line
+    assert str(llm_server.pid) in line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -17,17 +17,20 @@ from tests.patience import PATIENCE_S
 API = "/api/webhooks"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hooks() -> Iterator[Hooks]:
     with receiving() as running:
         yield running
 
 
-@pytest.fixture
-def server(new_server: Callable[..., Server], hooks: Hooks) -> Server:
-    made = new_server("echo", "--webhook-allow", hooks.place)
-    made.start()
-    return made
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, hooks: Hooks) -> Iterator[Server]:
+    """One for all; each test has a path of its own among the hooks."""
+    folder = tmp_path_factory.mktemp("webhooks") / "data"
+    server = Server(folder, "echo", "--webhook-allow", hooks.place)
+    server.start()
+    yield server
+    server.close()
 
 
 def submit(client: httpx.Client, server: Server, **fields: object) -> str:
@@ -128,8 +131,7 @@ def test_a_receiver_that_fails_gets_it_again_also_after_kill_9(
 def test_jobs_that_end_around_kill_9_are_all_told_of(
     client: httpx.Client, server: Server, hooks: Hooks
 ) -> None:
-    hooks.url("/all")
-    url = f"http://{hooks.place}/all"
+    url = hooks.url("/all")
     jobs = [submit(client, server, prompt=f"{n}", callback_url=url) for n in range(60)]
 
     server.kill()
@@ -138,13 +140,12 @@ def test_jobs_that_end_around_kill_9_are_all_told_of(
         finished(client, server.url, job)
 
     deadline = time.monotonic() + PATIENCE_S
-    while {json.loads(hook.body)["data"]["id"] for hook in list(hooks.came)} != set(jobs):
+    while {json.loads(hook.body)["data"]["id"] for hook in hooks.at("/all", 0)} != set(jobs):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    by_job = {
-        json.loads(hook.body)["data"]["id"]: hook.headers["webhook-id"] for hook in hooks.came
-    }
-    assert len({hook.headers["webhook-id"] for hook in hooks.came}) == len(by_job) == len(jobs)
+    came = hooks.at("/all")
+    by_job = {json.loads(hook.body)["data"]["id"]: hook.headers["webhook-id"] for hook in came}
+    assert len({hook.headers["webhook-id"] for hook in came}) == len(by_job) == len(jobs)
 
 
 def test_nothing_goes_to_this_machine_unless_it_is_allowed(
