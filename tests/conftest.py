@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import ssl
 from collections.abc import Iterator
@@ -55,6 +56,9 @@ settings.register_profile(
 )
 settings.load_profile("patient")
 
+# Python's own figures have thousands of tests, which all stay, looked through again and again.
+COLLECT_EVERY = (50_000, 20, 20)
+
 
 def pytest_configure() -> None:
     """Before any import of boto3: a profile or endpoint of the user's never takes part."""
@@ -62,6 +66,7 @@ def pytest_configure() -> None:
         if key not in KEPT:
             del os.environ[key]
     os.environ.update(FAKE_AWS)
+    gc.set_threshold(*COLLECT_EVERY)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,6 +77,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("disable_socket")
     in_order = IN_PARALLEL if "PYTEST_XDIST_WORKER" in os.environ else TIERS
     items.sort(key=lambda item: in_order.index(_place(item, in_order)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays until the end: the garbage collector leaves it alone."""
+    gc.collect()
+    gc.freeze()
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types

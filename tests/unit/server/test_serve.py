@@ -12,9 +12,9 @@ from synapse_server.pauses import spare_pauses
 
 @pytest.fixture(autouse=True)
 def collector_as_it_was() -> Iterator[None]:
+    """But for what is frozen: that holds all the tests as well (`tests/conftest.py`)."""
     threshold = gc.get_threshold()
     yield
-    gc.unfreeze()
     gc.set_threshold(*threshold)
 
 
