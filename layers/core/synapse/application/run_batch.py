@@ -281,6 +281,7 @@ class BatchRunner:
             run.lost = outcome
         elif isinstance(outcome, EngineUnavailable):
             run.retry = outcome
+            run.workers.pop(job_id, None)  # none took it: it has no share in what one costs
         else:
             await self._end(run, self._refused(run, run.jobs[job_id], outcome))
 
