@@ -158,6 +158,30 @@ async def test_a_job_that_is_stopped_at_the_engine_is_paid_for_until_then() -> N
     assert used.cost.active_usd == pytest.approx(0.0005)
 
 
+@pytest.mark.parametrize("is_told_first", [False, True])
+async def test_who_cancels_what_is_answered_already_pays_once_for_all_of_it(
+    *, is_told_first: bool
+) -> None:
+    world = slow_world()
+    job = await world.submit("to the end", caller=CALLER)
+    settle = world.store.settle
+
+    async def cancelled_meanwhile(*args: Any) -> Any:
+        if is_told_first:
+            await world.results.cancel(job.id, "acme", world.runner.abort)
+            return await settle(*args)
+        await world.results.cancel(job.id, "acme", lambda _: None)
+        asyncio.get_running_loop().call_soon(world.runner.abort, job.id)
+        return await settle(*args)
+
+    world.store.settle = cancelled_meanwhile
+    await world.runner.run(a_batch(job.id), DEAR)
+
+    [used] = world.usage.sums.values()
+    assert (used.requests, used.completion_tokens) == (1, 3)
+    assert used.cost.active_usd == pytest.approx(0.0005)
+
+
 async def test_who_is_stopped_pays_and_holds_a_slot_no_longer_though_its_batch_goes_on() -> None:
     world = slow_world()
     stopped = await world.submit("stopped", model=CHAT, caller=CALLER)

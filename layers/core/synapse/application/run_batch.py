@@ -264,6 +264,8 @@ class BatchRunner:
         try:
             async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
                 run.left_at[job_id] = self.clock()
+                # What is answered is written, and paid for, though its job is cancelled by now.
+                self._streams.pop(job_id, None)
                 writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
         finally:  # what is known is written, also if the rest breaks off
             await _all_of(writes)
