@@ -6,8 +6,8 @@ import logging
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-OURS = "synapse"
-"""How the names of our loggers begin: what others say besides is their own business."""
+OURS = frozenset({"synapse", "synapse_server", "synapse_worker"})
+"""The packages of our loggers: what others say besides is their own business."""
 
 KNOWN = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 """What every record has. The rest is what ours are about: a job, a batch, a request."""
@@ -22,7 +22,7 @@ class LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line, before any traceback."""
         line = super().formatMessage(record)
-        if record.name.partition(".")[0] != OURS:
+        if record.name.partition(".")[0] not in OURS:
             return line
         about = (
             f"{name}={_told(value)}" for name, value in vars(record).items() if name not in KNOWN

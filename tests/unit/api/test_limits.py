@@ -28,7 +28,7 @@ from synapse.domain.inference import Completion
 from synapse.domain.job import JobState, Usage
 from synapse.domain.metering import NANO, NOTHING_USED, Counts, MeterId, Reservation, ReservationId
 from synapse.domain.routing import PoolView
-from synapse.ports import InferenceRequest
+from synapse.ports import Entry, InferenceRequest
 from tests.factories import a_chat_model, a_pool
 from tests.fake_meter import MemoryMeter
 from tests.fakes import FakeClock, MemoryJobStore, MemoryRegistry, ScriptedEngine
@@ -382,6 +382,40 @@ async def test_prompts_of_which_one_finds_no_seat_are_not_computed_and_none_coun
     assert (counts.requests, counts.tokens, counts.open) == (0, 0, 0)
     assert limited.world.usage.sums == {}
     assert limited.world.slots.in_flight(CHAT) == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_prompts_of_which_one_is_refused_hold_no_seats_that_were_being_taken(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = LimitedWorld(Limits())
+    slots, refused = limited.world.slots, asyncio.Event()
+    take, taken, enter = Seats.take, itertools.count(1), slots.enter
+
+    async def not_the_first(seats: Seats, *arguments: Any) -> Seat:
+        if next(taken) == 1:
+            refused.set()
+            raise Overloaded("full", retry_after_s=1)
+        return await take(seats, *arguments)
+
+    async def write(*arguments: Any) -> Entry | None:
+        await refused.wait()
+        await asyncio.sleep(0)
+        entry: Entry | None = await enter(*arguments)
+        return entry
+
+    async def as_a_table(*arguments: Any) -> Entry | None:
+        """What is on its way there is written, whoever waits for that."""
+        return await asyncio.shield(asyncio.ensure_future(write(*arguments)))
+
+    monkeypatch.setattr(Seats, "take", not_the_first)
+    monkeypatch.setattr(slots, "enter", as_a_table)
+    answer = await limited.post("/v1/completions", prompt=["a", "b", "c"], stream=stream)
+    for _ in range(9):
+        await asyncio.sleep(0)
+
+    assert (answer.status, answer.error["code"]) == (503, "engine_overloaded")
+    assert slots.in_flight(CHAT) == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])

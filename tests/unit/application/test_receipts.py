@@ -13,7 +13,7 @@ import uvloop
 
 from synapse.domain.access import Principal
 from synapse.domain.batching import Batch
-from synapse.domain.errors import EngineError, InvalidInput, Overloaded
+from synapse.domain.errors import EngineError, EngineUnavailable, InvalidInput, Overloaded
 from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import JobId, JobState, Lease, Usage
 from synapse.domain.model import ModelSpec
@@ -158,6 +158,30 @@ async def test_a_job_that_is_stopped_at_the_engine_is_paid_for_until_then() -> N
     assert used.cost.active_usd == pytest.approx(0.0005)
 
 
+@pytest.mark.parametrize("is_told_first", [False, True])
+async def test_who_cancels_what_is_answered_already_pays_once_for_all_of_it(
+    *, is_told_first: bool
+) -> None:
+    world = slow_world()
+    job = await world.submit("to the end", caller=CALLER)
+    settle = world.store.settle
+
+    async def cancelled_meanwhile(*args: Any) -> Any:
+        if is_told_first:
+            await world.results.cancel(job.id, "acme", world.runner.abort)
+            return await settle(*args)
+        await world.results.cancel(job.id, "acme", lambda _: None)
+        asyncio.get_running_loop().call_soon(world.runner.abort, job.id)
+        return await settle(*args)
+
+    world.store.settle = cancelled_meanwhile
+    await world.runner.run(a_batch(job.id), DEAR)
+
+    [used] = world.usage.sums.values()
+    assert (used.requests, used.completion_tokens) == (1, 3)
+    assert used.cost.active_usd == pytest.approx(0.0005)
+
+
 async def test_who_is_stopped_pays_and_holds_a_slot_no_longer_though_its_batch_goes_on() -> None:
     world = slow_world()
     stopped = await world.submit("stopped", model=CHAT, caller=CALLER)
@@ -275,6 +299,19 @@ async def test_what_is_paid_by_the_call_is_shared_by_the_items_of_the_run() -> N
     # The engine takes two seconds for each; the second is done after four, with three quarters.
     active = [receipt.cost.active_usd for receipt in receipts if receipt]
     assert active == pytest.approx([0.001 * 4 / 4, 0.001 * 4 * 3 / 4])
+
+
+async def test_what_no_worker_took_has_no_share_in_what_is_paid_by_the_call() -> None:
+    pool = replace(DEAR, endpoint="127.0.0.1:8001", paid_by_call=True)
+    world = slow_world(pool, later=EngineUnavailable("kept for better tiers"))
+    later, now = await world.submit("later"), await world.submit("now")
+
+    with pytest.raises(EngineUnavailable):
+        await world.runner.run(a_batch(later.id, now.id), pool)
+
+    receipt = receipt_of(await world.job(now.id))
+    assert receipt is not None
+    assert receipt.cost.active_usd == pytest.approx(0.002)
 
 
 async def test_a_worker_in_its_runner_that_beats_is_paid_since_it_came_up() -> None:

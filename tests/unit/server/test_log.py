@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from types import ModuleType
 
 import pytest
 
+from synapse_server import batch_driver, dispatch_loop, webhook_loop
 from synapse_server.log import LineFormatter
 
 
@@ -34,6 +36,13 @@ def test_a_line_names_what_it_is_about(about: dict[str, object], told: str) -> N
 
 def test_a_line_about_nothing_in_particular_is_its_text() -> None:
     assert line_of("synapse", "it broke") == "synapse: it broke"
+
+
+@pytest.mark.parametrize("module", [batch_driver, dispatch_loop, webhook_loop])
+def test_the_servers_own_loops_name_it_too(module: ModuleType) -> None:
+    name = module.logger.name
+
+    assert line_of(name, "held up", batch="batch_1") == f"{name}: held up batch=batch_1"
 
 
 def test_what_others_add_to_their_records_is_left_out() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from synapse.application.accounting import Accounting
+from synapse.application.batch_receipts import BatchReceipts, BatchRun
 from synapse.application.cold_start import ColdStarts
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.application.placement import Place, only_worker
@@ -29,13 +30,11 @@ from synapse.domain.job import (
     JobState,
     Lease,
     Outcome,
-    Served,
     SlaTier,
     urgency,
 )
 from synapse.domain.model import ModelSpec, ServiceSample, Task
 from synapse.domain.pool import Pool
-from synapse.domain.receipt import NO_COST, Cost
 from synapse.domain.sweep import EXPIRED
 from synapse.ports import (
     BlobStore,
@@ -52,34 +51,6 @@ logger = logging.getLogger(__name__)
 MayBegin = Callable[[ModelSpec, Pool, SlaTier], Awaitable[int | None]]
 """How many items of a tier may begin in a pool now, None for all. Raises EngineUnavailable if no
 worker is up, and Unavailable if that cannot be told."""
-
-SETTLE_MARGIN_S = 5.0
-"""Kept between the engine's last moment and the end of the lease, for writing outcomes."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """One batch under way."""
-
-    batch: Batch
-    spec: ModelSpec
-    pool: Pool
-    lease: Lease
-    jobs: dict[JobId, Job]
-    started_at: float
-    retry: EngineUnavailable | None = None
-    lost: EngineLost | None = None
-    finished: int = 0
-    busy_s: float = 0.0
-    errors: int = 0
-    workers: dict[JobId, str] = field(default_factory=dict)
-    items: dict[JobId, int] = field(default_factory=dict)
-    left_at: dict[JobId, float] = field(default_factory=dict)
-
-    @property
-    def engine_until(self) -> float:
-        """When the engine must be done, so that its answer is written before the lease is over."""
-        return self.lease.expires_at - SETTLE_MARGIN_S
 
 
 def _ignore(batch: Batch) -> None:
@@ -138,6 +109,10 @@ class BatchRunner:
             # A disk that is full, a table that is throttled: no worker was lost.
             raise EngineUnavailable(error.message) from error
 
+    @property
+    def _receipts(self) -> BatchReceipts:
+        return BatchReceipts(self.clock, self.accounting, self.cold_starts)
+
     async def _run(self, batch: Batch, pool: Pool) -> None:
         run = await self._claim(batch, pool)
         if run is None:
@@ -160,7 +135,7 @@ class BatchRunner:
         if task is not None:
             task.cancel()
 
-    async def _claim(self, batch: Batch, pool: Pool) -> _Run | None:
+    async def _claim(self, batch: Batch, pool: Pool) -> BatchRun | None:
         spec = await self.registry.model(batch.model)
         if spec is None:
             raise EngineUnavailable(f"model {batch.model!r} is not in the catalogue")
@@ -174,7 +149,7 @@ class BatchRunner:
             jobs += await self.store.claim(part, lease, now)
         if not jobs:
             return None
-        run = _Run(batch, spec, pool, lease, {job.id: job for job in jobs}, now)
+        run = BatchRun(batch, spec, pool, lease, {job.id: job for job in jobs}, now)
         if left:
             run.retry = EngineUnavailable(f"pool {pool.name!r} has no slots for all of the batch")
         return run
@@ -191,7 +166,7 @@ class BatchRunner:
             raise EngineUnavailable(f"pool {pool.name!r} is full, or kept for better tiers")
         return len(batch.job_ids) if most is None else most
 
-    async def _requests(self, run: _Run) -> list[InferenceRequest]:
+    async def _requests(self, run: BatchRun) -> list[InferenceRequest]:
         """What the engine is asked."""
         jobs = [job for job in run.jobs.values() if not await self._is_unrun(run, job)]
         inputs = await self._inputs(jobs)
@@ -215,7 +190,7 @@ class BatchRunner:
             for job, value in asked
         ]
 
-    async def _is_unrun(self, run: _Run, job: Job) -> bool:
+    async def _is_unrun(self, run: BatchRun, job: Job) -> bool:
         """Whether a job ends here, and no engine is to be asked."""
         unrun = await end_unrun(job, self.clock(), self.revocations)
         if unrun is not None:
@@ -235,7 +210,7 @@ class BatchRunner:
         except KeyError:
             return None
 
-    async def _infer(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
+    async def _infer(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
         """Send each request on its own, so that one can be stopped alone; texts go together.
 
         As many of them as a worker takes at once: each part finds a worker of its own.
@@ -254,7 +229,7 @@ class BatchRunner:
             for part, result in zip(parts, results, strict=True):
                 # An aborted stream is no error of the batch; whatever else escapes is.
                 if isinstance(result, asyncio.CancelledError):
-                    await self._charge_stopped(run, part[0].id)
+                    await self._receipts.charge_stopped(run, part[0].id)
                 elif isinstance(result, Exception):
                     raise result
         finally:
@@ -263,7 +238,7 @@ class BatchRunner:
             for request in requests:
                 self._streams.pop(request.id, None)
 
-    async def _stoppable(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
+    async def _stoppable(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
         """Stream them; if that is stopped they hold their slots, and are paid for, until then."""
         try:
             await self._stream(run, requests)
@@ -274,11 +249,7 @@ class BatchRunner:
                     self.item_left(run.batch)
             raise
 
-    async def _charge_stopped(self, run: _Run, job_id: JobId) -> None:
-        if self.accounting is not None and job_id in run.workers:
-            await self.accounting.charge(run.jobs[job_id], await self._cost(run, job_id))
-
-    async def _stream(self, run: _Run, requests: Sequence[InferenceRequest]) -> None:
+    async def _stream(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
         affinity = affinity_of(run.spec, requests[0].input)
         was_lost = any(run.jobs[request.id].losses for request in requests)
         try:
@@ -293,11 +264,13 @@ class BatchRunner:
         try:
             async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
                 run.left_at[job_id] = self.clock()
+                # What is answered is written, and paid for, though its job is cancelled by now.
+                self._streams.pop(job_id, None)
                 writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
         finally:  # what is known is written, also if the rest breaks off
             await _all_of(writes)
 
-    async def _record(self, run: _Run, job_id: JobId, outcome: Result | EngineError) -> None:
+    async def _record(self, run: BatchRun, job_id: JobId, outcome: Result | EngineError) -> None:
         if not isinstance(outcome, EngineUnavailable):
             self.item_left(run.batch)
         if not isinstance(outcome, EngineError):
@@ -310,10 +283,11 @@ class BatchRunner:
             run.lost = outcome
         elif isinstance(outcome, EngineUnavailable):
             run.retry = outcome
+            run.workers.pop(job_id, None)  # none took it: it has no share in what one costs
         else:
             await self._end(run, self._refused(run, run.jobs[job_id], outcome))
 
-    def _refused(self, run: _Run, job: Job, error: EngineError) -> Outcome:
+    def _refused(self, run: BatchRun, job: Job, error: EngineError) -> Outcome:
         # The engine's clock may be some milliseconds ahead of ours: what it was told counts too.
         was_told_deadline = job.deadline_at <= run.engine_until
         is_over = was_told_deadline or job.deadline_at <= self.clock()
@@ -321,8 +295,9 @@ class BatchRunner:
             return Outcome(job.id, JobState.EXPIRED, failure=EXPIRED)
         return Outcome(job.id, JobState.FAILED, failure=Failure(error.code, error.message))
 
-    async def _complete(self, run: _Run, job_id: JobId, result: Result) -> None:
-        served = await self._served(run, job_id)  # so far: storing the result is no work of its
+    async def _complete(self, run: BatchRun, job_id: JobId, result: Result) -> None:
+        # So far: storing the result is no work of the worker's.
+        served = await self._receipts.served(run, job_id)
         text = encode_result(result)
         # The key is the lease's own: a late duplicate cannot overwrite the published result.
         payload = await stow(self.blobs, f"jobs/{job_id}/result-{run.batch.id}", text)
@@ -331,55 +306,19 @@ class BatchRunner:
         )
         await self._end(run, outcome)
 
-    async def _end(self, run: _Run, outcome: Outcome) -> None:
+    async def _end(self, run: BatchRun, outcome: Outcome) -> None:
         if outcome.served is None:
-            outcome = replace(outcome, served=await self._served(run, outcome.job_id))
+            outcome = replace(outcome, served=await self._receipts.served(run, outcome.job_id))
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is None:
-            await self._charge_if_cancelled(outcome)
+            late = await self.store.get(outcome.job_id)
+            await self._receipts.charge_if_cancelled(late, outcome)
             return
         self.telemetry.ended(job)
         if self.cold_starts is not None:
             await self.cold_starts.job_ended(job)
 
-    async def _charge_if_cancelled(self, outcome: Outcome) -> None:
-        """Count a result that comes too late because its job was cancelled while it was computed.
-
-        One that is late for our own faults costs its caller nothing.
-        """
-        job = await self.store.get(outcome.job_id)
-        if self.accounting and outcome.served and job and job.state is JobState.CANCELLED:
-            cost = Cost(outcome.served.active_usd, outcome.served.warm_usd)
-            await self.accounting.charge(job, cost, outcome.usage)
-
-    async def _served(self, run: _Run, job_id: JobId) -> Served:
-        """Where the job ran, and what that cost; nothing where no worker had it."""
-        starts = self.cold_starts
-        cold = 0.0 if starts is None else await starts.cold_ms(run.jobs[job_id], run.spec)
-        cost = await self._cost(run, job_id) if job_id in run.workers else NO_COST
-        return Served(
-            run.pool.name,
-            run.pool.accelerator,
-            len(run.jobs),
-            run.workers.get(job_id, ""),
-            run.batch.fallback,
-            cold,
-            cost.active_usd,
-            cost.warm_usd,
-        )
-
-    async def _cost(self, run: _Run, job_id: JobId) -> Cost:
-        """What the job has cost: items beyond the slots of its worker take turns there."""
-        if self.accounting is None:
-            return NO_COST
-        worker = run.workers[job_id]
-        slots = sum(items for each, items in run.items.items() if run.workers.get(each) == worker)
-        if not run.pool.paid_by_call:  # else nobody is in the slots that these leave
-            slots = max(slots, run.pool.slots_of(run.spec))
-        ran_s = run.left_at.get(job_id, self.clock()) - run.started_at
-        return await self.accounting.cost(run.pool, ran_s, run.items[job_id], slots)
-
-    async def _report(self, run: _Run) -> None:
+    async def _report(self, run: BatchRun) -> None:
         now = self.clock()
         self.telemetry.batch_ran(run.batch, run.pool, now - run.started_at, run.errors)
         if run.finished:

@@ -13,7 +13,7 @@ from synapse.api.openai.caching import Caching, Collector
 from synapse.api.openai.refusals import REFUSALS, in_terms_of
 from synapse.api.openai.rendering import Heading, fingerprint
 from synapse.api.openai.requests import Ask, check_model
-from synapse.api.openai.side_by_side import all_of, merged
+from synapse.api.openai.side_by_side import all_ended, all_of, merged
 from synapse.api.openai.telling import Teller
 from synapse.api.receipts import beginning_headers, receipt_headers
 from synapse.api.resolver import Answered, Reply, StreamReply
@@ -164,7 +164,7 @@ class _Answering:
             return await stack.enter_async_context(generation)
 
         asked = [at for at, result in enumerate(kept) if result is None]
-        begun = await all_of([begin(self.requests[at], tickets[at]) for at in asked])
+        begun = await all_ended([begin(self.requests[at], tickets[at]) for at in asked])
         of_asked = dict(zip(asked, begun, strict=True))
         return [of_asked.get(at) for at in range(len(kept))]
 

@@ -1,0 +1,97 @@
+"""A batch under way, and what its jobs are told: where they ran, and what that cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from synapse.application.accounting import Accounting
+from synapse.application.cold_start import ColdStarts
+from synapse.domain.batching import Batch
+from synapse.domain.errors import EngineLost, EngineUnavailable
+from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Served
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.domain.receipt import NO_COST, Cost
+from synapse.ports import Clock
+
+SETTLE_MARGIN_S = 5.0
+"""Kept between the engine's last moment and the end of the lease, for writing outcomes."""
+
+
+@dataclass(slots=True)
+class BatchRun:
+    """One batch under way.
+
+    `workers` are those that have or had a job, `items` how many each of them asks for; a job has
+    left its worker at `left_at`.
+    """
+
+    batch: Batch
+    spec: ModelSpec
+    pool: Pool
+    lease: Lease
+    jobs: dict[JobId, Job]
+    started_at: float
+    retry: EngineUnavailable | None = None
+    lost: EngineLost | None = None
+    finished: int = 0
+    busy_s: float = 0.0
+    errors: int = 0
+    workers: dict[JobId, str] = field(default_factory=dict)
+    items: dict[JobId, int] = field(default_factory=dict)
+    left_at: dict[JobId, float] = field(default_factory=dict)
+
+    @property
+    def engine_until(self) -> float:
+        """When the engine must be done, so that its answer is written before the lease is over."""
+        return self.lease.expires_at - SETTLE_MARGIN_S
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReceipts:
+    """Reckons what jobs have cost, and counts that of those whose end does not tell of it."""
+
+    clock: Clock
+    accounting: Accounting | None = None
+    cold_starts: ColdStarts | None = None
+
+    async def served(self, run: BatchRun, job_id: JobId) -> Served:
+        """Where the job ran, and what that cost; nothing where no worker had it."""
+        starts = self.cold_starts
+        cold = 0.0 if starts is None else await starts.cold_ms(run.jobs[job_id], run.spec)
+        cost = await self._cost(run, job_id) if job_id in run.workers else NO_COST
+        return Served(
+            run.pool.name,
+            run.pool.accelerator,
+            len(run.jobs),
+            run.workers.get(job_id, ""),
+            run.batch.fallback,
+            cold,
+            cost.active_usd,
+            cost.warm_usd,
+        )
+
+    async def charge_stopped(self, run: BatchRun, job_id: JobId) -> None:
+        """Count what a job has cost that was stopped at its worker."""
+        if self.accounting is not None and job_id in run.workers:
+            await self.accounting.charge(run.jobs[job_id], await self._cost(run, job_id))
+
+    async def charge_if_cancelled(self, job: Job | None, outcome: Outcome) -> None:
+        """Count a result that comes too late because its job was cancelled while it was computed.
+
+        One that is late for our own faults costs its caller nothing.
+        """
+        if self.accounting and outcome.served and job and job.state is JobState.CANCELLED:
+            cost = Cost(outcome.served.active_usd, outcome.served.warm_usd)
+            await self.accounting.charge(job, cost, outcome.usage)
+
+    async def _cost(self, run: BatchRun, job_id: JobId) -> Cost:
+        """What the job has cost: items beyond the slots of its worker take turns there."""
+        if self.accounting is None:
+            return NO_COST
+        worker = run.workers[job_id]
+        slots = sum(items for each, items in run.items.items() if run.workers.get(each) == worker)
+        if not run.pool.paid_by_call:  # else nobody is in the slots that these leave
+            slots = max(slots, run.pool.slots_of(run.spec))
+        ran_s = run.left_at.get(job_id, self.clock()) - run.started_at
+        return await self.accounting.cost(run.pool, ran_s, run.items[job_id], slots)
