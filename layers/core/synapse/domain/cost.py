@@ -48,8 +48,8 @@ USAGE_WRITES = 2
 """What was used: one, in the transaction that takes the job off the index."""
 
 BATCH_WRITES = 1
-BATCH_READS = 1
-"""The rate of what is run."""
+BATCH_READS = 2
+"""The rate of what is run, and what is in flight: whether there is room before jobs are claimed."""
 
 ITEM_WRITES = 3
 """In flight from and to, and the worker's idle time, for each item that goes to the engine by
