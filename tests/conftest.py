@@ -56,8 +56,10 @@ settings.register_profile(
 )
 settings.load_profile("patient")
 
-# Python's own figures have thousands of tests, which all stay, looked through again and again.
+# While tests are loaded, which all stay: Python's own figures have them looked through again and
+# again. Not while they run: what they leave behind would fill the memory.
 COLLECT_EVERY = (50_000, 20, 20)
+USUAL = gc.get_threshold()
 
 
 def pytest_configure() -> None:
@@ -84,6 +86,7 @@ def pytest_collection_finish() -> None:
     """What is loaded by now stays until the end: the garbage collector leaves it alone."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*USUAL)
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
