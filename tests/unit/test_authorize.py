@@ -8,7 +8,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,14 +26,10 @@ from synapse.domain.token_claims import MAX_SUBJECT_CHARS
 from tests.factories import NOW
 from tests.fake_keys import MemoryKeyStore
 from tests.fakes import FakeClock
+from tests.lambda_context import a_context
 
 ARN = "arn:aws:execute-api:us-east-1:123456789012:abcdef1234/dev"
-CONTEXT: Any = SimpleNamespace(
-    function_name="authorize",
-    memory_limit_in_mb=128,
-    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:authorize",
-    aws_request_id="request-1",
-)
+CONTEXT = a_context("authorize")
 SECRET = "S" * 43
 TEXT = f"sk-syn-key000000001{SECRET}"
 KEY = ApiKey("key000000001", "acme", "a laptop", digest(TEXT), NOW)

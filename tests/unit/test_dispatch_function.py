@@ -15,14 +15,10 @@ from synapse.domain.errors import Unavailable
 from tests.factories import a_message, a_pool
 from tests.fakes import MemoryRegistry
 from tests.faults import failing_before
+from tests.lambda_context import a_context
 from tests.unit.application.world import CHAT, World
 
-CONTEXT = SimpleNamespace(
-    function_name="dispatch",
-    memory_limit_in_mb=512,
-    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:f",
-    aws_request_id="request-1",
-)
+CONTEXT = a_context("dispatch")
 RECORDS = [
     {"messageId": f"m{number}", "body": message_to_json(a_message(model=model))}
     for number, model in enumerate(("echo", CHAT, CHAT))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +12,9 @@ import pytest
 from functions.give_back import handler as give_back
 from synapse.adapters.telemetry.emf import EmfTelemetry
 from tests.infra.translation import MONITORING, read
+from tests.lambda_context import a_context
 
-CONTEXT: Any = SimpleNamespace(
-    function_name="give_back",
-    memory_limit_in_mb=512,
-    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:give_back",
-    aws_request_id="request-1",
-)
+CONTEXT = a_context("give_back")
 
 
 class Target:

@@ -13,14 +13,10 @@ from functions.ping import handler as ping
 from synapse.application.ping import KEEP_WARM_S, PING_TIMEOUT_S
 from synapse.domain.errors import Unavailable
 from tests.infra.translation import TEMPLATE, read
+from tests.lambda_context import a_context
 
 CHORES = ("sweep", "restart", "expire", "ping")
-CONTEXT: Any = SimpleNamespace(
-    function_name="ping",
-    memory_limit_in_mb=512,
-    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:ping",
-    aws_request_id="request-1",
-)
+CONTEXT = a_context("ping")
 
 
 class Chores:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -14,6 +13,7 @@ from functions.scale import handler as scale
 from synapse.aws_fleet import FleetTarget
 from synapse.settings import Settings
 from tests.aws import NO_RETRIES, REGION, Aws, Call, intercepted
+from tests.lambda_context import a_context
 
 SCALER = f"arn:aws:lambda:{REGION}:123456789012:function:scale:live"
 POOLS = [
@@ -26,13 +26,7 @@ POOLS = [
     }
     for name, price in (("cheap", 0.1), ("gpu-ecs", 0.9))
 ]
-CONTEXT: Any = SimpleNamespace(
-    function_name="profile",
-    memory_limit_in_mb=512,
-    invoked_function_arn=SCALER,
-    aws_request_id="request-1",
-    get_remaining_time_in_millis=lambda: 5_000,
-)
+CONTEXT = a_context("profile", SCALER, left_ms=5_000)
 
 
 def test_the_very_pool_that_is_to_be_measured_is_started(

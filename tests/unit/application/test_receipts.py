@@ -182,6 +182,19 @@ async def test_who_cancels_what_is_answered_already_pays_once_for_all_of_it(
     assert used.cost.active_usd == pytest.approx(0.0005)
 
 
+def held(asked: list[JobId], go_on: asyncio.Event) -> Any:
+    """An engine's `infer` that notes what it is asked and answers when it may."""
+
+    async def infer(
+        model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[tuple[JobId, Answer], None]:
+        asked.append(requests[0].id)
+        await go_on.wait()
+        yield requests[0].id, Completion("ok", "stop", Usage(1, 1))
+
+    return infer
+
+
 async def test_who_is_stopped_pays_and_holds_a_slot_no_longer_though_its_batch_goes_on() -> None:
     world = slow_world()
     stopped = await world.submit("stopped", model=CHAT, caller=CALLER)
@@ -191,14 +204,7 @@ async def test_who_is_stopped_pays_and_holds_a_slot_no_longer_though_its_batch_g
     world.runner.item_left = left.append
     go_on = asyncio.Event()
 
-    async def infer(
-        model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
-    ) -> AsyncGenerator[tuple[JobId, Answer], None]:
-        asked.append(requests[0].id)
-        await go_on.wait()
-        yield requests[0].id, Completion("ok", "stop", Usage(1, 1))
-
-    world.engine.infer = infer
+    world.engine.infer = held(asked, go_on)
     running = asyncio.create_task(world.runner.run(a_batch(stopped.id, other.id, model=CHAT), DEAR))
     await until(lambda: len(asked) == 2)
     world.clock.advance(2.0)
@@ -224,14 +230,7 @@ async def test_a_batch_pays_for_each_of_the_workers_that_it_is_spread_over() -> 
     async def place(spec: ModelSpec, pool: Pool, affinity: str = "", *, wary: bool = False) -> Pool:
         return next(placed)
 
-    async def infer(
-        model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
-    ) -> AsyncGenerator[tuple[JobId, Answer], None]:
-        asked.append(requests[0].id)
-        await go_on.wait()
-        yield requests[0].id, Completion("ok", "stop", Usage(1, 1))
-
-    world.runner.place, world.engine.infer = place, infer
+    world.runner.place, world.engine.infer = place, held(asked, go_on)
     batch = a_batch(*(job.id for job in jobs), model=CHAT)
     running = asyncio.create_task(world.runner.run(batch, DEAR))
     await until(lambda: len(asked) == 8)

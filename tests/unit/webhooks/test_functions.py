@@ -33,15 +33,11 @@ from tests.fake_webhooks import (
 )
 from tests.fakes import FakeClock
 from tests.faults import failing_before
+from tests.lambda_context import a_context
 
 EVENTS = Path(__file__).resolve().parents[3] / "events"
 RECORD = json.loads((EVENTS / "announce.job.json").read_text())["Records"][0]
-CONTEXT = SimpleNamespace(
-    function_name="a function",
-    memory_limit_in_mb=512,
-    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:f",
-    aws_request_id="request-1",
-)
+CONTEXT = a_context("deliver")
 EVERYTHING = frozenset(EventType)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from synapse.application.intake import SubmitJob, job_need, message_of
 from synapse.application.metering import Ask, Metering
 from synapse.application.payloads import fetch, stowed
+from synapse.application.side_by_side import all_ended
 from synapse.domain.errors import LimitReached, Unavailable
 from synapse.domain.file_batch import FileBatch
 from synapse.domain.job import Failure, Job, JobId, JobState
@@ -94,11 +94,7 @@ class LineTools:
         Their inputs are stored and they recorded side by side, as many at a time as are given.
         None of them is on its way any more when this fails: nobody would look for it.
         """
-        recorded = await asyncio.gather(*map(self._recorded, jobs), return_exceptions=True)
-        for each in recorded:
-            if isinstance(each, BaseException):
-                raise each
-        return [each for each in recorded if isinstance(each, Job)]
+        return await all_ended([self._recorded(job) for job in jobs])
 
     async def _recorded(self, job: Job) -> Job:
         job = await stowed(self.blobs, job)

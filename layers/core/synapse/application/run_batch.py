@@ -14,6 +14,7 @@ from synapse.application.payloads import decode_input, encode_result, fetch, sto
 from synapse.application.placement import Place, only_worker
 from synapse.application.revocations import Revocations, end_unrun
 from synapse.application.routing import affinity_of
+from synapse.application.side_by_side import all_ended
 from synapse.domain.batching import Batch
 from synapse.domain.errors import (
     EngineError,
@@ -53,11 +54,7 @@ MayBegin = Callable[[ModelSpec, Pool, SlaTier], Awaitable[int | None]]
 worker is up, and Unavailable if that cannot be told."""
 
 
-def _ignore(batch: Batch) -> None:
-    """Nobody counts the free slots."""
-
-
-def _ignore_begin(batch: Batch, items: int) -> None:
+def _ignore(batch: Batch, items: int = 1) -> None:
     """Nobody counts the free slots."""
 
 
@@ -82,7 +79,7 @@ class BatchRunner:
     telemetry: Telemetry
     clock: Clock
     lease_s: float = 600.0
-    items_begin: Callable[[Batch, int], None] = _ignore_begin
+    items_begin: Callable[[Batch, int], None] = _ignore
     item_left: Callable[[Batch], None] = _ignore
     place: Place = only_worker
     may_begin: MayBegin | None = None
@@ -267,8 +264,11 @@ class BatchRunner:
                 # What is answered is written, and paid for, though its job is cancelled by now.
                 self._streams.pop(job_id, None)
                 writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
-        finally:  # what is known is written, also if the rest breaks off
-            await _all_of(writes)
+        finally:
+            # What is known is written, also if the rest breaks off, and all of it is waited for: an
+            # end on its way passes its job off as ended. Who then tries the batch again, or gives
+            # it back, leaves it out, and if that end fails nobody is at work on the job any more.
+            await all_ended(writes)
 
     async def _record(self, run: BatchRun, job_id: JobId, outcome: Result | EngineError) -> None:
         if not isinstance(outcome, EngineUnavailable):
@@ -324,15 +324,3 @@ class BatchRunner:
         if run.finished:
             sample = ServiceSample(run.spec.name, run.pool.name, run.finished, run.busy_s)
             await self.registry.record_service(sample, now)
-
-
-async def _all_of(writes: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for all, then raise the first error.
-
-    Not sooner: an end on its way passes its job off as ended. Who then tries the batch again, or
-    gives it back, leaves it out, and if that end fails nobody is at work on the job any more.
-    """
-    ends = await asyncio.gather(*writes, return_exceptions=True)
-    for error in ends:
-        if isinstance(error, BaseException):
-            raise error

@@ -59,11 +59,7 @@ class InProcessBatchStarter:
 
     def release(self, batch_id: str, items: int = 1) -> None:
         """Note that items of a batch have ended before the batch, so that others may start."""
-        freed = min(items, self._open_items.get(batch_id, 0))
-        if freed:
-            self._open_items[batch_id] -= freed
-            model, pool, tier = self._place_of[batch_id]
-            self._slots.free(model, pool, freed, tier)
+        self.begin(batch_id, max(0, self._open_items.get(batch_id, 0) - items))
 
     def moved(self, batch_id: str, pool: str) -> None:
         """Note that what is left of a batch is tried in that pool now."""

@@ -13,7 +13,7 @@ from synapse.api.openai.caching import Caching, Collector
 from synapse.api.openai.refusals import REFUSALS, in_terms_of
 from synapse.api.openai.rendering import Heading, fingerprint
 from synapse.api.openai.requests import Ask, check_model
-from synapse.api.openai.side_by_side import all_ended, all_of, merged
+from synapse.api.openai.side_by_side import all_of, merged
 from synapse.api.openai.telling import Teller
 from synapse.api.receipts import beginning_headers, receipt_headers
 from synapse.api.resolver import Answered, Reply, StreamReply
@@ -21,6 +21,7 @@ from synapse.api.services import Services
 from synapse.application.checks import served_model
 from synapse.application.direct import Answer, DirectRequest, Generation
 from synapse.application.metering import Ticket, cut_to_limits
+from synapse.application.side_by_side import all_ended
 from synapse.domain.access import Principal
 from synapse.domain.errors import EngineError
 from synapse.domain.inference import Completion, Delta, Result

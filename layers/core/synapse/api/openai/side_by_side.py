@@ -23,20 +23,6 @@ async def all_of(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         await _cancelled(tasks)
 
 
-async def all_ended(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """As `all_of`, but none is cancelled: the first error is raised when all have ended.
-
-    For what a call takes that is cancelled on its way to a table it takes all the same.
-    """
-    if len(calls) == 1:
-        return [await calls[0]]
-    ended = await asyncio.gather(*calls, return_exceptions=True)
-    for each in ended:
-        if isinstance(each, BaseException):
-            raise each
-    return [each for each in ended if not isinstance(each, BaseException)]
-
-
 async def merged(sources: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
     """What all of them yield, as it comes."""
     if len(sources) == 1:
