@@ -5,6 +5,7 @@ It loads nothing of the API: runners are in workers' containers too, which have 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -24,6 +25,7 @@ from synapse.application.lease_watch import lease_watch
 from synapse.application.metering import Metering
 from synapse.application.ping import Pinger
 from synapse.application.revocations import Revocations
+from synapse.application.room_wait import RoomWait
 from synapse.application.run_batch import BatchRunner
 from synapse.aws_parts import Parts
 from synapse.domain.batching import Batch
@@ -110,11 +112,17 @@ class FleetTarget:
             time.time,
             lease_s,
             place=self.fleet.placement.place,
-            may_begin=self.fleet.windows.may_begin,
+            may_begin=self._room.may_begin,
             cold_starts=self.cold_starts,
             accounting=self.accounting,
             revocations=self.revocations,
         )
+
+    @cached_property
+    def _room(self) -> RoomWait:
+        parts = self.parts
+        windows = self.fleet.windows
+        return RoomWait(windows, parts.registry, parts.in_flight, time.time, asyncio.sleep)
 
     @cached_property
     def revocations(self) -> Revocations:

@@ -107,6 +107,28 @@ async def test_a_batch_is_run_as_far_as_there_are_slots_and_the_rest_when_it_com
     assert set(world.states().values()) == {JobState.COMPLETED}
 
 
+async def test_whoever_had_to_fetch_a_prompt_looks_again_before_the_engine_is_asked() -> None:
+    """Meanwhile others may have taken the room; where prompts are at hand nothing lies between."""
+    world = World()
+    [short] = await _submitted(world, "short")
+    [long] = await _submitted(world, "long " * 41_000)
+    assert world.store.jobs[long.id].payload.inline is None
+
+    world.runner.may_begin = looks = Room(1)
+    await world.runner.run(a_batch(short.id), a_pool("gpu"))
+    assert looks.looks == []
+
+    world.runner.may_begin, batch = Room(1, 0), a_batch(long.id)
+    with pytest.raises(EngineUnavailable, match="is full"):
+        await world.runner.run(batch, a_pool("gpu"))
+    assert world.states()[long.id] is JobState.RUNNING
+    assert [requests[0].id for *_, requests in world.engine.calls] == [short.id]
+
+    world.runner.may_begin = Room(1, 1)
+    await world.runner.run(batch, a_pool("gpu"))
+    assert set(world.states().values()) == {JobState.COMPLETED}
+
+
 async def test_where_the_slots_cannot_be_counted_the_batch_is_run() -> None:
     world = World()
     [job] = await _submitted(world, "one")

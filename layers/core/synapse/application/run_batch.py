@@ -175,6 +175,9 @@ class BatchRunner:
                 continue
             run.items[job.id] = value.samples
             asked.append((job, value))
+        if any(job.payload.inline is None for job, _ in asked):
+            # They were long on their way: others may have taken the room meanwhile.
+            await self._most(run.batch, run.spec, run.pool)
         now = self.clock()
         return [
             InferenceRequest(
