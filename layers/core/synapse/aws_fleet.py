@@ -19,13 +19,12 @@ from synapse.adapters.telemetry.emf import EmfTelemetry
 from synapse.application.accounting import Accounting
 from synapse.application.autoscale import Autoscaler
 from synapse.application.cold_start import ColdStarts
-from synapse.application.counted import CountedEngine
+from synapse.application.entrance import Entrance
 from synapse.application.fleet import Fleet
 from synapse.application.lease_watch import lease_watch
 from synapse.application.metering import Metering
 from synapse.application.ping import Pinger
 from synapse.application.revocations import Revocations
-from synapse.application.room_wait import RoomWait
 from synapse.application.run_batch import BatchRunner
 from synapse.aws_parts import Parts
 from synapse.domain.batching import Batch
@@ -107,22 +106,22 @@ class FleetTarget:
             parts.jobs,
             parts.blobs,
             parts.registry,
-            CountedEngine(self.fleet.engine, parts.in_flight, self.fleet.windows, time.time),
+            self.fleet.engine,
             self.telemetry,
             time.time,
             lease_s,
             place=self.fleet.placement.place,
-            may_begin=self._room.may_begin,
+            entrance=self._entrance,
             cold_starts=self.cold_starts,
             accounting=self.accounting,
             revocations=self.revocations,
         )
 
     @cached_property
-    def _room(self) -> RoomWait:
+    def _entrance(self) -> Entrance:
         parts = self.parts
         windows = self.fleet.windows
-        return RoomWait(windows, parts.registry, parts.in_flight, time.time, asyncio.sleep)
+        return Entrance(windows, parts.in_flight, parts.registry, time.time, asyncio.sleep)
 
     @cached_property
     def revocations(self) -> Revocations:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from synapse.application.accounting import Accounting
 from synapse.application.batch_receipts import BatchReceipts, BatchRun
 from synapse.application.cold_start import ColdStarts
+from synapse.application.entrance import Entrance, Gate
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.application.placement import Place, only_worker
 from synapse.application.revocations import Revocations, end_unrun
@@ -31,7 +33,6 @@ from synapse.domain.job import (
     JobState,
     Lease,
     Outcome,
-    SlaTier,
     urgency,
 )
 from synapse.domain.model import ModelSpec, ServiceSample, Task
@@ -49,10 +50,6 @@ from synapse.ports import (
 
 logger = logging.getLogger(__name__)
 
-MayBegin = Callable[[ModelSpec, Pool, SlaTier], Awaitable[int | None]]
-"""How many items of a tier may begin in a pool now, None for all. Raises EngineUnavailable if no
-worker is up, and Unavailable if that cannot be told."""
-
 
 def _ignore(batch: Batch, items: int = 1) -> None:
     """Nobody counts the free slots."""
@@ -62,8 +59,9 @@ def _ignore(batch: Batch, items: int = 1) -> None:
 class BatchRunner:
     """The runner: the same on every pool and on both targets.
 
-    `lease_s` is how long a claimed job is ours. `may_begin` is asked before jobs are claimed, where
-    nobody else has looked whether there are slots for them: what finds none stays in its queue.
+    `lease_s` is how long a claimed job is ours. `entrance` lets jobs in where nobody else has
+    looked whether there are slots for them: it is asked before any is claimed, so that what finds
+    none stays in its queue, and again before the engine is.
     `items_begin` is told how many items of a batch the engine is about to be asked for, each time
     that the batch is tried: those that were cancelled meanwhile need no slot, those whose end could
     not be written need theirs again. `item_left` is told each time the engine is done with an item,
@@ -82,7 +80,7 @@ class BatchRunner:
     items_begin: Callable[[Batch, int], None] = _ignore
     item_left: Callable[[Batch], None] = _ignore
     place: Place = only_worker
-    may_begin: MayBegin | None = None
+    entrance: Entrance | None = None
     cold_starts: ColdStarts | None = None
     accounting: Accounting | None = None
     revocations: Revocations | None = None
@@ -111,7 +109,17 @@ class BatchRunner:
         return BatchReceipts(self.clock, self.accounting, self.cold_starts)
 
     async def _run(self, batch: Batch, pool: Pool) -> None:
-        run = await self._claim(batch, pool)
+        spec = await self.registry.model(batch.model)
+        if spec is None:
+            raise EngineUnavailable(f"model {batch.model!r} is not in the catalogue")
+        guarded = nullcontext() if self.entrance is None else self.entrance.gate(spec, pool, batch)
+        async with guarded as gate:
+            await self._run_through(gate, batch, spec, pool)
+
+    async def _run_through(
+        self, gate: Gate | None, batch: Batch, spec: ModelSpec, pool: Pool
+    ) -> None:
+        run = await self._claim(gate, batch, spec, pool)
         if run is None:
             return
         requests = await self._requests(run)
@@ -132,11 +140,10 @@ class BatchRunner:
         if task is not None:
             task.cancel()
 
-    async def _claim(self, batch: Batch, pool: Pool) -> BatchRun | None:
-        spec = await self.registry.model(batch.model)
-        if spec is None:
-            raise EngineUnavailable(f"model {batch.model!r} is not in the catalogue")
-        most = await self._most(batch, spec, pool)
+    async def _claim(
+        self, gate: Gate | None, batch: Batch, spec: ModelSpec, pool: Pool
+    ) -> BatchRun | None:
+        most = len(batch.job_ids) if gate is None else gate.most
         now = self.clock()
         lease = Lease(owner=batch.id, expires_at=now + self.lease_s)
         jobs: list[Job] = []
@@ -146,22 +153,10 @@ class BatchRunner:
             jobs += await self.store.claim(part, lease, now)
         if not jobs:
             return None
-        run = BatchRun(batch, spec, pool, lease, {job.id: job for job in jobs}, now)
+        run = BatchRun(batch, spec, pool, lease, {job.id: job for job in jobs}, now, gate)
         if left:
             run.retry = EngineUnavailable(f"pool {pool.name!r} has no slots for all of the batch")
         return run
-
-    async def _most(self, batch: Batch, spec: ModelSpec, pool: Pool) -> int:
-        """How many jobs of a batch may be claimed. Raises EngineUnavailable if none may."""
-        most = None
-        if self.may_begin is not None:
-            try:
-                most = await self.may_begin(spec, pool, batch.sla)
-            except Unavailable as error:
-                logger.warning("slots not counted: %s", error.message)
-        if most == 0:
-            raise EngineUnavailable(f"pool {pool.name!r} is full, or kept for better tiers")
-        return len(batch.job_ids) if most is None else most
 
     async def _requests(self, run: BatchRun) -> list[InferenceRequest]:
         """What the engine is asked."""
@@ -175,20 +170,20 @@ class BatchRunner:
                 continue
             run.items[job.id] = value.samples
             asked.append((job, value))
-        if any(job.payload.inline is None for job, _ in asked):
-            # They were long on their way: others may have taken the room meanwhile.
-            await self._most(run.batch, run.spec, run.pool)
-        now = self.clock()
         return [
             InferenceRequest(
                 id=job.id,
-                timeout_s=min(job.deadline_at, run.engine_until) - now,
+                timeout_s=self._left_s(run, job),
                 input=value,
                 priority=urgency(job.sla, job.priority),
                 tier=job.sla,
             )
             for job, value in asked
         ]
+
+    def _left_s(self, run: BatchRun, job: Job) -> float:
+        """How much time the engine has for a job that is sent to it now."""
+        return min(job.deadline_at, run.engine_until) - self.clock()
 
     async def _is_unrun(self, run: BatchRun, job: Job) -> bool:
         """Whether a job ends here, and no engine is to be asked."""
@@ -250,14 +245,57 @@ class BatchRunner:
             raise
 
     async def _stream(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
+        """Ask the engine for them as they are let in; those that are not are tried again."""
+        gate = run.gate
+        if gate is None:
+            await self._ask(run, requests)
+            return
+        try:
+            begun, entry = await gate.enter(requests)
+        except EngineUnavailable as error:
+            self._not_begun(run, requests, error.message)
+            return
+        if not begun:
+            why = f"pool {run.pool.name!r} is full, or kept for better tiers"
+            self._not_begun(run, requests, why)
+            return
+
+        run.let_in_at.update((request.id, self.clock()) for request in begun)
+
+        async def ask() -> None:
+            try:
+                await self._ask(run, await self._still_wanted(run, begun))
+            finally:
+                await gate.leave(entry)
+
+        rest = requests[len(begun) :]
+        await all_ended([ask(), self._stream(run, rest)] if rest else [ask()])
+
+    async def _still_wanted(
+        self, run: BatchRun, requests: Sequence[InferenceRequest]
+    ) -> Sequence[InferenceRequest]:
+        """They may have waited: those whose time was up meanwhile end, the others have less."""
+        wanted = []
+        for request in requests:
+            job = run.jobs[request.id]
+            if not await self._is_unrun(run, job):
+                wanted.append(replace(request, timeout_s=self._left_s(run, job)))
+        return wanted
+
+    def _not_begun(self, run: BatchRun, requests: Sequence[InferenceRequest], why: str) -> None:
+        run.errors += len(requests)
+        run.retry = EngineUnavailable(why)
+
+    async def _ask(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
+        if not requests:
+            return
         affinity = affinity_of(run.spec, requests[0].input)
         was_lost = any(run.jobs[request.id].losses for request in requests)
         try:
             pool = await self.place(run.spec, run.pool, affinity, wary=was_lost)
         except (EngineUnavailable, Unavailable) as error:
             # That nobody knows who is up is no fault of the jobs: they are tried again.
-            run.errors += len(requests)
-            run.retry = EngineUnavailable(error.message)
+            self._not_begun(run, requests, error.message)
             return
         run.workers.update((request.id, pool.worker) for request in requests)
         writes: list[asyncio.Task[None]] = []
@@ -278,7 +316,7 @@ class BatchRunner:
             self.item_left(run.batch)
         if not isinstance(outcome, EngineError):
             run.finished += 1
-            run.busy_s += self.clock() - run.started_at
+            run.busy_s += self.clock() - run.began_at(job_id)
             await self._complete(run, job_id, outcome)
             return
         run.errors += 1
@@ -312,6 +350,9 @@ class BatchRunner:
     async def _end(self, run: BatchRun, outcome: Outcome) -> None:
         if outcome.served is None:
             outcome = replace(outcome, served=await self._receipts.served(run, outcome.job_id))
+        if run.gate is not None and run.gate.has_waited:
+            began_at = run.let_in_at.get(outcome.job_id, self.clock())
+            outcome = replace(outcome, began_at=began_at)
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is None:
             late = await self.store.get(outcome.job_id)
