@@ -21,7 +21,7 @@ from synapse.application.entrance import (
 from synapse.domain.errors import EngineUnavailable, Unavailable
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, SlaTier
-from synapse.domain.pool import Pool
+from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.ports import InferenceRequest
 from tests.factories import a_batch, a_model, a_pool, a_sample
 from tests.fakes import MemoryRegistry
@@ -227,6 +227,16 @@ async def test_nobody_waits_for_a_worker() -> None:
     with pytest.raises(EngineUnavailable):
         async with (await Place().measured()).gate(pool=a_pool("zero", endpoint="")):
             pytest.fail("let in")
+
+
+async def test_a_runner_that_is_the_worker_itself_does_not_wait() -> None:
+    place = await Place(8).measured()
+    pool = a_pool("cpu", endpoint=IN_RUNNER)
+
+    with pytest.raises(EngineUnavailable, match="full"):
+        async with place.gate(pool=pool):
+            pytest.fail("let in")
+    assert place.looks == 0
 
 
 async def test_whose_worker_goes_while_one_waits_waits_no_more() -> None:

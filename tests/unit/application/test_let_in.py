@@ -204,6 +204,22 @@ async def test_who_waited_in_vain_is_tried_again_under_the_same_lease() -> None:
     assert [job.losses for job in house.world.store.jobs.values()] == [0, 0]
 
 
+async def test_who_was_claimed_in_vain_began_when_it_was_let_in_at_last() -> None:
+    house = await FullHouse().measured()
+    [job] = await house.submit()
+    with pytest.raises(EngineUnavailable):
+        await house.run([job])
+    house.world.slots.free("echo", "cpu", SLOTS)
+    house.others = 0
+
+    await house.run([job])
+
+    receipt = receipt_of(await house.world.job(job.id))
+    assert receipt is not None
+    assert receipt.queue_ms == pytest.approx(1000 * WAIT_S, rel=0.02)
+    assert receipt.inference_ms == pytest.approx(100)
+
+
 async def test_who_waits_while_the_last_worker_goes_is_tried_elsewhere() -> None:
     house = await FullHouse().measured()
     jobs = await house.submit(2)

@@ -68,6 +68,7 @@ class Dispatcher:
         if plan.orders:
             await self.starter.start(plan.orders)
         if gather is not None and plan.gathered:
+            logger.info("there is no room: gathered", extra={"n": len(plan.gathered)})
             await gather(plan.gathered)
         return plan.left
 

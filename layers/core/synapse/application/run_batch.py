@@ -350,7 +350,7 @@ class BatchRunner:
     async def _end(self, run: BatchRun, outcome: Outcome) -> None:
         if outcome.served is None:
             outcome = replace(outcome, served=await self._receipts.served(run, outcome.job_id))
-        if run.gate is not None and run.gate.has_waited:
+        if run.gate is not None:
             began_at = run.let_in_at.get(outcome.job_id, self.clock())
             outcome = replace(outcome, began_at=began_at)
         job = await self.store.settle(outcome, run.lease.owner, self.clock())

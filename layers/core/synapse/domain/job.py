@@ -173,7 +173,7 @@ class Served:
 class Outcome:
     """The end of one running job, as its runner reports it.
 
-    It began when it was claimed or, where it then waited at its runner for room, at `began_at`.
+    It began when it was claimed or, where its runner had to let it in, at `began_at`.
     """
 
     job_id: JobId
