@@ -1,24 +1,27 @@
-"""The lane of jobs on AWS: whatever is dispatched is tried, and what found no room comes again.
+"""The lane of jobs on AWS: what finds no room is gathered, tried, and comes again if it must.
 
 As `application.dispatch` does over SQS. What it decides by is its own; written anew is what awaits
-between: the queue, and the function that it calls.
+between: the queues, and the function that they call.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from bench.simulator import round_bill
 from bench.simulator.events import at_once
 from bench.simulator.executions import Executions
+from bench.simulator.gathering_queue import GatheringQueue
 from bench.simulator.jobs import JobLane
 from bench.simulator.requests import Request
 from synapse.application.dispatch import need_of_jobs
 from synapse.domain.batching import JobMessage, plan_batches
 from synapse.domain.job import JobId, Priority
+from synapse.domain.model import ModelSpec
 from synapse.domain.routing import Decision
 
 AT_ONCE = 20
@@ -44,6 +47,14 @@ class Environment:
         return True
 
 
+class Plan(NamedTuple):
+    """A batch, and where it is to be tried."""
+
+    spec: ModelSpec
+    jobs: Sequence[JobMessage]
+    decision: Decision
+
+
 @dataclass(slots=True)
 class RoundLane(JobLane):
     """What SQS, the dispatcher, the batcher and `give_back` do.
@@ -61,10 +72,13 @@ class RoundLane(JobLane):
         default_factory=lambda: [Environment() for _ in range(AT_ONCE)]
     )
     _executions: Executions = field(init=False)
+    _gathered: GatheringQueue = field(init=False)
+    _of_gathered: Environment = field(default_factory=Environment)
 
     def __post_init__(self) -> None:
-        """Over a batcher of its own."""
+        """Over a batcher of its own, and a queue that gathers."""
         self._executions = Executions(self, self._sent)
+        self._gathered = GatheringQueue(self.events, self._dispatch_gathered)
 
     def send(self, request: Request) -> None:
         """Put its prompt, write a job down, which waits from then on, and send its message."""
@@ -107,23 +121,54 @@ class RoundLane(JobLane):
         self._invoke()
 
     def _dispatch(self, messages: Sequence[JobMessage], environment: Environment) -> None:
-        """Start them all, whether there is room or not."""
-        specs, meter = self.system.specs, self.system.meter
-        known = {message.job_id: message for message in messages}
-        again, reads = len(known.keys() - self._new), 0
-        self._new -= known.keys()
-        for batch in plan_batches(messages, lambda model: specs[model].batch, self.new_id):
-            spec, jobs = specs[batch.model], [known[job_id] for job_id in batch.job_ids]
-            decision = at_once(self.routing.decide(spec, need_of_jobs(spec, jobs, self.events.now)))
-            reads += self._reads(decision, spec.name, environment)
-            self._executions.start(spec, decision.pools, jobs)
+        """Start those that find room, and those for which no worker is up; gather the others."""
+        meter, new = self.system.meter, self._new & {message.job_id for message in messages}
+        self._new -= new
+        reads = 0
+        full: list[JobMessage] = []
+        for plan in self._plans(messages):
+            reads += self._reads(plan, environment)
+            if plan.decision.is_full():
+                full += plan.jobs
+            else:
+                self._executions.start(plan.spec, plan.decision.pools, plan.jobs)
+        if full:
+            self._gather(full)
         meter.count("invocations")
         meter.count("looks", len(messages))
-        meter.add(round_bill.invocation(len(messages), again, reads))
+        meter.add(round_bill.invocation(len(messages), len(messages) - len(new), reads))
 
-    def _reads(self, decision: Decision, model: str, environment: Environment) -> int:
+    def _gather(self, messages: Sequence[JobMessage]) -> None:
+        """Send them on; they come after what SQS takes."""
+        self.system.meter.count("gathered", len(messages))
+        self.system.meter.add(round_bill.sent(len(messages)))
+        arrived = partial(self._gathered.add, messages)
+        self.events.after(self.around.deliver.draw(self.chance), arrived)
+
+    def _dispatch_gathered(self, messages: Sequence[JobMessage]) -> None:
+        """Start them all, whether there is room or not."""
+        reads = 0
+        for plan in self._plans(messages):
+            reads += self._reads(plan, self._of_gathered)
+            self._executions.start(plan.spec, plan.decision.pools, plan.jobs)
+        self.system.meter.count("invocations")
+        self.system.meter.add(round_bill.invocation(len(messages), len(messages), reads))
+
+    def _plans(self, messages: Sequence[JobMessage]) -> Iterator[Plan]:
+        """Each batch with its decision."""
+        specs, known = self.system.specs, {message.job_id: message for message in messages}
+        for batch in plan_batches(messages, lambda model: specs[model].batch, self.new_id):
+            spec, jobs = specs[batch.model], [known[job_id] for job_id in batch.job_ids]
+            need = need_of_jobs(spec, jobs, self.events.now)
+            yield Plan(spec, jobs, at_once(self.routing.decide(spec, need)))
+
+    def _reads(self, plan: Plan, environment: Environment) -> int:
         """What a decision reads: of each pool what is in flight, and where one is up its room."""
-        now = self.events.now
-        kept = {"workers": WORKERS_VALID_S, model: RATE_VALID_S, "profiles": PROFILES_VALID_S}
+        now, decision = self.events.now, plan.decision
+        kept = {
+            "workers": WORKERS_VALID_S,
+            plan.spec.name: RATE_VALID_S,
+            "profiles": PROFILES_VALID_S,
+        }
         anew = sum(environment.has_to_read(what, now, valid_s) for what, valid_s in kept.items())
         return anew + len(decision.candidates) + len(decision.takers())

@@ -1,7 +1,8 @@
 """What jobs that go round bill on AWS, besides what `domain.cost` counts of each.
 
-That is: the dispatcher's looks, a runner's tries that find no room, claims in vain, jobs given
-back. A job's first message and look are in `cost.job`, but for what a look reads.
+That is: the dispatcher's looks, jobs that are gathered, a runner's tries that find no room, its
+looks while it waits, claims in vain, jobs given back. A job's first message and look are in
+`cost.job`, but for what a look reads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Iterable
 
 from synapse.domain import price_list as usd
-from synapse.domain.cost import API_GB, BATCH_GB, BUCKET_S, INLINE_KIB, Bill, Payload
+from synapse.domain.cost import API_GB, BATCH_GB, INLINE_KIB, Bill, Payload
 
 MESSAGES = 10
 """SQS hands an invocation of the dispatcher, and takes, at most so many at once."""
@@ -25,14 +26,11 @@ TRY_READS = 2
 kept for two seconds in each environment, but counted each time here."""
 
 ENTRY_READS = 2
-"""Before an item of bronze enters: its window, and what is in flight."""
+"""To tell whether items of bronze may enter: their window, and what is in flight."""
 
 GIVE_BACK_S = 0.05
 GIVE_BACK_GB = 0.5
 """E, for one job or ten; as in template.yaml."""
-
-COUNTS = 3
-"""To tell how many wait the number in each of the three queues is asked for."""
 
 MOVED = 2
 """Writes in the index of open jobs when a job is due at another time: one goes, one comes."""
@@ -42,25 +40,21 @@ def invocation(messages: int, again: int, reads: int) -> Bill:
     """The dispatcher is called with so many messages, of which some come `again`.
 
     How long it takes is billed whoever comes, though `cost.job` has a share of it. Messages are
-    received and deleted together: those that come again have their part in these two requests.
+    received and deleted together, at most `MESSAGES` of them: those that come again have their part
+    in these requests.
     """
-    share = again / messages
+    share, requests = again / messages, 2 * math.ceil(messages / MESSAGES)
     busy_usd = DISPATCH_S * DISPATCH_GB * usd.USD_LAMBDA_GB_S
     return Bill(
         functions=share * usd.USD_LAMBDA_REQUEST + busy_usd,
         tables=reads * usd.USD_DYNAMO_READ,
-        queues=share * 2 * usd.USD_SQS_REQUEST,
+        queues=share * requests * usd.USD_SQS_REQUEST,
     )
 
 
-def sent() -> Bill:
-    """Messages are sent again, at most `MESSAGES`."""
-    return Bill(queues=usd.USD_SQS_REQUEST)
-
-
-def counted() -> Bill:
-    """It is asked how many wait."""
-    return Bill(queues=COUNTS * usd.USD_SQS_REQUEST)
+def sent(messages: int) -> Bill:
+    """So many messages are sent again, `MESSAGES` in each request."""
+    return Bill(queues=math.ceil(messages / MESSAGES) * usd.USD_SQS_REQUEST)
 
 
 def renewed(payload: Payload) -> Bill:
@@ -70,12 +64,13 @@ def renewed(payload: Payload) -> Bill:
     return Bill(tables=writes * usd.USD_DYNAMO_WRITE + reads * usd.USD_DYNAMO_READ)
 
 
-def tried_in_vain() -> Bill:
-    """A runner was called, and has begun nothing."""
+def tried_in_vain(seconds: float = TRY_S) -> Bill:
+    """A runner was called, was there for so long, and has begun nothing."""
+    busy_s = max(TRY_S, seconds)
     return Bill(
-        functions=usd.USD_LAMBDA_REQUEST + TRY_S * API_GB * usd.USD_LAMBDA_GB_S,
+        functions=usd.USD_LAMBDA_REQUEST + busy_s * API_GB * usd.USD_LAMBDA_GB_S,
         tables=TRY_READS * usd.USD_DYNAMO_READ,
-        batcher=TRY_S * BATCH_GB * usd.USD_EXPRESS_GB_S,
+        batcher=busy_s * BATCH_GB * usd.USD_EXPRESS_GB_S,
     )
 
 
@@ -84,27 +79,28 @@ def counted_waiting() -> Bill:
     return Bill(tables=2 * usd.USD_DYNAMO_WRITE)
 
 
-def waited(seconds: float) -> Bill:
-    """A runner has waited so long, and looks again."""
-    return Bill(
-        functions=seconds * API_GB * usd.USD_LAMBDA_GB_S,
-        tables=TRY_READS * usd.USD_DYNAMO_READ,
-        batcher=seconds * BATCH_GB * usd.USD_EXPRESS_GB_S,
-    )
+def asked(times: int) -> Bill:
+    """It was asked so often more, or less, whether there is room than items entered.
+
+    For each that did, it is in `cost.batch`.
+    """
+    return Bill(tables=times * ENTRY_READS * usd.USD_DYNAMO_READ)
+
+
+def taken_over(items: int) -> Bill:
+    """So many items of a batch had the slot of one before: they neither entered nor left."""
+    spared = 2 * usd.USD_DYNAMO_WRITE + ENTRY_READS * usd.USD_DYNAMO_READ
+    return Bill(tables=-items * spared)
 
 
 def claimed_in_vain(payload: Payload) -> Bill:
-    """A job was claimed and its prompt fetched, and then others had its slot.
+    """A job was claimed and its prompt fetched, and then it was not let in.
 
     Claimed again it is written twice: at first it is taken for one that waits.
     """
     gets = payload.prompt_kib > INLINE_KIB
     writes = 2 * math.ceil(payload.item_kib) + MOVED
-    return Bill(
-        functions=gets * BUCKET_S * API_GB * usd.USD_LAMBDA_GB_S,
-        tables=writes * usd.USD_DYNAMO_WRITE + ENTRY_READS * usd.USD_DYNAMO_READ,
-        bucket=gets * usd.USD_S3_GET,
-    )
+    return Bill(tables=writes * usd.USD_DYNAMO_WRITE, bucket=gets * usd.USD_S3_GET)
 
 
 def paused(seconds: float) -> Bill:
@@ -120,5 +116,5 @@ def executions(number: int) -> Bill:
 def given_back(payloads: Iterable[Payload]) -> Bill:
     """Jobs of a batch are written down as sent anew, and sent."""
     busy_usd = GIVE_BACK_S * GIVE_BACK_GB * usd.USD_LAMBDA_GB_S
-    function = Bill(functions=usd.USD_LAMBDA_REQUEST + busy_usd)
-    return sum((renewed(each) for each in payloads), function + sent())
+    function, jobs = Bill(functions=usd.USD_LAMBDA_REQUEST + busy_usd), list(payloads)
+    return sum((renewed(each) for each in jobs), function + sent(len(jobs)))

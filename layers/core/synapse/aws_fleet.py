@@ -5,7 +5,6 @@ It loads nothing of the API: runners are in workers' containers too, which have 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
@@ -121,7 +120,7 @@ class FleetTarget:
     def _entrance(self) -> Entrance:
         parts = self.parts
         windows = self.fleet.windows
-        return Entrance(windows, parts.in_flight, parts.registry, time.time, asyncio.sleep)
+        return Entrance(windows, parts.in_flight, parts.registry, time.time)
 
     @cached_property
     def revocations(self) -> Revocations:

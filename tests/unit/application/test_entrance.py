@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,16 +18,18 @@ from synapse.application.entrance import (
     WAIT_S,
     Entrance,
     Gate,
+    Part,
     most_waiting,
 )
 from synapse.domain.errors import EngineUnavailable, Unavailable
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, SlaTier
 from synapse.domain.pool import IN_RUNNER, Pool
-from synapse.ports import InferenceRequest
+from synapse.ports import Entry, InferenceRequest
 from tests.factories import a_batch, a_model, a_pool, a_sample
 from tests.fakes import MemoryRegistry
 from tests.faults import failing_before
+from tests.unit.application.going import Going
 from tests.unit.application.world import World
 
 MODEL, POOL = a_model("echo"), a_pool("cpu")
@@ -38,14 +42,18 @@ def some(count: int, samples: int = 1) -> Sequence[InferenceRequest]:
 
 
 class Place:
-    """A pool of eight slots; `frees` says how many come free at which look of those who wait."""
+    """A pool of eight slots; `frees` says how many come free at which look of those who wait.
+
+    Where it `holds_still` time passes for nobody who waits.
+    """
 
     def __init__(self, taken: int = 0, frees: dict[int, int] | None = None) -> None:
         self.world = World(registry=MemoryRegistry([MODEL], [POOL]))
         self.world.slots.occupy("echo", "cpu", taken)
         self.frees, self.looks = frees or {}, 0
         self.waiting: list[int] = []
-        self.windows = self.world.fleet.windows
+        self.holds_still = False
+        self.windows: Any = self.world.fleet.windows
 
     async def measured(self, seconds: float = 0.05) -> Place:
         """The same, where an item holds its slot so long."""
@@ -55,6 +63,9 @@ class Place:
 
     async def sleep(self, seconds: float) -> None:
         assert seconds == LOOK_EVERY_S
+        if self.holds_still:
+            await asyncio.sleep(0)
+            return
         self.looks += 1
         self.world.clock.advance(seconds)
         self.waiting.append(await self.waits())
@@ -81,19 +92,34 @@ class Place:
         return int(self.world.slots.in_flight("echo", "cpu"))
 
 
-async def names(gate: Gate, requests: Sequence[InferenceRequest]) -> list[str]:
-    """Which of them are let in."""
-    begun, entry = await gate.enter(requests)
-    assert (entry is None) is (not begun)
-    return [request.id for request in begun]
+Begun = list[tuple[Part, Entry | None]]
+
+
+async def begun(gate: Gate, *parts: Part) -> Begun:
+    """What is let in."""
+    found: Begun = []
+    left = await gate.let_in(parts, lambda part, entry: found.append((part, entry)))
+    among = [each.id for part in [*(part for part, _ in found), *left] for each in part]
+    assert sorted(among) == sorted(each.id for part in parts for each in part)
+    return found
+
+
+async def names(gate: Gate, requests: Part) -> list[str]:
+    """Which of them are let in, that go together."""
+    return [each.id for part, _ in await begun(gate, requests) for each in part]
+
+
+async def one_by_one(gate: Gate, requests: Part) -> list[str]:
+    """Which of them are let in, each by itself."""
+    return [part[0].id for part, _ in await begun(gate, *([each] for each in requests))]
 
 
 async def test_what_is_let_in_counts_with_all_its_samples_until_it_leaves() -> None:
     place = Place()
 
     async with place.gate(2, SILVER) as gate:
-        begun, entry = await gate.enter([*some(1), *some(1, samples=3)])
-        assert (len(begun), place.in_flight) == (2, 4)
+        [(part, entry)] = await begun(gate, [*some(1), *some(1, samples=3)])
+        assert (len(part), place.in_flight) == (2, 4)
         await gate.leave(entry)
 
     assert place.in_flight == 0
@@ -114,10 +140,10 @@ async def test_who_cannot_be_counted_is_let_in_all_the_same() -> None:
     place.windows = failing_before(place.windows, may_begin=[away], limit=[away])
 
     async with place.gate() as gate:
-        begun, entry = await gate.enter(some(1))
+        [(part, entry)] = await begun(gate, some(1))
         await gate.leave(entry)
 
-    assert (len(begun), entry) == (1, None)
+    assert (len(part), entry) == (1, None)
 
 
 async def test_bronze_is_let_in_as_far_as_its_window_goes() -> None:
@@ -156,38 +182,17 @@ async def test_where_items_are_brief_all_are_claimed_and_let_in_as_slots_come_fr
 
     async with place.gate(3) as gate:
         assert gate.most == 3
-        begun = await asyncio.gather(*(names(gate, [each]) for each in some(3)))
-        assert (begun, place.looks) == ([["job-0"], ["job-1"], ["job-2"]], 5)
+        assert await one_by_one(gate, some(3)) == ["job-0", "job-1", "job-2"]
+        assert place.looks == 5
     assert place.waiting == [1] * 5  # one batch, one runner
     assert await place.waits() == 0
-
-
-async def test_first_come_first_served_however_much_room_there_is_when_the_next_one_comes() -> None:
-    place = await Place(8, {2: 8}).measured()
-    order: list[str] = []
-
-    async def enter(request: InferenceRequest) -> None:
-        order.extend(await names(gate, [request]))
-
-    async with place.gate(3) as gate:
-        first, second, third = some(3)
-        waiting = [asyncio.create_task(enter(each)) for each in (first, second)]
-        while not gate.has_waited:
-            await asyncio.sleep(0)
-        await asyncio.gather(*waiting, enter(third))
-
-    assert order == ["job-0", "job-1", "job-2"]
 
 
 async def test_one_waits_some_seconds_for_the_next_to_be_let_in_and_no_longer() -> None:
     place = await Place(8, {10: 1}).measured()
 
     async with place.gate(3) as gate:
-        assert await asyncio.gather(*(names(gate, [each]) for each in some(3))) == [
-            ["job-0"],
-            [],
-            [],
-        ]
+        assert await one_by_one(gate, some(3)) == ["job-0"]
     assert place.looks == pytest.approx(10 + WAIT_S / LOOK_EVERY_S, abs=1)
 
 
@@ -196,9 +201,9 @@ async def test_a_batch_does_not_wait_for_ever_though_one_is_let_in_now_and_then(
     place = await Place(8, now_and_then).measured()
 
     async with place.gate(20) as gate:
-        begun = await asyncio.gather(*(names(gate, [each]) for each in some(20)))
+        begun = await one_by_one(gate, some(20))
 
-    assert len([each for each in begun if each]) == round(MOST_S) // 4
+    assert len(begun) == round(MOST_S) // 4
     assert place.looks == pytest.approx(MOST_S / LOOK_EVERY_S, abs=1)
 
 
@@ -241,12 +246,11 @@ async def test_a_runner_that_is_the_worker_itself_does_not_wait() -> None:
 
 async def test_whose_worker_goes_while_one_waits_waits_no_more() -> None:
     place = await Place(8).measured()
-    gone = EngineUnavailable("no worker is up")
-    place.windows = failing_before(place.windows, may_begin=[None, None, gone])
+    place.windows = Going(place.windows, looks=3)
 
     async with place.gate() as gate:
         with pytest.raises(EngineUnavailable, match="no worker"):
-            await gate.enter(some(1))
+            await names(gate, some(1))
     assert place.looks == 2
     assert await place.waits() == 0
 
@@ -269,12 +273,111 @@ async def test_a_look_that_fails_while_one_waits_lets_in() -> None:
     """As everywhere: who cannot be counted is not held up."""
     place = await Place(8).measured()
     away = Unavailable("no table")
-    place.windows = failing_before(place.windows, may_begin=[None, away], limit=[None, None, away])
+    place.windows = failing_before(place.windows, may_begin=[None, away], limit=[None, away])
 
     async with place.gate() as gate:
-        begun, entry = await gate.enter(some(1))
+        [(part, entry)] = await begun(gate, some(1))
 
-    assert (len(begun), entry, place.looks) == (1, None, 1)
+    assert (len(part), entry, place.looks) == (1, None, 1)
+
+
+class Line:
+    """Requests that are let in one by one, each as soon as there is room."""
+
+    def __init__(self, gate: Gate, *requests: InferenceRequest) -> None:
+        self.gate = gate
+        self.begun: list[tuple[str, Entry | None]] = []
+        self.task = asyncio.create_task(self._come(requests))
+
+    async def _come(self, requests: Sequence[InferenceRequest]) -> None:
+        await self.gate.let_in([[each] for each in requests], self._begin)
+
+    def _begin(self, part: Part, entry: Entry | None) -> None:
+        self.begun.extend((each.id, entry) for each in part)
+
+    async def leave(self, number: int) -> None:
+        await self.gate.leave(self.begun[number][1])
+
+    async def until_in(self, count: int) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(self.begun) == count
+
+
+async def test_who_leaves_hands_the_slot_to_the_next_in_line_and_it_is_counted_as_before() -> None:
+    place = await Place(7).measured()
+    async with place.gate(3) as gate:
+        place.holds_still = True
+        line = Line(gate, *some(3))
+        await line.until_in(1)
+
+        await line.leave(0)
+        await line.until_in(2)
+        await line.leave(1)
+        await line.until_in(3)
+
+        assert [name for name, _ in line.begun] == ["job-0", "job-1", "job-2"]
+        assert len({entry.id for _, entry in line.begun if entry}) == 1
+        assert place.in_flight == 8
+        await line.leave(2)
+    assert place.in_flight == 7
+
+
+async def test_better_tiers_have_the_slot_that_is_theirs_before_the_next_in_line() -> None:
+    place = await Place(7).measured()
+    async with place.gate(2) as gate:
+        place.holds_still = True
+        line = Line(gate, *some(2))
+        await line.until_in(1)
+        place.world.clock.advance(1.0)
+        await place.world.slots.enter("echo", "cpu", 3, 100, float("inf"), GOLD)
+        await line.until_in(1)  # that is seen
+
+        await line.leave(0)
+
+        await line.until_in(1)
+        assert place.in_flight == 7 + 3
+        line.task.cancel()
+
+
+async def test_what_nobody_waits_for_any_more_is_left() -> None:
+    place = await Place(6).measured()
+    async with place.gate(3) as gate:
+        place.holds_still = True
+        line = Line(gate, *some(3))
+        await line.until_in(2)
+
+        await asyncio.gather(line.leave(0), line.leave(1))
+
+        await line.until_in(3)
+        assert place.in_flight == 6 + 1
+
+
+async def test_slots_are_not_handed_on_to_who_wants_fewer() -> None:
+    place = await Place(5).measured()
+    async with place.gate(2) as gate:
+        line = Line(gate, *some(1, samples=3), *some(1, samples=2))
+        await line.until_in(1)
+        await line.leave(0)
+        await line.until_in(2)
+        assert place.in_flight == 5 + 2
+        first, second = (entry for _, entry in line.begun)
+        assert first is not None
+        assert second is not None
+        assert first.id != second.id
+
+
+async def test_nor_are_those_whose_count_is_about_to_end() -> None:
+    place = await Place(7).measured()
+    async with place.gate(2) as gate:
+        line = Line(gate, replace(some(1)[0], timeout_s=1.5), some(2)[1])
+        await line.until_in(1)
+        await line.leave(0)
+        await line.until_in(2)
+        first, second = (entry for _, entry in line.begun)
+        assert first is not None
+        assert second is not None
+        assert first.id != second.id
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from synapse.ports import InferenceRequest
 from tests.factories import a_batch, a_model, a_pool, a_sample
 from tests.fakes import Answer, MemoryRegistry, ScriptedEngine
 from tests.faults import failing_before
+from tests.unit.application.going import Going
 from tests.unit.application.world import World
 
 SLOTS = 4
@@ -223,15 +225,14 @@ async def test_who_was_claimed_in_vain_began_when_it_was_let_in_at_last() -> Non
 async def test_who_waits_while_the_last_worker_goes_is_tried_elsewhere() -> None:
     house = await FullHouse().measured()
     jobs = await house.submit(2)
-    gone = EngineUnavailable("no worker is up")
-    windows = failing_before(house.world.fleet.windows, may_begin=[None, None, gone, gone])
+    windows: Any = Going(house.world.fleet.windows, looks=3)
     entrance = house.world.runner.entrance
     assert entrance is not None
     house.world.runner.entrance = Entrance(
         windows, entrance.in_flight, entrance.registry, entrance.clock, entrance.sleep
     )
 
-    with pytest.raises(EngineUnavailable, match="no worker is up"):
+    with pytest.raises(EngineUnavailable, match="no worker of pool"):
         await house.run(jobs)
 
     assert house.world.engine.calls == []

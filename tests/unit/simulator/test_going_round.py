@@ -1,74 +1,30 @@
-"""Jobs on AWS: who finds no room waits or goes round, ends once, and is paid for."""
+"""Jobs on AWS: who finds no room is gathered, waits or goes round, ends once, and is paid for."""
 
 from __future__ import annotations
 
 import json
-import random
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.simulator import executions, facts, going_round, round_bill
-from bench.simulator.bill import Meter
-from bench.simulator.events import Events, at_once
-from bench.simulator.facts import AWS, ONE_MACHINE, Around
-from bench.simulator.fleet import kind, model
-from bench.simulator.going_round import Environment, RoundLane
-from bench.simulator.pools import Pools
-from bench.simulator.requests import End, Request
+from bench.simulator import executions, facts, gathering_queue, going_round, round_bill
+from bench.simulator.facts import ONE_MACHINE
+from bench.simulator.gathering_queue import GATHER_S
+from bench.simulator.going_round import Environment
+from bench.simulator.requests import End
 from bench.simulator.sweep import Full
-from bench.simulator.system import Synapse
 from synapse.adapters.aws import profiles, queue, registry, workers
-from synapse.application.room_wait import MOST_WAIT
+from synapse.application.entrance import MOST_WAIT
 from synapse.domain import cost
 from synapse.domain.job import SlaTier
-from synapse.domain.model import ServiceSample
 from synapse.domain.reference import PAYLOADS, SLOTS
 from synapse.domain.retry import RetryPolicy
+from tests.unit.simulator.on_aws import Aws
 
 ROOT = Path(__file__).parents[3]
 PAYLOAD = PAYLOADS["rerank"]
 NEVER = dict.fromkeys(facts.START, facts.Delay(9000.0, 9001.0, "no worker comes in time"))
-
-
-class Aws:
-    """`rerank` on one machine of the pool `gpu`, or on none."""
-
-    def __init__(self, machines: int = 1, around: Around = AWS) -> None:
-        self.events, chance = Events(), random.Random(1)
-        gpu = kind("gpu", most=1)
-        gpu = replace(gpu, pool=replace(gpu.pool, min_workers=machines))
-        pools = Pools(self.events, chance, [gpu])
-        self.system = Synapse(self.events, chance, pools, [model("rerank")], around)
-        pools.resize(gpu, machines, at_once=True)
-        self.events.run(10.0)
-        self.jobs: list[Request] = []
-
-    @property
-    def meter(self) -> Meter:
-        return self.system.meter
-
-    def send(self, jobs: int, tier: SlaTier = SlaTier.BRONZE, timeout_s: float = 600.0) -> None:
-        """So many at this moment."""
-        for _ in range(jobs):
-            number = len(self.jobs)
-            request = Request(number, "rerank", tier, self.events.now, 0.0, timeout_s)
-            self.jobs.append(request)
-            self.system.arrive(request)
-
-    def run(self, seconds: float) -> None:
-        self.events.run(self.events.now + seconds)
-
-    def measured(self) -> Aws:
-        """The same, where callers on the line have told how long an item lasts."""
-        sample = ServiceSample("rerank", "gpu", 100, 5.0)
-        at_once(self.system.routing.registry.record_service(sample, self.events.now))
-        return self
-
-    def ends(self) -> set[End | None]:
-        return {job.end for job in self.jobs}
 
 
 def test_a_job_that_finds_room_is_looked_at_and_tried_once() -> None:
@@ -83,25 +39,62 @@ def test_a_job_that_finds_room_is_looked_at_and_tried_once() -> None:
     assert item_s < aws.jobs[0].took_s < item_s + 1.0
 
 
-def test_who_finds_no_room_waits_for_it_and_all_are_delivered_in_the_end() -> None:
+def test_who_finds_no_room_is_gathered_and_all_are_delivered_in_the_end() -> None:
     aws, jobs = Aws().measured(), 20 * SLOTS
 
-    aws.send(jobs)
+    aws.send(jobs // 2)
+    aws.run(1.0)
+    aws.send(jobs // 2)
     aws.run(120.0)
 
     done = aws.meter.done
     assert aws.ends() == {End.DELIVERED}
+    assert 0 < done["gathered"] <= jobs / 2
     assert done["waits"] > 0
     assert len(aws.system._jobs.queue) == 0
-    work_s = jobs * facts.TIMES["rerank"]["gpu"].p50_s
-    assert max(job.took_s for job in aws.jobs) > work_s
+    took_s = max(job.ended_at for job in aws.jobs) - aws.jobs[0].arrived_at
+    assert took_s > jobs * facts.TIMES["rerank"]["gpu"].p50_s
+
+
+def test_jobs_that_find_no_room_are_started_together_when_the_window_is_over() -> None:
+    aws = Aws().measured().full()
+
+    for _ in range(4):
+        aws.send(1)
+        aws.run(0.45)
+    early = dict(aws.meter.done)
+    aws.run(GATHER_S)
+
+    assert early == {"invocations": 4, "looks": 4, "gathered": 4}
+    assert aws.meter.done == {**early, "invocations": 5, "tries": 4}
+
+
+def test_jobs_that_find_room_or_no_worker_are_started_at_once() -> None:
+    for aws in (Aws(), Aws(machines=0)):
+        aws.send(4)
+        aws.run(1.0)
+
+        assert aws.meter.done["gathered"] == 0
+        assert aws.meter.done["tries"] >= 4
+
+
+def test_what_is_given_back_is_looked_at_and_gathered_again() -> None:
+    """Nobody knows how long an item lasts, so that no runner waits."""
+    aws = Aws().full()
+
+    aws.send(1)
+    aws.run(60.0)
+
+    done = aws.meter.done
+    assert done["given back"] > 1
+    assert done["gathered"] == done["looks"] == done["given back"] + 1
 
 
 def test_of_those_that_may_not_wait_most_go_round(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting, going = Aws().measured(), Aws().measured()
 
     for aws, most in ((waiting, MOST_WAIT), (going, 0)):
-        monkeypatch.setattr("bench.simulator.executions.MOST_WAIT", most)
+        monkeypatch.setattr("synapse.application.entrance.MOST_WAIT", most)
         aws.send(20 * SLOTS)
         aws.run(120.0)
 
@@ -191,8 +184,7 @@ def test_who_comes_while_every_environment_is_busy_shares_the_next_call() -> Non
 def test_a_batch_that_finds_no_room_tries_again_and_is_then_given_back() -> None:
     """All slots are silver's meanwhile, and nobody knows how long an item lasts."""
     aws = Aws()
-    lane = aws.system._jobs
-    assert isinstance(lane, RoundLane)
+    lane = aws.lane
     lane.slots.occupy("rerank", "gpu", SLOTS, SlaTier.SILVER)
 
     aws.send(1)
@@ -259,6 +251,9 @@ def test_what_is_simulated_is_what_is_deployed() -> None:
     [normal] = re.findall(r"Queue: !GetAtt NormalQueue.Arn, .*", template)
     assert f"BatchSize: {round_bill.MESSAGES}," in normal
     assert f"MaximumConcurrency: {going_round.AT_ONCE}}}" in normal
+    [low] = re.findall(r"Queue: !GetAtt LowQueue.Arn, .*", template)
+    assert f"BatchSize: {gathering_queue.MOST}," in low
+    assert f"MaximumBatchingWindowInSeconds: {GATHER_S:g}," in low
 
     assert queue.MAX_BATCH == round_bill.MESSAGES
     assert workers.WORKERS_VALID_S == going_round.WORKERS_VALID_S

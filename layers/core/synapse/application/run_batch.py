@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from synapse.application.accounting import Accounting
 from synapse.application.batch_receipts import BatchReceipts, BatchRun
 from synapse.application.cold_start import ColdStarts
-from synapse.application.entrance import Entrance, Gate
+from synapse.application.entrance import Begin, Entrance, Gate, Part
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.application.placement import Place, only_worker
 from synapse.application.revocations import Revocations, end_unrun
@@ -41,6 +41,7 @@ from synapse.domain.sweep import EXPIRED
 from synapse.ports import (
     BlobStore,
     Clock,
+    Entry,
     InferenceEngine,
     InferenceRequest,
     JobStore,
@@ -215,28 +216,49 @@ class BatchRunner:
             slots = run.pool.slots_of(run.spec)
             together = max(1, len(requests)) if run.pool.is_fixed else slots
         parts = [requests[at : at + together] for at in range(0, len(requests), together)]
-        tasks = [asyncio.create_task(self._stoppable(run, part)) for part in parts]
-        for part, task in zip(parts, tasks, strict=True):
+        begun: list[tuple[Part, asyncio.Task[None]]] = []
+
+        def begin(part: Part, entry: Entry | None) -> None:
+            run.let_in_at.update((request.id, self.clock()) for request in part)
+            task = asyncio.create_task(self._stoppable(run, part, entry))
+            begun.append((part, task))
             if len(part) == 1:
                 self._streams[part[0].id] = task
+
         try:
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            for part, result in zip(parts, results, strict=True):
+            await self._let_in(run, parts, begin)
+            results = await asyncio.gather(*(task for _, task in begun), return_exceptions=True)
+            for (part, _), result in zip(begun, results, strict=True):
                 # An aborted stream is no error of the batch; whatever else escapes is.
                 if isinstance(result, asyncio.CancelledError):
                     await self._receipts.charge_stopped(run, part[0].id)
                 elif isinstance(result, Exception):
                     raise result
         finally:
-            for task in tasks:
+            for _, task in begun:
                 task.cancel()
             for request in requests:
                 self._streams.pop(request.id, None)
 
-    async def _stoppable(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
+    async def _let_in(self, run: BatchRun, parts: Sequence[Part], begin: Begin) -> None:
+        """Begin the parts that may; the others are tried again."""
+        if run.gate is None:
+            for part in parts:
+                begin(part, None)
+            return
+        why = f"pool {run.pool.name!r} is full, or kept for better tiers"
+        try:
+            await run.gate.let_in(parts, begin)
+        except EngineUnavailable as error:
+            why = error.message
+        left = [each for part in parts for each in part if each.id not in run.let_in_at]
+        if left:
+            self._not_begun(run, left, why)
+
+    async def _stoppable(self, run: BatchRun, requests: Part, entry: Entry | None) -> None:
         """Stream them; if that is stopped they hold their slots, and are paid for, until then."""
         try:
-            await self._stream(run, requests)
+            await self._stream(run, requests, entry)
         except asyncio.CancelledError:
             for request in requests:
                 if request.id not in run.left_at:
@@ -244,37 +266,22 @@ class BatchRunner:
                     self.item_left(run.batch)
             raise
 
-    async def _stream(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
-        """Ask the engine for them as they are let in; those that are not are tried again."""
-        gate = run.gate
-        if gate is None:
-            await self._ask(run, requests)
-            return
+    async def _stream(self, run: BatchRun, requests: Part, entry: Entry | None) -> None:
+        writes: list[asyncio.Task[None]] = []
         try:
-            begun, entry = await gate.enter(requests)
-        except EngineUnavailable as error:
-            self._not_begun(run, requests, error.message)
-            return
-        if not begun:
-            why = f"pool {run.pool.name!r} is full, or kept for better tiers"
-            self._not_begun(run, requests, why)
-            return
+            await self._ask(run, await self._still_wanted(run, requests), writes)
+        finally:
+            if run.gate is not None:
+                await run.gate.leave(entry)
+            # What is known is written, also if the rest breaks off, and all of it is waited for: an
+            # end on its way passes its job off as ended. Who then tries the batch again, or gives
+            # it back, leaves it out, and if that end fails nobody is at work on the job any more.
+            await all_ended(writes)
 
-        run.let_in_at.update((request.id, self.clock()) for request in begun)
-
-        async def ask() -> None:
-            try:
-                await self._ask(run, await self._still_wanted(run, begun))
-            finally:
-                await gate.leave(entry)
-
-        rest = requests[len(begun) :]
-        await all_ended([ask(), self._stream(run, rest)] if rest else [ask()])
-
-    async def _still_wanted(
-        self, run: BatchRun, requests: Sequence[InferenceRequest]
-    ) -> Sequence[InferenceRequest]:
+    async def _still_wanted(self, run: BatchRun, requests: Part) -> Part:
         """They may have waited: those whose time was up meanwhile end, the others have less."""
+        if run.gate is None:
+            return requests
         wanted = []
         for request in requests:
             job = run.jobs[request.id]
@@ -282,11 +289,12 @@ class BatchRunner:
                 wanted.append(replace(request, timeout_s=self._left_s(run, job)))
         return wanted
 
-    def _not_begun(self, run: BatchRun, requests: Sequence[InferenceRequest], why: str) -> None:
+    def _not_begun(self, run: BatchRun, requests: Part, why: str) -> None:
         run.errors += len(requests)
         run.retry = EngineUnavailable(why)
 
-    async def _ask(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
+    async def _ask(self, run: BatchRun, requests: Part, writes: list[asyncio.Task[None]]) -> None:
+        """Ask the engine, and begin to write what it answers."""
         if not requests:
             return
         affinity = affinity_of(run.spec, requests[0].input)
@@ -298,18 +306,11 @@ class BatchRunner:
             self._not_begun(run, requests, error.message)
             return
         run.workers.update((request.id, pool.worker) for request in requests)
-        writes: list[asyncio.Task[None]] = []
-        try:
-            async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
-                run.left_at[job_id] = self.clock()
-                # What is answered is written, and paid for, though its job is cancelled by now.
-                self._streams.pop(job_id, None)
-                writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
-        finally:
-            # What is known is written, also if the rest breaks off, and all of it is waited for: an
-            # end on its way passes its job off as ended. Who then tries the batch again, or gives
-            # it back, leaves it out, and if that end fails nobody is at work on the job any more.
-            await all_ended(writes)
+        async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
+            run.left_at[job_id] = self.clock()
+            # What is answered is written, and paid for, though its job is cancelled by now.
+            self._streams.pop(job_id, None)
+            writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
 
     async def _record(self, run: BatchRun, job_id: JobId, outcome: Result | EngineError) -> None:
         if not isinstance(outcome, EngineUnavailable):
