@@ -136,6 +136,10 @@ def _full(seed: int) -> list[dict[str, Any]]:
         reports.append(full.run(seed))
         tables.day_row(reports[-1])
     print()
+    tables.rounds_head()
+    for report in reports:
+        tables.rounds_row(report)
+    print()
     _parts(reports)
     return [report.as_json() for report in reports]
 

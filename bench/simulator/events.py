@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Coroutine
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+Arrange = Callable[[Callable[[], None]], object]
+"""Sees to it that what it is given is called once, later."""
+
+
+@types.coroutine
+def until(arrange: Arrange) -> Generator[Arrange, None, None]:
+    """Go on when what is arranged calls; for what `Events.begin` has begun."""
+    yield arrange
 
 
 class Event:
@@ -55,6 +66,39 @@ class Events:
             self.after(period_s, again)
 
         self.after(first_s, again)
+
+    def begin(self, work: Coroutine[Any, None, None]) -> None:
+        """Do something that takes time: its waits are `sleep` and `until`, and nothing else."""
+
+        def go_on() -> None:
+            try:
+                arrange = work.send(None)
+            except StopIteration:
+                return
+            arrange(go_on)
+
+        go_on()
+
+    async def side_by_side(self, works: Iterable[Awaitable[T]]) -> list[T]:
+        """The results of all of them, which begin together; for what `begin` has begun."""
+        begun = list(works)
+        results: dict[int, T] = {}
+        all_ended: list[Callable[[], None]] = []
+
+        async def one(number: int, work: Awaitable[T]) -> None:
+            results[number] = await work
+            if len(results) == len(begun) and all_ended:
+                all_ended[0]()
+
+        for number, work in enumerate(begun):
+            self.begin(one(number, work))
+        if len(results) < len(begun):
+            await until(all_ended.append)
+        return [results[number] for number in range(len(begun))]
+
+    async def sleep(self, delay_s: float) -> None:
+        """Go on so much later; for what `begin` has begun."""
+        await until(partial(self.after, delay_s))
 
     def run(self, until: float) -> None:
         """Let everything happen that is due up to a time."""

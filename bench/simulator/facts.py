@@ -148,7 +148,8 @@ class Around:
     `write` and `deliver` pass until a job's message is there, `batch` until a batch is at its
     runner, `bucket` to put a prompt that lies apart and again to get it, `wake` until the
     autoscaler looks because it was called. It looks each `round_s`, and each `settle_every_s` while
-    work waits or workers start.
+    work waits or workers start. Jobs that find no room wait in their order, and are looked at again
+    when a slot is freed and each `look_again_s`; or each `goes_round`, and nobody tells it.
     """
 
     write: Delay
@@ -161,6 +162,7 @@ class Around:
     settle_every_s: float
     look_again_s: float
     bucket: Delay | None = None
+    goes_round: bool = False
 
 
 AWS = Around(
@@ -174,6 +176,7 @@ AWS = Around(
     settle_every_s=10.0,
     look_again_s=1.0,
     bucket=S3,
+    goes_round=True,
 )
 """EventBridge calls the autoscaler once a minute; a message that found no room comes again."""
 

@@ -96,7 +96,7 @@ def run(seed: int = 1, callers: int = CALLERS, busy_s: float = BUSY_S) -> FromZe
 
 def _found(requests: list[Request], pools: Pools, system: Synapse) -> FromZero:
     [(name, sizes)] = pools.sizes.items()
-    report = report_of("0 → 1,000 → 0", requests, pools.usages(), system.meter.bill)
+    report = report_of("0 → 1,000 → 0", requests, pools.usages(), system.meter)
     assert sizes[-1][1] == 0, f"{name}: {sizes[-1][1]} machines are left"
     last_end_at = max(request.ended_at for request in requests)
     settled_at = pools.last_up_at

@@ -1,9 +1,14 @@
-"""Jobs of bronze: from the queue into the slots that better tiers leave, in batches."""
+"""Jobs of bronze: from their acceptance into the slots that better tiers leave, in batches.
+
+Two lanes: in one jobs wait in an ordered queue, as on one machine; in the other they go round, as
+on AWS (`going_round`).
+"""
 
 from __future__ import annotations
 
 import itertools
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -50,8 +55,8 @@ class System(Protocol):
 
 
 @dataclass(slots=True)
-class JobLane:
-    """What `DispatchLoop` does on one machine and the dispatcher on AWS."""
+class JobLane(ABC):
+    """What jobs go through. `queue` has those that wait, which the autoscaler sees."""
 
     events: Events
     chance: random.Random
@@ -64,19 +69,62 @@ class JobLane:
     system: System
     around: Around
     _open: dict[str, Request] = field(default_factory=dict)
-    _is_due: bool = False
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    @abstractmethod
+    def send(self, request: Request) -> None:
+        """Write a job down and send its message."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """A slot was freed, or a worker has come up."""
+
+    def opened(self, request: Request) -> JobId:
+        """The job of a request, which is open from now on."""
+        job_id = JobId(f"job-{request.number:08}")
+        self._open[job_id] = request
+        return job_id
+
+    def request_of(self, job_id: JobId) -> Request:
+        """The request of a job that is open."""
+        return self._open[job_id]
+
+    def closed(self, request: Request, end: End) -> None:
+        """Its job has ended."""
+        del self._open[f"job-{request.number:08}"]
+        request.finish(end, self.events.now)
+
+    def new_id(self) -> str:
+        """Of a batch."""
+        return f"batch-{next(self._numbers)}"
+
+    def bucket_s(self, request: Request) -> Sequence[float]:
+        """How long the prompt is on its way into the bucket and out of it; draws of its own.
+
+        No result is so long that it lies there.
+        """
+        bucket = self.around.bucket
+        if bucket is None or PAYLOADS.get(request.model, SHORT).prompt_kib <= INLINE_KIB:
+            return 0.0, 0.0
+        chance = random.Random(request.number)
+        return bucket.draw(chance), bucket.draw(chance)
+
+
+@dataclass(slots=True)
+class OrderedLane(JobLane):
+    """What `DispatchLoop` does on one machine."""
+
+    _is_due: bool = False
 
     def send(self, request: Request) -> None:
         """Write a job down and send its message; it may start once a batch could be at a runner.
 
-        The slots are not held on the way there: on AWS runners are called whatever the workers do,
-        and on one machine the way takes no time to speak of.
+        The slots are not held on the way there, which takes no time to speak of.
         """
         delays = (self.around.write, self.around.deliver, self.around.batch)
-        written_s = sum(delay.draw(self.chance) for delay in delays) + self._bucket_s(request)
-        job_id = JobId(f"job-{request.number:08}")
-        self._open[job_id] = request
+        written_s = sum(delay.draw(self.chance) for delay in delays)
+        written_s += sum(self.bucket_s(request))
+        job_id = self.opened(request)
         deadline_at = self.events.now + request.timeout_s
 
         def delivered() -> None:
@@ -87,17 +135,6 @@ class JobLane:
             self.look()
 
         self.events.after(written_s, delivered)
-
-    def _bucket_s(self, request: Request) -> float:
-        """How long the prompt is on its way into the bucket and out of it; draws of its own.
-
-        No result is so long that it lies there.
-        """
-        bucket = self.around.bucket
-        if bucket is None or PAYLOADS.get(request.model, SHORT).prompt_kib <= INLINE_KIB:
-            return 0.0
-        chance = random.Random(request.number)
-        return bucket.draw(chance) + bucket.draw(chance)
 
     def look(self) -> None:
         """Start what has room."""
@@ -130,12 +167,9 @@ class JobLane:
             return False
         limit = min(rooms[pools[0].name], 4 * spec.batch.max_items)
         messages = self.queue.take(spec.name, SlaTier.BRONZE, limit)
-        for batch in plan_batches(messages, lambda _: spec.batch, self._new_id):
-            self._start_batch(spec, pools[0], [self._open[job_id] for job_id in batch.job_ids])
+        for batch in plan_batches(messages, lambda _: spec.batch, self.new_id):
+            self._start_batch(spec, pools[0], [self.request_of(job_id) for job_id in batch.job_ids])
         return bool(messages)
-
-    def _new_id(self) -> str:
-        return f"batch-{next(self._numbers)}"
 
     def _start_batch(self, spec: ModelSpec, pool: Pool, requests: Sequence[Request]) -> None:
         """A batch has its slots, and goes to a worker."""
@@ -171,8 +205,7 @@ class JobLane:
             of_batch()
             self.slots.free(spec.name, pool.name, 1, SlaTier.BRONZE)
             request.pool = pool.name
-            del self._open[f"job-{request.number:08}"]
-            request.finish(End.DELIVERED, self.events.now)
+            self.closed(request, End.DELIVERED)
             self.look()
 
         return ended

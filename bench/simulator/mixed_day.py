@@ -286,4 +286,4 @@ def run(design: Design, load: Load, seed: int = 1) -> Report:
     for request in requests:
         if request.end is None:
             request.finish(End.EXPIRED, events.now)
-    return report_of(design.name, requests, usage, meter.bill)
+    return report_of(design.name, requests, usage, meter)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.simulator.bill import Meter
 from bench.simulator.pools import Usage
 from bench.simulator.requests import End, Request
 from synapse.domain.cost import Bill, MachineHours
@@ -54,6 +55,8 @@ class Report:
     tiers: Mapping[SlaTier, TierReport]
     pools: Mapping[str, Usage]
     services: Bill
+    done: Mapping[str, int]
+    """How often what was done for jobs (`bill.Meter`); nothing where that is not told."""
 
     @property
     def machines_usd(self) -> float:
@@ -113,6 +116,7 @@ class Report:
             "tiers": {tier.value: asdict(report) for tier, report in self.tiers.items()},
             "pools": {name: asdict(usage) for name, usage in self.pools.items()},
             "services": asdict(self.services),
+            **({"done": dict(self.done)} if self.done else {}),
         }
 
 
@@ -136,7 +140,7 @@ def tier_report(tier: SlaTier, requests: Sequence[Request]) -> TierReport:
 
 
 def report_of(
-    name: str, requests: Sequence[Request], usage: Mapping[str, Usage], bill: Bill
+    name: str, requests: Sequence[Request], usage: Mapping[str, Usage], meter: Meter
 ) -> Report:
     """Of a run that is over.
 
@@ -153,5 +157,6 @@ def report_of(
             if (mine := [request for request in requests if request.tier is tier])
         },
         usage,
-        bill,
+        meter.bill,
+        meter.done,
     )

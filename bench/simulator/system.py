@@ -1,8 +1,8 @@
 """Synapse on AWS: its own policies decide everything, over simulated machines and delays.
 
-Callers on the line go through `Routing`, `Seats` and `Placement`, jobs through `LocalJobQueue`,
-`startable`, the bronze windows and `plan_batches`, workers come and go as `Autoscaler` says: the
-very objects that serve. What is modelled here is only the glue that awaits things in between.
+Callers on the line go through `Routing`, `Seats` and `Placement`, jobs through `plan_batches`,
+`Routing`, `Openings` and the bronze windows, workers come and go as `Autoscaler` says: the very
+objects that serve. What is modelled here is only the glue that awaits things in between.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from bench.simulator.bill import Meter
 from bench.simulator.calls import Calls
 from bench.simulator.events import Events, at_once
 from bench.simulator.facts import AWS, Around
-from bench.simulator.jobs import JobLane
+from bench.simulator.going_round import RoundLane
+from bench.simulator.jobs import JobLane, OrderedLane
 from bench.simulator.pools import Pools, Unit, Usage
 from bench.simulator.ports import Catalogue, Heartbeats, Nowhere, PoolCapacity, Profiles, Silence
 from bench.simulator.requests import End, Request
@@ -150,7 +151,8 @@ class Synapse:
             registry, fleet.roster, self.routing.views, demand, _Waker(self), starts, quiet, clock
         )
         self._calls = Calls(events, chance, self.vitals, profiles, around.hop)
-        self._jobs = JobLane(
+        lane = RoundLane if around.goes_round else OrderedLane
+        self._jobs: JobLane = lane(
             events,
             chance,
             self.routing,

@@ -74,6 +74,30 @@ def parts_row(report: Report) -> None:
     row(report.name, *(f"{usd:.4f}" if usd else "" for usd in each), f"{report.usd_per_1k:.4f}")
 
 
+def rounds_head() -> None:
+    """Of a table of how jobs went round until they had room."""
+    head(
+        *("jobs", "p50, p99, s", "within 300 s", "looks a job", "gathered", "jobs a dispatch"),
+        *("tries of a runner a job", "claimed in vain", "given back"),
+    )
+
+
+def rounds_row(report: Report) -> None:
+    """A design's line in it."""
+    bronze, done = report.tiers[SlaTier.BRONZE], report.done
+    row(
+        report.name,
+        f"{bronze.p50_ms / 1000:.1f}, {bronze.p99_ms / 1000:.1f}",
+        f"{bronze.kept:.2%}",
+        f"{done['looks'] / bronze.requests:.2f}",
+        f"{done['gathered'] / bronze.requests:.1%}",
+        f"{(done['looks'] + done['gathered']) / max(1, done['invocations']):.2f}",
+        f"{done['tries'] / bronze.requests:.2f}",
+        f"{done['claims in vain'] / bronze.requests:.1%}",
+        f"{done['given back'] / bronze.requests:.1%}",
+    )
+
+
 def sweep_head() -> None:
     """Of a table of designs at a rate."""
     head(

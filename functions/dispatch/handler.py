@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aws_lambda_powertools import Tracer
@@ -11,6 +12,7 @@ from synapse.adapters.codec import message_from_json
 from synapse.bootstrap_aws import run, target
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import Unavailable
+from synapse.domain.job import JobId
 from synapse.observability import lambda_logger
 
 logger = lambda_logger()
@@ -31,10 +33,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             failed.append(record["messageId"])
     try:
         with target().telemetry_flushed():
-            left = set(run(target().dispatcher.dispatch(list(messages.values()))))
+            left = set(run(_dispatch(event, list(messages.values()))))
     except Unavailable:
         logger.exception("batches not started", extra={"jobs": len(messages)})
         failed.extend(messages)
     else:
         failed.extend(item for item, message in messages.items() if message.job_id in left)
     return {"batchItemFailures": [{"itemIdentifier": item} for item in failed]}
+
+
+async def _dispatch(event: dict[str, Any], messages: Sequence[JobMessage]) -> Sequence[JobId]:
+    gathers = target().parts.queue.gathers
+    were_gathered = all(gathers(record["eventSourceARN"]) for record in event["Records"])
+    return await target().dispatcher.dispatch(messages, were_gathered=were_gathered)

@@ -99,6 +99,16 @@ async def test_a_job_cannot_end_in_an_open_state(store: JobStore, state: JobStat
     assert await store.get(before.id) == before
 
 
+async def test_a_job_that_waited_at_its_runner_began_when_it_was_let_in(store: JobStore) -> None:
+    job = await job_in(store, JobState.RUNNING)
+
+    settled = await store.settle(an_outcome(job.id, began_at=NOW + 4.5), OWNER, NOW + 5)
+
+    assert settled is not None
+    assert settled.started_at == NOW + 4.5
+    assert await store.get(job.id) == settled
+
+
 async def test_an_outcome_is_kept_in_full(store: JobStore) -> None:
     job = await job_in(store, JobState.RUNNING)
     outcome = an_outcome(

@@ -184,7 +184,7 @@ def wait_until_idle(stack: Stack) -> None:
 def in_flight(stack: Stack) -> int:
     item = stack.emulator.dynamodb.get_item(
         TableName=stack.outputs["RegistryTableName"],
-        Key={"pk": {"S": f"in-flight#{MODEL}"}, "sk": {"S": "total"}},
+        Key={"pk": {"S": f"in-flight#{MODEL}#primary"}, "sk": {"S": "total"}},
     ).get("Item")
     return int(item["total"]["N"]) if item else 0
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
+from synapse.adapters.aws.in_flight import DynamoInFlight
+from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.domain.access import ALL_SCOPES
+from synapse.domain.job import SlaTier
+from synapse.domain.model import ServiceSample
+from tests.e2e.one_machine.fleets import until
 from tests.e2e.stack import Stack
 
 LLM = "smollm2-135m-instruct"
 # Well over what a record holds (128 KB), well under what the API takes.
+ALL = 100_000
+"""More than any model has slots, and items than were run lately."""
+
 LARGE_PROMPT = "Synapse " * 40_000
 
 
@@ -127,3 +136,43 @@ def test_what_was_begun_with_a_key_that_is_revoked_with_its_jobs_is_not_run(stac
     result = stack.result(accepted.json()["jobId"])
 
     assert (result["status"], result["error"]["code"]) == ("FAILED", "key_revoked"), result
+
+
+def test_bronze_without_room_is_gathered_and_let_in_at_its_runner_when_there_is_some(
+    stack: Stack,
+) -> None:
+    dynamodb, table = stack.emulator.dynamodb, stack.outputs["RegistryTableName"]
+    in_flight = DynamoInFlight(dynamodb, table)
+    quick = ServiceSample("echo", "primary", ALL, 0.01 * ALL)
+    asyncio.run(DynamoRegistry(dynamodb, table, (), ()).record_service(quick, time.time()))
+    gathered = times_gathered(stack)
+    taken = asyncio.run(
+        in_flight.enter("echo", "primary", ALL, ALL, time.time() + 120, SlaTier.BRONZE)
+    )
+    assert taken is not None
+
+    try:
+        job_id = stack.submit(model="echo", prompt="when there is room")
+        until(lambda: times_gathered(stack) > gathered, why="it was not gathered")
+        # The echo is there at once: who runs and has not ended waits.
+        until(lambda: status(stack, job_id) == "RUNNING", why="no runner waits for room")
+        time.sleep(1.0)
+        waits = status(stack, job_id)
+    finally:
+        asyncio.run(in_flight.leave(taken))
+    result = stack.result(job_id)
+
+    assert waits == "RUNNING"
+    assert result["status"] == "COMPLETED", result
+    assert result["result"]["text"] == "when there is room"
+    assert result["timings"]["queued_ms"] > 1000 > result["timings"]["running_ms"]
+
+
+def status(stack: Stack, job_id: str) -> str:
+    answer = stack.call("GET", f"/results/{job_id}")
+    return str(answer.json()["status"])
+
+
+def times_gathered(stack: Stack) -> int:
+    """How often the dispatcher has sent jobs on to be gathered."""
+    return sum("there is no room" in line for line in stack.log("dispatch"))

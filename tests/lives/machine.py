@@ -27,6 +27,7 @@ from tests.fakes import FakeClock
 from tests.lives.deployments import InlineLoop, Open
 from tests.lives.engine import Fate, FatedEngine
 from tests.lives.oracle import Oracle
+from tests.lives.rooms import SLOTS
 from tests.lives.system import KEYS, System, Wish
 from tests.lives.trouble import Fault, Trouble
 
@@ -46,6 +47,7 @@ WISHES = st.builds(
 )
 JUMPS_S = st.sampled_from([0.5, 30.0, 121.0, 601.0, 4000.0, -0.5, -30.0, -700.0, -4000.0])
 WHICH = st.integers(0, 7)
+ROOM = st.sampled_from([SLOTS, 2, 1, 0])
 
 
 class JobLives(RuleBasedStateMachine):
@@ -100,11 +102,18 @@ class JobLives(RuleBasedStateMachine):
         self.trouble.plan(plan)
         self.run_now(self.system.submit(wishes[which % len(wishes)]))
 
-    @rule(order=st.lists(WHICH, min_size=1, max_size=8), twice=st.booleans(), plan=PLANS)
-    def dispatch(self, order: list[int], twice: bool, plan: list[Fault | None]) -> None:
+    @rule(
+        order=st.lists(WHICH, min_size=1, max_size=8),
+        twice=st.booleans(),
+        gathered=st.booleans(),
+        plan=PLANS,
+    )
+    def dispatch(
+        self, order: list[int], twice: bool, gathered: bool, plan: list[Fault | None]
+    ) -> None:
         """Messages in any order; those that stay are delivered again."""
         self.trouble.plan(plan)
-        self.run_now(self.system.dispatch(order, keep=twice))
+        self.run_now(self.system.dispatch(order, keep=twice, were_gathered=gathered))
 
     @rule(order=st.lists(WHICH, min_size=1, max_size=8), fates=FATES, plan=PLANS)
     def dispatch_and_run(
@@ -116,6 +125,11 @@ class JobLives(RuleBasedStateMachine):
         self.engine.fates = fates
         while self.system.orders:
             self.run_now(self.system.run([self.system.orders.pop(0)]))
+
+    @rule(room=ROOM, back_after=st.none() | st.integers(1, 6))
+    def others_come_or_go(self, room: int, back_after: int | None) -> None:
+        """There is less room, or more; who waits for some may get it."""
+        self.system.rooms.set(room, back_after)
 
     @precondition(lambda self: self.system.messages)
     @rule(which=WHICH)

@@ -10,6 +10,7 @@ from synapse.domain.job import Job, JobId, JobState
 from synapse.domain.metering import Reservation, ReservationId
 from synapse.domain.sweep import SweepPolicy
 from synapse.domain.usage import UsageKey, Used, summed, used_by
+from tests.lives.rooms import SLOTS
 from tests.lives.system import METER, System
 
 ROUND_S = 400.0
@@ -54,6 +55,7 @@ class Oracle:
         """Let everybody do their work until there is none left."""
         system = self._system
         system.engine.fates = []
+        system.rooms.set(SLOTS)
         for runner in list(system.engine.held):
             await system.wake(runner)
         for _ in range(ROUNDS):

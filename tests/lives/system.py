@@ -26,11 +26,12 @@ from synapse.domain.job import Failure, JobId, SlaTier
 from synapse.domain.metering import MeterId
 from synapse.domain.model import ModelSpec
 from synapse.domain.retry import RetryPolicy
-from synapse.domain.routing import Decision, Need, PoolView
+from synapse.domain.routing import PoolView
 from synapse.ports import BatchOrder
 from tests.fakes import FakeClock, RecordingTelemetry
-from tests.lives.deployments import POOLS, Deployment
+from tests.lives.deployments import Deployment
 from tests.lives.engine import RUNNER, FatedEngine
+from tests.lives.rooms import Rooms
 from tests.lives.trouble import Trouble
 
 T = TypeVar("T")
@@ -81,10 +82,12 @@ class System:
     orders: list[BatchOrder] = field(default_factory=list)
     ran: list[BatchOrder] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    rooms: Rooms = field(init=False)
     _batches: int = 0
 
     def __post_init__(self) -> None:
         at, clock, telemetry = self.at, self.clock, self.telemetry
+        self.rooms = Rooms(clock)
         metering = Metering(at.meter, _no_views, clock)
         self.jobs = MeteredJobs(at.jobs, metering)
         self.submitter = Submitter(
@@ -98,9 +101,24 @@ class System:
             metering=metering,
         )
         self.dispatcher = Dispatcher(
-            self.jobs, at.registry, _decide, at.starter, telemetry, clock, self._new_batch_id
+            self.jobs,
+            at.registry,
+            self.rooms.decide,
+            at.starter,
+            telemetry,
+            clock,
+            self._new_batch_id,
+            gather=at.queue.send,
         )
-        self.runner = BatchRunner(self.jobs, at.blobs, at.registry, self.engine, telemetry, clock)
+        self.runner = BatchRunner(
+            self.jobs,
+            at.blobs,
+            at.registry,
+            self.engine,
+            telemetry,
+            clock,
+            entrance=self.rooms.entrance(),
+        )
         self._give_back = GiveBack(self.jobs, at.queue, telemetry, clock)
         self.sweeper = Sweeper(self.jobs, at.queue, telemetry, clock)
         self.results = Results(self.jobs, at.blobs, telemetry, clock)
@@ -154,13 +172,16 @@ class System:
         shown, _ = self.at.under_way(METER)
         assert shown == MOST_AT_ONCE, f"refused with {shown} of {MOST_AT_ONCE} under way"
 
-    async def dispatch(self, picks: Sequence[int], *, keep: bool) -> None:
+    async def dispatch(
+        self, picks: Sequence[int], *, keep: bool, were_gathered: bool = False
+    ) -> None:
         """Receive, and hand messages over; they stay if that fails, or to come again."""
         self.messages += await self.at.receive()
         if not self.messages:
             return
         taken = [self.messages[pick % len(self.messages)] for pick in picks]
-        done = await self._try(self.dispatcher.dispatch(taken))
+        dispatching = self.dispatcher.dispatch(taken, were_gathered=were_gathered)
+        done = await self._try(dispatching)
         self.orders += self.at.started()
         if done and not keep:
             self.messages = [message for message in self.messages if message not in taken]
@@ -239,10 +260,6 @@ class System:
 
     def _tenant(self, job_id: JobId) -> str:
         return self.accepted[job_id].caller.tenant
-
-
-async def _decide(spec: ModelSpec, need: Need) -> Decision:
-    return Decision((), POOLS)
 
 
 async def _no_views(spec: ModelSpec, tier: SlaTier) -> Sequence[PoolView]:

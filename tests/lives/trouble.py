@@ -79,7 +79,8 @@ class Trouble:
                 raise _answer("InternalServerError", operation, 500)
             case Fault.REPEATED:
                 if operation != "TransactWriteItems":  # whose token makes the second one nothing
-                    call(operation, arguments)
+                    # A copy: botocore makes a stream of a body, which can be read once.
+                    call(operation, dict(arguments))
                 return call(operation, arguments)
             case Fault.PARTIAL:
                 return PARTIAL[operation](call, arguments)

@@ -20,14 +20,23 @@ from tests.unit.application.world import CHAT, World
 
 CONTEXT = a_context("dispatch")
 RECORDS = [
-    {"messageId": f"m{number}", "body": message_to_json(a_message(model=model))}
+    {
+        "messageId": f"m{number}",
+        "body": message_to_json(a_message(model=model)),
+        "eventSourceARN": "normal",
+    }
     for number, model in enumerate(("echo", CHAT, CHAT))
 ]
 
 
 def reported(world: World, monkeypatch: pytest.MonkeyPatch, records: list[Any]) -> set[str]:
     """Hand over messages; which of them are reported."""
-    target = SimpleNamespace(dispatcher=world.dispatcher, telemetry_flushed=nullcontext)
+    queue = SimpleNamespace(gathers=lambda arn: arn == "low")
+    target = SimpleNamespace(
+        dispatcher=world.dispatcher,
+        parts=SimpleNamespace(queue=queue),
+        telemetry_flushed=nullcontext,
+    )
     monkeypatch.setattr(dispatch, "target", lambda: target)
     monkeypatch.setattr(dispatch, "run", asyncio.run)
     monkeypatch.setattr(dispatch.tracer, "disabled", True)
@@ -49,7 +58,8 @@ def test_a_message_of_a_model_without_a_pool_does_not_hold_up_those_beside_it(
 def test_a_message_that_cannot_be_read_does_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
 
-    assert reported(world, monkeypatch, [{"messageId": "bad", "body": "{"}, *RECORDS]) == {"bad"}
+    bad = {"messageId": "bad", "body": "{", "eventSourceARN": "normal"}
+    assert reported(world, monkeypatch, [bad, *RECORDS]) == {"bad"}
 
     assert len(world.starter.orders) == 2
 
@@ -59,3 +69,19 @@ def test_where_nothing_could_be_started_all_are_reported(monkeypatch: pytest.Mon
     world.starter = failing_before(world.starter, start=[Unavailable("throttled")])
 
     assert reported(world, monkeypatch, RECORDS) == {"m0", "m1", "m2"}
+
+
+def test_what_comes_of_the_queue_that_gathers_is_gathered_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(gathers=True)
+    for model in ("echo", CHAT):
+        for pool in ("gpu", "cpu"):
+            world.slots.occupy(model, pool, 8)
+
+    assert reported(world, monkeypatch, RECORDS) == set()
+    assert (len(world.gathered), world.starter.orders) == (3, [])
+
+    gathered = [{**record, "eventSourceARN": "low"} for record in RECORDS]
+    assert reported(world, monkeypatch, gathered) == set()
+    assert (len(world.gathered), len(world.starter.orders)) == (3, 2)

@@ -18,7 +18,7 @@ from synapse.adapters.telemetry.emf import EmfTelemetry
 from synapse.application.accounting import Accounting
 from synapse.application.autoscale import Autoscaler
 from synapse.application.cold_start import ColdStarts
-from synapse.application.counted import CountedEngine
+from synapse.application.entrance import Entrance
 from synapse.application.fleet import Fleet
 from synapse.application.lease_watch import lease_watch
 from synapse.application.metering import Metering
@@ -105,16 +105,22 @@ class FleetTarget:
             parts.jobs,
             parts.blobs,
             parts.registry,
-            CountedEngine(self.fleet.engine, parts.in_flight, self.fleet.windows, time.time),
+            self.fleet.engine,
             self.telemetry,
             time.time,
             lease_s,
             place=self.fleet.placement.place,
-            may_begin=self.fleet.windows.may_begin,
+            entrance=self._entrance,
             cold_starts=self.cold_starts,
             accounting=self.accounting,
             revocations=self.revocations,
         )
+
+    @cached_property
+    def _entrance(self) -> Entrance:
+        parts = self.parts
+        windows = self.fleet.windows
+        return Entrance(windows, parts.in_flight, parts.registry, time.time)
 
     @cached_property
     def revocations(self) -> Revocations:

@@ -130,6 +130,7 @@ class Target(FleetTarget):
             telemetry=self.telemetry,
             clock=time.time,
             new_id=new_id,
+            gather=parts.queue.gather,
         )
 
     @cached_property

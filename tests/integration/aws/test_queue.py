@@ -33,6 +33,25 @@ async def test_each_priority_has_its_queue(cloud: Aws) -> None:
         assert received(cloud, urls[priority]) == [message.job_id]
 
 
+async def test_what_is_gathered_is_in_one_queue_whatever_its_priority(cloud: Aws) -> None:
+    urls = cloud.queues()
+    queue = SqsJobQueue(cloud.sqs, urls)
+    messages = [a_message(priority=priority) for priority in Priority]
+
+    await queue.gather(messages)
+
+    waiting = received(cloud, urls[Priority.LOW])
+    assert sorted(waiting) == sorted(message.job_id for message in messages)
+    arns = {
+        priority: cloud.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        for priority, url in urls.items()
+    }
+    gathers = {
+        priority: queue.gathers(got["Attributes"]["QueueArn"]) for priority, got in arns.items()
+    }
+    assert gathers == {priority: priority is Priority.LOW for priority in Priority}
+
+
 @pytest.mark.parametrize(
     ("tenant", "group"),
     [

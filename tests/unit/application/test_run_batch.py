@@ -19,7 +19,7 @@ from synapse.domain.errors import (
     Unavailable,
 )
 from synapse.domain.inference import ChatMessage, Completion, ModelInput
-from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, SlaTier, Usage
+from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, Usage
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
@@ -62,59 +62,6 @@ async def test_where_nobody_can_tell_who_is_up_the_jobs_are_tried_again_and_lose
 
     with pytest.raises(EngineUnavailable, match="no table"):
         await world.runner.run(a_batch(job.id), a_pool("gpu"))
-
-
-class Room:
-    """Tells how many jobs may begin: so many at one look, so many at the next."""
-
-    def __init__(self, *looks: int | EngineUnavailable | Unavailable) -> None:
-        self.looks = list(looks)
-
-    async def __call__(self, spec: ModelSpec, pool: Pool, tier: SlaTier) -> int | None:
-        look = self.looks.pop(0)
-        if isinstance(look, Exception):
-            raise look
-        return look
-
-
-@pytest.mark.parametrize("room", [0, EngineUnavailable("no worker is up")])
-async def test_jobs_for_which_there_is_no_slot_stay_in_their_queue(
-    room: int | EngineUnavailable,
-) -> None:
-    """Nobody runs them: neither callers nor the autoscaler are to be told so."""
-    world = World()
-    [job] = await _submitted(world, "one")
-    world.runner.may_begin = Room(room)
-
-    with pytest.raises(EngineUnavailable):
-        await world.runner.run(a_batch(job.id), a_pool("gpu"))
-
-    assert world.store.jobs[job.id] == job
-    assert not world.telemetry.of("batch_ran")
-
-
-async def test_a_batch_is_run_as_far_as_there_are_slots_and_the_rest_when_it_comes_again() -> None:
-    world = World()
-    jobs = await _submitted(world, "one", "two", "three")
-    world.runner.may_begin = Room(2, 2)
-    batch = a_batch(*(job.id for job in jobs))
-
-    with pytest.raises(EngineUnavailable, match="has no slots for all"):
-        await world.runner.run(batch, a_pool("gpu"))
-
-    assert list(world.states().values()) == [JobState.COMPLETED] * 2 + [JobState.QUEUED]
-    await world.runner.run(batch, a_pool("gpu"))
-    assert set(world.states().values()) == {JobState.COMPLETED}
-
-
-async def test_where_the_slots_cannot_be_counted_the_batch_is_run() -> None:
-    world = World()
-    [job] = await _submitted(world, "one")
-    world.runner.may_begin = Room(Unavailable("no table"))
-
-    await world.runner.run(a_batch(job.id), a_pool("gpu"))
-
-    assert world.states() == {job.id: JobState.COMPLETED}
 
 
 @pytest.mark.parametrize("losses", [0, 1])

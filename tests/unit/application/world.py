@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,7 @@ from synapse.application.run_batch import BatchRunner
 from synapse.application.seats import Seats
 from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
+from synapse.domain.batching import JobMessage
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Job, JobId, JobState
 from synapse.domain.model import Task
@@ -65,6 +66,8 @@ class World:
     metering: Any = None
     result_link: Any = None
     slept_s: list[float] = field(default_factory=list)
+    gathers: bool = False
+    gathered: list[JobMessage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.usage = MemoryUsageStore()
@@ -148,7 +151,11 @@ class World:
             self.telemetry,
             self.clock,
             self.new_id,
+            self._gather if self.gathers else None,
         )
+
+    async def _gather(self, messages: Sequence[JobMessage]) -> None:
+        self.gathered.extend(messages)
 
     @property
     def give_back(self) -> GiveBack:

@@ -79,6 +79,8 @@ def job_to_record(job: Job) -> Record:
 def outcome_to_record(outcome: Outcome) -> Record:
     """The part of a job's record that an outcome decides."""
     record: Record = {"state": outcome.state.value}
+    if outcome.began_at is not None:
+        record["started_at"] = outcome.began_at
     _put_ending(record, outcome)
     return record
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from synapse.application.accounting import Accounting
 from synapse.application.cold_start import ColdStarts
+from synapse.application.entrance import Gate
 from synapse.domain.batching import Batch
 from synapse.domain.errors import EngineLost, EngineUnavailable
 from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Served
@@ -22,8 +23,8 @@ SETTLE_MARGIN_S = 5.0
 class BatchRun:
     """One batch under way.
 
-    `workers` are those that have or had a job, `items` how many each of them asks for; a job has
-    left its worker at `left_at`.
+    `workers` are those that have or had a job, `items` how many each of them asks for; those that
+    passed a gate did so at `let_in_at`, and a job has left its worker at `left_at`.
     """
 
     batch: Batch
@@ -32,6 +33,7 @@ class BatchRun:
     lease: Lease
     jobs: dict[JobId, Job]
     started_at: float
+    gate: Gate | None = None
     retry: EngineUnavailable | None = None
     lost: EngineLost | None = None
     finished: int = 0
@@ -39,12 +41,17 @@ class BatchRun:
     errors: int = 0
     workers: dict[JobId, str] = field(default_factory=dict)
     items: dict[JobId, int] = field(default_factory=dict)
+    let_in_at: dict[JobId, float] = field(default_factory=dict)
     left_at: dict[JobId, float] = field(default_factory=dict)
 
     @property
     def engine_until(self) -> float:
         """When the engine must be done, so that its answer is written before the lease is over."""
         return self.lease.expires_at - SETTLE_MARGIN_S
+
+    def began_at(self, job_id: JobId) -> float:
+        """When the job went to its worker."""
+        return self.let_in_at.get(job_id, self.started_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +93,17 @@ class BatchReceipts:
             await self.accounting.charge(job, cost, outcome.usage)
 
     async def _cost(self, run: BatchRun, job_id: JobId) -> Cost:
-        """What the job has cost: items beyond the slots of its worker take turns there."""
+        """What the job has cost: items beyond the slots of its worker take turns there.
+
+        Unless they were let in by turns: then they are there one after the other.
+        """
         if self.accounting is None:
             return NO_COST
-        worker = run.workers[job_id]
+        worker, of_worker = run.workers[job_id], run.pool.slots_of(run.spec)
         slots = sum(items for each, items in run.items.items() if run.workers.get(each) == worker)
+        if run.gate is not None and run.gate.has_waited:
+            slots = min(slots, max(of_worker, run.items[job_id]))
         if not run.pool.paid_by_call:  # else nobody is in the slots that these leave
-            slots = max(slots, run.pool.slots_of(run.spec))
-        ran_s = run.left_at.get(job_id, self.clock()) - run.started_at
+            slots = max(slots, of_worker)
+        ran_s = run.left_at.get(job_id, self.clock()) - run.began_at(job_id)
         return await self.accounting.cost(run.pool, ran_s, run.items[job_id], slots)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from synapse.application.accounting import Accounting
 from synapse.application.batch_receipts import BatchReceipts, BatchRun
 from synapse.application.cold_start import ColdStarts
+from synapse.application.entrance import Begin, Entrance, Gate, Part
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.application.placement import Place, only_worker
 from synapse.application.revocations import Revocations, end_unrun
@@ -31,7 +33,6 @@ from synapse.domain.job import (
     JobState,
     Lease,
     Outcome,
-    SlaTier,
     urgency,
 )
 from synapse.domain.model import ModelSpec, ServiceSample, Task
@@ -40,6 +41,7 @@ from synapse.domain.sweep import EXPIRED
 from synapse.ports import (
     BlobStore,
     Clock,
+    Entry,
     InferenceEngine,
     InferenceRequest,
     JobStore,
@@ -48,10 +50,6 @@ from synapse.ports import (
 )
 
 logger = logging.getLogger(__name__)
-
-MayBegin = Callable[[ModelSpec, Pool, SlaTier], Awaitable[int | None]]
-"""How many items of a tier may begin in a pool now, None for all. Raises EngineUnavailable if no
-worker is up, and Unavailable if that cannot be told."""
 
 
 def _ignore(batch: Batch, items: int = 1) -> None:
@@ -62,8 +60,9 @@ def _ignore(batch: Batch, items: int = 1) -> None:
 class BatchRunner:
     """The runner: the same on every pool and on both targets.
 
-    `lease_s` is how long a claimed job is ours. `may_begin` is asked before jobs are claimed, where
-    nobody else has looked whether there are slots for them: what finds none stays in its queue.
+    `lease_s` is how long a claimed job is ours. `entrance` lets jobs in where nobody else has
+    looked whether there are slots for them: it is asked before any is claimed, so that what finds
+    none stays in its queue, and again before the engine is.
     `items_begin` is told how many items of a batch the engine is about to be asked for, each time
     that the batch is tried: those that were cancelled meanwhile need no slot, those whose end could
     not be written need theirs again. `item_left` is told each time the engine is done with an item,
@@ -82,7 +81,7 @@ class BatchRunner:
     items_begin: Callable[[Batch, int], None] = _ignore
     item_left: Callable[[Batch], None] = _ignore
     place: Place = only_worker
-    may_begin: MayBegin | None = None
+    entrance: Entrance | None = None
     cold_starts: ColdStarts | None = None
     accounting: Accounting | None = None
     revocations: Revocations | None = None
@@ -111,7 +110,17 @@ class BatchRunner:
         return BatchReceipts(self.clock, self.accounting, self.cold_starts)
 
     async def _run(self, batch: Batch, pool: Pool) -> None:
-        run = await self._claim(batch, pool)
+        spec = await self.registry.model(batch.model)
+        if spec is None:
+            raise EngineUnavailable(f"model {batch.model!r} is not in the catalogue")
+        guarded = nullcontext() if self.entrance is None else self.entrance.gate(spec, pool, batch)
+        async with guarded as gate:
+            await self._run_through(gate, batch, spec, pool)
+
+    async def _run_through(
+        self, gate: Gate | None, batch: Batch, spec: ModelSpec, pool: Pool
+    ) -> None:
+        run = await self._claim(gate, batch, spec, pool)
         if run is None:
             return
         requests = await self._requests(run)
@@ -132,11 +141,10 @@ class BatchRunner:
         if task is not None:
             task.cancel()
 
-    async def _claim(self, batch: Batch, pool: Pool) -> BatchRun | None:
-        spec = await self.registry.model(batch.model)
-        if spec is None:
-            raise EngineUnavailable(f"model {batch.model!r} is not in the catalogue")
-        most = await self._most(batch, spec, pool)
+    async def _claim(
+        self, gate: Gate | None, batch: Batch, spec: ModelSpec, pool: Pool
+    ) -> BatchRun | None:
+        most = len(batch.job_ids) if gate is None else gate.most
         now = self.clock()
         lease = Lease(owner=batch.id, expires_at=now + self.lease_s)
         jobs: list[Job] = []
@@ -146,22 +154,10 @@ class BatchRunner:
             jobs += await self.store.claim(part, lease, now)
         if not jobs:
             return None
-        run = BatchRun(batch, spec, pool, lease, {job.id: job for job in jobs}, now)
+        run = BatchRun(batch, spec, pool, lease, {job.id: job for job in jobs}, now, gate)
         if left:
             run.retry = EngineUnavailable(f"pool {pool.name!r} has no slots for all of the batch")
         return run
-
-    async def _most(self, batch: Batch, spec: ModelSpec, pool: Pool) -> int:
-        """How many jobs of a batch may be claimed. Raises EngineUnavailable if none may."""
-        most = None
-        if self.may_begin is not None:
-            try:
-                most = await self.may_begin(spec, pool, batch.sla)
-            except Unavailable as error:
-                logger.warning("slots not counted: %s", error.message)
-        if most == 0:
-            raise EngineUnavailable(f"pool {pool.name!r} is full, or kept for better tiers")
-        return len(batch.job_ids) if most is None else most
 
     async def _requests(self, run: BatchRun) -> list[InferenceRequest]:
         """What the engine is asked."""
@@ -175,17 +171,20 @@ class BatchRunner:
                 continue
             run.items[job.id] = value.samples
             asked.append((job, value))
-        now = self.clock()
         return [
             InferenceRequest(
                 id=job.id,
-                timeout_s=min(job.deadline_at, run.engine_until) - now,
+                timeout_s=self._left_s(run, job),
                 input=value,
                 priority=urgency(job.sla, job.priority),
                 tier=job.sla,
             )
             for job, value in asked
         ]
+
+    def _left_s(self, run: BatchRun, job: Job) -> float:
+        """How much time the engine has for a job that is sent to it now."""
+        return min(job.deadline_at, run.engine_until) - self.clock()
 
     async def _is_unrun(self, run: BatchRun, job: Job) -> bool:
         """Whether a job ends here, and no engine is to be asked."""
@@ -217,28 +216,49 @@ class BatchRunner:
             slots = run.pool.slots_of(run.spec)
             together = max(1, len(requests)) if run.pool.is_fixed else slots
         parts = [requests[at : at + together] for at in range(0, len(requests), together)]
-        tasks = [asyncio.create_task(self._stoppable(run, part)) for part in parts]
-        for part, task in zip(parts, tasks, strict=True):
+        begun: list[tuple[Part, asyncio.Task[None]]] = []
+
+        def begin(part: Part, entry: Entry | None) -> None:
+            run.let_in_at.update((request.id, self.clock()) for request in part)
+            task = asyncio.create_task(self._stoppable(run, part, entry))
+            begun.append((part, task))
             if len(part) == 1:
                 self._streams[part[0].id] = task
+
         try:
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            for part, result in zip(parts, results, strict=True):
+            await self._let_in(run, parts, begin)
+            results = await asyncio.gather(*(task for _, task in begun), return_exceptions=True)
+            for (part, _), result in zip(begun, results, strict=True):
                 # An aborted stream is no error of the batch; whatever else escapes is.
                 if isinstance(result, asyncio.CancelledError):
                     await self._receipts.charge_stopped(run, part[0].id)
                 elif isinstance(result, Exception):
                     raise result
         finally:
-            for task in tasks:
+            for _, task in begun:
                 task.cancel()
             for request in requests:
                 self._streams.pop(request.id, None)
 
-    async def _stoppable(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
+    async def _let_in(self, run: BatchRun, parts: Sequence[Part], begin: Begin) -> None:
+        """Begin the parts that may; the others are tried again."""
+        if run.gate is None:
+            for part in parts:
+                begin(part, None)
+            return
+        why = f"pool {run.pool.name!r} is full, or kept for better tiers"
+        try:
+            await run.gate.let_in(parts, begin)
+        except EngineUnavailable as error:
+            why = error.message
+        left = [each for part in parts for each in part if each.id not in run.let_in_at]
+        if left:
+            self._not_begun(run, left, why)
+
+    async def _stoppable(self, run: BatchRun, requests: Part, entry: Entry | None) -> None:
         """Stream them; if that is stopped they hold their slots, and are paid for, until then."""
         try:
-            await self._stream(run, requests)
+            await self._stream(run, requests, entry)
         except asyncio.CancelledError:
             for request in requests:
                 if request.id not in run.left_at:
@@ -246,36 +266,58 @@ class BatchRunner:
                     self.item_left(run.batch)
             raise
 
-    async def _stream(self, run: BatchRun, requests: Sequence[InferenceRequest]) -> None:
+    async def _stream(self, run: BatchRun, requests: Part, entry: Entry | None) -> None:
+        writes: list[asyncio.Task[None]] = []
+        try:
+            await self._ask(run, await self._still_wanted(run, requests), writes)
+        finally:
+            if run.gate is not None:
+                await run.gate.leave(entry)
+            # What is known is written, also if the rest breaks off, and all of it is waited for: an
+            # end on its way passes its job off as ended. Who then tries the batch again, or gives
+            # it back, leaves it out, and if that end fails nobody is at work on the job any more.
+            await all_ended(writes)
+
+    async def _still_wanted(self, run: BatchRun, requests: Part) -> Part:
+        """They may have waited: those whose time was up meanwhile end, the others have less."""
+        if run.gate is None:
+            return requests
+        wanted = []
+        for request in requests:
+            job = run.jobs[request.id]
+            if not await self._is_unrun(run, job):
+                wanted.append(replace(request, timeout_s=self._left_s(run, job)))
+        return wanted
+
+    def _not_begun(self, run: BatchRun, requests: Part, why: str) -> None:
+        run.errors += len(requests)
+        run.retry = EngineUnavailable(why)
+
+    async def _ask(self, run: BatchRun, requests: Part, writes: list[asyncio.Task[None]]) -> None:
+        """Ask the engine, and begin to write what it answers."""
+        if not requests:
+            return
         affinity = affinity_of(run.spec, requests[0].input)
         was_lost = any(run.jobs[request.id].losses for request in requests)
         try:
             pool = await self.place(run.spec, run.pool, affinity, wary=was_lost)
         except (EngineUnavailable, Unavailable) as error:
             # That nobody knows who is up is no fault of the jobs: they are tried again.
-            run.errors += len(requests)
-            run.retry = EngineUnavailable(error.message)
+            self._not_begun(run, requests, error.message)
             return
         run.workers.update((request.id, pool.worker) for request in requests)
-        writes: list[asyncio.Task[None]] = []
-        try:
-            async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
-                run.left_at[job_id] = self.clock()
-                # What is answered is written, and paid for, though its job is cancelled by now.
-                self._streams.pop(job_id, None)
-                writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
-        finally:
-            # What is known is written, also if the rest breaks off, and all of it is waited for: an
-            # end on its way passes its job off as ended. Who then tries the batch again, or gives
-            # it back, leaves it out, and if that end fails nobody is at work on the job any more.
-            await all_ended(writes)
+        async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
+            run.left_at[job_id] = self.clock()
+            # What is answered is written, and paid for, though its job is cancelled by now.
+            self._streams.pop(job_id, None)
+            writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
 
     async def _record(self, run: BatchRun, job_id: JobId, outcome: Result | EngineError) -> None:
         if not isinstance(outcome, EngineUnavailable):
             self.item_left(run.batch)
         if not isinstance(outcome, EngineError):
             run.finished += 1
-            run.busy_s += self.clock() - run.started_at
+            run.busy_s += self.clock() - run.began_at(job_id)
             await self._complete(run, job_id, outcome)
             return
         run.errors += 1
@@ -309,6 +351,9 @@ class BatchRunner:
     async def _end(self, run: BatchRun, outcome: Outcome) -> None:
         if outcome.served is None:
             outcome = replace(outcome, served=await self._receipts.served(run, outcome.job_id))
+        if run.gate is not None:
+            began_at = run.let_in_at.get(outcome.job_id, self.clock())
+            outcome = replace(outcome, began_at=began_at)
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is None:
             late = await self.store.get(outcome.job_id)

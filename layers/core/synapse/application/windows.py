@@ -71,12 +71,20 @@ class BronzeWindows:
             Unavailable: what is under way could not be counted, or the workers could not be read.
         """
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
-        ready = _ready(pool, await self.roster.crew(spec.name, pool.name))
-        slots = ready * pool.slots_of(spec)
+        slots = await self.slots(spec, pool)
+        ready = slots // pool.slots_of(spec)
         company = await self._company(spec, pool, traffic)
         window = bronze_window(traffic, slots, company, ready)
         least = items if traffic.in_flight == 0 else 0
         return max(least, min(slots, traffic.better + window))
+
+    async def slots(self, spec: ModelSpec, pool: Pool) -> int:
+        """Those of all workers of a pool that are up.
+
+        Raises:
+            Unavailable: the workers could not be read.
+        """
+        return _ready(pool, await self.roster.crew(spec.name, pool.name)) * pool.slots_of(spec)
 
     async def may_begin(self, spec: ModelSpec, pool: Pool, tier: SlaTier) -> int | None:
         """How many items of a tier may begin there now: of bronze as many as have room, else all.

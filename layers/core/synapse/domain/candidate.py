@@ -18,7 +18,7 @@ class Candidate:
     median misses the tier's promise, or is not known. `usd_per_item` is what an item adds to the
     bill now, `busy_usd_per_item` what it costs on a worker that is kept busy. `slots` are those of
     all its workers that are up, of one where none is. One that `is_doubtful` is asked where there
-    is no other: a late answer is better than none.
+    is no other: a late answer is better than none. One that `is_full` lets no bronze begin at all.
     """
 
     pool: Pool
@@ -34,6 +34,7 @@ class Candidate:
     must_yield: bool
     reason: str
     is_doubtful: bool = False
+    is_full: bool = False
 
     @property
     def is_well(self) -> bool:

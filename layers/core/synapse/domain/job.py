@@ -171,7 +171,10 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one running job, as its runner reports it."""
+    """The end of one running job, as its runner reports it.
+
+    It began when it was claimed or, where its runner had to let it in, at `began_at`.
+    """
 
     job_id: JobId
     state: JobState
@@ -179,6 +182,7 @@ class Outcome:
     usage: Usage | None = None
     failure: Failure | None = None
     served: Served | None = None
+    began_at: float | None = None
 
     def __post_init__(self) -> None:
         require_final(self.state)
@@ -261,6 +265,7 @@ class Job:
             usage=outcome.usage,
             failure=outcome.failure,
             served=outcome.served,
+            started_at=self.started_at if outcome.began_at is None else outcome.began_at,
             finished_at=now,
             lease=None,
         )

@@ -115,6 +115,11 @@ class Decision:
         well = [each for each in self.candidates if each.is_well]
         return well or [each for each in self.candidates if each.is_doubtful]
 
+    def is_full(self) -> bool:
+        """Whether bronze would be given to a pool that lets none begin now, whichever it is."""
+        takers = self.takers()
+        return bool(takers) and all(each.is_full for each in takers)
+
     def soonest_start_ms(self) -> float:
         """When the first answer of a pool at zero is to be had (p99); infinite if there is none."""
         return soonest_start_ms(self.candidates)
@@ -169,6 +174,7 @@ def _judged(need: Need, view: PoolView) -> Candidate:
         must_yield,
         reason,
         view.is_doubtful,
+        need.tier is SlaTier.BRONZE and view.room is not None and view.room <= 0,
     )
 
 

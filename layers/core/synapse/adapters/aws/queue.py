@@ -58,6 +58,18 @@ class SqsJobQueue:
         ]
         await asyncio.gather(*(self._send(priority, part) for priority, part in parts))
 
+    async def gather(self, messages: Sequence[JobMessage]) -> None:
+        """Put messages, whatever their priority, where the dispatcher gets many after seconds.
+
+        Raises:
+            Unavailable: some message could not be sent.
+        """
+        await asyncio.gather(*(self._send(Priority.LOW, part) for part in _parts(messages)))
+
+    def gathers(self, arn: str) -> bool:
+        """Whether the queue of this ARN is the one in which messages are gathered."""
+        return arn.rpartition(":")[2] == self._urls[Priority.LOW].rpartition("/")[2]
+
     async def _send(self, priority: Priority, messages: Sequence[JobMessage]) -> None:
         pending = {str(n): _entry(str(n), message) for n, message in enumerate(messages)}
         for failures in range(1, PARTIAL_FAILURES.max_attempts + 1):

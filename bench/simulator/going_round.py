@@ -1,0 +1,174 @@
+"""The lane of jobs on AWS: what finds no room is gathered, tried, and comes again if it must.
+
+As `application.dispatch` does over SQS. What it decides by is its own; written anew is what awaits
+between: the queues, and the function that they call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+from bench.simulator import round_bill
+from bench.simulator.events import at_once
+from bench.simulator.executions import Executions
+from bench.simulator.gathering_queue import GatheringQueue
+from bench.simulator.jobs import JobLane
+from bench.simulator.requests import Request
+from synapse.application.dispatch import need_of_jobs
+from synapse.domain.batching import JobMessage, plan_batches
+from synapse.domain.job import JobId, Priority
+from synapse.domain.model import ModelSpec
+from synapse.domain.routing import Decision
+
+AT_ONCE = 20
+"""Environments of the dispatcher that the queue of normal priority calls, as in template.yaml."""
+
+WORKERS_VALID_S = 2.0
+RATE_VALID_S = 5.0
+PROFILES_VALID_S = 60.0
+"""So long what an environment has read serves it, as in `adapters.aws`."""
+
+
+@dataclass(slots=True)
+class Environment:
+    """One of the dispatcher's: what it has read."""
+
+    _read_at: dict[str, float] = field(default_factory=dict)
+
+    def has_to_read(self, what: str, now: float, valid_s: float) -> bool:
+        """Whether it is read anew now."""
+        if now - self._read_at.get(what, float("-inf")) < valid_s:
+            return False
+        self._read_at[what] = now
+        return True
+
+
+class Plan(NamedTuple):
+    """A batch, and where it is to be tried."""
+
+    spec: ModelSpec
+    jobs: Sequence[JobMessage]
+    decision: Decision
+
+
+@dataclass(slots=True)
+class RoundLane(JobLane):
+    """What SQS, the dispatcher, the batcher and `give_back` do.
+
+    Messages are handed over as they come, those of one moment together, up to ten; one that comes
+    while all environments are busy waits for the first that is not. So who waits alone is looked at
+    alone, and paid for alone; who came in company, or has to queue, shares a call.
+    """
+
+    _there: deque[JobMessage] = field(default_factory=deque)
+    """Messages that may be received."""
+    _new: set[JobId] = field(default_factory=set)
+    """Jobs that nobody has looked at yet."""
+    _idle: list[Environment] = field(
+        default_factory=lambda: [Environment() for _ in range(AT_ONCE)]
+    )
+    _executions: Executions = field(init=False)
+    _gathered: GatheringQueue = field(init=False)
+    _of_gathered: Environment = field(default_factory=Environment)
+
+    def __post_init__(self) -> None:
+        """Over a batcher of its own, and a queue that gathers."""
+        self._executions = Executions(self, self._sent)
+        self._gathered = GatheringQueue(self.events, self._dispatch_gathered)
+
+    def send(self, request: Request) -> None:
+        """Put its prompt, write a job down, which waits from then on, and send its message."""
+        job_id = self.opened(request)
+        self._new.add(job_id)
+        deadline_at = self.events.now + request.timeout_s
+        put_s, _ = self.bucket_s(request)
+
+        def written() -> None:
+            message = JobMessage(
+                job_id, request.model, "1", Priority.NORMAL, 1, self.events.now, deadline_at
+            )
+            self.queue.send_again([message])
+            self._sent([message])
+
+        self.events.after(put_s + self.around.write.draw(self.chance), written)
+
+    def look(self) -> None:
+        """Nobody tells those that wait."""
+
+    def _sent(self, messages: Sequence[JobMessage]) -> None:
+        """They come after what SQS takes."""
+
+        def arrived() -> None:
+            self._there.extend(messages)
+            self._invoke()
+
+        self.events.after(self.around.deliver.draw(self.chance), arrived)
+
+    def _invoke(self) -> None:
+        """Hand over what is there; the environment that was used last is used first."""
+        while self._there and self._idle:
+            environment = self._idle.pop()
+            number = min(len(self._there), round_bill.MESSAGES)
+            self._dispatch([self._there.popleft() for _ in range(number)], environment)
+            self.events.after(round_bill.DISPATCH_S, partial(self._done, environment))
+
+    def _done(self, environment: Environment) -> None:
+        self._idle.append(environment)
+        self._invoke()
+
+    def _dispatch(self, messages: Sequence[JobMessage], environment: Environment) -> None:
+        """Start those that find room, and those for which no worker is up; gather the others."""
+        meter, new = self.system.meter, self._new & {message.job_id for message in messages}
+        self._new -= new
+        reads = 0
+        full: list[JobMessage] = []
+        for plan in self._plans(messages):
+            reads += self._reads(plan, environment)
+            if plan.decision.is_full():
+                full += plan.jobs
+            else:
+                self._executions.start(plan.spec, plan.decision.pools, plan.jobs)
+        if full:
+            self._gather(full)
+        meter.count("invocations")
+        meter.count("looks", len(messages))
+        meter.add(round_bill.invocation(len(messages), len(messages) - len(new), reads))
+
+    def _gather(self, messages: Sequence[JobMessage]) -> None:
+        """Send them on; they come after what SQS takes."""
+        self.system.meter.count("gathered", len(messages))
+        self.system.meter.add(round_bill.sent(len(messages)))
+        arrived = partial(self._gathered.add, messages)
+        self.events.after(self.around.deliver.draw(self.chance), arrived)
+
+    def _dispatch_gathered(self, messages: Sequence[JobMessage]) -> None:
+        """Start them all, whether there is room or not."""
+        reads = 0
+        for plan in self._plans(messages):
+            reads += self._reads(plan, self._of_gathered)
+            self._executions.start(plan.spec, plan.decision.pools, plan.jobs)
+        self.system.meter.count("invocations")
+        self.system.meter.add(round_bill.invocation(len(messages), len(messages), reads))
+
+    def _plans(self, messages: Sequence[JobMessage]) -> Iterator[Plan]:
+        """Each batch with its decision."""
+        specs, known = self.system.specs, {message.job_id: message for message in messages}
+        for batch in plan_batches(messages, lambda model: specs[model].batch, self.new_id):
+            spec, jobs = specs[batch.model], [known[job_id] for job_id in batch.job_ids]
+            need = need_of_jobs(spec, jobs, self.events.now)
+            yield Plan(spec, jobs, at_once(self.routing.decide(spec, need)))
+
+    def _reads(self, plan: Plan, environment: Environment) -> int:
+        """What a decision reads: of each pool what is in flight, and where one is up its room."""
+        now, decision = self.events.now, plan.decision
+        kept = {
+            "workers": WORKERS_VALID_S,
+            plan.spec.name: RATE_VALID_S,
+            "profiles": PROFILES_VALID_S,
+        }
+        anew = sum(environment.has_to_read(what, now, valid_s) for what, valid_s in kept.items())
+        return anew + len(decision.candidates) + len(decision.takers())

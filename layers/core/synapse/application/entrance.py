@@ -1,0 +1,293 @@
+"""What a runner's jobs pass on their way to an engine that others use: counted, bronze by its room.
+
+Bronze that finds no room waits for it at the runner, where items are over in a moment: between a
+look and the next of who goes away and comes again others take what was free. And a slot that one of
+its own leaves is taken over by the next in line, without a call: to count takes longer than such an
+item does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from synapse.application.side_by_side import all_ended
+from synapse.application.windows import BronzeWindows
+from synapse.domain.batching import Batch
+from synapse.domain.errors import EngineUnavailable, Unavailable
+from synapse.domain.job import SlaTier
+from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
+from synapse.ports import Clock, Entry, InferenceRequest, InFlight, Registry
+
+logger = logging.getLogger(__name__)
+
+WAIT_S = 10.0
+"""So long a batch waits for the next of its items to be let in."""
+
+PLACES_S = 5.0
+"""As many batches may wait as their pool is done with in so long."""
+
+MOST_S = 30.0
+"""And no longer in all: an Express execution ends after 300 s, and tries a pool four times."""
+
+LOOK_EVERY_S = 0.05
+
+BRIEF_S = 1.0
+"""An item that holds its slot no longer is over while one waits."""
+
+MOST_WAIT = 16
+"""Runners that wait for a model and pool at a time, at most: each is a function that is paid for,
+and one of those that an account may run at once."""
+
+NO_LIMIT = sys.maxsize
+"""Jobs of the better tiers are never refused: they have waited already."""
+
+
+Part = Sequence[InferenceRequest]
+"""Requests that go to the engine together."""
+
+SideBySide = Callable[[Sequence[Awaitable[Entry | None]]], Awaitable[Sequence[Entry | None]]]
+Begin = Callable[[Part, Entry | None], None]
+"""Has a part asked for, which is counted so; None if it could not be."""
+
+
+def _nobody(part: Part, entry: Entry | None) -> None:
+    raise AssertionError("nobody is in line")
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Opens a gate for each batch."""
+
+    windows: BronzeWindows
+    in_flight: InFlight
+    registry: Registry
+    clock: Clock
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    side_by_side: SideBySide = all_ended
+
+    @asynccontextmanager
+    async def gate(self, spec: ModelSpec, pool: Pool, batch: Batch) -> AsyncIterator[Gate]:
+        """The gate of a batch, for as long as the batch runs.
+
+        Raises:
+            EngineUnavailable: no worker is up, or none of the batch may begin now or soon.
+        """
+        gate = Gate(self, spec, pool, batch.sla, len(batch.job_ids), self.clock())
+        try:
+            await gate.look()
+            yield gate
+        finally:
+            await gate.close()
+
+
+@dataclass(slots=True)
+class Gate:
+    """Where the requests of one batch are let in, as they find room.
+
+    `most` is how many of its jobs may be claimed: all, if those that find no room may wait for it.
+    """
+
+    _of: Entrance
+    spec: ModelSpec
+    pool: Pool
+    tier: SlaTier
+    most: int
+    opened_at: float
+    has_waited: bool = False
+    _jobs: int = field(init=False)
+    _let_in_at: float = field(init=False)
+    _waits: bool | None = None
+    _waiting: Entry | None = None
+    _line: deque[Part] = field(default_factory=deque)
+    _begin: Begin = _nobody
+    _too_many: int = 0
+
+    def __post_init__(self) -> None:
+        self._jobs, self._let_in_at = self.most, self.opened_at
+
+    async def look(self) -> None:
+        """Find out how many may be claimed; raises as `Entrance.gate` does."""
+        try:
+            room = await self._of.windows.may_begin(self.spec, self.pool, self.tier)
+        except Unavailable as error:
+            logger.warning("slots not counted: %s", error.message)
+            return
+        if room is None or room >= self.most or await self._may_wait():
+            return
+        if room <= 0:
+            raise EngineUnavailable(f"pool {self.pool.name!r} is full, or kept for better tiers")
+        self.most = room
+
+    async def let_in(self, parts: Sequence[Part], begin: Begin) -> Sequence[Part]:
+        """Begin the parts in their order, as there is room; return those for which there is none.
+
+        One may be divided. None comes for those that are left, while it is worth to wait. A count
+        that fails stops nobody. Each that was begun is to `leave`.
+
+        Raises:
+            EngineUnavailable: no worker is up any more.
+        """
+        self._line, self._begin = deque(parts), begin
+        try:
+            while self._line:
+                await self._enter(self._line[0])
+                if not self._line or not await self._may_wait() or self._is_over():
+                    break
+                self.has_waited = True
+                await self._of.sleep(LOOK_EVERY_S)
+            return list(self._line)
+        finally:
+            self._line = deque()
+
+    async def leave(self, entry: Entry | None) -> None:
+        """The engine is done with what entered together: the next in line has its slots.
+
+        Unless better tiers want them, as far as was seen a moment ago. Raises nothing.
+        """
+        if entry is None:
+            return
+        if self._line and self._may_keep(entry):
+            part, rest = _divided(self._line[0], entry.items)
+            if _items(part) == entry.items:
+                _take(self._line, rest)
+                self._start(part, entry)
+                return
+        self._too_many -= entry.items
+        await self._of.in_flight.leave(entry)
+
+    async def close(self) -> None:
+        """Nobody waits here any more. Raises nothing."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            await self._of.in_flight.leave(waiting)
+
+    def _may_keep(self, entry: Entry) -> bool:
+        is_counted = entry.expires_at >= self._of.clock() + 2 * BRIEF_S
+        return bool(self._waits) and self._too_many <= 0 and is_counted
+
+    def _start(self, part: Part, entry: Entry | None) -> None:
+        self._let_in_at = self._of.clock()
+        self._begin(part, entry)
+
+    async def _enter(self, first: Part) -> None:
+        """Begin as many of the line as there is room for; it may move on meanwhile."""
+        chosen: list[Part] = []
+        try:
+            limit = room = NO_LIMIT
+            if self.tier is SlaTier.BRONZE:
+                limit, room = await self._room(first[0].input.samples)
+            chosen = _first_of(self._line, room)
+            entries = await self._of.side_by_side([self._count(part, limit) for part in chosen])
+        except Unavailable as error:
+            logger.warning("requests not counted: %s", error.message)
+            chosen += self._line
+            self._line.clear()
+            for part in chosen:
+                self._start(part, None)
+            return
+        for part, entry in zip(chosen, entries, strict=True):
+            if entry is not None:
+                self._too_many += entry.items
+                self._start(part, entry)
+        refused = [part for part, entry in zip(chosen, entries, strict=True) if entry is None]
+        self._line.extendleft(reversed(refused))
+
+    async def _room(self, items: int) -> tuple[int, int]:
+        """The most items that may be in flight with the next of ours, and how many more may be."""
+        of, spec, pool = self._of, self.spec, self.pool
+        if await of.windows.slots(spec, pool) == 0:
+            raise EngineUnavailable(f"no worker of pool {pool.name!r} is up any more")
+        limit = await of.windows.limit(spec, pool, items)
+        room = limit - await of.in_flight.count(spec.name, pool.name)
+        self._too_many = -room
+        return limit, room
+
+    async def _count(self, part: Part, limit: int) -> Entry | None:
+        expires_at = self._of.clock() + max(request.timeout_s for request in part)
+        return await self._of.in_flight.enter(
+            self.spec.name, self.pool.name, _items(part), limit, expires_at, self.tier
+        )
+
+    def _is_over(self) -> bool:
+        now = self._of.clock()
+        return now - self._let_in_at >= WAIT_S or now - self.opened_at >= MOST_S
+
+    async def _may_wait(self) -> bool:
+        """Whether this batch waits for room. Not where many wait already, or items last long.
+
+        Who waits is counted as what is in flight is: who dies counts for a minute at most.
+        """
+        if self._waits is None:
+            place, until = f"{self.pool.name}#waiting", self.opened_at + MOST_S
+            try:
+                most = await self._most_waiting()
+                if most > 0:
+                    self._waiting = await self._of.in_flight.enter(
+                        self.spec.name, place, 1, most, until, self.tier
+                    )
+            except Unavailable as error:
+                logger.warning("nobody waits: %s", error.message)
+            self._waits = self._waiting is not None
+        return self._waits
+
+    async def _most_waiting(self) -> int:
+        # A runner with its engine in itself is a worker: it is not to stand still with both.
+        if self.tier is not SlaTier.BRONZE or self.pool.runs_in_runner:
+            return 0
+        of = self._of
+        rate = await of.registry.service_rate(self.spec.name, of.clock(), self.pool.name)
+        slots = await of.windows.slots(self.spec, self.pool)
+        return most_waiting(slots, rate.seconds_per_item, self._jobs)
+
+
+def most_waiting(slots: int, seconds_per_item: float | None, jobs: int) -> int:
+    """How many batches of so many jobs may wait at once for a pool of so many slots.
+
+    As many as it is done with in `PLACES_S`: what waits is claimed, so that the autoscaler does not
+    see it. None where items last long, or nobody knows how long.
+    """
+    if seconds_per_item is None or seconds_per_item > BRIEF_S:
+        return 0
+    items = slots * PLACES_S / max(seconds_per_item, 1e-6)
+    return min(MOST_WAIT, int(items / jobs))
+
+
+def _items(part: Part) -> int:
+    return sum(request.input.samples for request in part)
+
+
+def _divided(part: Part, room: int) -> tuple[Part, Part]:
+    """The requests that fit, and those that do not."""
+    items = 0
+    for number, request in enumerate(part):
+        items += request.input.samples
+        if items > room:
+            return part[:number], part[number:]
+    return part, ()
+
+
+def _take(line: deque[Part], rest: Part) -> None:
+    """Off the first in line, but for the rest of it."""
+    line.popleft()
+    if rest:
+        line.appendleft(rest)
+
+
+def _first_of(line: deque[Part], room: int) -> list[Part]:
+    """Take off the line what has room."""
+    chosen: list[Part] = []
+    while line:
+        part, rest = _divided(line[0], room)
+        if not part:
+            break
+        _take(line, rest)
+        chosen.append(part)
+        room -= _items(part)
+    return chosen
