@@ -26,7 +26,7 @@ from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, SlaTier
 from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.ports import Entry, InferenceRequest
-from tests.factories import a_batch, a_model, a_pool, a_sample
+from tests.factories import a_batch, a_chat_model, a_model, a_pool, a_sample
 from tests.fakes import MemoryRegistry
 from tests.faults import failing_before
 from tests.unit.application.going import Going
@@ -98,9 +98,7 @@ Begun = list[tuple[Part, Entry | None]]
 async def begun(gate: Gate, *parts: Part) -> Begun:
     """What is let in."""
     found: Begun = []
-    left = await gate.let_in(parts, lambda part, entry: found.append((part, entry)))
-    among = [each.id for part in [*(part for part, _ in found), *left] for each in part]
-    assert sorted(among) == sorted(each.id for part in parts for each in part)
+    await gate.let_in(parts, lambda part, entry: found.append((part, entry)))
     return found
 
 
@@ -134,16 +132,38 @@ async def test_better_tiers_are_let_in_however_many_there_are() -> None:
     assert place.looks == 0
 
 
-async def test_who_cannot_be_counted_is_let_in_all_the_same() -> None:
+async def test_where_the_room_cannot_be_told_all_are_let_in() -> None:
     place = Place(taken=8)
     away = Unavailable("no table")
     place.windows = failing_before(place.windows, may_begin=[away], limit=[away])
 
     async with place.gate() as gate:
-        [(part, entry)] = await begun(gate, some(1))
-        await gate.leave(entry)
+        assert await names(gate, some(1)) == ["job-0"]
 
-    assert (len(part), entry) == (1, None)
+
+async def test_who_cannot_be_counted_is_let_in_and_those_beside_it_are_counted() -> None:
+    for tier in (SILVER, BRONZE):
+        place = Place()
+        faults = [None, Unavailable("no table"), None]
+        place.world.slots = failing_before(place.world.slots, enter=faults)
+
+        async with place.gate(3, tier) as gate:
+            found = await begun(gate, *([each] for each in some(3)))
+            assert [entry is not None for _, entry in found] == [True, False, True]
+            assert place.in_flight == 2
+            for _, entry in found:
+                await gate.leave(entry)
+        assert place.in_flight == 0
+
+
+async def test_one_of_many_samples_holds_up_nobody_behind_it() -> None:
+    place = await Place(5).measured()
+    async with place.gate(3) as gate:
+        place.holds_still = True
+        line = Line(gate, *some(1, samples=4), *some(3)[1:])
+        await line.until_in(2)
+        assert [name for name, _ in line.begun] == ["job-1", "job-2"]
+        line.task.cancel()
 
 
 async def test_bronze_is_let_in_as_far_as_its_window_goes() -> None:
@@ -175,6 +195,17 @@ async def test_without_room_nothing_is_claimed_where_items_last_long_or_were_nev
             async with place.gate():
                 pytest.fail("let in")
         assert place.looks == 0
+
+
+async def test_a_ping_does_not_tell_that_generations_are_brief() -> None:
+    llm, pinged_at = a_chat_model("echo"), 0.0
+    sample = a_sample(1, 0.02, pool="cpu")
+    for model, waits in ((MODEL, True), (llm, False)):
+        place = Place(7)
+        await place.world.registry.record_service(sample, pinged_at)
+        batch = a_batch("job-0", "job-1")
+        async with place.entrance.gate(model, POOL, batch) as gate:
+            assert gate.most == (2 if waits else 1)
 
 
 async def test_where_items_are_brief_all_are_claimed_and_let_in_as_slots_come_free() -> None:
@@ -269,16 +300,16 @@ async def test_whoever_cannot_tell_whether_to_wait_does_not(fault: str) -> None:
     assert place.looks == 0
 
 
-async def test_a_look_that_fails_while_one_waits_lets_in() -> None:
-    """As everywhere: who cannot be counted is not held up."""
-    place = await Place(8).measured()
+async def test_who_waits_looks_again_where_a_look_fails() -> None:
+    """All who wait would begin at once: they look at the same time at the same table."""
+    place = await Place(8, {2: 1}).measured()
     away = Unavailable("no table")
-    place.windows = failing_before(place.windows, may_begin=[None, away], limit=[None, away])
+    place.windows = failing_before(place.windows, limit=[None, away])
 
     async with place.gate() as gate:
-        [(part, entry)] = await begun(gate, some(1))
+        assert await names(gate, some(1)) == ["job-0"]
 
-    assert (len(part), entry, place.looks) == (1, None, 1)
+    assert place.looks == 2
 
 
 class Line:

@@ -53,8 +53,10 @@ async def test_nor_where_no_worker_is_up() -> None:
     assert (world.gathered, len(world.starter.orders)) == ([], 1)
 
 
-@pytest.mark.parametrize("changes", [{"priority": Priority.HIGH}, {"sla": SlaTier.SILVER}])
-async def test_who_is_to_come_first_is_not_gathered(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"priority": Priority.HIGH}, {"sla": SlaTier.SILVER}, {"losses": 1}]
+)
+async def test_who_is_to_come_first_or_rides_alone_is_not_gathered(changes: dict[str, Any]) -> None:
     world = world_of(8)
     message = a_message(**changes)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from synapse.application.entrance import WAIT_S, Entrance
-from synapse.domain.errors import EngineUnavailable, Unavailable
+from synapse.domain.errors import EngineLost, EngineUnavailable, Unavailable
 from synapse.domain.inference import ModelInput
-from synapse.domain.job import Job, JobId, JobState, SlaTier
+from synapse.domain.job import Failure, Job, JobId, JobState, SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.receipt import receipt_of
@@ -236,6 +236,26 @@ async def test_who_waits_while_the_last_worker_goes_is_tried_elsewhere() -> None
         await house.run(jobs)
 
     assert house.world.engine.calls == []
+
+
+async def test_who_waited_while_a_worker_was_lost_with_others_has_lost_none() -> None:
+    def lost(request: InferenceRequest) -> Answer:
+        return EngineLost("the worker is gone")
+
+    house = await FullHouse(taken=SLOTS - 1).measured()
+    house.world.runner.engine = ScriptedEngine(lost)
+    jobs = await house.submit(3)
+    batch = a_batch(*(job.id for job in jobs))
+
+    with pytest.raises(EngineLost) as raised:
+        await house.world.runner.run(batch, POOL)
+    failure = Failure(raised.value.code, raised.value.message)
+    await house.world.give_back(batch.id, batch.job_ids, failure, lost=True)
+
+    after = [await house.world.job(job.id) for job in jobs]
+    assert [job.state for job in after] == [JobState.QUEUED] * 3
+    assert sorted(job.losses for job in after) == [0, 0, 1]
+    assert len(house.world.queue.take()) == 3
 
 
 async def test_where_the_slots_cannot_be_counted_the_batch_is_run() -> None:

@@ -123,7 +123,8 @@ class Dispatcher:
 def _is_to_gather(first: JobMessage, decision: Decision) -> bool:
     """Where there is room nobody is kept, nor where no worker is up: one is to be started."""
     is_patient = first.sla is SlaTier.BRONZE and first.priority is not Priority.HIGH
-    return is_patient and decision.is_full()
+    # A suspect rides alone anyway.
+    return is_patient and not first.is_suspect and decision.is_full()
 
 
 def need_of_jobs(spec: ModelSpec, messages: Sequence[JobMessage], now: float) -> Need:

@@ -21,7 +21,7 @@ from synapse.application.windows import BronzeWindows
 from synapse.domain.batching import Batch
 from synapse.domain.errors import EngineUnavailable, Unavailable
 from synapse.domain.job import SlaTier
-from synapse.domain.model import ModelSpec
+from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse.ports import Clock, Entry, InferenceRequest, InFlight, Registry
 
@@ -52,7 +52,10 @@ NO_LIMIT = sys.maxsize
 Part = Sequence[InferenceRequest]
 """Requests that go to the engine together."""
 
-SideBySide = Callable[[Sequence[Awaitable[Entry | None]]], Awaitable[Sequence[Entry | None]]]
+Counted = tuple[bool, Entry | None]
+"""Whether a part may begin, and how it is counted."""
+
+SideBySide = Callable[[Sequence[Awaitable[Counted]]], Awaitable[Sequence[Counted]]]
 Begin = Callable[[Part, Entry | None], None]
 """Has a part asked for, which is counted so; None if it could not be."""
 
@@ -125,11 +128,11 @@ class Gate:
             raise EngineUnavailable(f"pool {self.pool.name!r} is full, or kept for better tiers")
         self.most = room
 
-    async def let_in(self, parts: Sequence[Part], begin: Begin) -> Sequence[Part]:
-        """Begin the parts in their order, as there is room; return those for which there is none.
+    async def let_in(self, parts: Sequence[Part], begin: Begin) -> None:
+        """Begin the parts in their order, as there is room; one may be divided.
 
-        One may be divided. None comes for those that are left, while it is worth to wait. A count
-        that fails stops nobody. Each that was begun is to `leave`.
+        Those are left out for which there is none, and none comes while it is worth to wait. A
+        count that fails stops nobody. Each that was begun is to `leave`.
 
         Raises:
             EngineUnavailable: no worker is up any more.
@@ -142,9 +145,8 @@ class Gate:
                     break
                 self.has_waited = True
                 await self._of.sleep(LOOK_EVERY_S)
-            return list(self._line)
         finally:
-            self._line = deque()
+            self._line.clear()
 
     async def leave(self, entry: Entry | None) -> None:
         """The engine is done with what entered together: the next in line has its slots.
@@ -153,14 +155,17 @@ class Gate:
         """
         if entry is None:
             return
-        if self._line and self._may_keep(entry):
-            part, rest = _divided(self._line[0], entry.items)
-            if _items(part) == entry.items:
-                _take(self._line, rest)
+        if self._may_keep(entry):
+            part = _take_just(self._line, entry.items)
+            if part:
                 self._start(part, entry)
                 return
         self._too_many -= entry.items
         await self._of.in_flight.leave(entry)
+
+    def shut(self) -> None:
+        """Let nobody in any more: those in line are left out."""
+        self._line.clear()
 
     async def close(self) -> None:
         """Nobody waits here any more. Raises nothing."""
@@ -178,25 +183,25 @@ class Gate:
 
     async def _enter(self, first: Part) -> None:
         """Begin as many of the line as there is room for; it may move on meanwhile."""
-        chosen: list[Part] = []
+        limit = room = NO_LIMIT
         try:
-            limit = room = NO_LIMIT
             if self.tier is SlaTier.BRONZE:
                 limit, room = await self._room(first[0].input.samples)
-            chosen = _first_of(self._line, room)
-            entries = await self._of.side_by_side([self._count(part, limit) for part in chosen])
         except Unavailable as error:
-            logger.warning("requests not counted: %s", error.message)
-            chosen += self._line
-            self._line.clear()
-            for part in chosen:
-                self._start(part, None)
-            return
-        for part, entry in zip(chosen, entries, strict=True):
+            logger.warning("room not told: %s", error.message)
+            if self._waits:
+                return  # all who wait would begin at once; they can look again
+            limit = room = NO_LIMIT
+        chosen = _take_what_fits(self._line, room)
+        counted = await self._of.side_by_side([self._counted(part, limit) for part in chosen])
+        refused: list[Part] = []
+        for part, (may_begin, entry) in zip(chosen, counted, strict=True):
             if entry is not None:
                 self._too_many += entry.items
+            if may_begin:
                 self._start(part, entry)
-        refused = [part for part, entry in zip(chosen, entries, strict=True) if entry is None]
+            else:
+                refused.append(part)
         self._line.extendleft(reversed(refused))
 
     async def _room(self, items: int) -> tuple[int, int]:
@@ -209,11 +214,16 @@ class Gate:
         self._too_many = -room
         return limit, room
 
-    async def _count(self, part: Part, limit: int) -> Entry | None:
+    async def _counted(self, part: Part, limit: int) -> Counted:
         expires_at = self._of.clock() + max(request.timeout_s for request in part)
-        return await self._of.in_flight.enter(
-            self.spec.name, self.pool.name, _items(part), limit, expires_at, self.tier
-        )
+        try:
+            entry = await self._of.in_flight.enter(
+                self.spec.name, self.pool.name, _items(part), limit, expires_at, self.tier
+            )
+        except Unavailable as error:
+            logger.warning("requests not counted: %s", error.message)
+            return True, None
+        return entry is not None, entry
 
     def _is_over(self) -> bool:
         now = self._of.clock()
@@ -243,6 +253,8 @@ class Gate:
             return 0
         of = self._of
         rate = await of.registry.service_rate(self.spec.name, of.clock(), self.pool.name)
+        if rate.is_guess and self.spec.task is Task.GENERATE:
+            return 0  # a ping writes one token: that says nothing of how long a generation lasts
         slots = await of.windows.slots(self.spec, self.pool)
         return most_waiting(slots, rate.seconds_per_item, self._jobs)
 
@@ -273,21 +285,28 @@ def _divided(part: Part, room: int) -> tuple[Part, Part]:
     return part, ()
 
 
-def _take(line: deque[Part], rest: Part) -> None:
-    """Off the first in line, but for the rest of it."""
-    line.popleft()
-    if rest:
-        line.appendleft(rest)
-
-
-def _first_of(line: deque[Part], room: int) -> list[Part]:
-    """Take off the line what has room."""
+def _take_what_fits(line: deque[Part], room: int) -> list[Part]:
+    """Take off the line what has room; who is too large holds up nobody behind."""
     chosen: list[Part] = []
+    left: list[Part] = []
     while line:
-        part, rest = _divided(line[0], room)
-        if not part:
-            break
-        _take(line, rest)
-        chosen.append(part)
-        room -= _items(part)
+        part, rest = _divided(line.popleft(), room)
+        if part:
+            chosen.append(part)
+            room -= _items(part)
+        if rest:
+            left.append(rest)
+    line.extend(left)
     return chosen
+
+
+def _take_just(line: deque[Part], items: int) -> Part:
+    """Take off the line the first that is just so large; nothing if none is."""
+    for number, whole in enumerate(line):
+        part, rest = _divided(whole, items)
+        if _items(part) == items:
+            del line[number]
+            if rest:
+                line.insert(number, rest)
+            return part
+    return ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from synapse.application.accounting import Accounting
@@ -131,9 +131,17 @@ class BatchRunner:
         finally:
             await self._report(run)
         if run.lost is not None:
+            await self._spare(run)
             raise run.lost
         if run.retry is not None:
             raise run.retry
+
+    async def _spare(self, run: BatchRun) -> None:
+        """Jobs that no worker had have lost none: who gives the batch back sees that they wait."""
+        for job in run.jobs.values():
+            if job.id not in run.workers:
+                with suppress(Unavailable):
+                    await self.store.requeue(job, self.clock(), lost=False)
 
     def abort(self, job_id: JobId) -> None:
         """Stop the engine's work on a job that runs here on its own stream; else do nothing."""
@@ -308,6 +316,8 @@ class BatchRunner:
         run.workers.update((request.id, pool.worker) for request in requests)
         async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
             run.left_at[job_id] = self.clock()
+            if run.gate is not None and isinstance(outcome, EngineLost):
+                run.gate.shut()  # who comes next would go the same way
             # What is answered is written, and paid for, though its job is cancelled by now.
             self._streams.pop(job_id, None)
             writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
