@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextvars import ContextVar
 from enum import StrEnum
@@ -52,20 +52,25 @@ ERRORS = {
 
 
 class FatedEngine:
-    """See the port `InferenceEngine`. `told` are the errors that were answered for each job."""
+    """See the port `InferenceEngine`. `told` are the errors that were answered for each job.
+
+    `cut_off` counts what was answered in runners that died: they may have told nobody of it.
+    """
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self.fates: list[Fate] = []
         self.told: defaultdict[JobId, set[str]] = defaultdict(set)
         self.held: dict[asyncio.Task[None], list[asyncio.Event]] = {}
-        self.deaths = 0
+        self.deaths = self.cut_off = 0
+        self._answered: Counter[asyncio.Task[None]] = Counter()
 
     async def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
     ) -> AsyncGenerator[tuple[JobId, Result | EngineError], None]:
         for request in requests:
             fate = self.fates.pop(0) if self.fates else Fate.ECHO
+            self._answered[RUNNER.get()] += 1
             if fate in ERRORS:
                 error = ERRORS[fate]("as it was fated")
                 self.told[request.id].add(error.code)
@@ -86,9 +91,14 @@ class FatedEngine:
         await woken.wait()
 
     async def _die(self) -> None:
-        self.deaths += 1
+        self.has_died(RUNNER.get())
         RUNNER.get().cancel()
         await asyncio.Event().wait()
+
+    def has_died(self, runner: asyncio.Task[None]) -> None:
+        """Count a death, and what it cut off."""
+        self.deaths += 1
+        self.cut_off += self._answered.pop(runner, 0)
 
     def wake(self, runner: asyncio.Task[None]) -> None:
         """Let all go on that is held in a runner."""

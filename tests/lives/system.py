@@ -215,7 +215,7 @@ class System:
     async def kill(self, runner: asyncio.Task[None]) -> None:
         """End a runner that is held."""
         self.engine.held.pop(runner)
-        self.engine.deaths += 1
+        self.engine.has_died(runner)
         runner.cancel()
         await self._quiet([runner])
 
