@@ -19,9 +19,12 @@ from bench.simulator.gathering_queue import GatheringQueue
 from bench.simulator.jobs import JobLane
 from bench.simulator.requests import Request
 from synapse.application.dispatch import need_of_jobs
+from synapse.application.gathering import Gathering
+from synapse.application.waiting import WaitingPlaces
 from synapse.domain.batching import JobMessage, plan_batches
 from synapse.domain.job import JobId, Priority
 from synapse.domain.model import ModelSpec
+from synapse.domain.pool import Pool
 from synapse.domain.routing import Decision
 
 AT_ONCE = 20
@@ -53,6 +56,23 @@ class Plan(NamedTuple):
     spec: ModelSpec
     jobs: Sequence[JobMessage]
     decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Places(WaitingPlaces):
+    """Notes what is read of them. How long items last is kept for seconds, and read already."""
+
+    _asked: list[Pool] = field(default_factory=list)
+
+    @property
+    def reads(self) -> int:
+        """Of the table."""
+        return len(self._asked)
+
+    async def taken(self, spec: ModelSpec, pool: Pool) -> int:
+        """See there."""
+        self._asked.append(pool)
+        return await WaitingPlaces.taken(self, spec, pool)
 
 
 @dataclass(slots=True)
@@ -121,38 +141,44 @@ class RoundLane(JobLane):
         self._invoke()
 
     def _dispatch(self, messages: Sequence[JobMessage], environment: Environment) -> None:
-        """Start those that find room, and those for which no worker is up; gather the others."""
-        meter, new = self.system.meter, self._new & {message.job_id for message in messages}
+        """New ones, or such as were given back."""
+        new = self._new & {message.job_id for message in messages}
         self._new -= new
-        reads = 0
-        full: list[JobMessage] = []
-        for plan in self._plans(messages):
-            reads += self._reads(plan, environment)
-            if plan.decision.is_full():
-                full += plan.jobs
-            else:
-                self._executions.start(plan.spec, plan.decision.pools, plan.jobs)
-        if full:
-            self._gather(full)
-        meter.count("invocations")
-        meter.count("looks", len(messages))
-        meter.add(round_bill.invocation(len(messages), len(messages) - len(new), reads))
-
-    def _gather(self, messages: Sequence[JobMessage]) -> None:
-        """Send them on; they come after what SQS takes."""
-        self.system.meter.count("gathered", len(messages))
-        self.system.meter.add(round_bill.sent(len(messages)))
-        arrived = partial(self._gathered.add, messages)
-        self.events.after(self.around.deliver.draw(self.chance), arrived)
+        self.system.meter.count("looks", len(messages))
+        self._look_at(messages, environment, again=len(messages) - len(new), were_gathered=False)
 
     def _dispatch_gathered(self, messages: Sequence[JobMessage]) -> None:
-        """Start them all, whether there is room or not."""
+        """Those that were kept."""
+        self._look_at(messages, self._of_gathered, again=len(messages), were_gathered=True)
+
+    def _look_at(
+        self,
+        messages: Sequence[JobMessage],
+        environment: Environment,
+        *,
+        again: int,
+        were_gathered: bool,
+    ) -> None:
+        """Start those that have their turn; the others are gathered."""
+        windows, registry = self.windows, self.routing.registry
+        places = Places(windows, self.slots, registry, self.events.clock)
+        turn = Gathering(self._gather, places).turn(self.events.now, were_gathered=were_gathered)
         reads = 0
         for plan in self._plans(messages):
-            reads += self._reads(plan, self._of_gathered)
-            self._executions.start(plan.spec, plan.decision.pools, plan.jobs)
-        self.system.meter.count("invocations")
-        self.system.meter.add(round_bill.invocation(len(messages), len(messages), reads))
+            reads += self._reads(plan, environment)
+            if not at_once(turn.keeps(plan.spec, plan.jobs, plan.decision)):
+                self._executions.start(plan.spec, plan.decision.pools, plan.jobs)
+        at_once(turn.close())
+        meter = self.system.meter
+        meter.count("invocations")
+        meter.add(round_bill.invocation(len(messages), again, reads + places.reads))
+
+    async def _gather(self, messages: Sequence[JobMessage], delay_s: float) -> None:
+        """Send them on; they come after what SQS takes, and the delay."""
+        self.system.meter.count("gathered again" if delay_s else "gathered", len(messages))
+        self.system.meter.add(round_bill.sent(len(messages)))
+        arrived = partial(self._gathered.add, list(messages))
+        self.events.after(delay_s + self.around.deliver.draw(self.chance), arrived)
 
     def _plans(self, messages: Sequence[JobMessage]) -> Iterator[Plan]:
         """Each batch with its decision."""

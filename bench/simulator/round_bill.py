@@ -25,8 +25,8 @@ TRY_READS = 2
 """E: how long a runner is busy that finds no room; what is in flight, and who is up. The latter is
 kept for two seconds in each environment, but counted each time here."""
 
-ENTRY_READS = 2
-"""To tell whether items of bronze may enter: their window, and what is in flight."""
+ENTRY_READS = 1
+"""To tell whether items of bronze may enter: what is in flight says how large their window is."""
 
 GIVE_BACK_S = 0.05
 GIVE_BACK_GB = 0.5

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from bench.simulator.jobs import JobLane
 from bench.simulator.requests import End, Request
 from synapse.adapters.local.slots import SlotLedger
 from synapse.application.entrance import Entrance, Gate, Part
+from synapse.application.waiting import WaitingPlaces
 from synapse.domain import cost
 from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.cost import SHORT, Payload
@@ -53,8 +54,8 @@ class Ledger:
     pool: str
     events: Events
     call_s: Callable[[], float]
-    attempts: int = 0
-    """How often it was asked whether items may enter."""
+    attempts: int = -1
+    """How often it was asked whether items may enter, but for the look before they are claimed."""
     entries: int = 0
     """Items that did; others took over the slot of one that had ended."""
     waits: bool = False
@@ -84,12 +85,13 @@ class Ledger:
 
     async def count(self, model: str, pool: str) -> int:
         """See the port."""
-        self.attempts += 1
-        await self.events.sleep(self.call_s() + self.call_s())  # the window was read before
+        await self.events.sleep(self.call_s())
         return await self.slots.count(model, pool)
 
     async def traffic_of(self, model: str, pool: str) -> Traffic:
         """See the port."""
+        self.attempts += 1
+        await self.events.sleep(self.call_s())
         return await self.slots.traffic_of(model, pool)
 
 
@@ -120,11 +122,12 @@ class Runner:
         lane, began_at = self.lane, self.lane.events.now
         jobs = tuple(job.job_id for job in self.left)
         batch = Batch(lane.new_id(), self.spec.name, self.spec.version, jobs, len(jobs))
+        windows, clock = replace(lane.windows, in_flight=self._ledger), lane.events.clock
         entrance = Entrance(
-            lane.windows,
+            windows,
             self._ledger,
-            lane.routing.registry,
-            lane.events.clock,
+            WaitingPlaces(windows, self._ledger, lane.routing.registry, clock),
+            clock,
             lane.events.sleep,
             lane.events.side_by_side,
         )

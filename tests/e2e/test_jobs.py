@@ -9,9 +9,11 @@ import pytest
 
 from synapse.adapters.aws.in_flight import DynamoInFlight
 from synapse.adapters.aws.registry import DynamoRegistry
+from synapse.application.waiting import MOST_WAIT
 from synapse.domain.access import ALL_SCOPES
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ServiceSample
+from synapse.ports import Entry
 from tests.e2e.one_machine.fleets import until
 from tests.e2e.stack import Stack
 
@@ -138,7 +140,7 @@ def test_what_was_begun_with_a_key_that_is_revoked_with_its_jobs_is_not_run(stac
     assert (result["status"], result["error"]["code"]) == ("FAILED", "key_revoked"), result
 
 
-def test_bronze_without_room_is_gathered_and_let_in_at_its_runner_when_there_is_some(
+def test_bronze_without_room_is_kept_until_it_may_wait_at_a_runner_and_then_until_it_is_let_in(
     stack: Stack,
 ) -> None:
     dynamodb, table = stack.emulator.dynamodb, stack.outputs["RegistryTableName"]
@@ -146,19 +148,25 @@ def test_bronze_without_room_is_gathered_and_let_in_at_its_runner_when_there_is_
     quick = ServiceSample("echo", "primary", ALL, 0.01 * ALL)
     asyncio.run(DynamoRegistry(dynamodb, table, (), ()).record_service(quick, time.time()))
     gathered = times_gathered(stack)
-    taken = asyncio.run(
-        in_flight.enter("echo", "primary", ALL, ALL, time.time() + 120, SlaTier.BRONZE)
-    )
-    assert taken is not None
 
+    def occupied(pool: str, items: int) -> Entry:
+        entering = in_flight.enter("echo", pool, items, items, time.time() + 120, SlaTier.BRONZE)
+        entry = asyncio.run(entering)
+        assert entry is not None
+        return entry
+
+    taken, places = occupied("primary", ALL), occupied("primary#waiting", MOST_WAIT)
     try:
         job_id = stack.submit(model="echo", prompt="when there is room")
-        until(lambda: times_gathered(stack) > gathered, why="it was not gathered")
+        until(lambda: times_gathered(stack) > gathered + 1, why="it was not kept on")
+        assert status(stack, job_id) == "QUEUED"
+        asyncio.run(in_flight.leave(places))
         # The echo is there at once: who runs and has not ended waits.
         until(lambda: status(stack, job_id) == "RUNNING", why="no runner waits for room")
         time.sleep(1.0)
         waits = status(stack, job_id)
     finally:
+        asyncio.run(in_flight.leave(places))
         asyncio.run(in_flight.leave(taken))
     result = stack.result(job_id)
 

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from synapse.application.waiting import MOST_WAIT
 from synapse.domain.job import Failure, JobId
 from tests.fakes import FakeClock
 from tests.lives.deployments import InlineLoop, Open
@@ -126,10 +127,12 @@ class JobLives(RuleBasedStateMachine):
         while self.system.orders:
             self.run_now(self.system.run([self.system.orders.pop(0)]))
 
-    @rule(room=ROOM, back_after=st.none() | st.integers(1, 6))
-    def others_come_or_go(self, room: int, back_after: int | None) -> None:
-        """There is less room, or more; who waits for some may get it."""
-        self.system.rooms.set(room, back_after)
+    @rule(
+        room=ROOM, back_after=st.none() | st.integers(1, 6), waiting=st.sampled_from([0, MOST_WAIT])
+    )
+    def others_come_or_go(self, room: int, back_after: int | None, waiting: int) -> None:
+        """There is less room, or more; who waits for some may get it. All places may be taken."""
+        self.system.rooms.set(room, back_after, waiting)
 
     @precondition(lambda self: self.system.messages)
     @rule(which=WHICH)

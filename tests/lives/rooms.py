@@ -8,7 +8,8 @@ from typing import cast
 
 from synapse.adapters.local.slots import SlotLedger
 from synapse.application.entrance import Entrance
-from synapse.application.windows import BronzeWindows
+from synapse.application.waiting import WaitingPlaces
+from synapse.application.windows import BronzeWindows, Opening
 from synapse.domain.estimate import ServiceRate
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
@@ -33,24 +34,25 @@ class Rooms:
     clock: FakeClock
     items: int = SLOTS
     back_after: int | None = None
+    waiting: int = 0
     slots_taken: SlotLedger = field(init=False)
 
     def __post_init__(self) -> None:
         self.slots_taken = SlotLedger(self.clock)
 
-    def set(self, items: int, back_after: int | None = None) -> None:
-        """From now on."""
-        self.items, self.back_after = items, back_after
+    def set(self, items: int, back_after: int | None = None, waiting: int = 0) -> None:
+        """From now on; so many others wait at runners."""
+        self.items, self.back_after, self.waiting = items, back_after, waiting
 
     def entrance(self) -> Entrance:
         """Of the runners."""
-        return Entrance(
-            cast(BronzeWindows, self),
-            self.slots_taken,
-            cast(Registry, self),
-            self.clock,
-            self._sleep,
-        )
+        windows = cast(BronzeWindows, self)
+        return Entrance(windows, self.slots_taken, self.places(), self.clock, self._sleep)
+
+    def places(self) -> WaitingPlaces:
+        """Where their batches wait."""
+        windows, registry = cast(BronzeWindows, self), cast(Registry, self)
+        return Places(windows, self.slots_taken, registry, self.clock, self)
 
     async def _sleep(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -68,9 +70,10 @@ class Rooms:
         """As `BronzeWindows`."""
         return self.items
 
-    async def limit(self, spec: ModelSpec, pool: Pool, items: int) -> int:
+    async def opening(self, spec: ModelSpec, pool: Pool, items: int) -> Opening:
         """As `BronzeWindows`."""
-        return await self.slots_taken.count(spec.name, pool.name) + self.items
+        in_flight = await self.slots_taken.count(spec.name, pool.name)
+        return Opening(in_flight + self.items, in_flight)
 
     async def slots(self, spec: ModelSpec, pool: Pool) -> int:
         """As `BronzeWindows`."""
@@ -79,3 +82,14 @@ class Rooms:
     async def service_rate(self, model: str, now: float, pool: str = "") -> ServiceRate:
         """As the registry."""
         return ServiceRate(10, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Places(WaitingPlaces):
+    """Of which others have some."""
+
+    rooms: Rooms
+
+    async def taken(self, spec: ModelSpec, pool: Pool) -> int:
+        """See there."""
+        return self.rooms.waiting + await WaitingPlaces.taken(self, spec, pool)

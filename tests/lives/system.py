@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from synapse.application.batcher import Batcher
 from synapse.application.dispatch import Dispatcher
+from synapse.application.gathering import Gathering
 from synapse.application.give_back import GiveBack
 from synapse.application.intake import SubmitJob
 from synapse.application.metered_jobs import MeteredJobs
@@ -108,7 +109,7 @@ class System:
             telemetry,
             clock,
             self._new_batch_id,
-            gather=at.queue.send,
+            gathering=Gathering(self._gather, self.rooms.places()),
         )
         self.runner = BatchRunner(
             self.jobs,
@@ -129,6 +130,9 @@ class System:
 
         retry = RetryPolicy(max_attempts=2)
         self.batcher = Batcher(self.runner, self._give_back, retry, sleep, lambda: 0.5)
+
+    async def _gather(self, messages: Sequence[JobMessage], delay_s: float) -> None:
+        await self.at.queue.send(messages)
 
     def _new_job_id(self) -> str:
         self.ids.append(JobId(f"job-{len(self.ids) + 1}"))

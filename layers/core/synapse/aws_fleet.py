@@ -25,6 +25,7 @@ from synapse.application.metering import Metering
 from synapse.application.ping import Pinger
 from synapse.application.revocations import Revocations
 from synapse.application.run_batch import BatchRunner
+from synapse.application.waiting import WaitingPlaces
 from synapse.aws_parts import Parts
 from synapse.domain.batching import Batch
 from synapse.domain.pool import Pool
@@ -118,9 +119,13 @@ class FleetTarget:
 
     @cached_property
     def _entrance(self) -> Entrance:
+        return Entrance(self.fleet.windows, self.parts.in_flight, self.places, time.time)
+
+    @cached_property
+    def places(self) -> WaitingPlaces:
+        """Where batches wait at their runners."""
         parts = self.parts
-        windows = self.fleet.windows
-        return Entrance(windows, parts.in_flight, parts.registry, time.time)
+        return WaitingPlaces(self.fleet.windows, parts.in_flight, parts.registry, time.time)
 
     @cached_property
     def revocations(self) -> Revocations:

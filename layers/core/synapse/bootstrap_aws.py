@@ -24,6 +24,7 @@ from synapse.application.dispatch import Dispatcher
 from synapse.application.file_batches import FileBatches
 from synapse.application.files import Files
 from synapse.application.fleet_view import FleetView
+from synapse.application.gathering import Gathering
 from synapse.application.give_back import GiveBack
 from synapse.application.health import pinged_health
 from synapse.application.keys import Keys
@@ -130,7 +131,7 @@ class Target(FleetTarget):
             telemetry=self.telemetry,
             clock=time.time,
             new_id=new_id,
-            gather=parts.queue.gather,
+            gathering=Gathering(parts.queue.gather, self.places),
         )
 
     @cached_property

@@ -52,6 +52,20 @@ async def test_what_is_gathered_is_in_one_queue_whatever_its_priority(cloud: Aws
     assert gathers == {priority: priority is Priority.LOW for priority in Priority}
 
 
+async def test_what_is_kept_for_seconds_is_counted_and_not_there_yet(cloud: Aws) -> None:
+    urls = cloud.queues()
+    queue = SqsJobQueue(cloud.sqs, urls)
+
+    await queue.gather([a_message(), a_message()], 4.2)
+
+    assert received(cloud, urls[Priority.LOW]) == []
+    assert (await queue.depth("echo"))[Priority.LOW] == 2
+    answer = cloud.sqs.get_queue_attributes(
+        QueueUrl=urls[Priority.LOW], AttributeNames=["ApproximateNumberOfMessagesDelayed"]
+    )
+    assert answer["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "2"
+
+
 @pytest.mark.parametrize(
     ("tenant", "group"),
     [

@@ -11,16 +11,14 @@ from typing import Any
 import pytest
 
 from synapse.application.entrance import (
-    BRIEF_S,
     LOOK_EVERY_S,
     MOST_S,
-    MOST_WAIT,
     WAIT_S,
     Entrance,
     Gate,
     Part,
-    most_waiting,
 )
+from synapse.application.waiting import BRIEF_S, MOST_WAIT, WaitingPlaces, most_waiting
 from synapse.domain.errors import EngineUnavailable, Unavailable
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import JobId, SlaTier
@@ -79,7 +77,8 @@ class Place:
     @property
     def entrance(self) -> Entrance:
         world = self.world
-        return Entrance(self.windows, world.slots, world.registry, world.clock, self.sleep)
+        places = WaitingPlaces(self.windows, world.slots, world.registry, world.clock)
+        return Entrance(self.windows, world.slots, places, world.clock, self.sleep)
 
     def gate(
         self, jobs: int = 1, tier: SlaTier = BRONZE, pool: Pool = POOL
@@ -135,7 +134,7 @@ async def test_better_tiers_are_let_in_however_many_there_are() -> None:
 async def test_where_the_room_cannot_be_told_all_are_let_in() -> None:
     place = Place(taken=8)
     away = Unavailable("no table")
-    place.windows = failing_before(place.windows, may_begin=[away], limit=[away])
+    place.windows = failing_before(place.windows, may_begin=[away], opening=[away])
 
     async with place.gate() as gate:
         assert await names(gate, some(1)) == ["job-0"]
@@ -228,7 +227,8 @@ async def test_one_waits_some_seconds_for_the_next_to_be_let_in_and_no_longer() 
 
 
 async def test_a_batch_does_not_wait_for_ever_though_one_is_let_in_now_and_then() -> None:
-    now_and_then = dict.fromkeys(range(80, 2000, 80), 1)
+    four_s = round(4 / LOOK_EVERY_S)
+    now_and_then = dict.fromkeys(range(four_s, 25 * four_s, four_s), 1)
     place = await Place(8, now_and_then).measured()
 
     async with place.gate(20) as gate:
@@ -304,7 +304,7 @@ async def test_who_waits_looks_again_where_a_look_fails() -> None:
     """All who wait would begin at once: they look at the same time at the same table."""
     place = await Place(8, {2: 1}).measured()
     away = Unavailable("no table")
-    place.windows = failing_before(place.windows, limit=[None, away])
+    place.windows = failing_before(place.windows, opening=[None, away])
 
     async with place.gate() as gate:
         assert await names(gate, some(1)) == ["job-0"]
@@ -414,7 +414,7 @@ async def test_nor_are_those_whose_count_is_about_to_end() -> None:
 @pytest.mark.parametrize(
     ("slots", "seconds_per_item", "jobs", "most"),
     [
-        (8, 0.2, 16, 12),
+        (4, 0.2, 16, 6),
         (8, 0.05, 1, MOST_WAIT),
         (8, 0.0, 1, MOST_WAIT),
         (1, 1.0, 5, 1),

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from synapse.application.gathering import AGAIN_S
+from synapse.application.waiting import MOST_WAIT
+from synapse.domain.batching import JobMessage
 from synapse.domain.errors import Unavailable
 from synapse.domain.job import Priority, SlaTier
-from tests.factories import a_message, a_model, a_pool
+from tests.factories import a_message, a_model, a_pool, a_sample
 from tests.fakes import MemoryRegistry
+from tests.faults import failing_before
 from tests.unit.application.world import World
 
 
@@ -77,10 +81,115 @@ async def test_more_than_there_is_room_for_are_not_kept_from_it() -> None:
 async def test_what_could_not_be_sent_on_is_delivered_again() -> None:
     world = world_of(8)
 
-    async def away(messages: object) -> None:
+    async def away(messages: object, delay_s: float) -> None:
         raise Unavailable("throttled")
 
     world._gather = away  # type: ignore[method-assign]
 
     with pytest.raises(Unavailable):
         await world.dispatcher.dispatch([a_message()])
+
+
+BATCH = a_model("echo").batch.max_items
+ITEM_S = 0.05
+
+
+async def brief(*taken: int, waiting: int = 0) -> World:
+    """The same, where items are over in a moment, and so many batches wait in the first pool."""
+    world = world_of(*taken)
+    for name in ("here", "there"):
+        sample = a_sample(10, 10 * ITEM_S, pool=name)
+        await world.registry.record_service(sample, world.clock())
+    world.slots.occupy("echo", "here#waiting", waiting)
+    return world
+
+
+def kept_before(world: World, batches: int, **changes: Any) -> list[JobMessage]:
+    """Messages of so many batches, the first first."""
+    now = world.clock()
+    return [a_message(sent_at=now + n, **changes) for n in range(batches * BATCH)]
+
+
+async def test_who_was_gathered_is_kept_on_while_all_places_are_taken() -> None:
+    world = await brief(8, waiting=MOST_WAIT)
+    messages = kept_before(world, 2)
+
+    await world.dispatcher.dispatch(messages, were_gathered=True)
+
+    assert (world.gathered, world.delays_s, world.starter.orders) == (messages, [AGAIN_S], [])
+
+
+async def test_who_comes_anew_is_gathered_without_a_delay() -> None:
+    world = await brief(8, waiting=MOST_WAIT)
+
+    await world.dispatcher.dispatch([a_message()])
+
+    assert world.delays_s == [0.0]
+
+
+async def test_as_many_batches_are_started_as_find_places_and_those_who_came_first() -> None:
+    world = await brief(8, waiting=MOST_WAIT - 2)
+    messages = kept_before(world, 5)
+
+    await world.dispatcher.dispatch(messages, were_gathered=True)
+
+    started = [job for order in world.starter.orders for job in order.batch.job_ids]
+    assert started == [message.job_id for message in messages[: 2 * BATCH]]
+    assert world.gathered == messages[2 * BATCH :]
+
+
+async def test_and_as_many_more_as_there_is_room_for() -> None:
+    world = await brief(7, waiting=MOST_WAIT)
+
+    await world.dispatcher.dispatch(kept_before(world, 3), were_gathered=True)
+
+    assert len(world.starter.orders) == 1
+    assert len(world.gathered) == 2 * BATCH
+
+
+async def test_a_place_in_another_pool_will_do() -> None:
+    world = await brief(8, 8, waiting=MOST_WAIT)
+
+    await world.dispatcher.dispatch(kept_before(world, 1), were_gathered=True)
+
+    assert (world.gathered, len(world.starter.orders)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"priority": Priority.LOW, "sla": SlaTier.SILVER}, {"losses": 1}]
+)
+async def test_who_is_not_gathered_is_not_kept_on_either(changes: dict[str, Any]) -> None:
+    world = await brief(8, waiting=MOST_WAIT)
+
+    await world.dispatcher.dispatch([a_message(**changes)], were_gathered=True)
+
+    assert (world.gathered, len(world.starter.orders)) == ([], 1)
+
+
+async def test_nobody_is_kept_beyond_the_deadline() -> None:
+    world = await brief(8, waiting=MOST_WAIT)
+    soon, later = world.clock() + 2 * AGAIN_S, world.clock() + 2 * AGAIN_S + 1
+
+    await world.dispatcher.dispatch([a_message(deadline_at=later)], were_gathered=True)
+    assert (len(world.gathered), len(world.starter.orders)) == (1, 0)
+
+    await world.dispatcher.dispatch([a_message(deadline_at=soon)], were_gathered=True)
+    assert (len(world.gathered), len(world.starter.orders)) == (1, 1)
+
+
+async def test_where_nobody_may_wait_all_are_started_as_each_finds_out_for_itself() -> None:
+    """Nothing was measured."""
+    world = world_of(8)
+
+    await world.dispatcher.dispatch(kept_before(world, 2), were_gathered=True)
+
+    assert (world.gathered, len(world.starter.orders)) == ([], 2)
+
+
+async def test_where_places_cannot_be_told_all_are_started() -> None:
+    world = await brief(8, waiting=MOST_WAIT)
+    world.slots = failing_before(world.slots, count=[Unavailable("no table")])
+
+    await world.dispatcher.dispatch(kept_before(world, 1), were_gathered=True)
+
+    assert (world.gathered, len(world.starter.orders)) == ([], 1)

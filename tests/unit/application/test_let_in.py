@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from synapse.application.entrance import WAIT_S, Entrance
+from synapse.application.entrance import LOOK_EVERY_S, WAIT_S, Entrance
+from synapse.application.waiting import WaitingPlaces
 from synapse.domain.errors import EngineLost, EngineUnavailable, Unavailable
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Failure, Job, JobId, JobState, SlaTier
@@ -61,7 +62,7 @@ class FullHouse:
         world.runner.entrance = Entrance(
             world.fleet.windows,
             in_flight,  # type: ignore[arg-type]
-            world.registry,
+            WaitingPlaces(world.fleet.windows, in_flight, world.registry, world.clock),  # type: ignore[arg-type]
             world.clock,
             self.sleep,
         )
@@ -147,7 +148,7 @@ async def test_what_waited_is_told_as_waiting_and_paid_by_nobody() -> None:
 
     receipt = receipt_of(await house.world.job(job.id))
     assert receipt is not None
-    assert receipt.queue_ms == pytest.approx(20 * 50)
+    assert receipt.queue_ms == pytest.approx(20 * 1000 * LOOK_EVERY_S)
     assert receipt.inference_ms == pytest.approx(100)
     # A tenth of a second of one of four slots, at a tenth of a cent a second.
     assert receipt.cost.active_usd == pytest.approx(0.001 * 0.1 / SLOTS)
@@ -169,7 +170,7 @@ async def test_turns_are_paid_by_the_slots_that_there_are() -> None:
 
 async def test_who_expires_while_it_waits_ends_so_and_the_engine_is_not_asked() -> None:
     house = await FullHouse(frees={10: 1}).measured()
-    [job] = await house.submit(timeout_s=0.3)
+    [job] = await house.submit(timeout_s=6 * LOOK_EVERY_S)
 
     await house.run([job])
 
@@ -188,7 +189,7 @@ async def test_who_waited_has_so_much_less_time_at_the_engine() -> None:
     await house.run([job])
 
     [(_, _, (request,))] = house.world.engine.calls
-    assert request.timeout_s == pytest.approx(9.5)
+    assert request.timeout_s == pytest.approx(10.0 - 10 * LOOK_EVERY_S)
 
 
 async def test_who_waited_in_vain_is_tried_again_under_the_same_lease() -> None:
@@ -198,7 +199,7 @@ async def test_who_waited_in_vain_is_tried_again_under_the_same_lease() -> None:
     with pytest.raises(EngineUnavailable, match="is full"):
         await house.run(jobs)
 
-    assert house.looks == pytest.approx(WAIT_S / 0.05, abs=1)
+    assert house.looks == pytest.approx(WAIT_S / LOOK_EVERY_S, abs=1)
     assert house.states == [JobState.RUNNING] * 2
     house.frees = {house.looks + 1: SLOTS}
     await house.run(jobs)
@@ -229,7 +230,7 @@ async def test_who_waits_while_the_last_worker_goes_is_tried_elsewhere() -> None
     entrance = house.world.runner.entrance
     assert entrance is not None
     house.world.runner.entrance = Entrance(
-        windows, entrance.in_flight, entrance.registry, entrance.clock, entrance.sleep
+        windows, entrance.in_flight, entrance.places, entrance.clock, entrance.sleep
     )
 
     with pytest.raises(EngineUnavailable, match="no worker of pool"):

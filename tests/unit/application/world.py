@@ -16,6 +16,7 @@ from synapse.application.batcher import Batcher
 from synapse.application.direct import DirectLane
 from synapse.application.dispatch import Dispatcher
 from synapse.application.fleet import Fleet
+from synapse.application.gathering import Gathering
 from synapse.application.give_back import GiveBack
 from synapse.application.intake import SubmitJob
 from synapse.application.ping import Pinger
@@ -26,6 +27,7 @@ from synapse.application.run_batch import BatchRunner
 from synapse.application.seats import Seats
 from synapse.application.submit import Submitter
 from synapse.application.sweep import Sweeper
+from synapse.application.waiting import WaitingPlaces
 from synapse.domain.batching import JobMessage
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Job, JobId, JobState
@@ -68,6 +70,7 @@ class World:
     slept_s: list[float] = field(default_factory=list)
     gathers: bool = False
     gathered: list[JobMessage] = field(default_factory=list)
+    delays_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.usage = MemoryUsageStore()
@@ -151,11 +154,16 @@ class World:
             self.telemetry,
             self.clock,
             self.new_id,
-            self._gather if self.gathers else None,
+            Gathering(self._gather, self.places) if self.gathers else None,
         )
 
-    async def _gather(self, messages: Sequence[JobMessage]) -> None:
+    @property
+    def places(self) -> WaitingPlaces:
+        return WaitingPlaces(self.fleet.windows, self.slots, self.registry, self.clock)
+
+    async def _gather(self, messages: Sequence[JobMessage], delay_s: float) -> None:
         self.gathered.extend(messages)
+        self.delays_s.append(delay_s)
 
     @property
     def give_back(self) -> GiveBack:

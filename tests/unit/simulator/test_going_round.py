@@ -15,7 +15,7 @@ from bench.simulator.going_round import Environment
 from bench.simulator.requests import End
 from bench.simulator.sweep import Full
 from synapse.adapters.aws import profiles, queue, registry, workers
-from synapse.application.entrance import MOST_WAIT
+from synapse.application.waiting import MOST_WAIT
 from synapse.domain import cost
 from synapse.domain.job import SlaTier
 from synapse.domain.reference import PAYLOADS, SLOTS
@@ -94,7 +94,7 @@ def test_of_those_that_may_not_wait_most_go_round(monkeypatch: pytest.MonkeyPatc
     waiting, going = Aws().measured(), Aws().measured()
 
     for aws, most in ((waiting, MOST_WAIT), (going, 0)):
-        monkeypatch.setattr("synapse.application.entrance.MOST_WAIT", most)
+        monkeypatch.setattr("synapse.application.waiting.MOST_WAIT", most)
         aws.send(20 * SLOTS)
         aws.run(120.0)
 

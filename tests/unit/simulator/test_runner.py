@@ -7,12 +7,16 @@ import pytest
 from bench.simulator import facts, round_bill
 from bench.simulator.requests import End, Request
 from bench.simulator.runner import Runner
-from synapse.application.entrance import LOOK_EVERY_S, MOST_WAIT, WAIT_S
+from synapse.application.entrance import LOOK_EVERY_S, WAIT_S
+from synapse.application.waiting import MOST_WAIT
 from synapse.domain import cost
 from synapse.domain.batching import JobMessage
 from synapse.domain.job import Priority, SlaTier
 from synapse.domain.reference import PAYLOADS, SLOTS
 from tests.unit.simulator.on_aws import Aws
+
+LOOKED_S = 0.2
+"""By then it is known what room there is."""
 
 CLAIMED_S = 1.0
 """By then prompts are there."""
@@ -67,6 +71,7 @@ def test_who_may_not_wait_claims_as_many_as_there_is_room_for() -> None:
     aws = Aws().full()
 
     nothing = visit(aws, 2)
+    aws.run(LOOKED_S)
     aws.free(2)
     some = visit(aws, 4)
     aws.run(CLAIMED_S)
@@ -122,7 +127,7 @@ def test_what_is_claimed_in_vain_is_billed_and_so_is_the_time_it_waited() -> Non
 
     in_vain = round_bill.claimed_in_vain(PAYLOADS["rerank"]).times(3)
     waited = round_bill.tried_in_vain(WAIT_S)
-    each_s = LOOK_EVERY_S + 2 * 0.008  # two reads, which take their time
+    each_s = LOOK_EVERY_S + 0.008  # a read, which takes its time
     looks = round_bill.asked(round((WAIT_S - 0.2) / each_s))
     bill = aws.meter.bill + before.times(-1.0)
     assert bill.bucket == pytest.approx(in_vain.bucket)

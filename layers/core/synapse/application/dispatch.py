@@ -8,36 +8,30 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from synapse.application.gathering import Gathering, Turn
 from synapse.application.routing import TYPICAL_OUTPUT_TOKENS
 from synapse.domain.batching import JobMessage, plan_batches
-from synapse.domain.job import Failure, JobId, JobState, Priority, SlaTier
+from synapse.domain.job import Failure, JobId, JobState
 from synapse.domain.model import ModelSpec, Task
 from synapse.domain.routing import Decision, Need
 from synapse.ports import BatchOrder, BatchStarter, Clock, JobStore, Registry, Telemetry
 
 logger = logging.getLogger(__name__)
 
-Gather = Callable[[Sequence[JobMessage]], Awaitable[None]]
 Decide = Callable[[ModelSpec, Need], Awaitable[Decision]]
 """Which pools a need is to be tried in. Raises Unavailable if it cannot be found out."""
 
 
 class Plan(NamedTuple):
-    """What messages come to: orders, jobs whose model no pool serves, and what is gathered."""
+    """What messages come to: orders, and jobs whose model no pool serves. Others are gathered."""
 
     orders: list[BatchOrder]
     left: list[JobId]
-    gathered: list[JobMessage]
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatcher:
-    """Plans what was received and starts it, or has it gathered where there is no room.
-
-    Each job that is started alone costs a runner of its own, which waits for room as it would with
-    fifteen more. `gather` keeps messages for some seconds, whatever their priority, and has them
-    come back together; it raises Unavailable if it cannot.
-    """
+    """Plans what was received and starts it, or has it gathered where there is no room."""
 
     store: JobStore
     registry: Registry
@@ -46,7 +40,7 @@ class Dispatcher:
     telemetry: Telemetry
     clock: Clock
     new_id: Callable[[], str]
-    gather: Gather | None = None
+    gathering: Gathering | None = None
 
     async def dispatch(
         self,
@@ -57,27 +51,27 @@ class Dispatcher:
     ) -> Sequence[JobId]:
         """Plan and start messages; return once the batcher has them.
 
-        Those that `were_gathered` are started, room or not.
+        Those that `were_gathered` have been kept once, for want of room.
         Returns the jobs whose model no pool serves: deliver these again, one may be on its way.
 
         Raises:
             Unavailable: not all were started; deliver the messages again (jobs run once anyway).
         """
-        gather = None if were_gathered else self.gather
-        plan = await self.plan(messages, decision, gathers=gather is not None)
+        turn = None
+        if self.gathering is not None:
+            turn = self.gathering.turn(self.clock(), were_gathered=were_gathered)
+        plan = await self.plan(messages, decision, turn)
         if plan.orders:
             await self.starter.start(plan.orders)
-        if gather is not None and plan.gathered:
-            logger.info("there is no room: gathered", extra={"n": len(plan.gathered)})
-            await gather(plan.gathered)
+        if turn is not None:
+            await turn.close()
         return plan.left
 
     async def plan(
         self,
         messages: Sequence[JobMessage],
         decision: Decision | None = None,
-        *,
-        gathers: bool = False,
+        turn: Turn | None = None,
     ) -> Plan:
         """What `dispatch` would start; ends jobs whose model was withdrawn.
 
@@ -89,7 +83,7 @@ class Dispatcher:
         specs = await self._specs(messages)
         known = {message.job_id: message for message in messages if message.model in specs}
         batches = plan_batches(known.values(), lambda model: specs[model].batch, self.new_id)
-        plan = Plan([], [], [])
+        plan = Plan([], [])
         for batch in batches:
             decided, spec = decision, specs[batch.model]
             jobs = [known[job] for job in batch.job_ids]
@@ -98,9 +92,7 @@ class Dispatcher:
             if not decided.pools:
                 logger.error("no pool serves a model", extra={"model": spec.name, "n": len(jobs)})
                 plan.left.extend(batch.job_ids)
-            elif gathers and _is_to_gather(jobs[0], decided):
-                plan.gathered.extend(jobs)
-            else:
+            elif turn is None or not await turn.keeps(spec, jobs, decided):
                 batch = replace(batch, fallback=decided.fallback)
                 plan.orders.append(BatchOrder(batch, decided.pools))
         return plan
@@ -118,13 +110,6 @@ class Dispatcher:
         job = await self.store.close(message.job_id, JobState.FAILED, failure, self.clock())
         if job is not None:
             self.telemetry.ended(job)
-
-
-def _is_to_gather(first: JobMessage, decision: Decision) -> bool:
-    """Where there is room nobody is kept, nor where no worker is up: one is to be started."""
-    is_patient = first.sla is SlaTier.BRONZE and first.priority is not Priority.HIGH
-    # A suspect rides alone anyway.
-    return is_patient and not first.is_suspect and decision.is_full()
 
 
 def need_of_jobs(spec: ModelSpec, messages: Sequence[JobMessage], now: float) -> Need:

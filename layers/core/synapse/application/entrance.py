@@ -17,33 +17,24 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from synapse.application.side_by_side import all_ended
+from synapse.application.waiting import BRIEF_S, WaitingPlaces
 from synapse.application.windows import BronzeWindows
 from synapse.domain.batching import Batch
 from synapse.domain.errors import EngineUnavailable, Unavailable
 from synapse.domain.job import SlaTier
-from synapse.domain.model import ModelSpec, Task
+from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
-from synapse.ports import Clock, Entry, InferenceRequest, InFlight, Registry
+from synapse.ports import Clock, Entry, InferenceRequest, InFlight
 
 logger = logging.getLogger(__name__)
 
 WAIT_S = 10.0
 """So long a batch waits for the next of its items to be let in."""
 
-PLACES_S = 5.0
-"""As many batches may wait as their pool is done with in so long."""
-
 MOST_S = 30.0
 """And no longer in all: an Express execution ends after 300 s, and tries a pool four times."""
 
-LOOK_EVERY_S = 0.05
-
-BRIEF_S = 1.0
-"""An item that holds its slot no longer is over while one waits."""
-
-MOST_WAIT = 16
-"""Runners that wait for a model and pool at a time, at most: each is a function that is paid for,
-and one of those that an account may run at once."""
+LOOK_EVERY_S = 0.02
 
 NO_LIMIT = sys.maxsize
 """Jobs of the better tiers are never refused: they have waited already."""
@@ -70,7 +61,7 @@ class Entrance:
 
     windows: BronzeWindows
     in_flight: InFlight
-    registry: Registry
+    places: WaitingPlaces
     clock: Clock
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     side_by_side: SideBySide = all_ended
@@ -209,10 +200,9 @@ class Gate:
         of, spec, pool = self._of, self.spec, self.pool
         if await of.windows.slots(spec, pool) == 0:
             raise EngineUnavailable(f"no worker of pool {pool.name!r} is up any more")
-        limit = await of.windows.limit(spec, pool, items)
-        room = limit - await of.in_flight.count(spec.name, pool.name)
-        self._too_many = -room
-        return limit, room
+        opening = await of.windows.opening(spec, pool, items)
+        self._too_many = -opening.room
+        return opening.limit, opening.room
 
     async def _counted(self, part: Part, limit: int) -> Counted:
         expires_at = self._of.clock() + max(request.timeout_s for request in part)
@@ -230,45 +220,16 @@ class Gate:
         return now - self._let_in_at >= WAIT_S or now - self.opened_at >= MOST_S
 
     async def _may_wait(self) -> bool:
-        """Whether this batch waits for room. Not where many wait already, or items last long.
-
-        Who waits is counted as what is in flight is: who dies counts for a minute at most.
-        """
+        """Whether this batch waits for room. Not where many wait already, or items last long."""
         if self._waits is None:
-            place, until = f"{self.pool.name}#waiting", self.opened_at + MOST_S
+            of, until = self._of, self.opened_at + MOST_S
             try:
-                most = await self._most_waiting()
-                if most > 0:
-                    self._waiting = await self._of.in_flight.enter(
-                        self.spec.name, place, 1, most, until, self.tier
-                    )
+                if self.tier is SlaTier.BRONZE:
+                    self._waiting = await of.places.take(self.spec, self.pool, self._jobs, until)
             except Unavailable as error:
                 logger.warning("nobody waits: %s", error.message)
             self._waits = self._waiting is not None
         return self._waits
-
-    async def _most_waiting(self) -> int:
-        # A runner with its engine in itself is a worker: it is not to stand still with both.
-        if self.tier is not SlaTier.BRONZE or self.pool.runs_in_runner:
-            return 0
-        of = self._of
-        rate = await of.registry.service_rate(self.spec.name, of.clock(), self.pool.name)
-        if rate.is_guess and self.spec.task is Task.GENERATE:
-            return 0  # a ping writes one token: that says nothing of how long a generation lasts
-        slots = await of.windows.slots(self.spec, self.pool)
-        return most_waiting(slots, rate.seconds_per_item, self._jobs)
-
-
-def most_waiting(slots: int, seconds_per_item: float | None, jobs: int) -> int:
-    """How many batches of so many jobs may wait at once for a pool of so many slots.
-
-    As many as it is done with in `PLACES_S`: what waits is claimed, so that the autoscaler does not
-    see it. None where items last long, or nobody knows how long.
-    """
-    if seconds_per_item is None or seconds_per_item > BRIEF_S:
-        return 0
-    items = slots * PLACES_S / max(seconds_per_item, 1e-6)
-    return min(MOST_WAIT, int(items / jobs))
 
 
 def _items(part: Part) -> int:

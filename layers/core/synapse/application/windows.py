@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from synapse.application.placement import nobody_up
 from synapse.application.roster import Crew, Roster
@@ -35,6 +36,18 @@ MIN_SAMPLES = 50
 """Fewer answers do not tell what comes to a hundredth of them."""
 
 
+class Opening(NamedTuple):
+    """The most items of all tiers that may be in flight with the next of bronze, and those now."""
+
+    limit: int
+    in_flight: int
+
+    @property
+    def room(self) -> int:
+        """How many more may start; below 0 if so many are there too many."""
+        return self.limit - self.in_flight
+
+
 @dataclass(frozen=True, slots=True)
 class BronzeWindows:
     """The windows of all pools.
@@ -63,7 +76,11 @@ class BronzeWindows:
         return bronze_room(traffic, slots, company, ready)
 
     async def limit(self, spec: ModelSpec, pool: Pool, items: int) -> int:
-        """The most items of all tiers that may be in flight there with these of bronze.
+        """The most items of all tiers that may be in flight; raises as `opening` does."""
+        return (await self.opening(spec, pool, items)).limit
+
+    async def opening(self, spec: ModelSpec, pool: Pool, items: int) -> Opening:
+        """What so many items of bronze find that are next.
 
         Where nothing is in flight they may start, however many they are.
 
@@ -76,7 +93,7 @@ class BronzeWindows:
         company = await self._company(spec, pool, traffic)
         window = bronze_window(traffic, slots, company, ready)
         least = items if traffic.in_flight == 0 else 0
-        return max(least, min(slots, traffic.better + window))
+        return Opening(max(least, min(slots, traffic.better + window)), traffic.in_flight)
 
     async def slots(self, spec: ModelSpec, pool: Pool) -> int:
         """Those of all workers of a pool that are up.

@@ -18,7 +18,8 @@ class Candidate:
     median misses the tier's promise, or is not known. `usd_per_item` is what an item adds to the
     bill now, `busy_usd_per_item` what it costs on a worker that is kept busy. `slots` are those of
     all its workers that are up, of one where none is. One that `is_doubtful` is asked where there
-    is no other: a late answer is better than none. One that `is_full` lets no bronze begin at all.
+    is no other: a late answer is better than none. `room` is how many items of bronze may begin,
+    None for any number and for other tiers.
     """
 
     pool: Pool
@@ -34,12 +35,17 @@ class Candidate:
     must_yield: bool
     reason: str
     is_doubtful: bool = False
-    is_full: bool = False
+    room: int | None = None
 
     @property
     def is_well(self) -> bool:
         """Whether workers of the pool are up, and answer as far as is known."""
         return not self.is_cold and not self.is_open
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it lets no bronze begin at all."""
+        return self.room is not None and self.room <= 0
 
     @property
     def may_start(self) -> bool:

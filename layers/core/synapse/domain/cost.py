@@ -55,8 +55,8 @@ ITEM_WRITES = 3
 """In flight from and to, and the worker's idle time, for each item that goes to the engine by
 itself, as generations and texts to embed do, whatever rides in its batch."""
 
-ITEM_READS = 3
-"""What is in flight, of bronze and in all, and the idle time."""
+ITEM_READS = 2
+"""What is in flight, and the idle time."""
 
 BATCH_S = 0.2
 BATCH_GB = 0.0625

@@ -174,7 +174,7 @@ def _judged(need: Need, view: PoolView) -> Candidate:
         must_yield,
         reason,
         view.is_doubtful,
-        need.tier is SlaTier.BRONZE and view.room is not None and view.room <= 0,
+        view.room if need.tier is SlaTier.BRONZE else None,
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synapse.adapters.aws.calls import call
 from synapse.adapters.aws.groups import group_of
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 10
 """Messages that SQS takes in one call."""
+
+COUNTS: Final = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
 
 DEPTH_VALID_S = 2.0
 PARTIAL_FAILURES = RetryPolicy(max_attempts=4, base_s=0.05, max_s=1.0)
@@ -58,20 +61,25 @@ class SqsJobQueue:
         ]
         await asyncio.gather(*(self._send(priority, part) for priority, part in parts))
 
-    async def gather(self, messages: Sequence[JobMessage]) -> None:
+    async def gather(self, messages: Sequence[JobMessage], delay_s: float = 0.0) -> None:
         """Put messages, whatever their priority, where the dispatcher gets many after seconds.
+
+        They are not there before so many more have passed (whole ones).
 
         Raises:
             Unavailable: some message could not be sent.
         """
-        await asyncio.gather(*(self._send(Priority.LOW, part) for part in _parts(messages)))
+        parts = _parts(messages)
+        await asyncio.gather(*(self._send(Priority.LOW, part, delay_s) for part in parts))
 
     def gathers(self, arn: str) -> bool:
         """Whether the queue of this ARN is the one in which messages are gathered."""
         return arn.rpartition(":")[2] == self._urls[Priority.LOW].rpartition("/")[2]
 
-    async def _send(self, priority: Priority, messages: Sequence[JobMessage]) -> None:
-        pending = {str(n): _entry(str(n), message) for n, message in enumerate(messages)}
+    async def _send(
+        self, priority: Priority, messages: Sequence[JobMessage], delay_s: float = 0.0
+    ) -> None:
+        pending = {str(n): _entry(str(n), message, delay_s) for n, message in enumerate(messages)}
         for failures in range(1, PARTIAL_FAILURES.max_attempts + 1):
             answer = await call(
                 self._client.send_message_batch,
@@ -110,20 +118,24 @@ class SqsJobQueue:
         return self._depth
 
     async def _count(self, url: str) -> int:
+        """Those that may be received, and those that are kept for seconds."""
         answer = await call(
-            self._client.get_queue_attributes,
-            QueueUrl=url,
-            AttributeNames=["ApproximateNumberOfMessages"],
+            self._client.get_queue_attributes, QueueUrl=url, AttributeNames=list(COUNTS)
         )
-        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+        return sum(int(answer["Attributes"][name]) for name in COUNTS)
 
 
-def _entry(entry_id: str, message: JobMessage) -> SendMessageBatchRequestEntryTypeDef:
-    return {
+def _entry(
+    entry_id: str, message: JobMessage, delay_s: float
+) -> SendMessageBatchRequestEntryTypeDef:
+    entry: SendMessageBatchRequestEntryTypeDef = {
         "Id": entry_id,
         "MessageBody": message_to_json(message),
         "MessageGroupId": group_of(message.tenant),
     }
+    if delay_s > 0:
+        entry["DelaySeconds"] = math.ceil(delay_s)
+    return entry
 
 
 def _parts(messages: Sequence[JobMessage]) -> list[Sequence[JobMessage]]:
