@@ -265,9 +265,18 @@ async def test_nobody_waits_for_a_worker() -> None:
             pytest.fail("let in")
 
 
-async def test_a_runner_that_is_the_worker_itself_does_not_wait() -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"endpoint": IN_RUNNER},  # as others see it
+        # As the template tells the runner itself of its pool.
+        {"endpoint": "127.0.0.1:8001", "paid_by_call": True},
+        {"endpoint": "127.0.0.1:8001", "beats": True},
+    ],
+)
+async def test_a_runner_that_is_the_worker_itself_does_not_wait(told: dict[str, Any]) -> None:
     place = await Place(8).measured()
-    pool = a_pool("cpu", endpoint=IN_RUNNER)
+    pool = a_pool("cpu", **told)
 
     with pytest.raises(EngineUnavailable, match="full"):
         async with place.gate(pool=pool):

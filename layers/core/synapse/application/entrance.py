@@ -249,7 +249,7 @@ class Gate:
 
     async def _most_waiting(self) -> int:
         # A runner with its engine in itself is a worker: it is not to stand still with both.
-        if self.tier is not SlaTier.BRONZE or self.pool.runs_in_runner:
+        if self.tier is not SlaTier.BRONZE or self.pool.shares_its_runner:
             return 0
         of = self._of
         rate = await of.registry.service_rate(self.spec.name, of.clock(), self.pool.name)
