@@ -393,6 +393,43 @@ async def test_what_nobody_waits_for_any_more_is_left() -> None:
         assert place.in_flight == 6 + 1
 
 
+class SlowDoor:
+    """Counts only once it is `open`; `asked` is set when somebody waits before it."""
+
+    def __init__(self, slots: Any) -> None:
+        self._slots = slots
+        self.open, self.asked = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._slots, name)
+
+    async def enter(self, model: str, pool: str, *args: Any) -> Entry | None:
+        if pool == POOL.name:
+            self.asked.set()
+            await self.open.wait()
+        entry: Entry | None = await self._slots.enter(model, pool, *args)
+        return entry
+
+
+@pytest.mark.parametrize("is_room_gone", [False, True])
+async def test_who_is_being_counted_while_a_worker_is_lost_is_not_sent_after_it(
+    is_room_gone: bool,
+) -> None:
+    place = await Place(7).measured()
+    door = place.world.slots = SlowDoor(place.world.slots)
+    async with place.gate(3) as gate:
+        line = Line(gate, *some(3))
+        await door.asked.wait()
+
+        gate.shut()
+        place.world.slots.occupy("echo", "cpu", int(is_room_gone))
+        door.open.set()
+        await line.task
+
+        assert (line.begun, place.looks) == ([], 0)
+        assert place.in_flight == 7 + int(is_room_gone)
+
+
 async def test_slots_are_not_handed_on_to_who_wants_fewer() -> None:
     place = await Place(5).measured()
     async with place.gate(2) as gate:
