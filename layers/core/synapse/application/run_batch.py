@@ -378,4 +378,8 @@ class BatchRunner:
         self.telemetry.batch_ran(run.batch, run.pool, now - run.started_at, run.errors)
         if run.finished:
             sample = ServiceSample(run.spec.name, run.pool.name, run.finished, run.busy_s)
-            await self.registry.record_service(sample, now)
+            try:
+                await self.registry.record_service(sample, now)
+            except Unavailable as error:
+                # It is for estimates. What became of the jobs must not be hidden by it.
+                logger.warning("service rate not written: %s", error.message)
