@@ -97,6 +97,11 @@ class FullHouse:
             assert self.world.slots.in_flight("echo", "cpu") == self.others
             assert self.world.slots.in_flight("echo", "cpu#waiting") == 0
 
+    def told(self) -> list[tuple[int, int]]:
+        """Of each batch that came back, how many jobs it ran and how many engines failed at."""
+        told = self.world.telemetry.of("batch_ran")
+        return [(len(batch.job_ids), errors) for batch, _, _, errors in told]
+
     @property
     def states(self) -> list[JobState]:
         return list(self.world.states().values())
@@ -124,6 +129,7 @@ async def test_a_batch_is_run_as_far_as_there_are_slots_and_the_rest_when_it_com
     assert house.states == [JobState.COMPLETED] * 2 + [JobState.QUEUED]
     await house.run(jobs)
     assert house.states == [JobState.COMPLETED] * 3
+    assert house.told() == [(2, 0), (1, 0)]
 
 
 async def test_where_items_are_brief_the_rest_waits_and_is_let_in_as_slots_come_free() -> None:
@@ -200,8 +206,11 @@ async def test_who_waited_in_vain_is_tried_again_under_the_same_lease() -> None:
 
     assert house.looks == pytest.approx(WAIT_S / 0.05, abs=1)
     assert house.states == [JobState.RUNNING] * 2
+    assert house.told() == []
     house.frees = {house.looks + 1: SLOTS}
     await house.run(jobs)
+    [(_, _, seconds, _)] = house.world.telemetry.of("batch_ran")
+    assert seconds == pytest.approx(0.1)
     assert house.states == [JobState.COMPLETED] * 2
     assert [job.losses for job in house.world.store.jobs.values()] == [0, 0]
 

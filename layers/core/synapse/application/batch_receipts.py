@@ -49,6 +49,16 @@ class BatchRun:
         """When the engine must be done, so that its answer is written before the lease is over."""
         return self.lease.expires_at - SETTLE_MARGIN_S
 
+    @property
+    def begun(self) -> tuple[JobId, ...]:
+        """The jobs that are run: without a gate all that are claimed, else those it let in."""
+        return tuple(self.jobs if self.gate is None else self.let_in_at)
+
+    @property
+    def first_began_at(self) -> float:
+        """When the first of them went to its worker."""
+        return min(self.let_in_at.values(), default=self.started_at)
+
     def began_at(self, job_id: JobId) -> float:
         """When the job went to its worker."""
         return self.let_in_at.get(job_id, self.started_at)

@@ -259,9 +259,8 @@ class BatchRunner:
             await run.gate.let_in(parts, begin)
         except EngineUnavailable as error:
             why = error.message
-        left = [each for part in parts for each in part if each.id not in run.let_in_at]
-        if left:
-            self._not_begun(run, left, why)
+        if any(each.id not in run.let_in_at for part in parts for each in part):
+            run.retry = EngineUnavailable(why)
 
     async def _stoppable(self, run: BatchRun, requests: Part, entry: Entry | None) -> None:
         """Stream them; if that is stopped they hold their slots, and are paid for, until then."""
@@ -297,10 +296,6 @@ class BatchRunner:
                 wanted.append(replace(request, timeout_s=self._left_s(run, job)))
         return wanted
 
-    def _not_begun(self, run: BatchRun, requests: Part, why: str) -> None:
-        run.errors += len(requests)
-        run.retry = EngineUnavailable(why)
-
     async def _ask(self, run: BatchRun, requests: Part, writes: list[asyncio.Task[None]]) -> None:
         """Ask the engine, and begin to write what it answers."""
         if not requests:
@@ -311,7 +306,7 @@ class BatchRunner:
             pool = await self.place(run.spec, run.pool, affinity, wary=was_lost)
         except (EngineUnavailable, Unavailable) as error:
             # That nobody knows who is up is no fault of the jobs: they are tried again.
-            self._not_begun(run, requests, error.message)
+            run.retry = EngineUnavailable(error.message)
             return
         run.workers.update((request.id, pool.worker) for request in requests)
         async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
@@ -375,7 +370,9 @@ class BatchRunner:
 
     async def _report(self, run: BatchRun) -> None:
         now = self.clock()
-        self.telemetry.batch_ran(run.batch, run.pool, now - run.started_at, run.errors)
+        if run.begun:
+            ran = replace(run.batch, job_ids=run.begun)
+            self.telemetry.batch_ran(ran, run.pool, now - run.first_began_at, run.errors)
         if run.finished:
             sample = ServiceSample(run.spec.name, run.pool.name, run.finished, run.busy_s)
             try:
