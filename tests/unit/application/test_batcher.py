@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from synapse.application.give_back import TOGETHER
-from synapse.domain.errors import EngineLost, EngineUnavailable, Unavailable
+from synapse.domain.errors import EngineFull, EngineLost, EngineUnavailable, Unavailable
 from synapse.domain.inference import Completion
 from synapse.domain.job import Failure, Job, JobId, JobState, Usage
 from synapse.ports import BatchOrder, InferenceRequest
@@ -20,6 +20,7 @@ from tests.unit.application.world import World
 
 OK = Completion("ok", "stop", Usage(1, 1))
 REFUSED = EngineUnavailable("connection refused")
+POOL = a_pool("gpu")
 LOST = Failure("worker_lost", "the worker went down")
 
 
@@ -33,6 +34,21 @@ async def test_a_refusal_is_retried_on_the_same_pool_with_growing_waits() -> Non
     assert (await world.job(job.id)).state is JobState.COMPLETED
     assert [pool.name for _, pool, _ in world.engine.calls] == ["gpu", "gpu", "gpu"]
     assert world.slept_s == [0.25, 0.5]
+
+
+async def test_who_is_not_to_wait_for_a_slot_goes_back_at_once_and_has_lost_nothing() -> None:
+    full = EngineFull("no slot for long")
+    world = World()
+    job = await world.submit()
+    world.queue.messages.clear()
+    runner = failing_before(world.runner, run=[full])
+
+    await replace(world.batcher, runner=runner).run(BatchOrder(a_batch(job.id), (POOL, POOL)))
+
+    again = await world.job(job.id)
+    assert (again.state, again.losses) == (JobState.QUEUED, 0)
+    assert [message.job_id for message in world.queue.messages] == [job.id]
+    assert (world.slept_s, world.engine.calls) == ([], [])
 
 
 async def test_a_pool_that_keeps_refusing_is_left_for_the_next() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from synapse.application.batch_receipts import LONG_S
 from synapse.application.entrance import WAIT_S, Entrance
-from synapse.domain.errors import EngineLost, EngineUnavailable, Unavailable
+from synapse.domain.errors import EngineFull, EngineLost, EngineUnavailable, Unavailable
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Failure, Job, JobId, JobState, SlaTier
 from synapse.domain.model import ModelSpec
@@ -29,17 +30,17 @@ BRIEF_S = 0.05
 
 
 class Engine(ScriptedEngine):
-    """Takes a tenth of a second for everything it is asked together, and notes what that was."""
+    """Takes so long for everything it is asked together, and notes what that was."""
 
-    def __init__(self, house: FullHouse) -> None:
+    def __init__(self, house: FullHouse, seconds: float = 0.1) -> None:
         super().__init__()
-        self.house, self.together = house, list[int]()
+        self.house, self.seconds, self.together = house, seconds, list[int]()
 
     async def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
     ) -> AsyncGenerator[tuple[JobId, Answer], None]:
         self.together.append(len(requests))
-        self.house.world.clock.advance(0.1)
+        self.house.world.clock.advance(self.seconds)
         async for outcome in super().infer(model, pool, requests):
             yield outcome
 
@@ -130,6 +131,22 @@ async def test_a_batch_is_run_as_far_as_there_are_slots_and_the_rest_when_it_com
     await house.run(jobs)
     assert house.states == [JobState.COMPLETED] * 3
     assert house.told() == [(2, 0), (1, 0)]
+
+
+@pytest.mark.parametrize("seconds", [LONG_S, LONG_S + 1])
+async def test_nobody_is_tried_again_in_an_execution_behind_who_is_long_at_his_worker(
+    seconds: float,
+) -> None:
+    """Four of them, one after the other, outlast the execution, and the others' message with it."""
+    house = FullHouse(taken=SLOTS - 1)
+    house.world.runner.engine = Engine(house, seconds)
+    jobs = await house.submit(3)
+
+    with pytest.raises(EngineUnavailable, match="has no slots for all") as raised:
+        await house.run(jobs)
+
+    assert house.states == [JobState.COMPLETED] + [JobState.QUEUED] * 2
+    assert isinstance(raised.value, EngineFull) == (seconds > LONG_S)
 
 
 async def test_where_items_are_brief_the_rest_waits_and_is_let_in_as_slots_come_free() -> None:

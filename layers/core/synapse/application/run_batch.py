@@ -20,6 +20,7 @@ from synapse.application.side_by_side import all_ended
 from synapse.domain.batching import Batch
 from synapse.domain.errors import (
     EngineError,
+    EngineFull,
     EngineLost,
     EngineTimeout,
     EngineUnavailable,
@@ -97,6 +98,7 @@ class BatchRunner:
             EngineUnavailable: some jobs never got to work, or their records could not be reached;
                 run the same batch again, here or on another pool. Those that an engine was
                 asked for stay RUNNING under this batch's lease.
+            EngineFull: likewise, but give the batch back: others were let in, and were long there.
             EngineLost: the worker went down with some jobs; they stay RUNNING likewise.
         """
         try:
@@ -134,7 +136,7 @@ class BatchRunner:
             await self._spare(run)
             raise run.lost
         if run.retry is not None:
-            raise run.retry
+            raise EngineFull(run.retry.message) if run.was_long else run.retry
 
     async def _spare(self, run: BatchRun) -> None:
         """Jobs that no worker had have lost none: who gives the batch back sees that they wait."""
