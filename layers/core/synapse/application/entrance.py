@@ -237,7 +237,8 @@ class Gate:
     async def _may_wait(self) -> bool:
         """Whether this batch waits for room. Not where many wait already, or items last long.
 
-        Who waits is counted as what is in flight is: who dies counts for a minute at most.
+        Who waits is counted as what is in flight is: who dies counts until the minute ends in which
+        he would have waited no more.
         """
         if self._waits is None:
             place, until = f"{self.pool.name}#waiting", self.opened_at + MOST_S
