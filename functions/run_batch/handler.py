@@ -38,6 +38,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
     Raises:
         EngineUnavailable: some jobs never got to work (retried, then the next pool).
+        EngineFull: the same, beside others that were long at work (given back).
         EngineLost: the worker went down with some jobs (given back).
     """
     if is_probe(event):

@@ -44,8 +44,10 @@ def test_a_pool_that_took_nothing_is_followed_by_the_next(error: str) -> None:
     assert run({"error": error}, RAN) == ("ran", ["arn:cpu", "arn:run"])
 
 
-@pytest.mark.parametrize("error", ["EngineLost", "Runtime.ExitError", "States.Timeout"])
-def test_what_was_lost_on_the_way_goes_back_to_its_queue(error: str) -> None:
+@pytest.mark.parametrize(
+    "error", ["EngineFull", "EngineLost", "Runtime.ExitError", "States.Timeout"]
+)
+def test_what_was_lost_on_the_way_or_is_not_to_wait_goes_back_to_its_queue(error: str) -> None:
     assert run({"error": error}, RAN) == ("given back", ["arn:cpu", "${GiveBackArn}"])
 
 

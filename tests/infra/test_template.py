@@ -240,6 +240,28 @@ def test_a_consumer_reports_failures_item_by_item(template: Template, name: str)
     assert source["BatchSize"] <= 10 or source["MaximumBatchingWindowInSeconds"] >= 1
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_whoever_sends_to_a_queue_that_calls_it_is_not_stopped_for_that(
+    template: Template, name: str
+) -> None:
+    """Lambda stops what is called more than 16 times in one chain of messages, unless told not to.
+
+    The message is a dead letter then, though nothing failed.
+    """
+    role = properties(template, name)["Role"]["Fn::GetAtt"][0]
+    callers = [queue for queue, consumer in CONSUMERS.items() if consumer == name]
+    sends = [
+        json.dumps(statement["Resource"])
+        for statement in statements(template["Resources"][role])
+        if "sqs:SendMessage" in statement["Action"]
+    ]
+
+    calls_itself = any(f'"{queue}"' in resource for queue in callers for resource in sends)
+
+    assert calls_itself == (name in {"DispatchFunction", "DeliverFunction"})
+    assert (properties(template, name).get("RecursiveLoop") == "Allow") == calls_itself
+
+
 def event_source(template: Template, queue: str) -> Resource:
     sources = of_type(template, "AWS::Lambda::EventSourceMapping").values()
     arn = {"Fn::GetAtt": [queue, "Arn"]}

@@ -216,6 +216,7 @@ def test_a_batch_is_given_back_with_the_workers_own_words() -> None:
     ("error", "code", "lost"),
     [
         ("EngineUnavailable", "engine_unavailable", False),
+        ("EngineFull", "engine_unavailable", False),
         ("Lambda.TooManyRequestsException", "engine_unavailable", False),
         ("Lambda.ResourceNotFoundException", "engine_unavailable", False),
         ("Lambda.ENINotReadyException", "engine_unavailable", False),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from synapse.domain.errors import EngineLost, EngineUnavailable, Unavailable
+from synapse.application.give_back import TOGETHER
+from synapse.domain.errors import EngineFull, EngineLost, EngineUnavailable, Unavailable
 from synapse.domain.inference import Completion
-from synapse.domain.job import Failure, JobState, Usage
+from synapse.domain.job import Failure, Job, JobId, JobState, Usage
 from synapse.ports import BatchOrder, InferenceRequest
 from tests.factories import a_batch, a_lease, a_pool
 from tests.fakes import Answer, ScriptedEngine
@@ -17,6 +20,7 @@ from tests.unit.application.world import World
 
 OK = Completion("ok", "stop", Usage(1, 1))
 REFUSED = EngineUnavailable("connection refused")
+POOL = a_pool("gpu")
 LOST = Failure("worker_lost", "the worker went down")
 
 
@@ -30,6 +34,21 @@ async def test_a_refusal_is_retried_on_the_same_pool_with_growing_waits() -> Non
     assert (await world.job(job.id)).state is JobState.COMPLETED
     assert [pool.name for _, pool, _ in world.engine.calls] == ["gpu", "gpu", "gpu"]
     assert world.slept_s == [0.25, 0.5]
+
+
+async def test_who_is_not_to_wait_for_a_slot_goes_back_at_once_and_has_lost_nothing() -> None:
+    full = EngineFull("no slot for long")
+    world = World()
+    job = await world.submit()
+    world.queue.messages.clear()
+    runner = failing_before(world.runner, run=[full])
+
+    await replace(world.batcher, runner=runner).run(BatchOrder(a_batch(job.id), (POOL, POOL)))
+
+    again = await world.job(job.id)
+    assert (again.state, again.losses) == (JobState.QUEUED, 0)
+    assert [message.job_id for message in world.queue.messages] == [job.id]
+    assert (world.slept_s, world.engine.calls) == ([], [])
 
 
 async def test_a_pool_that_keeps_refusing_is_left_for_the_next() -> None:
@@ -171,6 +190,45 @@ async def test_a_batch_that_is_given_back_again_has_lost_one_worker() -> None:
     again = await world.job(job.id)
     assert (again.state, again.losses) == (JobState.QUEUED, 1)
     assert [message.job_id for message in world.queue.messages] == [job.id]
+
+
+async def test_of_a_large_batch_what_is_given_back_is_queued_before_the_rest_is_looked_at() -> None:
+    """Whoever gives it back may be cut off by the clock, each time that it begins anew."""
+    world = World()
+    jobs = [await world.submit() for _ in range(TOGETHER + 1)]
+    await world.store.claim([job.id for job in jobs], a_lease("b"), world.clock())
+    world.queue.messages.clear()
+    world.store = failing_before(world.store, get=[None] * TOGETHER + [Unavailable("throttled")])
+
+    with pytest.raises(Unavailable):
+        await world.give_back("b", [job.id for job in jobs], LOST, lost=False)
+
+    assert [m.job_id for m in world.queue.messages] == [job.id for job in jobs[:TOGETHER]]
+
+
+async def test_jobs_are_given_back_side_by_side() -> None:
+    class Meeting:
+        """Nobody is told of a job before all have asked."""
+
+        def __init__(self, store: Any) -> None:
+            self._store, self._all_here = store, asyncio.Barrier(3)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def get(self, job_id: JobId) -> Job | None:
+            async with asyncio.timeout(5.0), self._all_here:
+                job: Job | None = await self._store.get(job_id)
+                return job
+
+    world = World()
+    jobs = [await world.submit() for _ in range(3)]
+    world.queue.messages.clear()
+    world.store = Meeting(world.store)
+
+    await world.give_back("b", [job.id for job in jobs], LOST, lost=False)
+
+    assert len(world.queue.messages) == 3
 
 
 async def test_a_job_that_no_worker_had_begun_has_lost_none() -> None:

@@ -265,9 +265,18 @@ async def test_nobody_waits_for_a_worker() -> None:
             pytest.fail("let in")
 
 
-async def test_a_runner_that_is_the_worker_itself_does_not_wait() -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"endpoint": IN_RUNNER},  # as others see it
+        # As the template tells the runner itself of its pool.
+        {"endpoint": "127.0.0.1:8001", "paid_by_call": True},
+        {"endpoint": "127.0.0.1:8001", "beats": True},
+    ],
+)
+async def test_a_runner_that_is_the_worker_itself_does_not_wait(told: dict[str, Any]) -> None:
     place = await Place(8).measured()
-    pool = a_pool("cpu", endpoint=IN_RUNNER)
+    pool = a_pool("cpu", **told)
 
     with pytest.raises(EngineUnavailable, match="full"):
         async with place.gate(pool=pool):
@@ -382,6 +391,43 @@ async def test_what_nobody_waits_for_any_more_is_left() -> None:
 
         await line.until_in(3)
         assert place.in_flight == 6 + 1
+
+
+class SlowDoor:
+    """Counts only once it is `open`; `asked` is set when somebody waits before it."""
+
+    def __init__(self, slots: Any) -> None:
+        self._slots = slots
+        self.open, self.asked = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._slots, name)
+
+    async def enter(self, model: str, pool: str, *args: Any) -> Entry | None:
+        if pool == POOL.name:
+            self.asked.set()
+            await self.open.wait()
+        entry: Entry | None = await self._slots.enter(model, pool, *args)
+        return entry
+
+
+@pytest.mark.parametrize("is_room_gone", [False, True])
+async def test_who_is_being_counted_while_a_worker_is_lost_is_not_sent_after_it(
+    is_room_gone: bool,
+) -> None:
+    place = await Place(7).measured()
+    door = place.world.slots = SlowDoor(place.world.slots)
+    async with place.gate(3) as gate:
+        line = Line(gate, *some(3))
+        await door.asked.wait()
+
+        gate.shut()
+        place.world.slots.occupy("echo", "cpu", int(is_room_gone))
+        door.open.set()
+        await line.task
+
+        assert (line.begun, place.looks) == ([], 0)
+        assert place.in_flight == 7 + int(is_room_gone)
 
 
 async def test_slots_are_not_handed_on_to_who_wants_fewer() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from synapse.application.batch_receipts import LONG_S
 from synapse.application.entrance import LOOK_EVERY_S, WAIT_S, Entrance
 from synapse.application.waiting import WaitingPlaces
-from synapse.domain.errors import EngineLost, EngineUnavailable, Unavailable
+from synapse.domain.errors import EngineFull, EngineLost, EngineUnavailable, Unavailable
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import Failure, Job, JobId, JobState, SlaTier
 from synapse.domain.model import ModelSpec
@@ -30,17 +31,17 @@ BRIEF_S = 0.05
 
 
 class Engine(ScriptedEngine):
-    """Takes a tenth of a second for everything it is asked together, and notes what that was."""
+    """Takes so long for everything it is asked together, and notes what that was."""
 
-    def __init__(self, house: FullHouse) -> None:
+    def __init__(self, house: FullHouse, seconds: float = 0.1) -> None:
         super().__init__()
-        self.house, self.together = house, list[int]()
+        self.house, self.seconds, self.together = house, seconds, list[int]()
 
     async def infer(
         self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
     ) -> AsyncGenerator[tuple[JobId, Answer], None]:
         self.together.append(len(requests))
-        self.house.world.clock.advance(0.1)
+        self.house.world.clock.advance(self.seconds)
         async for outcome in super().infer(model, pool, requests):
             yield outcome
 
@@ -98,6 +99,11 @@ class FullHouse:
             assert self.world.slots.in_flight("echo", "cpu") == self.others
             assert self.world.slots.in_flight("echo", "cpu#waiting") == 0
 
+    def told(self) -> list[tuple[int, int]]:
+        """Of each batch that came back, how many jobs it ran and how many engines failed at."""
+        told = self.world.telemetry.of("batch_ran")
+        return [(len(batch.job_ids), errors) for batch, _, _, errors in told]
+
     @property
     def states(self) -> list[JobState]:
         return list(self.world.states().values())
@@ -125,6 +131,23 @@ async def test_a_batch_is_run_as_far_as_there_are_slots_and_the_rest_when_it_com
     assert house.states == [JobState.COMPLETED] * 2 + [JobState.QUEUED]
     await house.run(jobs)
     assert house.states == [JobState.COMPLETED] * 3
+    assert house.told() == [(2, 0), (1, 0)]
+
+
+@pytest.mark.parametrize("seconds", [LONG_S, LONG_S + 1])
+async def test_nobody_is_tried_again_in_an_execution_behind_who_is_long_at_his_worker(
+    seconds: float,
+) -> None:
+    """Four of them, one after the other, outlast the execution, and the others' message with it."""
+    house = FullHouse(taken=SLOTS - 1)
+    house.world.runner.engine = Engine(house, seconds)
+    jobs = await house.submit(3)
+
+    with pytest.raises(EngineUnavailable, match="has no slots for all") as raised:
+        await house.run(jobs)
+
+    assert house.states == [JobState.COMPLETED] + [JobState.QUEUED] * 2
+    assert isinstance(raised.value, EngineFull) == (seconds > LONG_S)
 
 
 async def test_where_items_are_brief_the_rest_waits_and_is_let_in_as_slots_come_free() -> None:
@@ -201,8 +224,11 @@ async def test_who_waited_in_vain_is_tried_again_under_the_same_lease() -> None:
 
     assert house.looks == pytest.approx(WAIT_S / LOOK_EVERY_S, abs=1)
     assert house.states == [JobState.RUNNING] * 2
+    assert house.told() == []
     house.frees = {house.looks + 1: SLOTS}
     await house.run(jobs)
+    [(_, _, seconds, _)] = house.world.telemetry.of("batch_ran")
+    assert seconds == pytest.approx(0.1)
     assert house.states == [JobState.COMPLETED] * 2
     assert [job.losses for job in house.world.store.jobs.values()] == [0, 0]
 

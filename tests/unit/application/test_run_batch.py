@@ -238,6 +238,24 @@ async def test_what_finished_before_a_loss_stays_finished() -> None:
     assert (await world.job(second.id)).state is JobState.RUNNING
 
 
+async def test_a_loss_is_told_though_the_speed_of_what_finished_cannot_be_written() -> None:
+    """Else the batch would be tried again as it is, and the loss be held against nobody."""
+
+    def answer(request: InferenceRequest) -> Answer:
+        if request.input.prompt == "two":
+            return EngineLost("the worker is gone")
+        return Completion("x", "stop", Usage(1, 1))
+
+    world = World(engine=ScriptedEngine(answer))
+    world.runner.registry = failing_before(world.registry, record_service=[Unavailable("no")])
+    jobs = await _submitted(world, "one", "two")
+
+    with pytest.raises(EngineLost):
+        await world.runner.run(a_batch(*(job.id for job in jobs)), a_pool("gpu"))
+
+    assert list(world.states().values()) == [JobState.COMPLETED, JobState.RUNNING]
+
+
 async def test_a_timeout_at_the_deadline_is_an_expiry_and_before_it_a_failure() -> None:
     world = World(engine=ScriptedEngine(lambda _: EngineTimeout("too slow")))
     short = await world.submit(timeout_s=10.0)

@@ -194,6 +194,7 @@ _REFUSED = (
 # Error's name → stable code, whether its text is ours (so public), whether work was begun.
 _ERRORS = {
     "EngineUnavailable": ("engine_unavailable", True, False),
+    "EngineFull": ("engine_unavailable", True, False),
     "EngineLost": ("worker_lost", True, True),
     "Lambda.Unknown": ("worker_lost", False, True),
     "Runtime.ExitError": ("worker_lost", False, True),

@@ -15,6 +15,9 @@ from synapse.domain.pool import Pool
 from synapse.domain.receipt import NO_COST, Cost
 from synapse.ports import Clock
 
+LONG_S = 10.0
+"""Behind items that take longer nobody waits in an execution, which ends after 300 s."""
+
 SETTLE_MARGIN_S = 5.0
 """Kept between the engine's last moment and the end of the lease, for writing outcomes."""
 
@@ -48,6 +51,24 @@ class BatchRun:
     def engine_until(self) -> float:
         """When the engine must be done, so that its answer is written before the lease is over."""
         return self.lease.expires_at - SETTLE_MARGIN_S
+
+    @property
+    def begun(self) -> tuple[JobId, ...]:
+        """The jobs that are run: without a gate all that are claimed, else those it let in."""
+        return tuple(self.jobs if self.gate is None else self.let_in_at)
+
+    @property
+    def first_began_at(self) -> float:
+        """When the first of them went to its worker."""
+        return min(self.let_in_at.values(), default=self.started_at)
+
+    @property
+    def was_long(self) -> bool:
+        """Whether one that was let in was long at its worker."""
+        took_s = [
+            self.left_at[job] - at for job, at in self.let_in_at.items() if job in self.left_at
+        ]
+        return max(took_s, default=0.0) > LONG_S
 
     def began_at(self, job_id: JobId) -> float:
         """When the job went to its worker."""

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from synapse.application.give_back import GiveBack
 from synapse.application.run_batch import BatchRunner
 from synapse.domain.batching import Batch
-from synapse.domain.errors import EngineLost, EngineUnavailable, SynapseError, Unavailable
+from synapse.domain.errors import (
+    EngineFull,
+    EngineLost,
+    EngineUnavailable,
+    SynapseError,
+    Unavailable,
+)
 from synapse.domain.job import Failure
 from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
@@ -48,14 +54,16 @@ class Batcher:
                 for failures in range(1, self.retry.max_attempts + 1):
                     try:
                         await self.runner.run(order.batch, pool)
+                    except EngineFull:
+                        raise
                     except EngineUnavailable as unavailable:
                         error = unavailable
                     else:
                         return
                     if failures < self.retry.max_attempts:
                         await self.sleep(self.retry.delay_s(failures, self.uniform()))
-        except EngineLost as lost:
-            error = lost
+        except (EngineLost, EngineFull) as given_back:
+            error = given_back
         except Exception:
             logger.exception("batch failed unexpectedly", extra={"batch": order.batch.id})
         cause = error or SynapseError("the batch broke off for a reason of ours; see the log")

@@ -102,6 +102,7 @@ class Gate:
     _line: deque[Part] = field(default_factory=deque)
     _begin: Begin = _nobody
     _too_many: int = 0
+    _is_shut: bool = False
 
     def __post_init__(self) -> None:
         self._jobs, self._let_in_at = self.most, self.opened_at
@@ -155,7 +156,8 @@ class Gate:
         await self._of.in_flight.leave(entry)
 
     def shut(self) -> None:
-        """Let nobody in any more: those in line are left out."""
+        """Let nobody in any more: those in line are left out, and those who are being counted."""
+        self._is_shut = True
         self._line.clear()
 
     async def close(self) -> None:
@@ -189,11 +191,14 @@ class Gate:
         for part, (may_begin, entry) in zip(chosen, counted, strict=True):
             if entry is not None:
                 self._too_many += entry.items
-            if may_begin:
+            if self._is_shut:
+                await self.leave(entry)
+            elif may_begin:
                 self._start(part, entry)
             else:
                 refused.append(part)
-        self._line.extendleft(reversed(refused))
+        if not self._is_shut:
+            self._line.extendleft(reversed(refused))
 
     async def _room(self, items: int) -> tuple[int, int]:
         """The most items that may be in flight with the next of ours, and how many more may be."""

@@ -20,6 +20,7 @@ from synapse.application.side_by_side import all_ended
 from synapse.domain.batching import Batch
 from synapse.domain.errors import (
     EngineError,
+    EngineFull,
     EngineLost,
     EngineTimeout,
     EngineUnavailable,
@@ -97,6 +98,7 @@ class BatchRunner:
             EngineUnavailable: some jobs never got to work, or their records could not be reached;
                 run the same batch again, here or on another pool. Those that an engine was
                 asked for stay RUNNING under this batch's lease.
+            EngineFull: likewise, but give the batch back: others were let in, and were long there.
             EngineLost: the worker went down with some jobs; they stay RUNNING likewise.
         """
         try:
@@ -134,7 +136,7 @@ class BatchRunner:
             await self._spare(run)
             raise run.lost
         if run.retry is not None:
-            raise run.retry
+            raise EngineFull(run.retry.message) if run.was_long else run.retry
 
     async def _spare(self, run: BatchRun) -> None:
         """Jobs that no worker had have lost none: who gives the batch back sees that they wait."""
@@ -259,9 +261,8 @@ class BatchRunner:
             await run.gate.let_in(parts, begin)
         except EngineUnavailable as error:
             why = error.message
-        left = [each for part in parts for each in part if each.id not in run.let_in_at]
-        if left:
-            self._not_begun(run, left, why)
+        if any(each.id not in run.let_in_at for part in parts for each in part):
+            run.retry = EngineUnavailable(why)
 
     async def _stoppable(self, run: BatchRun, requests: Part, entry: Entry | None) -> None:
         """Stream them; if that is stopped they hold their slots, and are paid for, until then."""
@@ -297,10 +298,6 @@ class BatchRunner:
                 wanted.append(replace(request, timeout_s=self._left_s(run, job)))
         return wanted
 
-    def _not_begun(self, run: BatchRun, requests: Part, why: str) -> None:
-        run.errors += len(requests)
-        run.retry = EngineUnavailable(why)
-
     async def _ask(self, run: BatchRun, requests: Part, writes: list[asyncio.Task[None]]) -> None:
         """Ask the engine, and begin to write what it answers."""
         if not requests:
@@ -311,7 +308,7 @@ class BatchRunner:
             pool = await self.place(run.spec, run.pool, affinity, wary=was_lost)
         except (EngineUnavailable, Unavailable) as error:
             # That nobody knows who is up is no fault of the jobs: they are tried again.
-            self._not_begun(run, requests, error.message)
+            run.retry = EngineUnavailable(error.message)
             return
         run.workers.update((request.id, pool.worker) for request in requests)
         async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
@@ -375,7 +372,13 @@ class BatchRunner:
 
     async def _report(self, run: BatchRun) -> None:
         now = self.clock()
-        self.telemetry.batch_ran(run.batch, run.pool, now - run.started_at, run.errors)
+        if run.begun:
+            ran = replace(run.batch, job_ids=run.begun)
+            self.telemetry.batch_ran(ran, run.pool, now - run.first_began_at, run.errors)
         if run.finished:
             sample = ServiceSample(run.spec.name, run.pool.name, run.finished, run.busy_s)
-            await self.registry.record_service(sample, now)
+            try:
+                await self.registry.record_service(sample, now)
+            except Unavailable as error:
+                # It is for estimates. What became of the jobs must not be hidden by it.
+                logger.warning("service rate not written: %s", error.message)

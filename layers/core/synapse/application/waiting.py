@@ -1,6 +1,7 @@
 """How many batches of bronze may wait for room at their runners, and how many do.
 
-Who waits is counted as what is in flight is: who dies counts for a minute at most.
+Who waits is counted as what is in flight is: who dies counts until the minute ends in which he
+would have waited no more.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class WaitingPlaces:
             Unavailable: the workers, or how long items last, could not be read.
         """
         # A runner with its engine in itself is a worker: it is not to stand still with both.
-        if pool.runs_in_runner:
+        if pool.shares_its_runner:
             return 0
         rate = await self.registry.service_rate(spec.name, self.clock(), pool.name)
         if rate.is_guess and spec.task is Task.GENERATE:

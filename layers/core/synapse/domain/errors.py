@@ -20,6 +20,7 @@ how to fix) and never holds a prompt. How a class becomes an HTTP status is the 
         ├── InvalidInput       the item's own fault: never retried
         │   └── ContextLengthExceeded
         ├── EngineUnavailable  no worker took it: tried again, then on another pool
+        │   └── EngineFull     beside others that took long: queued again at once
         ├── EngineLost         the worker went down with it: queued again, to run alone
         └── EngineTimeout      the item's time was up
 """
@@ -252,6 +253,10 @@ class EngineUnavailable(EngineError):
     """The worker cannot be reached or refused for load: no work was begun; try again."""
 
     code = "engine_unavailable"
+
+
+class EngineFull(EngineUnavailable):
+    """No worker took it, beside others who were long at theirs: to wait here may take too long."""
 
 
 class EngineLost(EngineError):

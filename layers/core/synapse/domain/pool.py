@@ -94,6 +94,15 @@ class Pool:
         return self.endpoint == IN_RUNNER
 
     @property
+    def shares_its_runner(self) -> bool:
+        """Whether engine and runner are one environment, as others see it or as that runner does.
+
+        The runner knows its engine's address. But of pools with an address no others are paid by
+        the call, or have heartbeats.
+        """
+        return self.runs_in_runner or (self.is_fixed and (self.paid_by_call or self.beats))
+
+    @property
     def fixed_workers(self) -> int:
         """How many workers of a fixed pool take calls: the one, or as many as its calls bring."""
         return max(1, self.max_workers)
