@@ -164,8 +164,11 @@ class RoundLane(JobLane):
         places = Places(windows, self.slots, registry, self.events.clock)
         turn = Gathering(self._gather, places).turn(self.events.now, were_gathered=were_gathered)
         reads = 0
+        looked_at: set[str] = set()
         for plan in self._plans(messages):
-            reads += self._reads(plan, environment)
+            if plan.spec.name not in looked_at:
+                looked_at.add(plan.spec.name)
+                reads += self._reads(plan, environment)
             if not at_once(turn.keeps(plan.spec, plan.jobs, plan.decision)):
                 self._executions.start(plan.spec, plan.decision.pools, plan.jobs)
         at_once(turn.close())
@@ -183,18 +186,19 @@ class RoundLane(JobLane):
     def _plans(self, messages: Sequence[JobMessage]) -> Iterator[Plan]:
         """Each batch with its decision."""
         specs, known = self.system.specs, {message.job_id: message for message in messages}
+        decide = self.routing.at_once()
         for batch in plan_batches(messages, lambda model: specs[model].batch, self.new_id):
             spec, jobs = specs[batch.model], [known[job_id] for job_id in batch.job_ids]
             need = need_of_jobs(spec, jobs, self.events.now)
-            yield Plan(spec, jobs, at_once(self.routing.decide(spec, need)))
+            yield Plan(spec, jobs, at_once(decide(spec, need)))
 
     def _reads(self, plan: Plan, environment: Environment) -> int:
-        """What a decision reads: of each pool what is in flight, and where one is up its room."""
-        now, decision = self.events.now, plan.decision
+        """What decisions on a model read: of each pool what is in flight, which tells its room."""
+        now = self.events.now
         kept = {
             "workers": WORKERS_VALID_S,
             plan.spec.name: RATE_VALID_S,
             "profiles": PROFILES_VALID_S,
         }
         anew = sum(environment.has_to_read(what, now, valid_s) for what, valid_s in kept.items())
-        return anew + len(decision.candidates) + len(decision.takers())
+        return anew + len(plan.decision.candidates)

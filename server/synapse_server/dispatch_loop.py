@@ -111,7 +111,7 @@ class DispatchLoop:
                     await self.queue.wait(spec.name, tier, spec.batch.max_items, requires)
 
     async def _decision(self, spec: ModelSpec, message: JobMessage) -> Decision:
-        return await self.dispatcher.decide(spec, need_of_jobs(spec, [message], self.clock()))
+        return await self.dispatcher.at_once()(spec, need_of_jobs(spec, [message], self.clock()))
 
     async def _rooms(self, spec: ModelSpec, tier: SlaTier, decision: Decision) -> dict[str, int]:
         """The free slots of the pools that are given work now."""

@@ -85,7 +85,7 @@ class UseCases:
         self.dispatcher = Dispatcher(
             store=jobs,
             registry=registry,
-            decide=parts.fleet.routing.decide,
+            at_once=parts.fleet.routing.at_once,
             starter=self.starter,
             telemetry=telemetry,
             clock=clock,

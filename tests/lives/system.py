@@ -104,7 +104,7 @@ class System:
         self.dispatcher = Dispatcher(
             self.jobs,
             at.registry,
-            self.rooms.decide,
+            lambda: self.rooms.decide,
             at.starter,
             telemetry,
             clock,

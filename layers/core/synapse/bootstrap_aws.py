@@ -126,7 +126,7 @@ class Target(FleetTarget):
         return Dispatcher(
             store=parts.jobs,
             registry=parts.registry,
-            decide=self.fleet.routing.decide,
+            at_once=self.fleet.routing.at_once,
             starter=parts.batch_starter,
             telemetry=self.telemetry,
             clock=time.time,

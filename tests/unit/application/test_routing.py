@@ -16,6 +16,7 @@ from synapse.domain.job import JobId, JobState, SlaTier
 from synapse.domain.model import ModelSpec, ServiceSample
 from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.domain.profile import Profile
+from synapse.domain.window import Seen
 from synapse.domain.worker import WorkerState
 from tests.factories import a_batch, a_job
 from tests.fakes import MemoryBlobStore, MemoryJobStore, RecordingTelemetry
@@ -142,17 +143,40 @@ async def _ask(world: ToyFleetWorld, pool: Pool) -> None:
 async def test_bronze_is_told_how_much_room_better_tiers_leave() -> None:
     asked: list[tuple[str, int]] = []
 
-    async def room(spec: ModelSpec, pool: Pool, ready: int) -> int:
+    async def see(spec: ModelSpec, pool: Pool, ready: int) -> Seen:
         asked.append((pool.name, ready))
-        return 0 if pool is SLOW else 4
+        return Seen(0 if pool is SLOW else 4, 7)
 
     world = await two_pools()
-    routing = replace(world.fleet.routing, room=room)
+    routing = replace(world.fleet.routing, see=see)
 
-    assert (await routing.decide(ECHO, BRONZE)).pools == (FAST, SLOW)
+    bronze = await routing.decide(ECHO, BRONZE)
+    assert bronze.pools == (FAST, SLOW)
+    assert [bronze.of(pool.name).room for pool in (FAST, SLOW)] == [4, 0]
     assert asked == [("slow", 2), ("fast", 1)]
     assert (await routing.decide(ECHO, GOLD)).pools == (FAST, SLOW)
     assert len(asked) == 2
+
+
+async def test_needs_of_one_moment_look_at_the_pools_of_a_model_and_tier_once() -> None:
+    world = await two_pools()
+    looks = 0
+
+    async def see(spec: ModelSpec, pool: Pool, ready: int) -> Seen:
+        nonlocal looks
+        looks += 1
+        return Seen(4, 0)
+
+    routing = replace(world.fleet.routing, see=see)
+    decide = routing.at_once()
+
+    few, many = [await decide(ECHO, replace(BRONZE, items=items)) for items in (4, 5)]
+
+    assert looks == 2
+    assert [each.of(FAST.name).must_yield for each in (few, many)] == [False, True]
+    assert (await decide(ECHO, GOLD)).pools == (await routing.decide(ECHO, GOLD)).pools
+    await routing.at_once()(ECHO, BRONZE)
+    assert looks == 4
 
 
 async def test_a_model_without_pools_has_nowhere_to_go() -> None:

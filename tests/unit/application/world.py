@@ -149,7 +149,7 @@ class World:
         return Dispatcher(
             self.store,
             self.registry,
-            self.fleet.routing.decide,
+            self.fleet.routing.at_once,
             self.starter,
             self.telemetry,
             self.clock,

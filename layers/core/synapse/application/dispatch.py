@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from synapse.application.gathering import Gathering, Turn
-from synapse.application.routing import TYPICAL_OUTPUT_TOKENS
+from synapse.application.routing import TYPICAL_OUTPUT_TOKENS, Decide
 from synapse.domain.batching import JobMessage, plan_batches
 from synapse.domain.job import Failure, JobId, JobState
 from synapse.domain.model import ModelSpec, Task
@@ -17,9 +17,6 @@ from synapse.domain.routing import Decision, Need
 from synapse.ports import BatchOrder, BatchStarter, Clock, JobStore, Registry, Telemetry
 
 logger = logging.getLogger(__name__)
-
-Decide = Callable[[ModelSpec, Need], Awaitable[Decision]]
-"""Which pools a need is to be tried in. Raises Unavailable if it cannot be found out."""
 
 
 class Plan(NamedTuple):
@@ -35,7 +32,7 @@ class Dispatcher:
 
     store: JobStore
     registry: Registry
-    decide: Decide
+    at_once: Callable[[], Decide]
     starter: BatchStarter
     telemetry: Telemetry
     clock: Clock
@@ -75,7 +72,7 @@ class Dispatcher:
     ) -> Plan:
         """What `dispatch` would start; ends jobs whose model was withdrawn.
 
-        Where no decision is given, each batch has its own.
+        Where no decision is given, each batch has its own, of what `at_once` sees.
 
         Raises:
             Unavailable: the pools of a model could not be found out.
@@ -83,12 +80,12 @@ class Dispatcher:
         specs = await self._specs(messages)
         known = {message.job_id: message for message in messages if message.model in specs}
         batches = plan_batches(known.values(), lambda model: specs[model].batch, self.new_id)
-        plan = Plan([], [])
+        plan, decide = Plan([], []), self.at_once()
         for batch in batches:
             decided, spec = decision, specs[batch.model]
             jobs = [known[job] for job in batch.job_ids]
             if decided is None:
-                decided = await self.decide(spec, need_of_jobs(spec, jobs, self.clock()))
+                decided = await decide(spec, need_of_jobs(spec, jobs, self.clock()))
             if not decided.pools:
                 logger.error("no pool serves a model", extra={"model": spec.name, "n": len(jobs)})
                 plan.left.extend(batch.job_ids)

@@ -53,7 +53,7 @@ class Fleet:
         roster = Roster(workers, clock, fresh_s)
         roster.on_change = vitals.renew
         windows = BronzeWindows(registry, roster, profiles, in_flight, vitals, clock)
-        routing = Routing(registry, roster, profiles, in_flight, vitals, clock, windows.room)
+        routing = Routing(registry, roster, profiles, in_flight, vitals, clock, windows.seen)
         placement = Placement(roster, vitals)
         calls = Calls(vitals, profiles, patience)
         watched = FleetEngine(engine, calls)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from synapse.application.intake import BYTES_PER_TOKEN
 from synapse.application.placement import DOUBTFUL, ON_TRIAL, WELL, rank_of
@@ -16,6 +17,7 @@ from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Decision, Need, PoolView, route
 from synapse.domain.warm import warm_workers
+from synapse.domain.window import Seen
 from synapse.ports import Clock, InFlight, ProfileStore, Registry
 
 TYPICAL_OUTPUT_TOKENS = 256
@@ -24,14 +26,18 @@ TYPICAL_OUTPUT_TOKENS = 256
 PREFIX_TOKENS = 256
 """What of a prompt's beginning makes its affinity, where it is given as tokens."""
 
-Room = Callable[[ModelSpec, Pool, int], Awaitable[int | None]]
+Decide = Callable[[ModelSpec, Need], Coroutine[Any, Any, Decision]]
+"""Which pools a need is to be tried in. Raises Unavailable if it cannot be found out."""
+
+See = Callable[[ModelSpec, Pool, int], Awaitable[Seen]]
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
     """Looks at every pool of a model and has the domain choose (`domain.routing`).
 
-    `room` tells how many bronze items may enter a pool with so many workers beside better ones.
+    `see` tells how many bronze items may enter a pool with so many workers beside better ones, and
+    what is in flight there.
     """
 
     registry: Registry
@@ -40,7 +46,7 @@ class Routing:
     in_flight: InFlight
     vitals: Vitals
     clock: Clock
-    room: Room | None = None
+    see: See | None = None
 
     async def decide(self, spec: ModelSpec, need: Need) -> Decision:
         """The model's pools in the order in which they are to be tried; none if it has none.
@@ -48,7 +54,22 @@ class Routing:
         Raises:
             Unavailable: what is to be known of the pools could not be read.
         """
-        decision = route(need, await self.views(spec, need.tier))
+        return self._decided(spec, need, await self.views(spec, need.tier))
+
+    def at_once(self) -> Decide:
+        """As `decide`, for needs of one moment: pools are looked at once for a model and tier."""
+        seen: dict[tuple[str, SlaTier], list[PoolView]] = {}
+
+        async def decide(spec: ModelSpec, need: Need) -> Decision:
+            key = spec.name, need.tier
+            if key not in seen:
+                seen[key] = await self.views(spec, need.tier)
+            return self._decided(spec, need, seen[key])
+
+        return decide
+
+    def _decided(self, spec: ModelSpec, need: Need, views: list[PoolView]) -> Decision:
+        decision = route(need, views)
         if decision.pools and decision.of(decision.pools[0].name).usd_per_item != 0:
             self.vitals.buys(spec.name, decision.pools[0].name)
         return decision
@@ -77,8 +98,10 @@ class Routing:
         rank = self._best_rank(spec, pool, ids, tick)
         lets_through = vitals.breaker.lets_through(tick)
         room = None
-        if self.room is not None and tier is SlaTier.BRONZE and ready:
-            room = await self.room(spec, pool, ready)
+        if self.see is not None and tier is SlaTier.BRONZE and ready:
+            room, in_flight = await self.see(spec, pool, ready)
+        else:
+            in_flight = await self.in_flight.count(spec.name, pool.name)
         return PoolView(
             pool,
             pool.slots_of(spec),
@@ -86,7 +109,7 @@ class Routing:
             starting,
             starts_in_s,
             kept=max(pool.min_workers, warm_workers(pool, now)) if pool.warm else pool.min_workers,
-            in_flight=await self.in_flight.count(spec.name, pool.name),
+            in_flight=in_flight,
             profile=profile,
             seconds_per_item=rate.seconds_per_item,
             live=vitals.live(tick),

@@ -19,6 +19,7 @@ from synapse.domain.profile import Profile
 from synapse.domain.routing import TIER_P99_MS
 from synapse.domain.window import (
     Company,
+    Seen,
     Traffic,
     bronze_room,
     bronze_window,
@@ -65,7 +66,11 @@ class BronzeWindows:
     _companies: dict[tuple[str, str, SlaTier], tuple[float, Company]] = field(default_factory=dict)
 
     async def room(self, spec: ModelSpec, pool: Pool, ready: int) -> int:
-        """How many more items of bronze may start in a pool of so many workers.
+        """How many more items of bronze may start in a pool of so many workers, as `seen`."""
+        return (await self.seen(spec, pool, ready)).room
+
+    async def seen(self, spec: ModelSpec, pool: Pool, ready: int) -> Seen:
+        """What is in flight in a pool of so many workers, and how much room it leaves for bronze.
 
         Raises:
             Unavailable: what is under way could not be counted.
@@ -73,7 +78,7 @@ class BronzeWindows:
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
         slots = ready * pool.slots_of(spec)
         company = await self._company(spec, pool, traffic)
-        return bronze_room(traffic, slots, company, ready)
+        return Seen(bronze_room(traffic, slots, company, ready), traffic.in_flight)
 
     async def limit(self, spec: ModelSpec, pool: Pool, items: int) -> int:
         """The most items of all tiers that may be in flight; raises as `opening` does."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from synapse.domain.job import SlaTier
 
@@ -48,6 +49,13 @@ class Traffic:
     def wanted(self) -> int:
         """As many as the better tiers are likely to want."""
         return max(self.better, self.peak)
+
+
+class Seen(NamedTuple):
+    """How many more items of bronze may start in a pool, and those of all tiers in flight there."""
+
+    room: int
+    in_flight: int
 
 
 @dataclass(frozen=True, slots=True)
