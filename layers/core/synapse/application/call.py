@@ -197,19 +197,23 @@ class Call:
             if self._error is None or isinstance(self._error, InvalidInput):
                 self._error = outcome
             return
-        self._calls.heard(self, self._loop.time())
+        self._heard()
         self._is_whole = True
         if isinstance(outcome, Completion):
             self._written = max(self._written, outcome.usage.completion_tokens)
 
     def note_delta(self, delta: Delta) -> None:
         """A part of a generation has come."""
-        self._calls.heard(self, self._loop.time())
+        self._heard()
         if self._first_at is None:
             self._first_at = self._clock()
             self._first_own_s = self._own_s(self._first_at)
         self._written += delta.completion_tokens
         self._is_whole = self._is_whole or delta.finish_reason is not None
+
+    def _heard(self) -> None:
+        self._calls.heard(self, self._loop.time())
+        self._vitals.heard_at[self._pool.worker] = self._clock()
 
     def break_off(self, why: str, *, is_late: bool = False, is_lost: bool = True) -> None:
         """End it where it stands: whoever waits for it gets an EngineLost.
@@ -246,8 +250,8 @@ class Call:
             self._measured(now)
         elif not isinstance(error, InvalidInput):
             # Its time was up, or its caller went away.
-            is_slow = not waited_for_slot and self._lateness.is_slow(self._own_s(now), 0)
-            self._in_doubt(now) if is_slow else self._dropped()
+            is_ill = not waited_for_slot and self._was_in_vain(now)
+            self._in_doubt(now) if is_ill else self._dropped()
         elif error.param is None and type(error) is InvalidInput:
             # Nothing of the input is to blame by name: it may be the worker.
             self._in_doubt(now, answered=True)
@@ -272,6 +276,18 @@ class Call:
             self._in_doubt(now, answered=True)
         else:
             self._went_well(now)
+
+    def _was_in_vain(self, now: float) -> bool:
+        """Whether one of which nothing came was waited for longer than a well worker needs.
+
+        Where nothing tells how long that is, others of the pool do, of which something came
+        meanwhile: a worker that hangs would have its share of all calls for as long as it does.
+        """
+        waited_s = self._own_s(now)
+        if self._lateness.tells(now):
+            return self._lateness.is_slow(waited_s, 0)
+        is_long = waited_s >= self._patience.min_late_s
+        return is_long and self._vitals.is_outlived(self._pool.worker, self._began_at)
 
     def _own_s(self, now: float) -> float:
         """How much of the time until now may be the worker's: when we are deaf, we are late."""
