@@ -382,6 +382,8 @@ async def test_prompts_of_which_one_finds_no_seat_are_not_computed_and_none_coun
     assert (counts.requests, counts.tokens, counts.open) == (0, 0, 0)
     assert limited.world.usage.sums == {}
     assert limited.world.slots.in_flight(CHAT) == 0
+    told = [(each.outcome, each.pool) for [each] in limited.world.telemetry.of("answered")]
+    assert told == [("refused", "")] * 3
 
 
 @pytest.mark.parametrize("stream", [False, True])
