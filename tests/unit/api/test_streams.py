@@ -197,9 +197,7 @@ async def test_prompts_that_are_given_up_with_another_count_as_that_one_and_not_
 ) -> None:
     gate = asyncio.Event()
     refusal = InvalidInput("it is too hot", param="temperature")
-    world, _ = stepping(
-        lambda _, request: [refusal] if request.input.prompt == "bad" else [gate]
-    )
+    world, _ = stepping(lambda _, request: [refusal] if request.input.prompt == "bad" else [gate])
 
     async def infer(
         model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]

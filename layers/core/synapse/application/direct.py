@@ -177,7 +177,11 @@ class DirectLane:
             raise _not_loaded(spec, cold.failed)
         seat = await self._seat(request, spec, decision)
         if self.cold_starts and cold:
-            await self.cold_starts.wake(spec, need)
+            try:
+                await self.cold_starts.wake(spec, need)
+            except BaseException:
+                await self.seats.leave(seat)
+                raise
         admitted = Admitted(
             request.id,
             spec,
