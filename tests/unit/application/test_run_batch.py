@@ -179,7 +179,7 @@ async def test_an_unreachable_engine_leaves_the_jobs_to_the_same_batch() -> None
     [job] = await _submitted(world, "hello")
     batch = a_batch(job.id)
     left: list[Batch] = []
-    world.runner.item_left = left.append
+    world.runner.items_left = lambda batch, _: left.append(batch)
 
     with pytest.raises(EngineUnavailable):
         await world.runner.run(batch, a_pool())

@@ -65,6 +65,8 @@ def job_to_record(job: Job) -> Record:
         record["metadata"] = dict(job.metadata)
     if job.requires:
         record["requires"] = ",".join(sorted(job.requires))
+    if job.items != 1:
+        record["items"] = job.items
     if job.lease is not None:
         record["lease_owner"] = job.lease.owner
         record["lease_expires_at"] = job.lease.expires_at
@@ -140,6 +142,7 @@ def job_from_record(record: Mapping[str, Any]) -> Job:
         sent_at=float(record["sent_at"]),
         losses=int(record["losses"]),
         requires=requires_of(record),
+        items=int(record.get("items", 1)),
         lease=_lease(record),
         started_at=_optional_float(record, "started_at"),
         finished_at=_optional_float(record, "finished_at"),

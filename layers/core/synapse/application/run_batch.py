@@ -52,7 +52,7 @@ from synapse.ports import (
 logger = logging.getLogger(__name__)
 
 
-def _ignore(batch: Batch, items: int = 1) -> None:
+def _ignore(batch: Batch, items: int) -> None:
     """Nobody counts the free slots."""
 
 
@@ -65,10 +65,10 @@ class BatchRunner:
     none stays in its queue, and again before the engine is.
     `items_begin` is told how many items of a batch the engine is about to be asked for, each time
     that the batch is tried: those that were cancelled meanwhile need no slot, those whose end could
-    not be written need theirs again. `item_left` is told each time the engine is done with an item,
-    whatever came of it, so that its slot can be filled again; an item that no worker took keeps the
-    slot in which it is tried again. `place` chooses the worker for what is sent to the engine
-    together.
+    not be written need theirs again. `items_left` is told each time the engine is done with a job's
+    items, whatever came of them, so that their slots can be filled again; a job that no worker took
+    keeps the slots in which it is tried again. `place` chooses the worker for what is sent to the
+    engine together.
     """
 
     store: JobStore
@@ -79,7 +79,7 @@ class BatchRunner:
     clock: Clock
     lease_s: float = 600.0
     items_begin: Callable[[Batch, int], None] = _ignore
-    item_left: Callable[[Batch], None] = _ignore
+    items_left: Callable[[Batch, int], None] = _ignore
     place: Place = only_worker
     entrance: Entrance | None = None
     cold_starts: ColdStarts | None = None
@@ -124,7 +124,7 @@ class BatchRunner:
         if run is None:
             return
         requests = await self._requests(run)
-        self.items_begin(batch, len(requests))
+        self.items_begin(batch, sum(run.items[request.id] for request in requests))
         run.started_at = self.clock()  # the worker has nothing to do with fetching inputs
         try:
             await self._infer(run, requests)
@@ -271,7 +271,7 @@ class BatchRunner:
             for request in requests:
                 if request.id not in run.left_at:
                     run.left_at[request.id] = self.clock()
-                    self.item_left(run.batch)
+                    self.items_left(run.batch, run.items[request.id])
             raise
 
     async def _stream(self, run: BatchRun, requests: Part, entry: Entry | None) -> None:
@@ -324,7 +324,7 @@ class BatchRunner:
 
     async def _record(self, run: BatchRun, job_id: JobId, outcome: Result | EngineError) -> None:
         if not isinstance(outcome, EngineUnavailable):
-            self.item_left(run.batch)
+            self.items_left(run.batch, run.items[job_id])
         if not isinstance(outcome, EngineError):
             run.finished += 1
             run.busy_s += self.clock() - run.began_at(job_id)

@@ -37,8 +37,8 @@ class InProcessBatchStarter:
         for order in orders:
             batch = order.batch
             model, pool = batch.model, order.pools[0].name
-            self._slots.occupy(model, pool, len(batch.job_ids), batch.sla)
-            self._open_items[batch.id] = len(batch.job_ids)
+            self._slots.occupy(model, pool, batch.slots, batch.sla)
+            self._open_items[batch.id] = batch.slots
             self._place_of[batch.id] = (model, pool, batch.sla)
             task = asyncio.create_task(self._run_one(order), name=f"batch-{batch.id}")
             self._tasks.add(task)
