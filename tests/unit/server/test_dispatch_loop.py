@@ -42,10 +42,12 @@ class Line:
     world: World = field(default_factory=lambda: World(queue=LocalJobQueue()))
 
     def __post_init__(self) -> None:
-        self.starter = InProcessBatchStarter(self.world.batcher.run, self.world.slots)
+        self.batcher: Any = self.world.batcher
+        self.starter = InProcessBatchStarter(
+            lambda order: self.batcher.run(order), self.world.slots
+        )
         self.world.starter = self.starter
         self.dispatcher: Any = self.world.dispatcher
-        self.batcher: Any = self.world.batcher
 
     @contextlib.asynccontextmanager
     async def running(self, specs: Sequence[ModelSpec] = (ECHO,)) -> AsyncIterator[None]:
@@ -55,7 +57,7 @@ class Line:
             self.dispatcher,
             world.fleet.windows,
             world.slots,
-            self.batcher,
+            self.starter,
             world.clock,
         )
         task = asyncio.create_task(loop.run(specs))
@@ -190,6 +192,39 @@ async def test_a_suspect_whose_batcher_cannot_give_it_back_is_tried_again() -> N
 
     async with line.running():
         await line.ended(1)
+
+
+async def test_a_suspect_that_runs_when_the_server_is_stopped_has_as_long_to_end_as_others() -> (
+    None
+):
+    line = Line()
+    runs, go_on, run = asyncio.Event(), asyncio.Event(), line.batcher.run
+
+    class Held:
+        async def run(self, order: BatchOrder) -> None:
+            runs.set()
+            await go_on.wait()
+            await run(order)
+
+    line.batcher = Held()
+    await suspect(line)
+    world = line.world
+    loop = DispatchLoop(
+        world.queue, world.dispatcher, world.fleet.windows, world.slots, line.starter, world.clock
+    )
+    dispatching = asyncio.create_task(loop.run((ECHO,)))
+    await runs.wait()
+    assert world.slots.in_flight("echo") == 1
+
+    dispatching.cancel()
+    await asyncio.wait([dispatching])
+    stopping = asyncio.create_task(line.starter.close(PATIENCE_S))
+    await asyncio.sleep(0)
+    go_on.set()
+    await stopping
+
+    assert list(world.states().values()) == [JobState.COMPLETED]
+    assert world.slots.in_flight("echo") == 0
 
 
 async def test_jobs_of_a_model_that_is_served_no_more_fail_and_leave_the_queue() -> None:
