@@ -104,6 +104,8 @@ def _put_ending(record: Record, end: Job | Outcome) -> None:
     if end.failure is not None:
         record["failure_code"] = end.failure.code
         record["failure_message"] = end.failure.message
+        if end.failure.param is not None:
+            record["failure_param"] = end.failure.param
     if end.served is not None:
         record["served_pool"] = end.served.pool
         record["served_accelerator"] = end.served.accelerator
@@ -186,7 +188,9 @@ def _usage(record: Mapping[str, Any]) -> Usage | None:
 
 def _failure(record: Mapping[str, Any]) -> Failure | None:
     code = record.get("failure_code")
-    return None if code is None else Failure(code, record["failure_message"])
+    if code is None:
+        return None
+    return Failure(code, record["failure_message"], record.get("failure_param"))
 
 
 def _served(record: Mapping[str, Any]) -> Served | None:

@@ -363,7 +363,8 @@ class BatchRunner:
         is_over = was_told_deadline or job.deadline_at <= self.clock()
         if isinstance(error, EngineTimeout) and is_over:
             return Outcome(job.id, JobState.EXPIRED, failure=EXPIRED)
-        return Outcome(job.id, JobState.FAILED, failure=Failure(error.code, error.message))
+        failure = Failure(error.code, error.message, error.param)
+        return Outcome(job.id, JobState.FAILED, failure=failure)
 
     async def _complete(self, run: BatchRun, job_id: JobId, result: Result) -> None:
         # So far: storing the result is no work of the worker's.

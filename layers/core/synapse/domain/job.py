@@ -136,10 +136,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job did not complete: a stable code and a public text."""
+    """Why a job did not complete: a stable code, a public text, and what of the input is to blame."""
 
     code: str
     message: str
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
