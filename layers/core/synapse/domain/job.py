@@ -136,7 +136,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job did not complete: a stable code, a public text, and what of the input is to blame."""
+    """Why a job did not complete: a stable code and a public text; `param` is what is to blame."""
 
     code: str
     message: str
