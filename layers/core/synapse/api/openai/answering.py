@@ -45,6 +45,7 @@ async def answer(
     """
     spec = await served_model(services.registry, ask.model, caller)
     check_model(ask, spec)
+    caller.require_tier(ask.tier)  # an answer that is kept is refused as well
     answer_id = new_id()
     heading = Heading(
         f"{teller.prefix}{answer_id}",
