@@ -103,6 +103,12 @@ class Calls:
             if call.breaker is breaker and call.times_late:
                 call.break_off("does not answer any more", is_late=True)
 
+    def break_off_silent(self, place: tuple[str, str], breaker: Breaker) -> None:
+        """End the calls of a worker that is silent while its neighbours answer."""
+        for call in tuple(self._open[place]):
+            if call.breaker is breaker:
+                call.break_off_if_silent()
+
     def look_again(self, place: tuple[str, str], breaker: Breaker) -> None:
         """See which calls of a worker are late now that it is known to fail."""
         for call in tuple(self._open[place]):
@@ -146,7 +152,7 @@ class Call:
         self._is_whole = False
         self._error: EngineError | None = None
         self._broken: EngineLost | EngineUnavailable | None = None
-        self._is_taken_away = False
+        self._tells_nothing = False
         self._limit: asyncio.Timeout | None = None
         self._loop = asyncio.get_running_loop()
         self._waits_since: float | None = None
@@ -225,12 +231,23 @@ class Call:
         """
         if self._broken is not None:
             return
-        self._is_taken_away = not is_lost
+        self._tells_nothing = not is_lost
         is_lost = is_lost and not (is_late and self._streams and self._first_at is None)
         error = EngineLost if is_lost else EngineUnavailable
         self._broken = error(f"the worker of pool {self._pool.name!r} {why}")
         if self._limit is not None:
             self._limit.reschedule(self._loop.time())
+
+    def break_off_if_silent(self) -> None:
+        """End it if nothing but its worker's neighbours tells that it waits in vain.
+
+        That was held against the worker already.
+        """
+        now = self._clock()
+        if self._lateness.tells(now) or self._waits_for_slot or not self._was_in_vain(now):
+            return
+        self.break_off("does not answer any more", is_late=True)
+        self._tells_nothing = True
 
     def end(self) -> None:
         """Nothing more comes of it."""
@@ -239,7 +256,7 @@ class Call:
         waited_for_slot = self._waits_for_slot
         self._calls.ended(self)
         now, error = self._clock(), self._error
-        if self._is_taken_away:
+        if self._tells_nothing:
             self._dropped()
         elif error is not None and not isinstance(error, InvalidInput | EngineTimeout):
             self.breaker.failed(self._ticket, now)
@@ -250,8 +267,11 @@ class Call:
             self._measured(now)
         elif not isinstance(error, InvalidInput):
             # Its time was up, or its caller went away.
+            was_closed = self.breaker.is_closed
             is_ill = not waited_for_slot and self._was_in_vain(now)
             self._in_doubt(now) if is_ill else self._dropped()
+            if was_closed and not self.breaker.is_closed:
+                self._calls.break_off_silent(self.place, self.breaker)
         elif error.param is None and type(error) is InvalidInput:
             # Nothing of the input is to blame by name: it may be the worker.
             self._in_doubt(now, answered=True)
