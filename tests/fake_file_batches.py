@@ -69,5 +69,7 @@ class PlainCodec:
     ) -> Mapping[str, Any]:
         return {"prompt": body["prompt"], "text": getattr(result, "text", None)}
 
-    def refusal(self, error: SynapseError | Failure) -> tuple[int, Mapping[str, Any]]:
+    async def refusal(
+        self, endpoint: str, body: Mapping[str, Any], error: SynapseError | Failure
+    ) -> tuple[int, Mapping[str, Any]]:
         return 400, {"error": {"message": error.message, "code": error.code}}

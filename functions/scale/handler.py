@@ -27,7 +27,11 @@ RESERVE_S = 10.0
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Rounds of the autoscaler; who woke it names a pool, or model and tier of what has come."""
+    """Rounds of the autoscaler; who woke it names a pool, or model and tier of what has come.
+
+    Raises:
+        RuntimeError: pools have brought no worker up for two start-ups and 30 s; all was done.
+    """
     if "pool" in event:
         fleet_target().autoscaler.hold(event["pool"])
     elif "model" in event:
@@ -40,4 +44,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     changed = {decision.pool: decision.desired for decision in changes}
     pools = len(fleet_target().autoscaler.decisions())
     logger.info("scaled", extra={"pools": pools, "changed": changed})
+    stuck = fleet_target().autoscaler.stuck()
+    if stuck:
+        # Work just waits for them: nothing else would raise an alarm.
+        raise RuntimeError(f"no worker comes up in: {', '.join(stuck)}")
     return {"pools": pools, "changed": changed}

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
-from synapse.application.batcher import Batcher
 from synapse.application.dispatch import Dispatcher, need_of_jobs
 from synapse.application.windows import BronzeWindows
 from synapse.domain.batching import JobMessage, gather_for_s
@@ -23,7 +23,7 @@ from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.routing import Candidate, Decision
 from synapse.domain.starting import startable
-from synapse.ports import BatchOrder, Clock
+from synapse.ports import Clock
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class DispatchLoop:
     dispatcher: Dispatcher
     windows: BronzeWindows
     slots: SlotLedger
-    batcher: Batcher
+    starter: InProcessBatchStarter
     clock: Clock
     _suspects: deque[JobMessage] = field(default_factory=deque)
     _suspect_waits: asyncio.Event = field(default_factory=asyncio.Event)
@@ -197,7 +197,7 @@ class DispatchLoop:
                 return True
             plan = await self.dispatcher.plan([message], replace(decision, pools=pools))
             for order in plan.orders:
-                await self._run_alone(order)
+                await self.starter.run(order)
         except Unavailable as error:
             logger.warning("suspect not run: %s", error.message)
             await asyncio.sleep(PAUSE_S)
@@ -207,11 +207,3 @@ class DispatchLoop:
             logger.exception("suspect not run", extra={"job": message.job_id})
             await asyncio.sleep(PAUSE_S)
         return True
-
-    async def _run_alone(self, order: BatchOrder) -> None:
-        batch, pool = order.batch, order.pools[0].name
-        self.slots.occupy(batch.model, pool, 1, batch.sla)
-        try:
-            await self.batcher.run(order)
-        finally:
-            self.slots.free(batch.model, pool, 1, batch.sla)

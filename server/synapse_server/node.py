@@ -104,7 +104,7 @@ class Node:
         services = uses.services(specs, self.access, gauges.text)
         stack.push_async_callback(services.retries.aclose)
         self.api = create_api(replace(services, cors_origins=config.cors_origins))
-        loop = DispatchLoop(queue, uses.dispatcher, parts.fleet.windows, slots, uses.batcher, clock)
+        loop = DispatchLoop(queue, uses.dispatcher, parts.fleet.windows, slots, uses.starter, clock)
         stack.push_async_callback(records.release)
         stack.push_async_callback(uses.starter.close, config.drain_s)
         self._chores = lambda: {

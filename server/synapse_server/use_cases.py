@@ -168,7 +168,7 @@ class UseCases:
             telemetry=self._telemetry,
             clock=time.time,
             items_begin=lambda batch, items: self.starter.begin(batch.id, items),
-            item_left=lambda batch: self.starter.release(batch.id),
+            items_left=lambda batch, items: self.starter.release(batch.id, items),
             place=fleet.placement.place,
             cold_starts=self._parts.cold_starts,
             accounting=self._accounting,

@@ -36,7 +36,7 @@ async def test_close_follows_the_table_of_transitions(
     store: JobStore, state: JobState, target: JobState
 ) -> None:
     before = await job_in(store, state)
-    failure = Failure("because", "of a reason")
+    failure = Failure("because", "of a reason", "temperature")
 
     after = await store.close(before.id, target, failure, NOW + 5)
 
@@ -140,7 +140,7 @@ async def test_a_result_may_lie_in_the_blob_store(store: JobStore) -> None:
 
 async def test_a_failure_is_kept_without_a_result(store: JobStore) -> None:
     job = await job_in(store, JobState.RUNNING)
-    failure = Failure("invalid_input", "the model refused it: “too long”")
+    failure = Failure("invalid_input", "the model refused it: “too long”", "prompt")
 
     await store.settle(an_outcome(job.id, JobState.FAILED, failure=failure), OWNER, NOW + 5)
 

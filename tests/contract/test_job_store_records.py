@@ -359,7 +359,9 @@ async def test_the_job_that_was_made_with_a_key_is_found_by_it(store: JobStore) 
         await store.made_with(job.tenant, Idempotency("key", "another body"))
 
 
-async def test_that_a_job_is_metered_is_remembered(store: JobStore) -> None:
-    job = a_job(metered=True)
+async def test_that_a_job_is_metered_and_how_many_slots_it_takes_are_remembered(
+    store: JobStore,
+) -> None:
+    job = a_job(metered=True, items=4)
     await store.create(job)
     assert await store.get(job.id) == job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -247,3 +248,51 @@ async def test_a_message_is_in_the_group_of_its_tenant_whatever_hosts_it_names()
 def test_a_message_of_others_is_no_key(body: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         key_of_message(body)
+
+
+async def test_an_attempt_is_taken_once_and_again_when_that_is_over(clock: FakeClock) -> None:
+    with aws() as cloud:
+        store = DynamoDeliveryStore(cloud.dynamodb, cloud.webhooks_table)
+        made = replace(a_delivery(), attempts=1, due_at=NOW + 0.1)
+        await store.add([made])
+
+        took = await asyncio.gather(*(store.take(made, NOW + 60 + n) for n in range(5)))
+        taken = await store.get(made.tenant, made.subject, made.id)
+        assert taken is not None
+        assert sorted(took) == [False] * 4 + [True]
+        assert taken == replace(made, due_at=NOW + 60 + took.index(True))
+        assert await store.take(taken, NOW + 90)
+        # What came of an attempt is written whoever took it: it was made.
+        assert await store.save(
+            replace(made, attempts=2, due_at=None, state=DeliveryState.GIVEN_UP)
+        )
+        assert not await store.take(replace(taken, due_at=NOW + 90), NOW + 120)
+
+
+async def test_an_attempt_is_taken_though_the_answer_to_that_was_lost(clock: FakeClock) -> None:
+    with aws() as cloud:
+        store = DynamoDeliveryStore(cloud.dynamodb, cloud.webhooks_table)
+        made = replace(a_delivery(), attempts=1, due_at=NOW)
+        await store.add([made])
+
+        def twice(make_call: Call, operation: str, arguments: dict[str, Any]) -> Any:
+            if operation == "PutItem":
+                make_call(operation, arguments)
+            return make_call(operation, arguments)
+
+        with intercepted(cloud.dynamodb, twice):
+            assert await store.take(made, NOW + 60)
+
+
+async def test_an_attempt_at_a_delivery_of_before_is_taken_once_as_well(clock: FakeClock) -> None:
+    with aws() as cloud:
+        store = DynamoDeliveryStore(cloud.dynamodb, cloud.webhooks_table)
+        made = replace(a_delivery(), attempts=1, due_at=NOW)
+        await store.add([made])
+        cloud.dynamodb.update_item(
+            TableName=cloud.webhooks_table,
+            Key={"pk": {"S": f"deliveries#{made.tenant}#{made.subject}"}, "sk": {"S": made.id}},
+            UpdateExpression="REMOVE due_at",
+        )
+
+        assert [await store.take(made, NOW + 60 + n) for n in range(2)] == [True, False]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from botocore.exceptions import ClientError
 
 from tests.aws import Call, intercepted
+from tests.patience import PATIENCE_S
 
 Around = Callable[[Call, str, dict[str, Any]], Any]
 
@@ -68,3 +72,29 @@ def counted(client: Any) -> Iterator[list[str]]:
 
     with intercepted(client, around):
         yield names
+
+
+async def cancelled_on_the_way(client: Any, at: str, work: Coroutine[Any, Any, Any]) -> None:
+    """Cancel it while its call of that name is on its way, which gets there all the same."""
+    sent, done, go_on = asyncio.Event(), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(make_call: Call, operation: str, arguments: dict[str, Any]) -> Any:
+        if operation == at:
+            loop.call_soon_threadsafe(sent.set)
+            assert go_on.wait(PATIENCE_S)
+        try:
+            return make_call(operation, arguments)
+        finally:
+            if operation == at:
+                loop.call_soon_threadsafe(done.set)
+
+    with intercepted(client, slow):
+        task = asyncio.create_task(work)
+        await sent.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await done.wait()

@@ -16,7 +16,7 @@ from synapse.domain.job import SlaTier
 from synapse.ports import Entry
 from tests.aws import Aws, Call, aws, intercepted
 from tests.fakes import FakeClock
-from tests.integration.aws.faults import client_error, failing
+from tests.integration.aws.faults import cancelled_on_the_way, client_error, failing
 
 START = 1_800_000_000.0
 """The beginning of a minute."""
@@ -144,6 +144,43 @@ async def test_an_outage_while_leaving_costs_the_caller_nothing(
 
     assert await in_flight.count("m", "cpu") == 1
     clock.now += 60
+    assert await in_flight.count("m", "cpu") == 0
+
+
+async def test_who_is_cancelled_on_the_way_in_is_not_counted(cloud: Aws, clock: FakeClock) -> None:
+    in_flight = counter(cloud, clock)
+
+    await cancelled_on_the_way(
+        cloud.dynamodb, "UpdateItem", in_flight.enter("m", "cpu", 1, 5, clock.now + 60)
+    )
+
+    assert await in_flight.count("m", "cpu") == 0
+    assert await in_flight.enter("m", "cpu", 5, 5, clock.now + 60) is not None
+
+
+async def test_who_is_cancelled_on_the_way_to_a_full_pool_leaves_the_others(
+    cloud: Aws, clock: FakeClock
+) -> None:
+    in_flight = counter(cloud, clock)
+    await in_flight.enter("m", "cpu", 5, 5, clock.now + 60)
+
+    await cancelled_on_the_way(
+        cloud.dynamodb, "UpdateItem", in_flight.enter("m", "cpu", 1, 5, clock.now + 60)
+    )
+
+    assert await in_flight.count("m", "cpu") == 5
+
+
+async def test_who_is_cancelled_on_the_way_in_while_there_is_an_outage_is_just_cancelled(
+    cloud: Aws, clock: FakeClock
+) -> None:
+    in_flight = counter(cloud, clock)
+
+    with failing(cloud.dynamodb, OUTAGE):
+        await cancelled_on_the_way(
+            cloud.dynamodb, "UpdateItem", in_flight.enter("m", "cpu", 1, 5, clock.now + 60)
+        )
+
     assert await in_flight.count("m", "cpu") == 0
 
 

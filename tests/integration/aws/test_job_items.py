@@ -198,6 +198,7 @@ async def the_largest_job() -> Job:
         metered=True,
         metadata=request.metadata,
         requires=frozenset(Extension),
+        items=8,
     )
 
 

@@ -31,7 +31,7 @@ from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import an_id
 from tests.fake_meter import MemoryMeter
 from tests.fakes import FakeClock
-from tests.integration.aws.faults import answers_lost, client_error, failing
+from tests.integration.aws.faults import answers_lost, cancelled_on_the_way, client_error, failing
 
 KEY, OTHER_KEY, TENANT = MeterId("acme", "key1"), MeterId("acme", "key2"), MeterId("acme")
 LIMITS = Limits(
@@ -56,6 +56,18 @@ def stored(cloud: Aws, sort: str) -> dict[str, int]:
     key = {"pk": {"S": "meter#acme"}, "sk": {"S": sort}}
     item = cloud.dynamodb.get_item(TableName=cloud.access_table, Key=key).get("Item", {})
     return {name: int(value["N"]) for name, value in item.items() if "N" in value}
+
+
+async def test_nothing_stays_reserved_for_who_goes_away_while_it_is(
+    cloud: Aws, clock: FakeClock, meter: DynamoMeter
+) -> None:
+    await meter.reserve(asked(clock), BOTH)
+
+    reserving = meter.reserve(asked(clock), BOTH)
+    await cancelled_on_the_way(cloud.dynamodb, "TransactWriteItems", reserving)
+
+    assert stored(cloud, "total")["open"] == 1
+    assert not (await meter.reserve(asked(clock), BOTH)).refusal
 
 
 def add(cloud: Aws, sort: str, name: str, by: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -25,7 +26,7 @@ from synapse.domain.errors import (
     Overloaded,
 )
 from synapse.domain.inference import Completion
-from synapse.domain.job import JobState, Usage
+from synapse.domain.job import JobState, SlaTier, Usage
 from synapse.domain.metering import NANO, NOTHING_USED, Counts, MeterId, Reservation, ReservationId
 from synapse.domain.routing import PoolView
 from synapse.ports import Entry, InferenceRequest
@@ -353,6 +354,23 @@ async def test_prompts_whose_answers_were_kept_are_not_counted() -> None:
     assert (await call(limited.api, "POST", "/v1/completions", body, headers)).status == 429
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_kept_answer_is_told_in_no_tier_that_its_caller_may_not_name(stream: bool) -> None:
+    limited = LimitedWorld()
+    body = {**CHAT_BODY, "temperature": 0, "service_tier": "priority", "stream": stream}
+    headers = {"Synapse-Cache": "max-age=60"}
+    path = "/v1/chat/completions"
+    assert (await call(limited.api, "POST", path, body, headers)).status == 200
+    limited.caller = replace(limited.caller, tiers=frozenset({SlaTier.BRONZE}))
+
+    refused = await call(limited.api, "POST", path, body, headers)
+    body["service_tier"] = "flex"
+    taken = await call(limited.api, "POST", path, body, headers)
+
+    assert (refused.status, refused.error["code"]) == (403, "tier_not_allowed")
+    assert (taken.status, taken.headers["synapse-cache"]) == (200, "hit")
+
+
 async def test_of_prompts_that_are_refused_for_another_reason_none_counts() -> None:
     limited = LimitedWorld(Limits(requests_per_minute=9))
     limited.world.registry._pools = ()
@@ -382,6 +400,8 @@ async def test_prompts_of_which_one_finds_no_seat_are_not_computed_and_none_coun
     assert (counts.requests, counts.tokens, counts.open) == (0, 0, 0)
     assert limited.world.usage.sums == {}
     assert limited.world.slots.in_flight(CHAT) == 0
+    told = [(each.outcome, each.pool) for [each] in limited.world.telemetry.of("answered")]
+    assert told == [("refused", "")] * 3
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -12,12 +12,15 @@ from openai.types.responses import Response
 from synapse.api.openai.lines import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, OpenAiLines
 from synapse.application.revocations import KEY_REVOKED
 from synapse.domain.access import ANYONE, Principal
-from synapse.domain.errors import EngineError, SynapseError
+from synapse.domain.errors import ContextLengthExceeded, EngineError, InvalidInput, SynapseError
 from synapse.domain.inference import ChatMessage, Completion, Embeddings, Result
 from synapse.domain.job import Failure, Usage
 from synapse.domain.model import Task
 from tests.factories import a_chat_model, a_model
-from tests.fakes import MemoryRegistry
+from tests.fakes import MemoryRegistry, ScriptedEngine
+from tests.unit.api.calls import api_of, call
+from tests.unit.application.world import CHAT as CHAT_MODEL
+from tests.unit.application.world import EMBEDDER, World
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -33,7 +36,7 @@ async def refused(
 ) -> dict[str, Any]:
     with pytest.raises(SynapseError) as caught:
         await lines.parse(endpoint, body, caller)
-    status, answer = lines.refusal(caught.value)
+    status, answer = await lines.refusal(endpoint, body, caught.value)
     return {"status": int(status), **answer["error"]}
 
 
@@ -88,7 +91,9 @@ async def test_a_line_is_told_as_what_it_ran_as(
 async def test_a_line_whose_key_was_revoked_with_its_jobs_is_no_fault_of_the_server(
     lines: OpenAiLines,
 ) -> None:
-    status, body = lines.refusal(KEY_REVOKED)
+    asked = {"model": "chat", "messages": MESSAGES}
+
+    status, body = await lines.refusal(CHAT, asked, KEY_REVOKED)
 
     assert (status, body["error"]["type"]) == (401, "authentication_error")
     assert body["error"]["code"] == "key_revoked"
@@ -235,13 +240,52 @@ async def test_an_unknown_model_is_not_found(lines: OpenAiLines) -> None:
         ("never heard of", 500),
     ],
 )
-def test_a_failure_of_the_engine_has_the_routes_status(
+async def test_a_failure_of_the_engine_has_the_routes_status(
     lines: OpenAiLines, code: str, status: int
 ) -> None:
-    got, body = lines.refusal(Failure(code, "why"))
+    asked = {"model": "chat", "messages": MESSAGES}
 
-    assert int(got) == status
-    assert (body["error"]["message"], body["error"]["code"]) == ("why", code)
+    got, body = await lines.refusal(CHAT, asked, Failure(code, "why"))
+
+    assert (int(got), body["error"]["code"]) == (status, code)
+    assert body["error"]["message"] == "why" or code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidInput("temperature: it is too hot", param="temperature"),
+        InvalidInput("messages: there are none", param="messages"),
+        InvalidInput("input.0: it has ids that no token has", param="input.0"),
+        InvalidInput("the engine will not have it"),
+        InvalidInput("the grammar has no rule", param="structured_outputs"),
+        ContextLengthExceeded("9999 tokens are too many"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("endpoint", "asked"),
+    [
+        (CHAT, {"messages": MESSAGES, "response_format": {"type": "json_object"}}),
+        (COMPLETIONS, {"prompt": "Hi"}),
+        (RESPONSES, {"input": "Hi"}),
+        (EMBEDDINGS, {"model": EMBEDDER, "input": "Hi"}),
+        (EMBEDDINGS, {"model": EMBEDDER, "input": ["Hi", "there"]}),
+    ],
+)
+async def test_what_only_the_engine_refuses_is_told_as_on_the_line(
+    endpoint: str, asked: dict[str, Any], error: InvalidInput
+) -> None:
+    world = World(engine=ScriptedEngine(lambda _: error))
+    body = {"model": CHAT_MODEL, **asked}
+    answer = await call(api_of(world), "POST", endpoint, body)
+    job = await world.submit()
+    await world.work()
+    failure = (await world.job(job.id)).failure
+    assert failure is not None
+
+    status, told = await OpenAiLines(world.registry).refusal(endpoint, body, failure)
+
+    assert (status, told) == (answer.status, answer.json)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
 from synapse.api.openai import sse
 from synapse.api.openai.chunks import ChunkWriter
-from synapse.domain.errors import EngineError, EngineLost
+from synapse.domain.errors import EngineError, EngineLost, InvalidInput
 from synapse.domain.inference import Delta
+from synapse.domain.job import JobId
+from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.patience import until
@@ -185,6 +187,33 @@ async def test_a_caller_who_leaves_before_anything_came_frees_its_slots(
     await settle()
 
     assert engine.running == 0
+    assert nothing_is_left(world)
+    assert [told.outcome for [told] in world.telemetry.of("answered")] == ["cancelled"] * prompts
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_prompts_that_are_given_up_with_another_count_as_that_one_and_not_as_cancelled(
+    is_stream: bool,
+) -> None:
+    gate = asyncio.Event()
+    refusal = InvalidInput("it is too hot", param="temperature")
+    world, _ = stepping(lambda _, request: [refusal] if request.input.prompt == "bad" else [gate])
+
+    async def infer(
+        model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[tuple[JobId, InvalidInput], None]:
+        if requests[0].input.prompt != "bad":
+            await gate.wait()
+        yield requests[0].id, refusal
+
+    world.engine.infer = infer
+    body = {**PROMPT, "prompt": ["a", "bad", "b"], "stream": is_stream}
+
+    answer = await call(api_of(world), "POST", COMPLETIONS, body)
+    await settle()
+
+    assert (answer.status, answer.error["param"]) == (400, "temperature")
+    assert [told.outcome for [told] in world.telemetry.of("answered")] == ["invalid_input"] * 3
     assert nothing_is_left(world)
 
 

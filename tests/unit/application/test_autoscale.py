@@ -152,6 +152,22 @@ async def test_hours_without_capacity_are_not_learned_as_the_time_of_a_start() -
     assert await loop.starts.startup_s("cpu") == pytest.approx((8 + 46) / 2)
 
 
+async def test_a_pool_that_brings_no_worker_up_is_told_of_until_it_does() -> None:
+    loop = Loop(startup_s=8.0)
+    loop.fleet.dry_until = loop.clock() + 300.0
+    await loop.starts.started("cpu", 8.0)
+    loop.fleet.arrive(1)
+
+    await loop.run(2 * 8 + 30)
+    before = loop.scaler.stuck()
+    await loop.run(5)
+    after = loop.scaler.stuck()
+    await loop.run(300)
+
+    assert (before, after, loop.scaler.stuck()) == ([], ["cpu"], [])
+    assert loop.fleet.delivered == 1
+
+
 async def test_starts_that_take_longer_than_was_thought_are_learned_one_by_one() -> None:
     loop, learned = Loop(startup_s=200.0), []
     for _ in range(6):

@@ -43,6 +43,19 @@ async def test_with_a_worker_up_nothing_is_cold_and_nobody_is_woken() -> None:
     assert await world.arrived() > 0
 
 
+@pytest.mark.parametrize("why", [RuntimeError("a bug"), asyncio.CancelledError()])
+async def test_who_does_not_get_beyond_waking_the_autoscaler_keeps_no_seat(
+    why: BaseException,
+) -> None:
+    world = ColdWorld()
+    world.cold_starts = failing_before(world.cold_starts, wake=[why])
+
+    with pytest.raises(type(why)):
+        await world.direct.begin(a_request())
+
+    assert world.slots.in_flight("echo") == 0
+
+
 async def test_a_pool_that_runs_elsewhere_is_always_up() -> None:
     world = ColdWorld(a_fleet_pool("gpu"), a_pool("cpu"))
 

@@ -188,6 +188,106 @@ async def test_callers_whose_time_is_up_before_their_turn_say_nothing_of_the_wor
     assert world.breaker("w-1").failures_in_a_row
 
 
+async def test_a_worker_that_never_answers_is_left_where_nothing_but_its_neighbour_tells() -> None:
+    """No profile, and too few answers to know what is usual."""
+    world = ToyFleetWorld()
+    await world.up("w-1", "w-2")
+    world.engine.mode["w-1"] = "late"
+    world.engine.delay_s = {"w-1": 10.0, "w-2": 1.0}
+
+    outcomes = []
+    for _ in range(20):
+        world.tick.advance(10.0)
+        placed = await world.fleet.placement.place(ECHO, world.pools[0])
+        outcomes.append(await world.ask(placed.worker))
+    assert [type(each) for each in outcomes].count(EngineTimeout) <= 2
+
+    # Who probes it whatever it did finds the same.
+    for _ in range(2):
+        await world.ask("w-1")
+    assert not world.breaker("w-1").is_closed
+    assert world.breaker("w-1").is_mild
+    world.engine.mode["w-1"] = ""
+    await world.ask("w-1")
+    assert world.breaker("w-1").is_closed
+
+
+async def test_who_waits_for_a_worker_that_is_held_for_ill_by_its_neighbours_waits_no_longer() -> (
+    None
+):
+    world = ToyFleetWorld()
+    world.engine.mode["w-1"] = "hung"
+    waiting = [asyncio.create_task(world.ask("w-1")) for _ in range(2)]
+    other_model = asyncio.create_task(world.ask("w-1", LLM))
+    await asyncio.sleep(0.01)
+
+    world.engine.mode["w-1"], world.engine.delay_s["w-1"] = "late", 10.0
+    await world.ask("w-2")
+    for _ in range(2):
+        await world.ask("w-1")
+    world.engine.mode["w-1"] = "hung"
+    just_come = asyncio.create_task(world.ask("w-1"))
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in waiting)
+    world.engine.mode["w-1"] = "late"
+    world.engine.delay_s["w-1"] = world.patience.min_late_s / 2
+    await world.ask("w-1")
+    assert world.breaker("w-1").is_closed, "that one had not waited for long"
+    world.engine.delay_s["w-1"] = 10.0
+    await world.ask("w-1")
+
+    async with asyncio.timeout(PATIENCE_S):
+        outcomes = await asyncio.gather(*waiting, just_come)
+    assert {type(outcome) for outcome in outcomes} == {EngineLost}
+    assert world.breaker("w-1").is_mild, "where there is no other it is asked"
+    assert world.breaker("w-1").failures_in_a_row == 3, "what was broken off was told already"
+    # Of another model nobody else was heard.
+    assert not other_model.done()
+    other_model.cancel()
+    await asyncio.gather(other_model, return_exceptions=True)
+
+
+@pytest.mark.parametrize("neighbour", ["nobody", "as silent", "answered before"])
+async def test_who_alone_is_silent_for_long_is_not_told_from_who_needs_long(neighbour: str) -> None:
+    world = ToyFleetWorld()
+    world.engine.delay_s["w-1"] = 10.0
+    if neighbour != "nobody":
+        world.engine.mode["w-2"] = "late" if neighbour == "as silent" else ""
+        await world.ask("w-2")
+        await world.ask("w-1")
+    world.engine.mode["w-1"] = "late"
+
+    for _ in range(5):
+        assert isinstance(await world.ask("w-1"), EngineTimeout)
+
+    assert not world.breaker("w-1").failures_in_a_row
+
+
+async def test_a_caller_who_soon_goes_away_says_nothing_of_a_worker_either() -> None:
+    world = ToyFleetWorld()
+    world.engine.mode["w-1"] = "late"
+    world.engine.delay_s["w-1"] = world.patience.min_late_s / 2
+
+    for _ in range(5):
+        await world.ask("w-2")
+        assert isinstance(await world.ask("w-1"), EngineTimeout)
+
+    assert not world.breaker("w-1").failures_in_a_row
+
+
+async def test_a_worker_that_came_up_again_is_not_blamed_for_what_its_neighbour_did_before() -> (
+    None
+):
+    world = ToyFleetWorld()
+    await world.ask("w-2")
+    world.fleet.vitals.renew("w-2")
+    world.engine.mode["w-1"], world.engine.delay_s["w-1"] = "late", 10.0
+
+    await world.ask("w-1")
+
+    assert not world.breaker("w-1").failures_in_a_row
+
+
 async def test_a_stream_that_breaks_off_counts_against_its_worker() -> None:
     world = ToyFleetWorld()
     world.engine.mode["w-1"] = "lost"

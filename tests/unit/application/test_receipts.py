@@ -201,7 +201,7 @@ async def test_who_is_stopped_pays_and_holds_a_slot_no_longer_though_its_batch_g
     other = await world.submit("other", model=CHAT)
     asked: list[JobId] = []
     left: list[Batch] = []
-    world.runner.item_left = left.append
+    world.runner.items_left = lambda batch, _: left.append(batch)
     go_on = asyncio.Event()
 
     world.engine.infer = held(asked, go_on)

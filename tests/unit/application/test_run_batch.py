@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from synapse.application.payloads import INLINE_LIMIT_BYTES, decode_result, fetch
 from synapse.domain.batching import Batch
 from synapse.domain.errors import (
     EngineError,
@@ -19,7 +20,7 @@ from synapse.domain.errors import (
     Unavailable,
 )
 from synapse.domain.inference import ChatMessage, Completion, ModelInput
-from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Payload, Usage
+from synapse.domain.job import Failure, Job, JobId, JobState, Lease, Outcome, Payload, Usage
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
@@ -179,7 +180,7 @@ async def test_an_unreachable_engine_leaves_the_jobs_to_the_same_batch() -> None
     [job] = await _submitted(world, "hello")
     batch = a_batch(job.id)
     left: list[Batch] = []
-    world.runner.item_left = left.append
+    world.runner.items_left = lambda batch, _: left.append(batch)
 
     with pytest.raises(EngineUnavailable):
         await world.runner.run(batch, a_pool())
@@ -203,7 +204,85 @@ async def test_what_is_tried_again_takes_its_slots_again_and_no_others() -> None
         await world.runner.run(batch, a_pool())
     await world.runner.run(batch, a_pool())
 
-    assert begun == [2, 2]
+    assert begun == [2, 0], "they were answered: only that is written again"
+
+
+def not_written(times: int) -> list[BaseException | None]:
+    return [Unavailable("the disk is full")] * times
+
+
+@pytest.mark.parametrize("where", ["settle", "put"])
+async def test_an_answer_that_cannot_be_written_is_computed_once_however_long_that_takes(
+    where: str,
+) -> None:
+    """Written to the records, or stored apart from them where it is large."""
+    text = "x" * (INLINE_LIMIT_BYTES + 1)
+    world = World(engine=ScriptedEngine(lambda _: Completion(text, "stop", Usage(3, 5))))
+    job = await world.submit("hello")
+    if where == "settle":
+        world.runner.store = failing_before(world.store, settle=not_written(18))
+    else:
+        world.runner.blobs = failing_before(world.blobs, put=not_written(18))
+
+    for _ in range(3):
+        await world.work()
+        assert (await world.job(job.id)).state is JobState.QUEUED
+    world.clock.advance(60.0)
+    await world.work()
+
+    ended = await world.job(job.id)
+    assert ended.state is JobState.COMPLETED
+    assert ended.result is not None
+    assert decode_result(await fetch(world.blobs, ended.result), ended.usage or Usage()) == (
+        Completion(text, "stop", Usage(3, 5))
+    )
+    assert len(world.engine.calls) == 1
+    assert world.runner.unwritten.take(job.id) is None
+
+
+async def test_a_refusal_that_cannot_be_written_is_not_asked_for_again() -> None:
+    world = World(engine=ScriptedEngine(lambda _: InvalidInput("too hot")))
+    job = await world.submit("hello")
+    world.runner.store = failing_before(world.store, settle=not_written(7))
+
+    await world.work()
+    await world.work()
+
+    assert (await world.job(job.id)).failure == Failure("invalid_input", "too hot")
+    assert len(world.engine.calls) == 1
+
+
+async def test_an_answer_that_cannot_be_written_holds_up_no_other_of_its_batch() -> None:
+    world = World()
+    jobs = await _submitted(world, "one", "two")
+    batch = a_batch(*(job.id for job in jobs))
+    world.runner.store = failing_before(world.store, settle=not_written(1))
+    with pytest.raises(EngineUnavailable):
+        await world.runner.run(a_batch(jobs[0].id, id=batch.id), a_pool())
+
+    world.runner.store = failing_before(world.store, settle=not_written(1))
+    with pytest.raises(EngineUnavailable, match="full"):
+        await world.runner.run(batch, a_pool())
+
+    assert (await world.job(jobs[1].id)).state is JobState.COMPLETED
+    await world.runner.run(batch, a_pool())
+    assert (await world.job(jobs[0].id)).state is JobState.COMPLETED
+    assert len(world.engine.calls) == 2
+
+
+async def test_an_answer_that_is_written_after_its_deadline_is_not_kept_any_more() -> None:
+    world = World()
+    job = await world.submit("hello", timeout_s=30.0)
+    batch = a_batch(job.id)
+    world.runner.store = failing_before(world.store, settle=not_written(1))
+    with pytest.raises(EngineUnavailable):
+        await world.runner.run(batch, a_pool())
+    world.clock.advance(31.0)
+
+    await world.runner.run(batch, a_pool())
+
+    assert (await world.job(job.id)).state is JobState.EXPIRED
+    assert world.runner.unwritten.take(job.id) is None
 
 
 async def test_the_same_batch_may_run_its_jobs_again() -> None:

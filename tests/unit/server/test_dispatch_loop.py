@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
@@ -18,15 +18,15 @@ from synapse.domain.batching import BatchPolicy
 from synapse.domain.errors import Unavailable
 from synapse.domain.extension import NO_EXTENSIONS, Extension, Extensions
 from synapse.domain.inference import TOKEN_IDS, ModelInput
-from synapse.domain.job import JobState, SlaTier
+from synapse.domain.job import JobId, JobState, SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
-from synapse.ports import BatchOrder
+from synapse.ports import BatchOrder, InferenceRequest
 from synapse_server import dispatch_loop
 from synapse_server.dispatch_loop import DispatchLoop
 from tests.factories import a_job, a_model, a_pool
-from tests.fakes import MemoryRegistry
+from tests.fakes import Answer, MemoryRegistry, ScriptedEngine
 from tests.faults import failing_before
 from tests.patience import PATIENCE_S, until
 from tests.unit.application.world import World
@@ -42,10 +42,12 @@ class Line:
     world: World = field(default_factory=lambda: World(queue=LocalJobQueue()))
 
     def __post_init__(self) -> None:
-        self.starter = InProcessBatchStarter(self.world.batcher.run, self.world.slots)
+        self.batcher: Any = self.world.batcher
+        self.starter = InProcessBatchStarter(
+            lambda order: self.batcher.run(order), self.world.slots
+        )
         self.world.starter = self.starter
         self.dispatcher: Any = self.world.dispatcher
-        self.batcher: Any = self.world.batcher
 
     @contextlib.asynccontextmanager
     async def running(self, specs: Sequence[ModelSpec] = (ECHO,)) -> AsyncIterator[None]:
@@ -55,7 +57,7 @@ class Line:
             self.dispatcher,
             world.fleet.windows,
             world.slots,
-            self.batcher,
+            self.starter,
             world.clock,
         )
         task = asyncio.create_task(loop.run(specs))
@@ -190,6 +192,39 @@ async def test_a_suspect_whose_batcher_cannot_give_it_back_is_tried_again() -> N
 
     async with line.running():
         await line.ended(1)
+
+
+async def test_a_suspect_that_runs_when_the_server_is_stopped_has_as_long_to_end_as_others() -> (
+    None
+):
+    line = Line()
+    runs, go_on, run = asyncio.Event(), asyncio.Event(), line.batcher.run
+
+    class Held:
+        async def run(self, order: BatchOrder) -> None:
+            runs.set()
+            await go_on.wait()
+            await run(order)
+
+    line.batcher = Held()
+    await suspect(line)
+    world = line.world
+    loop = DispatchLoop(
+        world.queue, world.dispatcher, world.fleet.windows, world.slots, line.starter, world.clock
+    )
+    dispatching = asyncio.create_task(loop.run((ECHO,)))
+    await runs.wait()
+    assert world.slots.in_flight("echo") == 1
+
+    dispatching.cancel()
+    await asyncio.wait([dispatching])
+    stopping = asyncio.create_task(line.starter.close(PATIENCE_S))
+    await asyncio.sleep(0)
+    go_on.set()
+    await stopping
+
+    assert list(world.states().values()) == [JobState.COMPLETED]
+    assert world.slots.in_flight("echo") == 0
 
 
 async def test_jobs_of_a_model_that_is_served_no_more_fail_and_leave_the_queue() -> None:
@@ -473,3 +508,37 @@ async def test_jobs_progress_in_the_slots_that_direct_requests_leave() -> None:
         for _ in range(10):
             await line.world.submit()
         await line.ended(10)
+
+
+class Crowd(ScriptedEngine):
+    """Notes how many samples it was at work on at the most."""
+
+    now = most = 0
+
+    async def infer(
+        self, model: ModelSpec, pool: Pool, requests: Sequence[InferenceRequest]
+    ) -> AsyncGenerator[tuple[JobId, Answer], None]:
+        samples = sum(request.input.samples for request in requests)
+        self.now += samples
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.001)
+        async for outcome in super().infer(model, pool, requests):
+            yield outcome
+        self.now -= samples
+
+
+@pytest.mark.parametrize(("samples", "most"), [(1, SLOTS), (SLOTS, SLOTS), (SLOTS + 3, SLOTS + 3)])
+async def test_a_job_takes_a_slot_for_each_of_its_samples(samples: int, most: int) -> None:
+    registry = MemoryRegistry([ECHO], [a_pool("gpu")])
+    line = Line(World(queue=LocalJobQueue(), registry=registry, engine=Crowd()))
+    world, starter = line.world, line.starter
+    world.runner.items_begin = lambda batch, items: starter.begin(batch.id, items)
+    world.runner.items_left = lambda batch, items: starter.release(batch.id, items)
+
+    async with line.running():
+        for _ in range(6):
+            await world.submit(input=ModelInput("hello", samples=samples))
+        await line.ended(6)
+        await until(lambda: world.slots.in_flight("echo") == 0)
+
+    assert world.engine.most == most

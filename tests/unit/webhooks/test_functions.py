@@ -211,6 +211,49 @@ def test_what_is_refused_is_sent_again_for_its_next_attempt(target: Target, due:
     assert state(target, due) == (DeliveryState.PENDING, 1)
 
 
+def test_two_messages_of_a_delivery_make_one_attempt_and_are_one_from_then_on(
+    target: Target, due: Delivery
+) -> None:
+    """One that dies once it has sent the next message has not deleted its own."""
+    sender = ScriptedSender(*[Answer(503)] * 9)
+    target.deliverer = replace(target.deliverer, sender=sender)
+    deliver.handler({"Records": [message(due)]}, CONTEXT)
+    target.clock.advance(5.0)
+    target.parts.delivery_queue.later.clear()
+    sends: list[str] = []
+    send_later = target.parts.delivery_queue.send_later
+
+    async def noted(delivery: Delivery, delay_s: float) -> None:
+        sends.append(delivery.id)
+        await send_later(delivery, delay_s)
+
+    target.parts.delivery_queue.send_later = noted
+
+    answer = deliver.handler({"Records": [message(due, "m1"), message(due, "m2")]}, CONTEXT)
+
+    assert answer == {"batchItemFailures": []}
+    assert len(sender.posted) == 2, "the first attempt, and one of those two"
+    assert sends == [due.id]
+    assert state(target, due) == (DeliveryState.PENDING, 2)
+
+
+def test_an_attempt_that_was_taken_and_never_made_is_made_later(
+    target: Target, due: Delivery
+) -> None:
+    target.deliverer = replace(target.deliverer, sender=ScriptedSender(Answer(503)))
+    deliver.handler({"Records": [message(due)]}, CONTEXT)
+    target.clock.advance(5.0)
+    taken = target.parts.deliveries.deliveries[due.id]
+    assert asyncio.run(target.parts.deliveries.take(taken, target.clock() + deliver.ATTEMPT_S))
+
+    deliver.handler({"Records": [message(due)]}, CONTEXT)
+    assert target.parts.delivery_queue.later == {due.id: deliver.ATTEMPT_S}
+    target.clock.advance(deliver.ATTEMPT_S)
+    deliver.handler({"Records": [message(due)]}, CONTEXT)
+
+    assert state(target, due) == (DeliveryState.DELIVERED, 2)
+
+
 def test_what_cannot_be_sent_again_is_kept(target: Target, due: Delivery) -> None:
     target.deliverer = replace(target.deliverer, sender=ScriptedSender(Answer(503)))
     target.parts.delivery_queue = failing_before(

@@ -65,6 +65,8 @@ def job_to_record(job: Job) -> Record:
         record["metadata"] = dict(job.metadata)
     if job.requires:
         record["requires"] = ",".join(sorted(job.requires))
+    if job.items != 1:
+        record["items"] = job.items
     if job.lease is not None:
         record["lease_owner"] = job.lease.owner
         record["lease_expires_at"] = job.lease.expires_at
@@ -102,6 +104,8 @@ def _put_ending(record: Record, end: Job | Outcome) -> None:
     if end.failure is not None:
         record["failure_code"] = end.failure.code
         record["failure_message"] = end.failure.message
+        if end.failure.param is not None:
+            record["failure_param"] = end.failure.param
     if end.served is not None:
         record["served_pool"] = end.served.pool
         record["served_accelerator"] = end.served.accelerator
@@ -140,6 +144,7 @@ def job_from_record(record: Mapping[str, Any]) -> Job:
         sent_at=float(record["sent_at"]),
         losses=int(record["losses"]),
         requires=requires_of(record),
+        items=int(record.get("items", 1)),
         lease=_lease(record),
         started_at=_optional_float(record, "started_at"),
         finished_at=_optional_float(record, "finished_at"),
@@ -183,7 +188,9 @@ def _usage(record: Mapping[str, Any]) -> Usage | None:
 
 def _failure(record: Mapping[str, Any]) -> Failure | None:
     code = record.get("failure_code")
-    return None if code is None else Failure(code, record["failure_message"])
+    if code is None:
+        return None
+    return Failure(code, record["failure_message"], record.get("failure_param"))
 
 
 def _served(record: Mapping[str, Any]) -> Served | None:

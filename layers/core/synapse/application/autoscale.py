@@ -80,6 +80,7 @@ class Autoscaler:
     _standings: dict[str, PoolStanding] = field(default_factory=dict)
     _asked_at: dict[str, float] = field(default_factory=dict)
     _held_at: dict[str, float] = field(default_factory=dict)
+    _stuck: Sequence[str] = ()
 
     def hold(self, pool: str) -> None:
         """Have a worker of the pool up for `HOLD_S` seconds, work or no work."""
@@ -101,6 +102,7 @@ class Autoscaler:
         alive = await self.workers.workers(now)
         pools = {view.pool.name: view.pool for of_model in views.values() for view in of_model}
         stuck = [name for name, pool in pools.items() if await self._is_stuck(pool, now)]
+        self._stuck = sorted(stuck)
         loads = gather_demand(demands, views, stuck)
         if self.on_demand is not None:
             await self.on_demand.look(demands, views, alive, now)
@@ -135,6 +137,10 @@ class Autoscaler:
             standing.load.waiting == 0 and standing.decision.desired <= standing.size.ready
             for standing in self._standings.values()
         )
+
+    def stuck(self) -> Sequence[str]:
+        """The pools that before the last round had brought no worker up, for all that was tried."""
+        return self._stuck
 
     def decisions(self) -> Sequence[PoolStanding]:
         """Each pool at the last round that could read it, by name."""

@@ -210,7 +210,7 @@ class BatchStep:
         except (Unavailable, NoRoom):
             raise
         except SynapseError as error:
-            await self.parts.refused(number, custom_id, self.tools.codec.refusal(error))
+            await self._refused(number, envelope, error)
         except Exception:
             # One line that we stumble over must not hold up the others for ever.
             logger.exception("line not understood", extra={"batch": self.batch.id, "line": number})
@@ -269,13 +269,19 @@ class BatchStep:
             await self._answered(number, envelope, job, answer)
         elif job is not None and job.state is JobState.FAILED:
             failure = job.failure or Failure("internal_error", "the request failed")
-            await self.parts.refused(number, custom_id, self.tools.codec.refusal(failure))
+            await self._refused(number, envelope, failure)
         else:
             expired = self.batch.has_expired_at(self.tools.clock())
             expired = job.state is JobState.EXPIRED if job else expired
             failure = EXPIRED if expired else CANCELLED
             await self.parts.not_run(number, custom_id, failure.code, failure.message)
         await asyncio.sleep(0)
+
+    async def _refused(
+        self, number: int, envelope: Envelope, error: SynapseError | Failure
+    ) -> None:
+        refusal = await self.tools.codec.refusal(self.batch.endpoint, envelope.body, error)
+        await self.parts.refused(number, envelope.custom_id, refusal)
 
     async def _answered(
         self, number: int, envelope: Envelope, job: Job, answer: str | None

@@ -103,6 +103,12 @@ class Calls:
             if call.breaker is breaker and call.times_late:
                 call.break_off("does not answer any more", is_late=True)
 
+    def break_off_silent(self, place: tuple[str, str], breaker: Breaker) -> None:
+        """End the calls of a worker that is silent while its neighbours answer."""
+        for call in tuple(self._open[place]):
+            if call.breaker is breaker:
+                call.break_off_if_silent()
+
     def look_again(self, place: tuple[str, str], breaker: Breaker) -> None:
         """See which calls of a worker are late now that it is known to fail."""
         for call in tuple(self._open[place]):
@@ -146,7 +152,7 @@ class Call:
         self._is_whole = False
         self._error: EngineError | None = None
         self._broken: EngineLost | EngineUnavailable | None = None
-        self._is_taken_away = False
+        self._tells_nothing = False
         self._limit: asyncio.Timeout | None = None
         self._loop = asyncio.get_running_loop()
         self._waits_since: float | None = None
@@ -197,19 +203,23 @@ class Call:
             if self._error is None or isinstance(self._error, InvalidInput):
                 self._error = outcome
             return
-        self._calls.heard(self, self._loop.time())
+        self._heard()
         self._is_whole = True
         if isinstance(outcome, Completion):
             self._written = max(self._written, outcome.usage.completion_tokens)
 
     def note_delta(self, delta: Delta) -> None:
         """A part of a generation has come."""
-        self._calls.heard(self, self._loop.time())
+        self._heard()
         if self._first_at is None:
             self._first_at = self._clock()
             self._first_own_s = self._own_s(self._first_at)
         self._written += delta.completion_tokens
         self._is_whole = self._is_whole or delta.finish_reason is not None
+
+    def _heard(self) -> None:
+        self._calls.heard(self, self._loop.time())
+        self._vitals.heard_at[self._pool.worker] = self._clock()
 
     def break_off(self, why: str, *, is_late: bool = False, is_lost: bool = True) -> None:
         """End it where it stands: whoever waits for it gets an EngineLost.
@@ -221,12 +231,23 @@ class Call:
         """
         if self._broken is not None:
             return
-        self._is_taken_away = not is_lost
+        self._tells_nothing = not is_lost
         is_lost = is_lost and not (is_late and self._streams and self._first_at is None)
         error = EngineLost if is_lost else EngineUnavailable
         self._broken = error(f"the worker of pool {self._pool.name!r} {why}")
         if self._limit is not None:
             self._limit.reschedule(self._loop.time())
+
+    def break_off_if_silent(self) -> None:
+        """End it if nothing but its worker's neighbours tells that it waits in vain.
+
+        That was held against the worker already.
+        """
+        now = self._clock()
+        if self._lateness.tells(now) or self._waits_for_slot or not self._was_in_vain(now):
+            return
+        self.break_off("does not answer any more", is_late=True)
+        self._tells_nothing = True
 
     def end(self) -> None:
         """Nothing more comes of it."""
@@ -235,7 +256,7 @@ class Call:
         waited_for_slot = self._waits_for_slot
         self._calls.ended(self)
         now, error = self._clock(), self._error
-        if self._is_taken_away:
+        if self._tells_nothing:
             self._dropped()
         elif error is not None and not isinstance(error, InvalidInput | EngineTimeout):
             self.breaker.failed(self._ticket, now)
@@ -246,8 +267,11 @@ class Call:
             self._measured(now)
         elif not isinstance(error, InvalidInput):
             # Its time was up, or its caller went away.
-            is_slow = not waited_for_slot and self._lateness.is_slow(self._own_s(now), 0)
-            self._in_doubt(now) if is_slow else self._dropped()
+            was_closed = self.breaker.is_closed
+            is_ill = not waited_for_slot and self._was_in_vain(now)
+            self._in_doubt(now) if is_ill else self._dropped()
+            if was_closed and not self.breaker.is_closed:
+                self._calls.break_off_silent(self.place, self.breaker)
         elif error.param is None and type(error) is InvalidInput:
             # Nothing of the input is to blame by name: it may be the worker.
             self._in_doubt(now, answered=True)
@@ -272,6 +296,18 @@ class Call:
             self._in_doubt(now, answered=True)
         else:
             self._went_well(now)
+
+    def _was_in_vain(self, now: float) -> bool:
+        """Whether one of which nothing came was waited for longer than a well worker needs.
+
+        Where nothing tells how long that is, others of the pool do, of which something came
+        meanwhile: a worker that hangs would have its share of all calls for as long as it does.
+        """
+        waited_s = self._own_s(now)
+        if self._lateness.tells(now):
+            return self._lateness.is_slow(waited_s, 0)
+        is_long = waited_s >= self._patience.min_late_s
+        return is_long and self._vitals.is_outlived(self._pool.worker, self._began_at)
 
     def _own_s(self, now: float) -> float:
         """How much of the time until now may be the worker's: when we are deaf, we are late."""

@@ -19,7 +19,13 @@ from synapse.application.attempts import RETRY_AFTER_S, Attempts, PlaceInPool
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.cold_start import ColdStart, ColdStarts
 from synapse.application.fleet import Fleet
-from synapse.application.generation import CANCELLED, Admitted, Generation, SampleDelta
+from synapse.application.generation import (
+    CANCELLED,
+    REFUSED,
+    Admitted,
+    Generation,
+    SampleDelta,
+)
 from synapse.application.metering import Ask, Metering, Ticket
 from synapse.application.routing import need_of
 from synapse.application.seats import Seat, Seats, in_turn
@@ -167,11 +173,15 @@ class DirectLane:
             raise Unavailable(f"no pool serves model {spec.name!r}")
         cold = await self.cold_starts.comes(spec, need) if self.cold_starts else None
         if cold and cold.failed and not cold.failed.is_due:
-            self.telemetry.answered(Answered(spec.name, "", "refused", False, Timings()))
+            self.telemetry.answered(Answered(spec.name, "", REFUSED, False, Timings()))
             raise _not_loaded(spec, cold.failed)
         seat = await self._seat(request, spec, decision)
         if self.cold_starts and cold:
-            await self.cold_starts.wake(spec, need)
+            try:
+                await self.cold_starts.wake(spec, need)
+            except BaseException:
+                await self.seats.leave(seat)
+                raise
         admitted = Admitted(
             request.id,
             spec,
@@ -243,7 +253,7 @@ class DirectLane:
         try:
             return await self.seats.take(spec, demand, decision, expires_at)
         except Overloaded:
-            self.telemetry.answered(Answered(spec.name, "", "refused", False, Timings()))
+            self.telemetry.answered(Answered(spec.name, "", REFUSED, False, Timings()))
             raise
 
     def _place_in(self, seat: Seat, spec: ModelSpec, decision: Decision, need: Need) -> PlaceInPool:
@@ -277,8 +287,8 @@ class DirectLane:
         self.telemetry.answered(
             Answered(
                 seat.entry.model,
-                pool,
-                generation.outcome,
+                "" if generation.told_as == REFUSED else pool,
+                generation.told_as or generation.outcome,
                 generation.is_success,
                 timings,
                 generation.usage,

@@ -35,6 +35,8 @@ MAX_UNREAD = 64
 """Deltas kept for a slow reader; beyond that the engine's stream is no longer read."""
 
 CANCELLED = "cancelled"
+REFUSED = "refused"
+"""Not admitted, or taken back since another of the same request was not."""
 
 WHOLE = "stop"
 """Why it ended where nothing but the end was to come: of vectors no engine says so."""
@@ -85,6 +87,8 @@ class Generation:
         self.standing = admitted.standing
         self.usage = Usage()
         self.outcome = CANCELLED
+        self.told_as = ""
+        """What the operator is told instead of the outcome, where others ended it."""
         self.is_success = False
         self.receipt: Receipt | None = None
         """What it cost, once it has been left."""
@@ -129,6 +133,15 @@ class Generation:
         """Whether its caller went, or its time was up, while a worker had it."""
         is_cut = self.outcome in (CANCELLED, EngineTimeout.code)
         return self.is_taken and not self.is_success and is_cut
+
+    def end_with(self, error: SynapseError) -> None:
+        """It is about to be left because another of the same request failed so.
+
+        It counts as that one does, and not as cancelled: nobody went away.
+        """
+        if not self._closed and not self.is_success and self.outcome == CANCELLED:
+            was_let_in = self._is_asked or isinstance(error, EngineError)
+            self.told_as = error.code if was_let_in else REFUSED
 
     def receipt_so_far(self) -> Receipt:
         """What is known of its receipt while it is being written."""

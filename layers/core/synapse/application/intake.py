@@ -56,6 +56,7 @@ def new_job(
         sla=command.sla,
         tokens=_token_estimate(command.input, spec),
         requires=command.input.requires,
+        items=command.input.samples,
         created_at=now,
         deadline_at=deadline_at,
         tenant=command.caller.tenant,
@@ -79,6 +80,7 @@ def message_of(job: Job) -> JobMessage:
         sla=job.sla,
         requires=job.requires,
         tenant=job.tenant,
+        items=job.items,
     )
 
 

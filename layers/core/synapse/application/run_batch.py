@@ -17,6 +17,7 @@ from synapse.application.placement import Place, only_worker
 from synapse.application.revocations import Revocations, end_unrun
 from synapse.application.routing import affinity_of
 from synapse.application.side_by_side import all_ended
+from synapse.application.unwritten import Known, Unwritten
 from synapse.domain.batching import Batch
 from synapse.domain.errors import (
     EngineError,
@@ -53,7 +54,7 @@ from synapse.ports import (
 logger = logging.getLogger(__name__)
 
 
-def _ignore(batch: Batch, items: int = 1) -> None:
+def _ignore(batch: Batch, items: int) -> None:
     """Nobody counts the free slots."""
 
 
@@ -65,11 +66,11 @@ class BatchRunner:
     looked whether there are slots for them: it is asked before any is claimed, so that what finds
     none stays in its queue, and again before the engine is.
     `items_begin` is told how many items of a batch the engine is about to be asked for, each time
-    that the batch is tried: those that were cancelled meanwhile need no slot, those whose end could
-    not be written need theirs again. `item_left` is told each time the engine is done with an item,
-    whatever came of it, so that its slot can be filled again; an item that no worker took keeps the
-    slot in which it is tried again. `place` chooses the worker for what is sent to the engine
-    together.
+    that the batch is tried: those that were cancelled meanwhile need no slot, nor do those of which
+    only the end is to be written again (`unwritten`). `items_left` is told each time the engine is
+    done with a job's items, whatever came of them, so that their slots can be filled again; a job
+    that no worker took keeps the slots in which it is tried again. `place` chooses the worker for
+    what is sent to the engine together.
     """
 
     store: JobStore
@@ -80,12 +81,13 @@ class BatchRunner:
     clock: Clock
     lease_s: float = 600.0
     items_begin: Callable[[Batch, int], None] = _ignore
-    item_left: Callable[[Batch], None] = _ignore
+    items_left: Callable[[Batch, int], None] = _ignore
     place: Place = only_worker
     entrance: Entrance | None = None
     cold_starts: ColdStarts | None = None
     accounting: Accounting | None = None
     revocations: Revocations | None = None
+    unwritten: Unwritten = field(default_factory=Unwritten)
     _streams: dict[JobId, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self, batch: Batch, pool: Pool) -> None:
@@ -126,7 +128,7 @@ class BatchRunner:
         if run is None:
             return
         requests = await self._requests(run)
-        self.items_begin(batch, len(requests))
+        self.items_begin(batch, sum(run.items[request.id] for request in requests))
         run.started_at = self.clock()  # the worker has nothing to do with fetching inputs
         try:
             await self._infer(run, requests)
@@ -171,7 +173,7 @@ class BatchRunner:
 
     async def _requests(self, run: BatchRun) -> list[InferenceRequest]:
         """What the engine is asked."""
-        jobs = [job for job in run.jobs.values() if not await self._is_unrun(run, job)]
+        jobs = [job for job in run.jobs.values() if not await self._is_over(run, job)]
         inputs = await self._inputs(jobs)
         asked = []
         for job, value in zip(jobs, inputs, strict=True):
@@ -191,6 +193,20 @@ class BatchRunner:
             )
             for job, value in asked
         ]
+
+    async def _is_over(self, run: BatchRun, job: Job) -> bool:
+        """Whether a job ends here, as it did before if only its end could not be written."""
+        if await self._is_unrun(run, job):
+            self.unwritten.take(job.id)
+            return True
+        known = self.unwritten.take(job.id)
+        if known is not None:
+            try:
+                await self._write(run, known.outcome, known.text)
+            except Unavailable as error:
+                # Others of the batch may be written all the same: a large result is stored apart.
+                run.retry = EngineUnavailable(error.message)
+        return known is not None
 
     def _left_s(self, run: BatchRun, job: Job) -> float:
         """How much time the engine has for a job that is sent to it now."""
@@ -272,7 +288,7 @@ class BatchRunner:
             for request in requests:
                 if request.id not in run.left_at:
                     run.left_at[request.id] = self.clock()
-                    self.item_left(run.batch)
+                    self.items_left(run.batch, run.items[request.id])
             raise
 
     async def _stream(self, run: BatchRun, requests: Part, entry: Entry | None) -> None:
@@ -321,7 +337,7 @@ class BatchRunner:
 
     async def _record(self, run: BatchRun, job_id: JobId, outcome: Result | EngineError) -> None:
         if not isinstance(outcome, EngineUnavailable):
-            self.item_left(run.batch)
+            self.items_left(run.batch, run.items[job_id])
         if not isinstance(outcome, EngineError):
             run.finished += 1
             run.busy_s += self.clock() - run.began_at(job_id)
@@ -334,7 +350,9 @@ class BatchRunner:
             run.retry = outcome
             run.workers.pop(job_id, None)  # none took it: it has no share in what one costs
         else:
-            await self._end(run, self._refused(run, run.jobs[job_id], outcome))
+            end = self._refused(run, run.jobs[job_id], outcome)
+            served = await self._receipts.served(run, job_id)
+            await self._write(run, replace(end, served=served), None)
 
     def _refused(self, run: BatchRun, job: Job, error: EngineError) -> Outcome:
         # The engine's clock may be some milliseconds ahead of ours: what it was told counts too.
@@ -342,23 +360,35 @@ class BatchRunner:
         is_over = was_told_deadline or job.deadline_at <= self.clock()
         if isinstance(error, EngineTimeout) and is_over:
             return Outcome(job.id, JobState.EXPIRED, failure=EXPIRED)
-        return Outcome(job.id, JobState.FAILED, failure=Failure(error.code, error.message))
+        failure = Failure(error.code, error.message, error.param)
+        return Outcome(job.id, JobState.FAILED, failure=failure)
 
     async def _complete(self, run: BatchRun, job_id: JobId, result: Result) -> None:
         # So far: storing the result is no work of the worker's.
         served = await self._receipts.served(run, job_id)
-        text = encode_result(result)
+        outcome = Outcome(job_id, JobState.COMPLETED, usage=result.usage, served=served)
+        await self._write(run, outcome, encode_result(result))
+
+    async def _write(self, run: BatchRun, outcome: Outcome, text: str | None) -> None:
+        """Write an end that an engine has told; one that cannot be written is kept."""
+        if run.gate is not None and outcome.began_at is None:
+            outcome = replace(outcome, began_at=run.let_in_at.get(outcome.job_id))
+        ended = outcome
         # The key is the lease's own: a late duplicate cannot overwrite the published result.
-        payload = await stow(self.blobs, f"jobs/{job_id}/result-{run.batch.id}", text)
-        outcome = Outcome(
-            job_id, JobState.COMPLETED, result=payload, usage=result.usage, served=served
-        )
-        await self._end(run, outcome)
+        key = f"jobs/{outcome.job_id}/result-{run.batch.id}"
+        try:
+            if text is not None:
+                ended = replace(outcome, result=await stow(self.blobs, key, text))
+            await self._end(run, ended)
+        except Unavailable:
+            deadline_at = run.jobs[outcome.job_id].deadline_at
+            self.unwritten.keep(Known(outcome, text, deadline_at), self.clock())
+            raise
 
     async def _end(self, run: BatchRun, outcome: Outcome) -> None:
         if outcome.served is None:
             outcome = replace(outcome, served=await self._receipts.served(run, outcome.job_id))
-        if run.gate is not None:
+        if run.gate is not None and outcome.began_at is None:
             began_at = run.let_in_at.get(outcome.job_id, self.clock())
             outcome = replace(outcome, began_at=began_at)
         job = await self.store.settle(outcome, run.lease.owner, self.clock())

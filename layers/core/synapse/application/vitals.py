@@ -39,6 +39,7 @@ class PoolVitals:
     profile measured at `profiled_at`, or without one (None); `company` the most items
     that were in slots during those calls. Of gold and silver, with a profile: `to_read`, the tokens
     that items had to read; without: `crowding`, their first tokens by the items in flight.
+    `heard_at` is when something came last of each worker.
     """
 
     breaker: Breaker = field(default_factory=lambda: Breaker(POOL_POLICY))
@@ -48,6 +49,7 @@ class PoolVitals:
     company: Latencies = field(default_factory=Latencies)
     to_read: Latencies = field(default_factory=Latencies)
     crowding: Crowding = field(default_factory=Crowding)
+    heard_at: dict[str, float] = field(default_factory=dict)
     profiled_at: float | None = None
     patience: dict[bool, tuple[float, float]] = field(default_factory=dict)
     """From how many times what is to be expected a call is slow, by whether it streams: found out
@@ -60,6 +62,13 @@ class PoolVitals:
             self.whole, self.first, self.company = Latencies(), Latencies(), Latencies()
             self.profiled_at = profiled_at
             self.patience.clear()
+
+    def is_outlived(self, worker: str, began_at: float) -> bool:
+        """Whether nothing came of a worker from then on, and something of others since it did."""
+        never = float("-inf")
+        since = self.heard_at.get(worker, never)
+        others = [at for each, at in self.heard_at.items() if each != worker]
+        return since <= began_at and max(others, default=never) > since
 
     def live(self, now: float) -> Live:
         """What calls took lately."""
@@ -153,3 +162,5 @@ class Vitals:
         """Hold nothing against a worker any more: it came up again, or is no more."""
         for key in [key for key in self._workers if key[0] == worker]:
             del self._workers[key]
+        for pool in self._pools.values():
+            pool.heard_at.pop(worker, None)

@@ -42,6 +42,7 @@ class JobMessage:
     sla: SlaTier = SlaTier.BRONZE
     requires: Extensions = NO_EXTENSIONS
     tenant: str = "default"
+    items: int = 1
 
     @property
     def is_suspect(self) -> bool:
@@ -53,7 +54,8 @@ class JobMessage:
 class Batch:
     """Jobs of one model, version and tier that travel together.
 
-    `fallback` says why no pool meets the tier, where none does (`domain.routing`).
+    `fallback` says why no pool meets the tier, where none does (`domain.routing`). `items` are
+    the slots that the jobs take at an engine; one each where that is not told.
     """
 
     id: str
@@ -63,6 +65,12 @@ class Batch:
     tokens: int
     sla: SlaTier = SlaTier.BRONZE
     fallback: str = ""
+    items: int = 0
+
+    @property
+    def slots(self) -> int:
+        """The slots that it takes, all of its jobs at once."""
+        return self.items or len(self.job_ids)
 
 
 def plan_batches(
@@ -85,7 +93,15 @@ def plan_batches(
         planned.extend(
             (
                 _turn(part[0]),
-                Batch(new_id(), model, version, tuple(m.job_id for m in part), _tokens(part), sla),
+                Batch(
+                    new_id(),
+                    model,
+                    version,
+                    tuple(m.job_id for m in part),
+                    _tokens(part),
+                    sla,
+                    items=sum(m.items for m in part),
+                ),
             )
             for part in _split(list(group), policy_of(model))
         )

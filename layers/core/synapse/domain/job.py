@@ -136,10 +136,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job did not complete: a stable code and a public text."""
+    """Why a job did not complete: a stable code and a public text; `param` is what is to blame."""
 
     code: str
     message: str
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,8 @@ class Job:
     `payload` is the JSON of the input and its parameters; `deadline_at` is when the job expires
     unless it has ended; `sends` counts how often it was put into a queue, `resends` how often of
     those because nobody had taken its message, and `losses` how many workers were lost while they
-    worked on it. `requires` is what its input requires of an engine.
+    worked on it. `requires` is what its input requires of an engine, `items` the slots that it
+    takes there: as many as it has samples.
     It was submitted by `account`, a key or a user of the `tenant`. Once it has ended, whoever asked
     for that is told if `announce` is set; `callback_url` is the job's own wish. A `metered` job has
     something reserved of its account's limits, which is settled when it ends.
@@ -222,6 +224,7 @@ class Job:
     sent_at: float = 0.0
     losses: int = 0
     requires: Extensions = NO_EXTENSIONS
+    items: int = 1
     lease: Lease | None = None
     started_at: float | None = None
     finished_at: float | None = None

@@ -87,6 +87,8 @@ class LineCodec(Protocol):
         """The body that the route would have answered."""
         ...
 
-    def refusal(self, error: SynapseError | Failure) -> tuple[int, Mapping[str, Any]]:
-        """The status and body with which the route would have refused."""
+    async def refusal(
+        self, endpoint: str, body: Mapping[str, Any], error: SynapseError | Failure
+    ) -> tuple[int, Mapping[str, Any]]:
+        """The status and body with which the route would have refused that body."""
         ...

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from http import HTTPStatus
@@ -18,6 +19,8 @@ from botocore.exceptions import (
 )
 
 from synapse.domain.errors import Unavailable
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,6 +67,27 @@ async def call(operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
         raise
     except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
         raise Unavailable("a service that this one stands on cannot be reached") from error
+
+
+async def or_given_back(taking: Awaitable[R], give_back: Callable[[R], Awaitable[None]]) -> R:
+    """What is taken; where who takes it is cancelled meanwhile, it is given back.
+
+    A call that is on its way gets there, whoever waits for it: then nobody would hold what it took.
+    """
+    took = asyncio.ensure_future(taking)
+    try:
+        return await asyncio.shield(took)
+    except asyncio.CancelledError:
+        # Another cancellation ends the wait for it, and not what is waited for.
+        await asyncio.shield(_given_back(took, give_back))
+        raise
+
+
+async def _given_back(took: asyncio.Future[R], give_back: Callable[[R], Awaitable[None]]) -> None:
+    try:
+        await give_back(await took)
+    except (ClientError, Unavailable):
+        logger.warning("not given back; it counts until it expires", exc_info=True)
 
 
 def error_code(error: ClientError) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from synapse.adapters.aws.calls import call, error_code
+from synapse.adapters.aws.calls import call, error_code, or_given_back
 from synapse.adapters.aws.items import CONDITION_FAILED, attributes, plain, read_item
 from synapse.domain.errors import Unavailable
 from synapse.domain.job import SlaTier
@@ -60,7 +60,17 @@ class DynamoInFlight:
         expires_at: float,
         tier: SlaTier = SlaTier.SILVER,
     ) -> Entry | None:
-        """See the port."""
+        """See the port; nothing is entered for who is cancelled before it knows."""
+        entering = self._enter(model, pool, items, limit, expires_at, tier)
+        return await or_given_back(entering, self._leave_again)
+
+    async def _leave_again(self, entry: Entry | None) -> None:
+        if entry is not None:
+            await self.leave(entry)
+
+    async def _enter(
+        self, model: str, pool: str, items: int, limit: int, expires_at: float, tier: SlaTier
+    ) -> Entry | None:
         key = _key(model, pool)
         minute = math.ceil(expires_at / MINUTE_S)
         counted = await self._add(key, items, limit, minute, tier)

@@ -216,6 +216,8 @@ class DynamoJobStore:
         update = Update().put({**ending, "state": state, "finished_at": now})
         if failure is not None:
             update.put({"failure_code": failure.code, "failure_message": failure.message})
+            if failure.param is not None:
+                update.put({"failure_param": failure.param})
         update.only_if_one_of("state", sources(state))
         return await self._counted(await self._job_if_written(job_id, update))
 

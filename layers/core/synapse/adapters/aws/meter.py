@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from synapse.adapters.aws.calls import unavailable
+from synapse.adapters.aws.calls import or_given_back, unavailable
 from synapse.adapters.aws.items import (
     REFUSED,
     attributes,
@@ -35,6 +35,7 @@ from synapse.domain.errors import Unavailable
 from synapse.domain.limiting import Measure, Verdict, rooms, standing_of, verdict_on
 from synapse.domain.meter_ledger import EXPIRY_EVERY_S
 from synapse.domain.metering import (
+    NOTHING_USED,
     Bounds,
     Counts,
     MeterId,
@@ -71,7 +72,15 @@ class DynamoMeter:
         self._expired_at: dict[str, float] = {}
 
     async def reserve(self, asked: Reservation, bounds: Bounds) -> Verdict:
-        """See the port."""
+        """See the port; nothing is reserved for who is cancelled before it knows."""
+
+        async def unused(verdict: Verdict) -> None:
+            if verdict.refusal is None and verdict.is_new:
+                await self.settle(asked.id, NOTHING_USED)
+
+        return await or_given_back(self._reserve(asked, bounds), unused)
+
+    async def _reserve(self, asked: Reservation, bounds: Bounds) -> Verdict:
         for failures in range(1, CONFLICTS.max_attempts + 1):
             items = await self._read(asked.meters)
             counts = {meter: _counts(items[meter], asked.at) for meter in bounds}

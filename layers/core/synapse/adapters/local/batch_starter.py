@@ -21,7 +21,7 @@ class InProcessBatchStarter:
         """`run` brings an order to its end (what it raises is logged) in places of `slots`."""
         self._run = run
         self._slots = slots
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Exception | None]] = set()
         self._open_items: dict[str, int] = {}
         self._place_of: dict[str, tuple[str, str, SlaTier]] = {}
         self._closing = False
@@ -35,14 +35,33 @@ class InProcessBatchStarter:
         if self._closing:
             raise Unavailable("the server is stopping")
         for order in orders:
-            batch = order.batch
-            model, pool = batch.model, order.pools[0].name
-            self._slots.occupy(model, pool, len(batch.job_ids), batch.sla)
-            self._open_items[batch.id] = len(batch.job_ids)
-            self._place_of[batch.id] = (model, pool, batch.sla)
-            task = asyncio.create_task(self._run_one(order), name=f"batch-{batch.id}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(order)
+
+    async def run(self, order: BatchOrder) -> None:
+        """Start an order and return once it has ended; it goes on where its caller is cancelled.
+
+        Raises:
+            Unavailable: the server is stopping; it was not started.
+            Exception: whatever it ended with.
+        """
+        if self._closing:
+            raise Unavailable("the server is stopping")
+        task = self._start(order)
+        await asyncio.wait([task])
+        error = None if task.cancelled() else task.result()
+        if error is not None:
+            raise error
+
+    def _start(self, order: BatchOrder) -> asyncio.Task[Exception | None]:
+        batch = order.batch
+        model, pool = batch.model, order.pools[0].name
+        self._slots.occupy(model, pool, batch.slots, batch.sla)
+        self._open_items[batch.id] = batch.slots
+        self._place_of[batch.id] = (model, pool, batch.sla)
+        task = asyncio.create_task(self._run_one(order), name=f"batch-{batch.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def begin(self, batch_id: str, items: int) -> None:
         """Note that so many items of a batch are about to run, however many had ended before."""
@@ -82,12 +101,15 @@ class InProcessBatchStarter:
         if left:
             await asyncio.wait(left)
 
-    async def _run_one(self, order: BatchOrder) -> None:
+    async def _run_one(self, order: BatchOrder) -> Exception | None:
         batch = order.batch
         try:
             await self._run(order)
-        except Exception:
+        except Exception as error:
             logger.exception("batch failed", extra={"batch": batch.id, "model": batch.model})
+            return error
+        else:
+            return None
         finally:
             model, pool, tier = self._place_of.pop(batch.id)
             self._slots.free(model, pool, self._open_items.pop(batch.id), tier)

@@ -124,11 +124,17 @@ class LocalJobQueue:
     def take(
         self, model: str, tier: SlaTier, limit: int, requires: Extensions = NO_EXTENSIONS
     ) -> list[JobMessage]:
-        """Remove and return the next messages: by priorities' shares, tenants' turns, then age."""
+        """Remove and return the next messages: by priorities' shares, tenants' turns, then age.
+
+        As many as have `limit` items; the last of them may have some more.
+        """
         queue = self._of(model, tier, requires)
-        taken = [queue.take() for _ in range(min(limit, len(queue)))]
-        for message in taken:
+        taken: list[JobMessage] = []
+        while limit > 0 and len(queue):
+            message = queue.take()
             del self._waiting[message.job_id]
+            taken.append(message)
+            limit -= message.items
         return taken
 
     def waiting(self, model: str, tier: SlaTier, requires: Extensions = NO_EXTENSIONS) -> int:

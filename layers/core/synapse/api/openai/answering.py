@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from synapse.api.limits import limit_headers
@@ -23,7 +23,7 @@ from synapse.application.direct import Answer, DirectRequest, Generation
 from synapse.application.metering import Ticket, cut_to_limits
 from synapse.application.side_by_side import all_ended
 from synapse.domain.access import Principal
-from synapse.domain.errors import EngineError
+from synapse.domain.errors import EngineError, SynapseError
 from synapse.domain.inference import Completion, Delta, Result
 from synapse.domain.model import ModelSpec
 from synapse.domain.receipt import Receipt
@@ -45,6 +45,7 @@ async def answer(
     """
     spec = await served_model(services.registry, ask.model, caller)
     check_model(ask, spec)
+    caller.require_tier(ask.tier)  # an answer that is kept is refused as well
     answer_id = new_id()
     heading = Heading(
         f"{teller.prefix}{answer_id}",
@@ -107,6 +108,7 @@ class _Answering:
     caching: Caching
     givers: list[Generation | Answer] = field(default_factory=list)
     replayed: list[Receipt] = field(default_factory=list)
+    begun: list[Generation] = field(default_factory=list)
 
     def keeps_tier(self) -> bool:
         """Whether all who answer keep the promise of the tier; an answer that was kept does."""
@@ -162,12 +164,24 @@ class _Answering:
 
         async def begin(request: DirectRequest, ticket: Ticket | None) -> Generation:
             generation = await self.services.direct.begin(request, ticket)
+            self.begun.append(generation)
             return await stack.enter_async_context(generation)
 
         asked = [at for at, result in enumerate(kept) if result is None]
-        begun = await all_ended([begin(self.requests[at], tickets[at]) for at in asked])
+        with self._ending_all():
+            begun = await all_ended([begin(self.requests[at], tickets[at]) for at in asked])
         of_asked = dict(zip(asked, begun, strict=True))
         return [of_asked.get(at) for at in range(len(kept))]
+
+    @contextmanager
+    def _ending_all(self) -> Iterator[None]:
+        """An error of one prompt ends all of them."""
+        try:
+            yield
+        except SynapseError as error:
+            for generation in self.begun:
+                generation.end_with(error)
+            raise
 
     @asynccontextmanager
     async def _counted(
@@ -185,7 +199,8 @@ class _Answering:
         if kept is not None:
             return await self._kept(request, kept)
         assert begun is not None, "what was not kept is computed"
-        answer = await self.services.direct.finish(begun)
+        with self._ending_all():
+            answer = await self.services.direct.finish(begun)
         self.givers.append(answer)
         await self.caching.keep(request, answer.result)
         return _completion(answer.result)
@@ -214,11 +229,12 @@ class _Answering:
         self, offset: int, request: DirectRequest, generation: Generation
     ) -> AsyncGenerator[tuple[int, Delta], None]:
         collector = Collector() if self.caching.wanted(request) else None
-        async with aclosing(generation.deltas()) as deltas:
-            async for each in deltas:
-                if collector is not None:
-                    collector.add(each.index, each.delta)
-                yield offset + each.index, each.delta
+        with self._ending_all():
+            async with aclosing(generation.deltas()) as deltas:
+                async for each in deltas:
+                    if collector is not None:
+                        collector.add(each.index, each.delta)
+                    yield offset + each.index, each.delta
         if collector is not None:
             await self.caching.keep(request, collector.completion(generation.usage))
 

@@ -16,7 +16,9 @@ from synapse.api.openai.embeddings import (
     check_embedder,
     embeddings_body,
     read_embeddings,
+    told,
 )
+from synapse.api.openai.refusals import REFUSALS, Refusal, in_terms_of
 from synapse.api.openai.rendering import Heading, fingerprint
 from synapse.api.openai.requests import (
     Ask,
@@ -34,7 +36,12 @@ from synapse.api.openai.unsupported import UnsupportedParameter
 from synapse.application.checks import served_model
 from synapse.application.revocations import KEY_REVOKED
 from synapse.domain.access import Principal
-from synapse.domain.errors import EngineError, SynapseError
+from synapse.domain.errors import (
+    ContextLengthExceeded,
+    EngineError,
+    InvalidInput,
+    SynapseError,
+)
 from synapse.domain.file_batch import LINE_TIER
 from synapse.domain.inference import Completion, Result
 from synapse.domain.job import Failure
@@ -48,8 +55,6 @@ EMBEDDINGS = "/v1/embeddings"
 RESPONSES = "/v1/responses"
 
 _FAILURES: Mapping[str, HTTPStatus] = {
-    "invalid_input": HTTPStatus.BAD_REQUEST,
-    "context_length_exceeded": HTTPStatus.BAD_REQUEST,
     KEY_REVOKED.code: HTTPStatus.UNAUTHORIZED,
     "model_not_found": HTTPStatus.NOT_FOUND,
     "engine_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -57,7 +62,12 @@ _FAILURES: Mapping[str, HTTPStatus] = {
     "worker_lost": HTTPStatus.SERVICE_UNAVAILABLE,
     "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
 }
-"""What the routes answer when the engine refuses or fails, by the failure's code."""
+"""What the routes answer when the engine fails, by the failure's code."""
+
+_REFUSED: Mapping[str, type[InvalidInput]] = {
+    kind.code: kind for kind in (InvalidInput, ContextLengthExceeded)
+}
+"""What the engine refuses."""
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -110,12 +120,32 @@ class OpenAiLines:
         )
         return teller.whole(heading, [result], keeps_tier=False)
 
-    def refusal(self, error: SynapseError | Failure) -> tuple[int, Mapping[str, Any]]:
+    async def refusal(
+        self, endpoint: str, body: Mapping[str, Any], error: SynapseError | Failure
+    ) -> tuple[int, Mapping[str, Any]]:
         """See the port."""
-        if isinstance(error, SynapseError):
-            return status_of(error), body_of(error)
-        status = _FAILURES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return status, error_body(status, error.message, code=error.code)
+        if isinstance(error, Failure):
+            kind = _REFUSED.get(error.code)
+            if kind is None:
+                status = _FAILURES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+                return status, error_body(status, error.message, code=error.code)
+            error = kind(error.message, param=error.param)
+        if isinstance(error, REFUSALS):
+            error = await self._in_terms_of(endpoint, body, error)
+        return status_of(error), body_of(error)
+
+    async def _in_terms_of(
+        self, endpoint: str, body: Mapping[str, Any], error: Refusal
+    ) -> SynapseError:
+        """The same, by the parameter with which it was asked for."""
+        try:
+            ask = _read(endpoint, body)
+        except SynapseError:
+            return error  # it is the form of the body that was refused
+        if isinstance(ask, EmbeddingsAsk):
+            return told(ask, error) if isinstance(error, InvalidInput) else error
+        spec = await self._registry.model(ask.model)
+        return error if spec is None else in_terms_of(ask, spec, error)
 
 
 def _read(endpoint: str, body: Mapping[str, Any]) -> Ask | EmbeddingsAsk:
