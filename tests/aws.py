@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import boto3
 from botocore.config import Config
 from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
 
 from synapse.domain.job import Priority
 from tests.infra.translation import TEMPLATE, read
@@ -62,15 +66,34 @@ class Aws:
 @contextmanager
 def aws() -> Iterator[Aws]:
     """A fresh AWS with the template's tables and an empty bucket."""
-    with mock_aws():
+    # Moto would also make ready to answer `requests`, by thousands of patterns; nobody uses that.
+    with patch("moto.core.models.RESPONSES_METHODS", ()), mock_aws():
         clients = _clients()
-        clients.dynamodb.create_table(**_table("JobsTable", clients.jobs_table))
-        clients.dynamodb.create_table(**_table("RegistryTable", clients.registry_table))
-        clients.dynamodb.create_table(**_table("FilesTable", clients.files_table))
-        clients.dynamodb.create_table(**_table("AccessTable", clients.access_table))
-        clients.dynamodb.create_table(**_table("WebhooksTable", clients.webhooks_table))
+        _dynamodb_tables().update(copy.deepcopy(_empty_tables()))
         clients.s3.create_bucket(Bucket=clients.bucket)
         yield clients
+
+
+@cache
+def _empty_tables() -> Mapping[str, Any]:
+    """Each is made once, as the template has it: copies of it are there ten times as soon."""
+    clients = _clients()
+    names = {
+        "JobsTable": clients.jobs_table,
+        "RegistryTable": clients.registry_table,
+        "FilesTable": clients.files_table,
+        "AccessTable": clients.access_table,
+        "WebhooksTable": clients.webhooks_table,
+    }
+    for resource, name in names.items():
+        clients.dynamodb.create_table(**_table(resource, name))
+    return copy.deepcopy(dict(_dynamodb_tables()))
+
+
+def _dynamodb_tables() -> dict[str, Any]:
+    """Moto's own, by name."""
+    tables: dict[str, Any] = dynamodb_backends[DEFAULT_ACCOUNT_ID][REGION].tables
+    return tables
 
 
 @cache

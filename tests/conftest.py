@@ -16,14 +16,24 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 # In the order they run: the quickest first.
 TIERS = ("unit", "contract", "infra", "integration", "e2e")
 DEPLOYED = "deployed"
 ON_ONE_MACHINE = "e2e/openai_sdk on one machine"
+WITH_ONE_TRITON = (
+    "integration/triton/",
+    "integration/worker/test_embedding.py",
+    "integration/worker/test_generation.py",
+)
+"""Those of a folder that talk to the Triton that they share, and would each start one elsewhere."""
+
+WITHOUT_THE_STACK = ("e2e/one_machine/", "e2e/test_power_cut.py")
 # With several processes the longest groups come early: at the end nothing can be run beside them.
-# What shares a deployed stack takes one process most of the time that all the others need.
-IN_PARALLEL = (DEPLOYED, "unit", "e2e", "integration", "infra", "contract")
+# What shares a deployed stack takes one process most of the time that all the others need; the many
+# short files of unit tests are shared out last, so that all processes end together.
+IN_PARALLEL = (DEPLOYED, "e2e", "integration", "infra", "contract", "unit")
 TESTS = Path(__file__).parent
 
 FAKE_AWS = {
@@ -98,22 +108,33 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
     def _split_scope(self, nodeid: str) -> str:
         return _group(nodeid)
 
+    def _reschedule(self, node: WorkerController) -> None:
+        """The next group for who begins its last test, and not its last but one.
+
+        It would wait there behind both, also where others have nothing left to do.
+        """
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) <= 1:
+            super()._reschedule(node)
+
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup:
     return ByGroup(config, log)
 
 
 def _group(nodeid: str) -> str:
-    """What runs in one process, one after the other: a file, or all that share a deployed stack.
+    """What runs in one process, one after the other: a file, or all that share something dear.
 
-    Deploying it takes longer than most files do. OpenAI's SDK talks to it too, and to a server of
-    one machine, which may be in the other process.
+    Deploying a stack takes longer than most files do. OpenAI's SDK talks to it too, and to a server
+    of one machine, which may be in the other process.
     """
     name, _, test = nodeid.partition("::")
     path = Path(name)
     parts = path.parts[path.parts.index("tests") + 1 :]
-    if parts[0] != "e2e" or parts[1] == "one_machine":
-        return "/".join(parts)
+    file = "/".join(parts)
+    if file.startswith(WITH_ONE_TRITON):
+        return f"{parts[0]}/{parts[1]} with one Triton"
+    if parts[0] != "e2e" or file.startswith(WITHOUT_THE_STACK):
+        return file
     return ON_ONE_MACHINE if parts[1] == "openai_sdk" and "[deployed" not in test else DEPLOYED
 
 

@@ -99,9 +99,10 @@ async def refused_for(
     return verdict.refusal.measure if verdict.refusal else None
 
 
-@pytest.mark.parametrize("adapter", ["sqlite", "dynamodb"])
-async def test_of_a_thousand_parallel_requests_exactly_as_many_get_in_as_the_limit_says(
-    adapter: str, clock: FakeClock, tmp_path: Path
+# Each takes the emulated DynamoDB 15 ms, and those beyond the limit are all refused alike.
+@pytest.mark.parametrize(("adapter", "requests"), [("sqlite", 1000), ("dynamodb", 300)])
+async def test_of_many_parallel_requests_exactly_as_many_get_in_as_the_limit_says(
+    adapter: str, requests: int, clock: FakeClock, tmp_path: Path
 ) -> None:
     within = bounds(Limits(requests_per_minute=100), Limits(requests_per_minute=500))
     places = asyncio.Semaphore(IN_PARALLEL[adapter])
@@ -111,7 +112,7 @@ async def test_of_a_thousand_parallel_requests_exactly_as_many_get_in_as_the_lim
             async with places:
                 return await meter.reserve(asked(clock, within), within)
 
-        verdicts = await asyncio.gather(*(one() for _ in range(1000)))
+        verdicts = await asyncio.gather(*(one() for _ in range(requests)))
         admitted = [verdict for verdict in verdicts if verdict.refusal is None]
         assert len(admitted) == 100
         assert {v.refusal.measure for v in verdicts if v.refusal} == {Measure.REQUESTS}

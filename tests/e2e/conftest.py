@@ -15,50 +15,50 @@ from tests.e2e.worker import Worker, worker
 from tests.user_pool import UserPool, new_pool
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     with worker(tmp_path_factory.mktemp("worker")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     with emulator(tmp_path_factory.mktemp("emulator")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def built(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The application's template, built for the emulator's Python."""
     return sam.build(tmp_path_factory.mktemp("build"), sam.python_version(aws.python))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hooks() -> Iterator[Hooks]:
     """The one receiver of webhooks that the deployed application may reach."""
     with receiving() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def people(aws: Emulator) -> UserPool:
     """Who may log in to the deployed application."""
     return new_pool(aws.session.client("cognito-idp", endpoint_url=aws.url))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(deployed: Stack, revoked: RevokedKey) -> Stack:
     """The application; a key has been used and revoked, and its minute passes meanwhile."""
     return deployed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def revoked(deployed: Stack) -> RevokedKey:
     """A key that was let in, and then revoked."""
     return deployed.use_and_revoke_a_key()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployed(
     request: pytest.FixtureRequest,
     aws: Emulator,
@@ -83,7 +83,7 @@ def deployed(
     _keep_logs(request.session, deployed, built.parent)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(request: pytest.FixtureRequest, aws: Emulator, built: Path) -> Iterator[Stack]:
     """The same application with every pool, no engine elsewhere, and its guards.
 

@@ -1,14 +1,15 @@
 """Starts MiniStack with corrections; run by the Python of MiniStack's own environment.
 
-- Lambda reports a failed invocation under the name of the exception's class, and the batcher's
-  retries go by that name. MiniStack 1.5 reports every exception of a Python function as
-  `Runtime.HandlerError`; the class is known only from the traceback in the log.
+- Lambda reports what a function raises under the name of the exception's class, and the batcher's
+  retries go by that name; the environment goes on with the next event. MiniStack 1.5 reports every
+  exception of a Python function as `Runtime.HandlerError`, and ends its environment.
 - SQS's batch calls need the right to the single call; there is no right `sqs:SendMessageBatch`.
 - To see or change a service of ECS needs the right to it, not to its cluster.
 - An integration that streams is called by another address. MiniStack knows the other one only, and
   answers whole.
 - A template writes the slash of a binary media type as `~1`.
 - What its CloudFormation lacks is in `emulator_cloudformation.py`.
+- Layers are unpacked once, and not for each start of a function: `emulator_layers.py`.
 
 With what the tests do to it: `emulator_faults.py`, `emulator_power.py`.
 """
@@ -16,17 +17,23 @@ With what the tests do to it: `emulator_faults.py`, `emulator_power.py`.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import emulator_cloudformation  # type: ignore[import-not-found]
 import emulator_faults  # type: ignore[import-not-found]
+import emulator_layers  # type: ignore[import-not-found]
 import emulator_power  # type: ignore[import-not-found]
 from ministack import app  # type: ignore[import-not-found]
-from ministack.core import iam_actions  # type: ignore[import-not-found]
+from ministack.core import iam_actions, lambda_runtime  # type: ignore[import-not-found]
 from ministack.services import apigateway_v1, lambda_svc  # type: ignore[import-not-found]
 
-LAST_LINE = re.compile(r"^([\w.]+)(?::|$)", re.MULTILINE)
+RAISED = "_raised"
+TELLS = """{"status": "error", "error": str(e), "trace": traceback.format_exc()}"""
+TELLS_MORE = f"""{{
+    "status": "ok",
+    "result": {{"{RAISED}": [type(e).__name__, str(e), traceback.format_exc()]}},
+}}"""
+"""What MiniStack's program in an environment says of an exception: that all went well, and this."""
 
 _execute = lambda_svc._execute_function_warm
 _action_of = iam_actions.extract_iam_action
@@ -38,18 +45,14 @@ _function_of = apigateway_v1._extract_lambda_ref_from_integration_uri
 def execute_and_name_the_error(func: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
     result: dict[str, Any] = _execute(func, event, request_id)
     body = result.get("body")
-    if result.get("error") and isinstance(body, dict):
-        name = error_name(str(result.get("log", "")))
-        if body.get("errorType") == "Runtime.HandlerError" and name:
-            body["errorType"] = name
-    return result
-
-
-def error_name(log: str) -> str:
-    """The class named after the log's last traceback: `module.Class: message`."""
-    _, marker, traceback = log.rpartition("Traceback (most recent call last):\n")
-    names = LAST_LINE.findall(traceback) if marker else []
-    return names[0].rpartition(".")[2] if names else ""
+    if not isinstance(body, dict) or RAISED not in body:
+        return result
+    name, message, trace = body[RAISED]
+    return {
+        "body": {"errorMessage": message, "errorType": name},
+        "error": True,
+        "log": "\n".join(filter(None, [result.get("log", ""), trace])),
+    }
 
 
 def action_of(*arguments: Any, **named: Any) -> str | None:
@@ -82,11 +85,16 @@ def matches_type(media_type: str, patterns: list[str]) -> Any:
 apigateway_v1._media_type_matches = matches_type
 apigateway_v1._extract_lambda_ref_from_integration_uri = function_of
 lambda_svc._execute_function_warm = execute_and_name_the_error
+assert TELLS in lambda_runtime._PYTHON_WORKER_SCRIPT
+lambda_runtime._PYTHON_WORKER_SCRIPT = lambda_runtime._PYTHON_WORKER_SCRIPT.replace(
+    TELLS, TELLS_MORE
+)
 iam_actions.extract_iam_action = action_of
 iam_actions.extract_resource_arn = resource_of
 
 emulator_cloudformation.register()
 emulator_faults.install()
+emulator_layers.install()
 emulator_power.install()
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ def refused_keys(stack: Stack) -> dict[str, str | None]:
     return {name: make(stack) for name, make in NO_GOOD.items()}
 
 
-# All faults of a credential on one route, and one fault on all: each costs the emulator a start of
-# the authorizer. Every route with every fault is in tests/unit/api/test_every_route.py.
+# All faults of a credential on one route, and one fault on all. Every route with every fault is in
+# tests/unit/api/test_every_route.py.
 @pytest.mark.parametrize(
     ("method", "path", "name"),
     [*(("GET", "/v1/models", name) for name in NO_GOOD), *((*each, "unknown") for each in ROUTES)],

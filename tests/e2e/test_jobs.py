@@ -158,11 +158,14 @@ def test_bronze_without_room_is_kept_until_it_may_wait_at_a_runner_and_then_unti
     taken, places = occupied("primary", ALL), occupied("primary#waiting", MOST_WAIT)
     try:
         job_id = stack.submit(model="echo", prompt="when there is room")
-        until(lambda: times_gathered(stack) > gathered + 1, why="it was not kept on")
+        # Each look costs the emulator time in which the functions wait for it.
+        until(lambda: times_gathered(stack) > gathered + 1, why="it was not kept on", every_s=0.5)
         assert status(stack, job_id) == "QUEUED"
         asyncio.run(in_flight.leave(places))
         # The echo is there at once: who runs and has not ended waits.
-        until(lambda: status(stack, job_id) == "RUNNING", why="no runner waits for room")
+        until(
+            lambda: status(stack, job_id) == "RUNNING", why="no runner waits for room", every_s=0.2
+        )
         time.sleep(1.0)
         waits = status(stack, job_id)
     finally:

@@ -21,6 +21,7 @@ const context = {
   Execution: { Name: "the-execution" },
   StateMachine: { Id: "arn:the-machine" },
 };
+const expressions = new Map();
 const calls = [];
 let waits = 0;
 let steps = 0;
@@ -32,11 +33,17 @@ class Failed extends Error {
   }
 }
 
+// Once each: some are asked for a thousand times.
+function parsed(text) {
+  if (!expressions.has(text)) expressions.set(text, jsonata(text));
+  return expressions.get(text);
+}
+
 async function filled(template, variables, states) {
   if (typeof template === "string") {
     const expression = /^\{%(.*)%\}$/s.exec(template);
     if (!expression) return template;
-    const value = await jsonata(expression[1]).evaluate(undefined, { ...variables, states });
+    const value = await parsed(expression[1]).evaluate(undefined, { ...variables, states });
     if (value === undefined) throw new Failed("States.QueryEvaluationError", template);
     return JSON.parse(JSON.stringify(value));
   }

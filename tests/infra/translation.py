@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -23,6 +24,12 @@ Resource = dict[str, Any]
 
 
 def read(path: Path) -> Template:
+    """The template as it is written; who asks may change it."""
+    return copy.deepcopy(_parsed(path))
+
+
+@cache
+def _parsed(path: Path) -> Template:
     template: Template = yaml_parse(path.read_text())
     return template
 

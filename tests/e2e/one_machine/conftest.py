@@ -14,7 +14,7 @@ from tests.patience import PATIENCE_S
 LLM = "smollm2-135m-instruct"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def llm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the language model and echo; not to be broken."""
     server = Server(tmp_path_factory.mktemp("llm") / "data", f"{LLM},echo")

@@ -16,7 +16,7 @@ DEPLOYED_UPLOAD_BYTES = 4_000_000
 """What fits into the event that a function is given."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sdk_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the whole suite; not to be broken."""
     if not (WORKER_VENV / "bin/python").exists():
@@ -27,13 +27,13 @@ def sdk_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sdk_key(sdk_server: Server) -> str:
     """A key of that server for what OpenAI's clients do, and for nothing else."""
     return sdk_server.new_key()
 
 
-@pytest.fixture(scope="session", params=["one machine", "deployed"])
+@pytest.fixture(scope="package", params=["one machine", "deployed"])
 def target(request: pytest.FixtureRequest) -> Target:
     """Each test of the suite runs against each of these."""
     if request.param == "deployed":

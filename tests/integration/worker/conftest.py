@@ -35,7 +35,7 @@ def echo_config(worker_state: Path, tmp_path: Path) -> WorkerConfig:
     )
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def triton(worker_state: Path) -> AsyncIterator[Supervisor]:
     config = WorkerConfig(
         models=(LLM, EMBEDDER, "echo"),
@@ -48,7 +48,7 @@ async def triton(worker_state: Path) -> AsyncIterator[Supervisor]:
         yield supervisor
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def client(triton: Supervisor) -> AsyncIterator[InferenceServerClient]:
     async with InferenceServerClient(triton.grpc_address) as connected:
         yield connected

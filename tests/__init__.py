@@ -1,0 +1,1 @@
+"""A package, so that those within it are known by their full names."""
