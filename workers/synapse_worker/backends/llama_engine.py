@@ -22,6 +22,7 @@ from synapse_worker.cores import usable_cores
 from synapse_worker.deltas import Delta, DeltaReader, merge
 from synapse_worker.errors import InvalidRequest, WorkerError
 from synapse_worker.gguf import read_array, read_metadata
+from synapse_worker.path_text import text_of
 from synapse_worker.structured import why_not
 
 SILENT, ERRORS_ONLY = 0, 1
@@ -202,7 +203,7 @@ def _only(token: int) -> dict[str, Any]:
 
 def _common_params(settings: EngineSettings) -> Any:
     params = xllamacpp.CommonParams()
-    params.model.path = str(settings.gguf)
+    params.model.path = text_of(settings.gguf)
     params.n_parallel = settings.slots
     params.n_ctx = settings.slots * settings.context_per_slot
     # Penalties count all that a slot holds, as vLLM's do; a request may name no such "all".

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synapse_worker.errors import InvalidRequest, WorkerError
+from synapse_worker.path_text import path_of
 
 REQUEST_PRIORITY = "request_priority"
 """A request's parameter, on vLLM's scale: lower runs first, 0 is ordinary. `priority` is Triton's
@@ -31,7 +32,7 @@ def model_parameters(
     for name in PATHS & parameters.keys():
         if folder is not None and parameters[name]:
             # Triton's repository holds links: what is missing is told where its owner would put it.
-            parameters[name] = str(folder.resolve() / parameters[name])
+            parameters[name] = str(folder.resolve() / path_of(parameters[name]))
     return parameters
 
 
