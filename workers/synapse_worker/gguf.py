@@ -84,7 +84,25 @@ class _Reader:
         return int(length)
 
 
-if __name__ == "__main__":  # python -m synapse_worker.gguf FILE [KEY]
-    found = read_metadata(Path(sys.argv[1]))
-    lines = [f"{key}: {value!r}" for key, value in found.items()]
-    sys.stdout.write(found[sys.argv[2]] if len(sys.argv) > 2 else "\n".join([*lines, ""]))
+def main(arguments: list[str]) -> str:
+    """What `python -m synapse_worker.gguf FILE [KEY]` prints: all that is there, or the one value.
+
+    Raises:
+        SystemExit: it cannot be read, or is not there; the text says what.
+    """
+    if not 1 <= len(arguments) <= 2:
+        raise SystemExit("usage: python -m synapse_worker.gguf FILE [KEY]")
+    path, *keys = arguments
+    try:
+        found = read_metadata(Path(path))
+    except (OSError, ValueError, struct.error) as error:
+        raise SystemExit(f"{path} cannot be read: {error}") from error
+    if not keys:
+        return "".join(f"{key}: {value!r}\n" for key, value in found.items())
+    if keys[0] not in found:
+        raise SystemExit(f"{path} has no {keys[0]}; it has {', '.join(found)}")
+    return str(found[keys[0]])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(main(sys.argv[1:]))

@@ -141,3 +141,18 @@ def test_a_version_that_no_engine_would_take_is_told_at_the_start(
             Ground(config)
         # Of an engine that runs elsewhere nobody here knows what it has.
         Ground(replace(config, fleet=one_pool("gpu-box:8001")))
+
+
+def test_a_chat_template_that_is_none_is_told_at_the_start_with_its_line(tmp_path: Path) -> None:
+    model = tmp_path / "models" / "mine"
+    (model / "1").mkdir(parents=True)
+    (model / "config.pbtxt").write_text('name: "mine"')
+    entry = json.loads((CATALOGUE / "echo" / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**entry, "name": "mine"}))
+    config = replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
+
+    (model / "chat_template.jinja").write_text("{% for m in messages %}\n{{ m.content }\n")
+    with pytest.raises(StartError, match=r"mine/chat_template\.jinja: line 2: "):
+        Ground(config)
+    (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    Ground(config)
