@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from synapse.ports import Clock, WorkerRegistry
 
 MB = 1_000_000
+PYTHON_BACKEND = re.compile(r'^\s*backend\s*:\s*"python"', re.MULTILINE)
 FIXED_SIZE = PoolSize(desired=1, ready=1, starting=0)
 
 
@@ -43,7 +45,7 @@ class LocalFleet:
             StartError: one has not.
         """
         _check_models(config, [spec.name for spec in specs])
-        _check_versions(config, specs)
+        _check_folders(config, specs)
         self.pools: Sequence[Pool] = [local.pool for local in config.fleet.pools]
         self._config = config
         self._specs = specs
@@ -157,8 +159,12 @@ def _check_models(config: ServerConfig, served: Sequence[str]) -> None:
             raise StartError(f"no pool serves {model!r}: add it to the models of one")
 
 
-def _check_versions(config: ServerConfig, specs: Sequence[ModelSpec]) -> None:
-    """Engines are asked for the version that the catalogue names: work for another would wait."""
+def _check_folders(config: ServerConfig, specs: Sequence[ModelSpec]) -> None:
+    """Tell what engines would only be waited for with: another version, a backend without code.
+
+    Raises:
+        StartError: a model's folder does not go with what the catalogue says of it.
+    """
     started_here = [local.pool for local in config.fleet.pools if not local.pool.is_fixed]
     for spec in specs:
         if not any(pool.serves(spec.name) for pool in started_here):
@@ -167,17 +173,20 @@ def _check_versions(config: ServerConfig, specs: Sequence[ModelSpec]) -> None:
         # A folder that is missing or cannot be read is the worker's to tell of.
         with contextlib.suppress(OSError):
             folder = next((each for each in folders if (each / "config.pbtxt").is_file()), None)
-            if folder is not None and not _takes(folder, spec.version):
-                raise StartError(
-                    f"model {spec.name!r}: its {MODEL_FILE} says version {spec.version!r}, but "
-                    f"Triton takes {latest_version(folder)!r}, the highest number among the "
-                    f"folders of {folder}; give both the same"
-                )
+            if folder is not None:
+                _check_folder(folder, spec)
 
 
-def _takes(folder: Path, version: str) -> bool:
-    """Whether Triton loads that version: the latest one, unless the model has its own policy."""
-    if version == latest_version(folder):
-        return True
+def _check_folder(folder: Path, spec: ModelSpec) -> None:
     text = (folder / "config.pbtxt").read_text(encoding="utf-8", errors="replace")
-    return "version_policy" in text and (folder / version).is_dir()
+    latest = latest_version(folder)
+    is_kept = "version_policy" in text and (folder / spec.version).is_dir()
+    if spec.version != latest and not is_kept:
+        raise StartError(
+            f"model {spec.name!r}: its {MODEL_FILE} says version {spec.version!r}, but Triton "
+            f"takes {latest!r}, the highest number among the folders of {folder}; give both the "
+            "same"
+        )
+    code = folder / spec.version / "model.py"
+    if PYTHON_BACKEND.search(text) and not code.is_file():
+        raise StartError(f"model {spec.name!r}: there is no {code}")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from synapse_worker.path_text import text_of
+
 MAGIC = b"GGUF"
 STRING, ARRAY = 8, 9
 SCALARS = dict(enumerate(("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"))) | {
@@ -36,9 +38,12 @@ def read_array(path: Path, key: str) -> list[Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator["_Reader"]:
     """At the number of pairs, which follow it."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[:4] != MAGIC:
-            raise ValueError(f"{path} is not a GGUF file")
+    with path.open("rb") as file:
+        # What is empty cannot be mapped either.
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError(f"{text_of(path)} is not a GGUF file")
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with data:
         reader = _Reader(data, 4)
         reader.scalar("<I")  # version
         reader.scalar("<Q")  # number of tensors

@@ -143,6 +143,21 @@ def test_a_version_that_no_engine_would_take_is_told_at_the_start(
         Ground(replace(config, fleet=one_pool("gpu-box:8001")))
 
 
+def test_a_backend_in_python_without_its_code_is_told_at_the_start(tmp_path: Path) -> None:
+    """Triton says so in its log, and is waited for in vain."""
+    model = tmp_path / "models" / "mine"
+    (model / "1").mkdir(parents=True)
+    (model / "config.pbtxt").write_text('name: "mine"\nbackend: "python"\n')
+    entry = json.loads((CATALOGUE / "echo" / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**entry, "name": "mine"}))
+    config = replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
+
+    with pytest.raises(StartError, match=r"'mine': there is no .*/mine/1/model\.py"):
+        Ground(config)
+    (model / "1" / "model.py").touch()
+    Ground(config)
+
+
 def test_a_chat_template_that_is_none_is_told_at_the_start_with_its_line(tmp_path: Path) -> None:
     model = tmp_path / "models" / "mine"
     (model / "1").mkdir(parents=True)

@@ -37,6 +37,9 @@ CONTROL = 3
 
 MAX_REMEMBERED_CONSTRAINTS = 256
 PLACES = frozenset({"gguf_path", "gguf_package"})
+FROM_ONE = frozenset({"slots", "context_per_slot", "batch_tokens", "micro_batch_tokens"})
+"""Without one of these the engine would not start, or wait for ever."""
+
 SETTINGS = PLACES | {
     "slots",
     "context_per_slot",
@@ -65,6 +68,9 @@ class EngineSettings:
     def from_parameters(cls, parameters: Mapping[str, str]) -> Self:
         """Read them from a model's configuration."""
         counts = numbers(parameters, SETTINGS, PLACES)
+        for name in sorted(FROM_ONE & counts.keys()):
+            if counts[name] < 1:
+                raise WorkerError(f"{name} must be at least 1, not {counts[name]}", "Correct it")
         return cls(gguf=find_gguf(parameters), **counts)
 
 

@@ -54,7 +54,7 @@ def numbers(
     """Those of the `known` parameters that are not `texts`.
 
     Raises:
-        WorkerError: there is an unknown one, which is a mistake worth a stop.
+        WorkerError: there is an unknown one, which is a mistake worth a stop; or one is no number.
     """
     unknown = set(parameters) - known
     if unknown:
@@ -62,7 +62,14 @@ def numbers(
             f"Unknown model parameter {', '.join(sorted(unknown))}",
             f"Known are {', '.join(sorted(known))}",
         )
-    return {name: int(value) for name, value in parameters.items() if name not in texts}
+    return {name: _number(name, value) for name, value in parameters.items() if name not in texts}
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise WorkerError(f"{name} must be a whole number, not {text!r}", "Correct it") from None
 
 
 def package_folders(package: str) -> list[Path]:
