@@ -58,9 +58,13 @@ def load_catalogue(extra: Path | None = None) -> tuple[ModelSpec, ...]:
     """
     specs = _load(resources.files("synapse") / "catalogue")
     if extra is not None:
-        if not extra.is_dir():
-            raise CatalogueError(f"{extra}: there is no such folder of models")
-        specs |= _load(extra)
+        try:
+            if not extra.is_dir():
+                raise CatalogueError(f"{extra}: there is no such folder of models")
+            specs |= _load(extra)
+        except OSError as error:
+            where = error.filename or extra
+            raise CatalogueError(f"{where}: cannot be read: {error.strerror or error}") from error
     return tuple(specs[name] for name in sorted(specs))
 
 
