@@ -19,8 +19,10 @@ POOL ?=
 REPOSITORY ?=
 NEURON_IMAGE ?=
 IMAGE_PLATFORM = $(if $(filter cpu,$(POOL)),$(if $(filter arm64,$(ARCHITECTURE)),arm64,amd64),amd64)
-# More of the template's parameters: PARAMETERS="AlarmEmail=… VpcSubnetIds=…"
+# More of the template's parameters: PARAMETERS="AlarmEmail=… VpcSubnetIds=…". They go to SAM as one
+# word, quotes and all: of a value with quotes in it, as JSON, it takes only what is quoted itself.
 PARAMETERS ?=
+quoted = '$(subst ','\'',$(1))'
 
 # Bytecode is half of what the tools' start-up costs; where it is switched off, switch it on.
 unexport PYTHONDONTWRITEBYTECODE
@@ -29,7 +31,7 @@ BIN = .venv/bin
 # Three processes share the tests by files, on two cores too: much of what they do is to wait.
 # PARALLEL= runs them one after the other.
 PARALLEL ?= --numprocesses 3 --no-loadscope-reorder
-SAM = PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam
+SAM = PYTHON="$(CURDIR)/.venv-sam/bin/python" .venv-sam/bin/sam
 
 help: ## Show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -112,7 +114,7 @@ deployable:
 
 deploy: deployable build ## Deploy to AWS: make deploy ENGINE_URL=host:8001 [ENV=prod] [ARCH=x86_64]
 	$(SAM) deploy --config-env $(ENV) --parameter-overrides Stage=$(STAGE) $(if $(ENGINE_URL),EngineUrl=$(ENGINE_URL)) \
-	  Architecture=$(ARCHITECTURE) PythonRuntime=python$(PYTHON_VERSION) $(PARAMETERS)
+	  Architecture=$(ARCHITECTURE) PythonRuntime=python$(PYTHON_VERSION) $(if $(PARAMETERS),$(call quoted,$(PARAMETERS)))
 
 image: ## Build a pool's image and push it to ECR: make image POOL=cpu REPOSITORY=<account>.dkr.ecr.<region>.amazonaws.com/synapse
 	@test -n "$(REPOSITORY)" -a -n "$(filter cpu gpu neuron,$(POOL))" || { echo "image: make image POOL=cpu|gpu|neuron REPOSITORY=<account>.dkr.ecr.<region>.amazonaws.com/synapse" >&2; exit 2; }

@@ -29,7 +29,7 @@ from synapse_server.arguments import (
     tenant,
 )
 from synapse_server.config import StartError
-from synapse_server.terminal import moment, print_table, shown, tell
+from synapse_server.terminal import moment, print_table, shown, tell, write_no_more
 
 if TYPE_CHECKING:
     # Loaded by those commands that need it: all the others, and the help, are there sooner.
@@ -130,7 +130,14 @@ def _place(arguments: argparse.Namespace) -> str:
 
 def _show(made: NewKey, explanation: str) -> None:
     tell(f"{explanation}; it is not shown again")
-    print(made.text, flush=True)  # noqa: T201 - the command's own answer
+    try:
+        print(made.text, flush=True)  # noqa: T201 - the command's own answer
+    except OSError as error:
+        write_no_more()
+        raise StartError(
+            f"nobody has seen key {made.key.id}: it could not be written "
+            f"({error.strerror}); `keys rotate {made.key.id}` makes it another secret"
+        ) from error
 
 
 async def _list(keys: Keys, arguments: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from synapse_server.cost_cli import add_cost_command
 from synapse_server.log import log_from
 from synapse_server.oidc_options import add_oidc_options, issuer_of
 from synapse_server.pools_file import one_pool, read_pools
+from synapse_server.terminal import write_no_more
 from synapse_server.users_cli import add_users_command
 from synapse_worker.config import default_venv
 from synapse_worker.ports import port_number
@@ -35,6 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Ctrl-C is how a server is stopped, which makes 0; what it ends before its end returns 130.
     """
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` has.
+        write_no_more()
+        return 0
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser(os.environ).parse_args(argv)
     if arguments.command is None:
         _parser(os.environ).print_help()

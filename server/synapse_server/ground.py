@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
-from synapse.adapters.catalogue import MODEL_FILE, CatalogueError, load_catalogue
+from synapse.adapters.catalogue import (
+    MODEL_FILE,
+    TEMPLATE_FILE,
+    CatalogueError,
+    load_catalogue,
+)
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.failures import StorageError
 from synapse.adapters.local.workers import LocalWorkerRegistry
@@ -74,7 +81,7 @@ def served_models(config: ServerConfig) -> tuple[ModelSpec, ...]:
     """
     try:
         catalogue = {spec.name: spec for spec in load_catalogue(config.models_dir)}
-        return tuple(catalogue[name] for name in config.models)
+        specs = tuple(catalogue[name] for name in config.models)
     except CatalogueError as error:
         raise StartError(str(error)) from error
     except KeyError as error:
@@ -85,6 +92,26 @@ def served_models(config: ServerConfig) -> tuple[ModelSpec, ...]:
         else:
             problem = f" is not in the catalogue; choose from: {known}"
         raise StartError(f"model {error}{problem}") from error
+    if config.models_dir is not None:
+        _check_templates(config.models_dir, specs)
+    return specs
+
+
+def _check_templates(models_dir: Path, specs: Sequence[ModelSpec]) -> None:
+    """Tell of the operator's own what else each who chats would be told, and nobody why."""
+    for spec in specs:
+        file = models_dir / spec.name / TEMPLATE_FILE
+        if spec.chat_template is None or not file.is_file():
+            continue
+        # Not before there is one: who serves without starts sooner.
+        from jinja2 import TemplateSyntaxError
+
+        from synapse.adapters.triton.templates import compiled
+
+        try:
+            compiled(spec.chat_template)
+        except TemplateSyntaxError as error:
+            raise StartError(f"{file}: line {error.lineno}: {error.message}") from error
 
 
 def opened_database(config: ServerConfig) -> Database:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synapse.adapters.catalogue import MODEL_FILE
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool, PoolSize
 from synapse_server.config import LocalPool, ServerConfig, StartError
 from synapse_server.crew import Crew, CrewMember
 from synapse_server.local_worker import LocalWorker, WorkerSetup
+from synapse_worker.agent.shelf import latest_version
 from synapse_worker.config import BUNDLED_MODELS
 from synapse_worker.errors import WorkerError
 
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from synapse.ports import Clock, WorkerRegistry
 
 MB = 1_000_000
+PYTHON_BACKEND = re.compile(r'^\s*backend\s*:\s*"python"', re.MULTILINE)
 FIXED_SIZE = PoolSize(desired=1, ready=1, starting=0)
 
 
@@ -39,6 +45,7 @@ class LocalFleet:
             StartError: one has not.
         """
         _check_models(config, [spec.name for spec in specs])
+        _check_folders(config, specs)
         self.pools: Sequence[Pool] = [local.pool for local in config.fleet.pools]
         self._config = config
         self._specs = specs
@@ -102,19 +109,23 @@ class LocalFleet:
 
     def _new_worker(self, local: LocalPool, worker_id: str, place: int) -> LocalWorker:
         config = self._config
-        own = (config.models_dir,) if config.models_dir is not None else ()
         setup = WorkerSetup(
             id=worker_id,
             pool=local.pool,
             models=tuple(spec.name for spec in self._specs if _starts_with(local, spec.name)),
             memory_budget_bytes=local.memory_budget_mb and local.memory_budget_mb * MB,
             model_parameters=local.model_parameters,
-            model_repositories=(*own, BUNDLED_MODELS),
+            model_repositories=_repositories(config),
             venv=config.worker_venv,
             state_dir=config.data_dir / "worker" / f"{local.pool.name}-{place}",
             times=config.fleet.times,
         )
         return LocalWorker(setup, self._registry, self._clock)
+
+
+def _repositories(config: ServerConfig) -> tuple[Path, ...]:
+    own = (config.models_dir,) if config.models_dir is not None else ()
+    return (*own, BUNDLED_MODELS)
 
 
 def _starts_with(local: LocalPool, model: str) -> bool:
@@ -146,3 +157,36 @@ def _check_models(config: ServerConfig, served: Sequence[str]) -> None:
     for model in served:
         if not any(pool.serves(model) for pool in pools):
             raise StartError(f"no pool serves {model!r}: add it to the models of one")
+
+
+def _check_folders(config: ServerConfig, specs: Sequence[ModelSpec]) -> None:
+    """Tell what engines would only be waited for with: another version, a backend without code.
+
+    Raises:
+        StartError: a model's folder does not go with what the catalogue says of it.
+    """
+    started_here = [local.pool for local in config.fleet.pools if not local.pool.is_fixed]
+    for spec in specs:
+        if not any(pool.serves(spec.name) for pool in started_here):
+            continue
+        folders = [repository / spec.name for repository in _repositories(config)]
+        # A folder that is missing or cannot be read is the worker's to tell of.
+        with contextlib.suppress(OSError):
+            folder = next((each for each in folders if (each / "config.pbtxt").is_file()), None)
+            if folder is not None:
+                _check_folder(folder, spec)
+
+
+def _check_folder(folder: Path, spec: ModelSpec) -> None:
+    text = (folder / "config.pbtxt").read_text(encoding="utf-8", errors="replace")
+    latest = latest_version(folder)
+    is_kept = "version_policy" in text and (folder / spec.version).is_dir()
+    if spec.version != latest and not is_kept:
+        raise StartError(
+            f"model {spec.name!r}: its {MODEL_FILE} says version {spec.version!r}, but Triton "
+            f"takes {latest!r}, the highest number among the folders of {folder}; give both the "
+            "same"
+        )
+    code = folder / spec.version / "model.py"
+    if PYTHON_BACKEND.search(text) and not code.is_file():
+        raise StartError(f"model {spec.name!r}: there is no {code}")

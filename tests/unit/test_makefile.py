@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,3 +18,46 @@ def test_a_deployment_that_says_too_little_is_refused_before_it_is_built() -> No
 
     steps = ("say where Triton is", "sam build", "sam deploy")
     assert sorted(steps, key=told.index) == list(steps)
+
+
+def words_of_deploy(folder: Path, parameters: str) -> list[str]:
+    """What SAM is called with to deploy from there, and what stands before it."""
+    told = subprocess.run(
+        ["make", "--dry-run", "deploy", "ENGINE_URL=host:8001", f"PARAMETERS={parameters}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    lines = told.replace("\\\n", "").splitlines()
+    return shlex.split(next(line for line in lines if "sam deploy" in line))
+
+
+def test_parameters_keep_their_quotes_on_the_way_to_sam() -> None:
+    """Of a value that is not quoted, SAM takes no more than what comes before its first quote."""
+    windows = """WarmWindows='[{"pool": "gpu-ecs", "model": "m"}]'"""
+
+    words = words_of_deploy(ROOT, f"{windows} GpuEcsMaxWorkers=4")
+
+    assert words[-1] == f"{windows} GpuEcsMaxWorkers=4"
+    assert words[-2].startswith("PythonRuntime=")
+
+
+def test_a_checkout_may_be_in_a_folder_with_a_space_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "Brot und Butter"
+    folder.mkdir()
+    shutil.copy(ROOT / "Makefile", folder)
+    python = f"{folder}/.venv-sam/bin/python"
+
+    assert words_of_deploy(folder, "")[:2] == [f"PYTHON={python}", ".venv-sam/bin/sam"]
+    for name in ("core", "engine"):
+        makefile = str(ROOT / "layers" / name / "Makefile")
+        target = f"build-{name.capitalize()}Layer"
+        told = subprocess.run(
+            ["make", "--dry-run", f"--file={makefile}", f"PYTHON={python}", target],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert shlex.split(told.replace("\\\n", "").splitlines()[0])[:3] == [python, "-m", "pip"]

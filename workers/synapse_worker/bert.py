@@ -217,5 +217,7 @@ def _check_modules(folder: Path) -> None:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise WorkerError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise WorkerError(f"{path} cannot be read: {error}") from error

@@ -60,6 +60,11 @@ SYMPTOMS: Sequence[Symptom] = (
         r"Triton could not load \1: \2",
         "See the log file",
     ),
+    Symptom(  # which Triton waits for until it is ended
+        re.compile(r"Failed to preinitialize Python stub: (.+)"),
+        r"Triton could not load a model: \1",
+        "See the log file",
+    ),
     Symptom(re.compile(r"^(?:error|E\d{4} .*?\]): (.+)$"), r"Triton says: \1", "See the log file"),
 )
 

@@ -22,6 +22,7 @@ from synapse_worker.backends.parameters import numbers
 from synapse_worker.bert import EMBEDDING, INPUT_IDS, LENGTHS, WEIGHTS, BertConfig
 from synapse_worker.errors import InvalidRequest, WorkerError
 from synapse_worker.model_folder import find_folder
+from synapse_worker.path_text import text_of
 from synapse_worker.runs import runs
 
 NO_TOKEN = -1
@@ -68,7 +69,7 @@ class Embedder:
         self._settings = settings
         self._vocabulary = config.vocabulary
         self.max_tokens = min(settings.max_tokens, config.positions)
-        self._tokenizer = Tokenizer.from_file(str(settings.folder / "tokenizer.json"))
+        self._tokenizer = _tokenizer(settings.folder / "tokenizer.json")
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # What the tokeniser puts around every text.
@@ -137,3 +138,10 @@ class Embedder:
         inputs = {INPUT_IDS: ids, LENGTHS: lengths, WEIGHTS: weights[:, None, :]}
         vectors: NDArray[np.float32] = self._session.run([EMBEDDING], inputs)[0]
         return vectors
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(text_of(path))
+    except Exception as error:  # all that it raises
+        raise WorkerError(f"{path} cannot be read: {error}", "Put the model's own there") from error

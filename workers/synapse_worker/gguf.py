@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from synapse_worker.path_text import text_of
+
 MAGIC = b"GGUF"
 STRING, ARRAY = 8, 9
 SCALARS = dict(enumerate(("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"))) | {
@@ -36,9 +38,12 @@ def read_array(path: Path, key: str) -> list[Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator["_Reader"]:
     """At the number of pairs, which follow it."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[:4] != MAGIC:
-            raise ValueError(f"{path} is not a GGUF file")
+    with path.open("rb") as file:
+        # What is empty cannot be mapped either.
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError(f"{text_of(path)} is not a GGUF file")
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with data:
         reader = _Reader(data, 4)
         reader.scalar("<I")  # version
         reader.scalar("<Q")  # number of tensors
@@ -84,7 +89,25 @@ class _Reader:
         return int(length)
 
 
-if __name__ == "__main__":  # python -m synapse_worker.gguf FILE [KEY]
-    found = read_metadata(Path(sys.argv[1]))
-    lines = [f"{key}: {value!r}" for key, value in found.items()]
-    sys.stdout.write(found[sys.argv[2]] if len(sys.argv) > 2 else "\n".join([*lines, ""]))
+def main(arguments: list[str]) -> str:
+    """What `python -m synapse_worker.gguf FILE [KEY]` prints: all that is there, or the one value.
+
+    Raises:
+        SystemExit: it cannot be read, or is not there; the text says what.
+    """
+    if not 1 <= len(arguments) <= 2:
+        raise SystemExit("usage: python -m synapse_worker.gguf FILE [KEY]")
+    path, *keys = arguments
+    try:
+        found = read_metadata(Path(path))
+    except (OSError, ValueError, struct.error) as error:
+        raise SystemExit(f"{path} cannot be read: {error}") from error
+    if not keys:
+        return "".join(f"{key}: {value!r}\n" for key, value in found.items())
+    if keys[0] not in found:
+        raise SystemExit(f"{path} has no {keys[0]}; it has {', '.join(found)}")
+    return str(found[keys[0]])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(main(sys.argv[1:]))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synapse_worker.errors import WorkerError
+from synapse_worker.path_text import text_of
 
 LENGTH_BYTES = 8
 ALIGNED_BYTES = 4
@@ -49,7 +50,7 @@ def read_tensors(path: Path) -> Tensors:
         return Tensors(
             {name: _tensor(data[start:], entry) for name, entry in header.items()},
             {
-                name: Place(path.name, offset)
+                name: Place(text_of(Path(path.name)), offset)
                 for name, entry in header.items()
                 if entry["dtype"] == "F32"
                 and (offset := start + entry["data_offsets"][0]) % ALIGNED_BYTES == 0

@@ -73,6 +73,22 @@ async def test_others_cannot_look_into_the_data_folder(database: Database, path:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+async def test_prompts_are_their_owners_alone_in_a_folder_that_is_everybodys(path: Path) -> None:
+    """One that was made before the first start may be open to others."""
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    path.parent.chmod(0o755)
+
+    database = Database.open(path)
+    await database.write(insert)
+
+    found = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
+    assert [stat.S_IMODE(each.stat().st_mode) for each in found] == [0o600] * 3
+    await database.close()
+    path.chmod(0o640)  # whoever lets a group read it has it stay so
+    await Database.open(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 async def test_a_second_process_is_refused_and_told_who_has_the_folder(
     database: Database, path: Path
 ) -> None:

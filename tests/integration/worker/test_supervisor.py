@@ -148,16 +148,22 @@ async def test_a_port_in_use_is_told_in_one_line(echo_config: WorkerConfig) -> N
     assert supervisor.status.state is WorkerState.FAILED
 
 
+@pytest.mark.parametrize(
+    ("parameter", "value", "told"),
+    [
+        ("gguf_path", "/nowhere.gguf", r"/nowhere\.gguf does not exist"),
+        ("slots", "8k", r"slots must be a whole number, not '8k'"),
+        ("slots", "0", r"slots must be at least 1, not 0"),
+    ],
+)
 async def test_a_model_that_does_not_load_is_told_with_its_own_words(
-    echo_config: WorkerConfig,
+    echo_config: WorkerConfig, parameter: str, value: str, told: str
 ) -> None:
     llm = "smollm2-135m-instruct"
-    broken = replace(
-        echo_config, models=(llm,), model_parameters={llm: {"gguf_path": "/nowhere.gguf"}}
-    )
+    broken = replace(echo_config, models=(llm,), model_parameters={llm: {parameter: value}})
     supervisor = Supervisor(broken)
 
-    with pytest.raises(WorkerError, match=r"could not load .*/nowhere\.gguf does not exist"):
+    with pytest.raises(WorkerError, match=f"could not load .*{told}"):
         await supervisor.start()
 
     assert "\n" not in supervisor.status.cause

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import synapse
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
 from synapse.domain.errors import Unavailable
@@ -14,6 +16,8 @@ from synapse_server.config import ServerConfig, StartError
 from synapse_server.ground import JOBS, Ground
 from synapse_server.node import Node
 from synapse_server.pools_file import one_pool, read_pools
+
+CATALOGUE = Path(synapse.__file__).parent / "catalogue"
 
 
 def config_of(tmp_path: Path, model: str = "echo") -> ServerConfig:
@@ -104,3 +108,66 @@ def test_a_folder_of_a_model_that_says_nothing_of_it_is_told_as_such(tmp_path: P
         Ground(config)
     with pytest.raises(StartError, match="'yours' is not in the catalogue"):
         Ground(replace(config, models=("yours",)))
+
+
+@pytest.mark.parametrize(
+    ("version", "folders", "policy", "is_taken"),
+    [
+        ("1", ["1"], "", True),
+        ("2", ["1", "2"], "", True),
+        ("2", ["1"], "", False),
+        ("1", ["1", "2"], "", False),
+        ("v1", ["1"], "", False),
+        ("1", ["1", "2"], "version_policy: { all { } }", True),
+        ("3", ["1", "2"], "version_policy: { all { } }", False),
+    ],
+)
+def test_a_version_that_no_engine_would_take_is_told_at_the_start(
+    tmp_path: Path, version: str, folders: list[str], policy: str, is_taken: bool
+) -> None:
+    """Its jobs would wait for it until their deadlines."""
+    model = tmp_path / "models" / "mine"
+    for name in folders:
+        (model / name).mkdir(parents=True)
+    (model / "config.pbtxt").write_text(f'name: "mine"\n{policy}')
+    entry = json.loads((CATALOGUE / "echo" / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**entry, "name": "mine", "version": version}))
+    config = replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
+
+    if is_taken:
+        Ground(config)
+    else:
+        with pytest.raises(StartError, match=rf"says version '{version}', but Triton takes '\d'"):
+            Ground(config)
+        # Of an engine that runs elsewhere nobody here knows what it has.
+        Ground(replace(config, fleet=one_pool("gpu-box:8001")))
+
+
+def test_a_backend_in_python_without_its_code_is_told_at_the_start(tmp_path: Path) -> None:
+    """Triton says so in its log, and is waited for in vain."""
+    model = tmp_path / "models" / "mine"
+    (model / "1").mkdir(parents=True)
+    (model / "config.pbtxt").write_text('name: "mine"\nbackend: "python"\n')
+    entry = json.loads((CATALOGUE / "echo" / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**entry, "name": "mine"}))
+    config = replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
+
+    with pytest.raises(StartError, match=r"'mine': there is no .*/mine/1/model\.py"):
+        Ground(config)
+    (model / "1" / "model.py").touch()
+    Ground(config)
+
+
+def test_a_chat_template_that_is_none_is_told_at_the_start_with_its_line(tmp_path: Path) -> None:
+    model = tmp_path / "models" / "mine"
+    (model / "1").mkdir(parents=True)
+    (model / "config.pbtxt").write_text('name: "mine"')
+    entry = json.loads((CATALOGUE / "echo" / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**entry, "name": "mine"}))
+    config = replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
+
+    (model / "chat_template.jinja").write_text("{% for m in messages %}\n{{ m.content }\n")
+    with pytest.raises(StartError, match=r"mine/chat_template\.jinja: line 2: "):
+        Ground(config)
+    (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    Ground(config)

@@ -180,3 +180,17 @@ def test_the_entry_that_the_docs_show_is_one(tmp_path: Path) -> None:
     (tmp_path / "my-llm" / "model.json").write_text(shown)
 
     assert "my-llm" in {spec.name for spec in load_catalogue(tmp_path)}
+
+
+def test_a_template_without_a_word_is_no_template(tmp_path: Path) -> None:
+    """As a command leaves it that wrote nothing: each conversation would be an empty prompt."""
+    (write(tmp_path) / "chat_template.jinja").write_text("\n")
+
+    with pytest.raises(CatalogueError, match=r"mine/chat_template\.jinja: is empty"):
+        load_catalogue(tmp_path)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told_in_a_line(tmp_path: Path) -> None:
+    """As one that is another user's; here its name is longer than any may be."""
+    with pytest.raises(CatalogueError, match=r"x{300}: "):
+        load_catalogue(tmp_path / ("x" * 300))

@@ -14,6 +14,7 @@ from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.backends.parameters import model_parameters
 from synapse_worker.config import BUNDLED_MODELS, WorkerConfig, default_venv
 from synapse_worker.errors import WorkerError
+from synapse_worker.gguf import main as print_gguf
 from synapse_worker.gguf import read_array, read_metadata
 from synapse_worker.process import TritonProcess
 from synapse_worker.runtime import TritonRuntime, find_runtime, runtime_from_facts
@@ -301,6 +302,23 @@ def test_metadata_tell_the_length_of_arrays_and_nothing_of_the_weights(tmp_path:
     assert read_array(file, "tokens") == ["a", "ü"]
     assert read_array(file, "scores") == [0, 0, 0]
     assert read_array(file, "merges") == []
-    file.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="not a GGUF"):
-        read_metadata(file)
+    for nonsense in (b"nonsense", b""):
+        file.write_bytes(nonsense)
+        with pytest.raises(ValueError, match=r"x\.gguf is not a GGUF file"):
+            read_metadata(file)
+
+
+def test_the_command_prints_what_a_gguf_says_of_itself(tmp_path: Path) -> None:
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    pair = text("tokenizer.chat_template") + struct.pack("<I", 8) + text("{{ messages }}")
+    file = tmp_path / "x.gguf"
+    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + pair)
+
+    assert print_gguf([str(file)]) == "tokenizer.chat_template: '{{ messages }}'\n"
+    assert print_gguf([str(file), "tokenizer.chat_template"]) == "{{ messages }}"
+    with pytest.raises(SystemExit, match="has no nothing; it has tokenizer"):
+        print_gguf([str(file), "nothing"])
+    with pytest.raises(SystemExit, match=r"nowhere\.gguf cannot be read"):
+        print_gguf([str(tmp_path / "nowhere.gguf")])

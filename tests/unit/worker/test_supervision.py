@@ -73,6 +73,11 @@ def test_the_breaker_opens_on_a_crash_loop_and_forgets_old_deaths() -> None:
             "directory 'm': Internal: unable to read config.pbtxt\"",
             "Triton could not read m: Internal: unable to read config.pbtxt",
         ),
+        (
+            "I1123 17:41:17.26 129 pb_stub.cc:2105]  Failed to preinitialize Python stub: Python "
+            "model file not found in '/m/1/model.py'",
+            "Triton could not load a model: Python model file not found in '/m/1/model.py'",
+        ),
         ("error: creating server: something odd", "Triton says: creating server: something odd"),
     ],
 )

@@ -15,6 +15,7 @@ from synapse_worker.bert import BertConfig, Encoder
 from synapse_worker.bert_int8 import Int8Encoder
 from synapse_worker.errors import WorkerError
 from synapse_worker.model_folder import weights_file
+from synapse_worker.path_text import text_of
 
 PRECISIONS: Mapping[str, type[Encoder]] = {"fp32": Encoder, "int8": Int8Encoder}
 PROVIDERS = ["CPUExecutionProvider"]
@@ -64,7 +65,7 @@ def prepare(folder: Path, precision: str, to: Path) -> Path:
         to.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=to) as draft:
             # Its last level also fits the file to the instructions that this processor has.
-            options.optimized_model_filepath = str(Path(draft, graph))
+            options.optimized_model_filepath = text_of(Path(draft, graph))
             written = PRECISIONS[precision].of(folder, config).build()
             onnxruntime.InferenceSession(written, options, PROVIDERS)
             # Moved, not written over: a worker may have mapped the one before.
@@ -99,13 +100,13 @@ def encoder_source(
             raise WorkerError(
                 f"{path} was prepared for {key} {stamp.get(key)!r}, this is {value!r}", again
             )
-    return Source(str(path), artifacts)
+    return Source(text_of(path), artifacts)
 
 
 def session(source: Source, threads: int) -> Any:
     """A session over an encoder."""
     options = _options(threads)
-    options.add_session_config_entry(WEIGHTS_FOLDER, str(source.beside))
+    options.add_session_config_entry(WEIGHTS_FOLDER, text_of(source.beside))
     return onnxruntime.InferenceSession(source.model, options, PROVIDERS)
 
 
@@ -123,7 +124,7 @@ def _stamp(folder: Path) -> dict[str, object]:
     with weights_file(folder).open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "model": folder.name,
+        "model": text_of(Path(folder.name)),
         "weights_sha256": weights,
         "onnxruntime": onnxruntime.__version__,
         "processor": _processor(),

@@ -22,6 +22,7 @@ from synapse_worker.cores import usable_cores
 from synapse_worker.deltas import Delta, DeltaReader, merge
 from synapse_worker.errors import InvalidRequest, WorkerError
 from synapse_worker.gguf import read_array, read_metadata
+from synapse_worker.path_text import text_of
 from synapse_worker.structured import why_not
 
 SILENT, ERRORS_ONLY = 0, 1
@@ -36,6 +37,9 @@ CONTROL = 3
 
 MAX_REMEMBERED_CONSTRAINTS = 256
 PLACES = frozenset({"gguf_path", "gguf_package"})
+FROM_ONE = frozenset({"slots", "context_per_slot", "batch_tokens", "micro_batch_tokens"})
+"""Without one of these the engine would not start, or wait for ever."""
+
 SETTINGS = PLACES | {
     "slots",
     "context_per_slot",
@@ -64,6 +68,9 @@ class EngineSettings:
     def from_parameters(cls, parameters: Mapping[str, str]) -> Self:
         """Read them from a model's configuration."""
         counts = numbers(parameters, SETTINGS, PLACES)
+        for name in sorted(FROM_ONE & counts.keys()):
+            if counts[name] < 1:
+                raise WorkerError(f"{name} must be at least 1, not {counts[name]}", "Correct it")
         return cls(gguf=find_gguf(parameters), **counts)
 
 
@@ -202,7 +209,7 @@ def _only(token: int) -> dict[str, Any]:
 
 def _common_params(settings: EngineSettings) -> Any:
     params = xllamacpp.CommonParams()
-    params.model.path = str(settings.gguf)
+    params.model.path = text_of(settings.gguf)
     params.n_parallel = settings.slots
     params.n_ctx = settings.slots * settings.context_per_slot
     # Penalties count all that a slot holds, as vLLM's do; a request may name no such "all".

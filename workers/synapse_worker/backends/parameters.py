@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synapse_worker.errors import InvalidRequest, WorkerError
+from synapse_worker.path_text import path_of
 
 REQUEST_PRIORITY = "request_priority"
 """A request's parameter, on vLLM's scale: lower runs first, 0 is ordinary. `priority` is Triton's
@@ -31,7 +32,7 @@ def model_parameters(
     for name in PATHS & parameters.keys():
         if folder is not None and parameters[name]:
             # Triton's repository holds links: what is missing is told where its owner would put it.
-            parameters[name] = str(folder.resolve() / parameters[name])
+            parameters[name] = str(folder.resolve() / path_of(parameters[name]))
     return parameters
 
 
@@ -53,7 +54,7 @@ def numbers(
     """Those of the `known` parameters that are not `texts`.
 
     Raises:
-        WorkerError: there is an unknown one, which is a mistake worth a stop.
+        WorkerError: there is an unknown one, which is a mistake worth a stop; or one is no number.
     """
     unknown = set(parameters) - known
     if unknown:
@@ -61,7 +62,14 @@ def numbers(
             f"Unknown model parameter {', '.join(sorted(unknown))}",
             f"Known are {', '.join(sorted(known))}",
         )
-    return {name: int(value) for name, value in parameters.items() if name not in texts}
+    return {name: _number(name, value) for name, value in parameters.items() if name not in texts}
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise WorkerError(f"{name} must be a whole number, not {text!r}", "Correct it") from None
 
 
 def package_folders(package: str) -> list[Path]:

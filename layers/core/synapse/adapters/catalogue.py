@@ -58,9 +58,13 @@ def load_catalogue(extra: Path | None = None) -> tuple[ModelSpec, ...]:
     """
     specs = _load(resources.files("synapse") / "catalogue")
     if extra is not None:
-        if not extra.is_dir():
-            raise CatalogueError(f"{extra}: there is no such folder of models")
-        specs |= _load(extra)
+        try:
+            if not extra.is_dir():
+                raise CatalogueError(f"{extra}: there is no such folder of models")
+            specs |= _load(extra)
+        except OSError as error:
+            where = error.filename or extra
+            raise CatalogueError(f"{where}: cannot be read: {error.strerror or error}") from error
     return tuple(specs[name] for name in sorted(specs))
 
 
@@ -89,7 +93,7 @@ def _read(folder: Traversable) -> ModelSpec:
         max_output_tokens=0 if embeds else entry.count("max_output_tokens"),
         slots=entry.count("slots"),
         batch=_batch(entry),
-        chat_template=_text(template) if template.is_file() else None,
+        chat_template=_template(template) if template.is_file() else None,
         special_tokens=_special_tokens(entry),
         owner=entry.text("owner", "synapse"),
         created_at=entry.count("created_at", 0, least=0),
@@ -130,6 +134,13 @@ def _batch(entry: _Entry) -> BatchPolicy:
 def _special_tokens(entry: _Entry) -> Mapping[str, str]:
     tokens = entry.inner("special_tokens", SPECIAL_TOKEN_KEYS)
     return {key: tokens.text(key) for key in tokens.values}
+
+
+def _template(file: Traversable) -> str:
+    text = _text(file)
+    if not text.strip():
+        raise CatalogueError(f"{file}: is empty; without the file the model does not chat")
+    return text
 
 
 def _text(file: Traversable) -> str:

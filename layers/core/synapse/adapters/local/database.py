@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -89,6 +90,7 @@ class Database:
         lock = FolderLock(path.with_name(path.name + ".lock"))
         connection: sqlite3.Connection | None = None
         try:
+            _make_private(path)
             connection = _connect(path)
             # Before anything else is written: it cannot be changed later.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -97,7 +99,7 @@ class Database:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
             migrate(connection, path, schema.APPLICATION_ID, schema.MIGRATIONS)
-        except (sqlite3.Error, StorageError) as error:
+        except (OSError, sqlite3.Error, StorageError) as error:
             if connection is not None:
                 connection.close()
             lock.release()
@@ -248,6 +250,15 @@ def is_the_database(error: Exception) -> bool:
 def _write_nothing_new(connection: sqlite3.Connection) -> None:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _make_private(path: Path) -> None:
+    """Make a new file its owner's alone, in a folder that may be everybody's: it holds prompts.
+
+    SQLite's other files take its mode. One that is there keeps what its owner has given it.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
