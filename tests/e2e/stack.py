@@ -182,9 +182,13 @@ class Stack:
     def log(self, function: str) -> list[str]:
         """What a function has logged so far, by its folder."""
         client = self.emulator.session.client("logs", endpoint_url=self.emulator.url)
-        group = f"/aws/lambda/{self.name}-{function.replace('_', '-')}"
+        group = self.log_group(function)
         pages = client.get_paginator("filter_log_events").paginate(logGroupName=group)
         return [event["message"].rstrip() for page in pages for event in page["events"]]
+
+    def log_group(self, function: str) -> str:
+        """Where a function logs, by its folder."""
+        return f"/aws/lambda/{self.name}-{function.replace('_', '-')}"
 
     def complete_api(self, template: Path) -> None:
         """Set what MiniStack leaves out of the template's API: its own errors."""

@@ -146,12 +146,12 @@ def test_a_job_at_zero_starts_a_worker_that_runs_it_and_goes_again(
     assert accepted.status == 202, accepted.body
     assert accepted.json()["cold_start"]
 
-    until(lambda: service(fleet)["desiredCount"] == 1, why="no worker was asked for")
+    until(lambda: service(fleet)["desiredCount"] == 1, why="no worker was asked for", every_s=0.2)
     assert service(fleet, "Neuron")["desiredCount"] == 0
     with container(fleet, POOL, tmp_path) as worker:
         result = fleet.result(accepted.json()["jobId"])
         alive = asyncio.run(workers(fleet).workers(time.time()))
-        until(lambda: scaled_to(fleet, 0), why="the pool did not go down again")
+        until(lambda: scaled_to(fleet, 0), why="the pool did not go down again", every_s=0.5)
     after = asyncio.run(workers(fleet).workers(time.time()))
 
     assert result["status"] == "COMPLETED", result
@@ -200,6 +200,10 @@ def test_the_profiler_starts_the_very_pool_that_it_is_to_measure(fleet: Stack) -
         stateMachineArn=fleet.outputs["ProfilerArn"], input=json.dumps(wish)
     )
 
-    until(lambda: service(fleet, "Neuron")["desiredCount"] == 1, why="no worker was asked for")
+    until(
+        lambda: service(fleet, "Neuron")["desiredCount"] == 1,
+        why="no worker was asked for",
+        every_s=0.2,
+    )
 
     client.stop_execution(executionArn=execution["executionArn"])

@@ -153,9 +153,12 @@ def test_bronze_without_room_is_gathered_and_let_in_at_its_runner_when_there_is_
 
     try:
         job_id = stack.submit(model="echo", prompt="when there is room")
-        until(lambda: times_gathered(stack) > gathered, why="it was not gathered")
+        # Each look costs the emulator time in which the functions wait for it.
+        until(lambda: times_gathered(stack) > gathered, why="it was not gathered", every_s=0.5)
         # The echo is there at once: who runs and has not ended waits.
-        until(lambda: status(stack, job_id) == "RUNNING", why="no runner waits for room")
+        until(
+            lambda: status(stack, job_id) == "RUNNING", why="no runner waits for room", every_s=0.2
+        )
         time.sleep(1.0)
         waits = status(stack, job_id)
     finally:

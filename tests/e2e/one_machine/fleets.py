@@ -109,12 +109,15 @@ def stop_process(pid: int) -> None:
 
 
 def until(
-    holds: Callable[[], Any], seconds: float = PATIENCE_S, why: str = "it never came true"
+    holds: Callable[[], Any],
+    seconds: float = PATIENCE_S,
+    why: str = "it never came true",
+    every_s: float = 0.02,
 ) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, why
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 @contextlib.contextmanager
