@@ -14,7 +14,7 @@ from unittest.mock import patch
 import boto3
 from botocore.config import Config
 from moto import mock_aws
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 
 from synapse.domain.job import Priority

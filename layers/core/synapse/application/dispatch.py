@@ -110,7 +110,7 @@ class Dispatcher:
 
 
 def need_of_jobs(spec: ModelSpec, messages: Sequence[JobMessage], now: float) -> Need:
-    """What jobs of one tier need that travel together: each a slot, by the first deadline.
+    """What jobs of one tier need that travel together: a slot for each item, by the first deadline.
 
     Messages tell prompt and output as one number, in which the output is the most there can be.
     """
@@ -119,7 +119,7 @@ def need_of_jobs(spec: ModelSpec, messages: Sequence[JobMessage], now: float) ->
     prompt_tokens = max(1, tokens - spec.max_output_tokens)
     return Need(
         messages[0].sla,
-        len(messages),
+        sum(message.items for message in messages),
         prompt_tokens,
         min(tokens - prompt_tokens, TYPICAL_OUTPUT_TOKENS) if generates else 0,
         min(message.deadline_at for message in messages) - now,
