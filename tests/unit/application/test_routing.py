@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from synapse.application.dispatch import need_of_jobs
 from synapse.application.routing import affinity_of, need_of
 from synapse.application.run_batch import BatchRunner
 from synapse.domain.errors import EngineUnavailable
@@ -18,7 +19,7 @@ from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.domain.profile import Profile
 from synapse.domain.window import Seen
 from synapse.domain.worker import WorkerState
-from tests.factories import a_batch, a_job
+from tests.factories import a_batch, a_job, a_message
 from tests.fakes import MemoryBlobStore, MemoryJobStore, RecordingTelemetry
 from tests.unit.application.toy_workers import ECHO, LLM, ToyFleetWorld, a_toy_request
 
@@ -270,3 +271,11 @@ async def test_a_batch_that_no_worker_takes_stays_to_be_tried_again() -> None:
     assert job is not None
     assert job.served is not None
     assert (job.state, job.served.worker, job.losses) == (JobState.COMPLETED, "s-1", 0)
+
+
+def test_jobs_that_travel_together_need_a_slot_for_each_of_their_items() -> None:
+    messages = [a_message(items=3, deadline_at=90.0), a_message(deadline_at=70.0)]
+
+    need = need_of_jobs(ECHO, messages, 20.0)
+
+    assert (need.items, need.deadline_s) == (4, 50.0)
