@@ -77,21 +77,23 @@ def parts_row(report: Report) -> None:
 def rounds_head() -> None:
     """Of a table of how jobs went round until they had room."""
     head(
-        *("jobs", "p50, p99, s", "within 300 s", "looks a job", "gathered", "jobs a dispatch"),
-        *("tries of a runner a job", "claimed in vain", "given back"),
+        *("jobs", "p50, p99, s", "within 300 s", "looks a job", "gathered", "gathered again"),
+        *("messages a dispatch", "tries of a runner a job", "claimed in vain", "given back"),
     )
 
 
 def rounds_row(report: Report) -> None:
     """A design's line in it."""
     bronze, done = report.tiers[SlaTier.BRONZE], report.done
+    messages = done["looks"] + done["gathered"] + done["gathered again"]
     row(
         report.name,
         f"{bronze.p50_ms / 1000:.1f}, {bronze.p99_ms / 1000:.1f}",
         f"{bronze.kept:.2%}",
         f"{done['looks'] / bronze.requests:.2f}",
         f"{done['gathered'] / bronze.requests:.1%}",
-        f"{(done['looks'] + done['gathered']) / max(1, done['invocations']):.2f}",
+        f"{done['gathered again'] / bronze.requests:.1%}",
+        f"{messages / max(1, done['invocations']):.2f}",
         f"{done['tries'] / bronze.requests:.2f}",
         f"{done['claims in vain'] / bronze.requests:.1%}",
         f"{done['given back'] / bronze.requests:.1%}",

@@ -62,7 +62,8 @@ def test_the_report_is_what_the_receipts_add_up_to(tmp_path: Path, client: httpx
     for job in jobs:
         held_s = job["receipt"]["inference_ms"] / 1000
         assert held_s >= 0.04
-        assert job["cost"]["active_usd"] == pytest.approx(held_s * SLOT_S, rel=0.2)
+        # What lies around the item is in the receipt's time, and paid by nobody.
+        assert 0.04 <= job["cost"]["active_usd"] / SLOT_S <= 1.01 * held_s
         assert job["receipt"]["pool"] == "priced"
     used = [job["usage"] for job in jobs] + [answer.json()["usage"] for answer in answers]
     assert (total["requests"], total["errors"]) == (JOBS + REQUESTS, 0)
