@@ -350,9 +350,7 @@ class BatchRunner:
             run.retry = outcome
             run.workers.pop(job_id, None)  # none took it: it has no share in what one costs
         else:
-            end = self._refused(run, run.jobs[job_id], outcome)
-            served = await self._receipts.served(run, job_id)
-            await self._write(run, replace(end, served=served), None)
+            await self._write(run, self._refused(run, run.jobs[job_id], outcome), None)
 
     def _refused(self, run: BatchRun, job: Job, error: EngineError) -> Outcome:
         # The engine's clock may be some milliseconds ahead of ours: what it was told counts too.
@@ -364,16 +362,13 @@ class BatchRunner:
         return Outcome(job.id, JobState.FAILED, failure=failure)
 
     async def _complete(self, run: BatchRun, job_id: JobId, result: Result) -> None:
-        # So far: storing the result is no work of the worker's.
-        served = await self._receipts.served(run, job_id)
-        outcome = Outcome(job_id, JobState.COMPLETED, usage=result.usage, served=served)
+        outcome = Outcome(job_id, JobState.COMPLETED, usage=result.usage)
         await self._write(run, outcome, encode_result(result))
 
     async def _write(self, run: BatchRun, outcome: Outcome, text: str | None) -> None:
         """Write an end that an engine has told; one that cannot be written is kept."""
-        if run.gate is not None and outcome.began_at is None:
-            outcome = replace(outcome, began_at=run.let_in_at.get(outcome.job_id))
-        ended = outcome
+        # So far: storing the result is no work of the worker's.
+        ended = outcome = await self._reckoned(run, outcome)
         # The key is the lease's own: a late duplicate cannot overwrite the published result.
         key = f"jobs/{outcome.job_id}/result-{run.batch.id}"
         try:
@@ -385,12 +380,17 @@ class BatchRunner:
             self.unwritten.keep(Known(outcome, text, deadline_at), self.clock())
             raise
 
-    async def _end(self, run: BatchRun, outcome: Outcome) -> None:
+    async def _reckoned(self, run: BatchRun, outcome: Outcome) -> Outcome:
+        """An end with where and when the job ran, and its cost; what it has of that stays."""
         if outcome.served is None:
             outcome = replace(outcome, served=await self._receipts.served(run, outcome.job_id))
         if run.gate is not None and outcome.began_at is None:
             began_at = run.let_in_at.get(outcome.job_id, self.clock())
             outcome = replace(outcome, began_at=began_at)
+        return outcome
+
+    async def _end(self, run: BatchRun, outcome: Outcome) -> None:
+        outcome = await self._reckoned(run, outcome)
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is None:
             late = await self.store.get(outcome.job_id)
