@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def config_of(tmp_path: Path, model: str = "echo") -> ServerConfig:
         worker_venv=tmp_path / "nowhere",
         fleet=one_pool(None),
     )
+
+
+def own_model(
+    tmp_path: Path, of_triton: str = "", version: str = "1", folders: Sequence[str] = ("1",)
+) -> tuple[Path, ServerConfig]:
+    """The folder of the operator's own model `mine`, and a server of it; nothing else is in it."""
+    model = tmp_path / "models" / "mine"
+    for name in folders:
+        (model / name).mkdir(parents=True)
+    (model / "config.pbtxt").write_text(f'name: "mine"\n{of_triton}')
+    entry = json.loads((CATALOGUE / "echo" / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**entry, "name": "mine", "version": version}))
+    return model, replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
 
 
 async def test_a_worker_that_cannot_start_is_told_to_who_waits_for_it(tmp_path: Path) -> None:
@@ -126,13 +140,7 @@ def test_a_version_that_no_engine_would_take_is_told_at_the_start(
     tmp_path: Path, version: str, folders: list[str], policy: str, is_taken: bool
 ) -> None:
     """Its jobs would wait for it until their deadlines."""
-    model = tmp_path / "models" / "mine"
-    for name in folders:
-        (model / name).mkdir(parents=True)
-    (model / "config.pbtxt").write_text(f'name: "mine"\n{policy}')
-    entry = json.loads((CATALOGUE / "echo" / "model.json").read_text())
-    (model / "model.json").write_text(json.dumps({**entry, "name": "mine", "version": version}))
-    config = replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
+    _, config = own_model(tmp_path, policy, version, folders)
 
     if is_taken:
         Ground(config)
@@ -145,12 +153,7 @@ def test_a_version_that_no_engine_would_take_is_told_at_the_start(
 
 def test_a_backend_in_python_without_its_code_is_told_at_the_start(tmp_path: Path) -> None:
     """Triton says so in its log, and is waited for in vain."""
-    model = tmp_path / "models" / "mine"
-    (model / "1").mkdir(parents=True)
-    (model / "config.pbtxt").write_text('name: "mine"\nbackend: "python"\n')
-    entry = json.loads((CATALOGUE / "echo" / "model.json").read_text())
-    (model / "model.json").write_text(json.dumps({**entry, "name": "mine"}))
-    config = replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
+    model, config = own_model(tmp_path, 'backend: "python"\n')
 
     with pytest.raises(StartError, match=r"'mine': there is no .*/mine/1/model\.py"):
         Ground(config)
@@ -159,12 +162,7 @@ def test_a_backend_in_python_without_its_code_is_told_at_the_start(tmp_path: Pat
 
 
 def test_a_chat_template_that_is_none_is_told_at_the_start_with_its_line(tmp_path: Path) -> None:
-    model = tmp_path / "models" / "mine"
-    (model / "1").mkdir(parents=True)
-    (model / "config.pbtxt").write_text('name: "mine"')
-    entry = json.loads((CATALOGUE / "echo" / "model.json").read_text())
-    (model / "model.json").write_text(json.dumps({**entry, "name": "mine"}))
-    config = replace(config_of(tmp_path, "mine"), models_dir=tmp_path / "models")
+    model, config = own_model(tmp_path)
 
     (model / "chat_template.jinja").write_text("{% for m in messages %}\n{{ m.content }\n")
     with pytest.raises(StartError, match=r"mine/chat_template\.jinja: line 2: "):
