@@ -27,6 +27,9 @@ from synapse_server.cli import MODELS
 
 ROUNDS, ROUNDS_OF_TIERS = 5, 2
 AUTH_REQUESTS = 3000
+ENOUGH_CLIENTS = 64
+"""The least by which the goal of durable jobs a second is measured."""
+
 EMBEDDINGS_ROUND_S = 2.0
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
@@ -102,18 +105,20 @@ def _embeddings(rounds: int) -> None:
 
 
 def _noop(seconds: float) -> None:
-    result = noop.measure((64, 256), seconds)
-    print("No-op jobs, durable, submit → result over HTTP")
-    print("| figure | measured | goal |")
-    print("| --- | --- | --- |")
-    for clients, rate in result.jobs_per_s.items():
-        print(f"| jobs/s, {clients} clients | {rate:.0f} | ≥ 1,000 |")
-    print(f"| p50 at 50 jobs/s | {result.p50_ms:.1f} ms | ≤ 5 ms |")
-    print(f"| p99 at 50 jobs/s | {result.p99_ms:.1f} ms | ≤ 25 ms |")
-    print(f"| 1,000 at once, all answered | {result.burst_s:.2f} s | no error, none lost |")
+    result = noop.measure((1, 64, 256), seconds)
+    asked, held = result.asked, result.held
+    print("No-op jobs, durable, over HTTP: submitted and asked for, and in one request (/infer)")
+    print("| figure | submit → result | in one request | goal |")
+    print("| --- | --- | --- | --- |")
+    for clients, rate in asked.jobs_per_s.items():
+        goal = "≥ 1,000" if clients >= ENOUGH_CLIENTS else "–"
+        print(f"| jobs/s, {clients} clients | {rate:.0f} | {held.jobs_per_s[clients]:.0f} | {goal} |")
+    print(f"| p50 at 50 jobs/s | {asked.p50_ms:.1f} ms | {held.p50_ms:.1f} ms | ≤ 5 ms |")
+    print(f"| p99 at 50 jobs/s | {asked.p99_ms:.1f} ms | {held.p99_ms:.1f} ms | ≤ 25 ms |")
+    print(f"| 1,000 at once, all answered | {result.burst_s:.2f} s | | no error, none lost |")
     print(
-        f"| server memory before → after {result.jobs} jobs "
-        f"| {result.memory_before_mib:.0f} → {result.memory_after_mib:.0f} MiB | flat |"
+        f"| server memory before → after {asked.jobs + held.jobs} jobs "
+        f"| {result.memory_before_mib:.0f} → {result.memory_after_mib:.0f} MiB | | flat |"
     )
     print()
 

@@ -103,6 +103,19 @@ class Client:
             if body["status"] not in ("QUEUED", "RUNNING"):
                 raise Refused(f"job ended {body['status']}: {body['error']}")
 
+    async def run_held(self, request: dict[str, Any]) -> Answer:
+        """The same with one request, which is answered when the job has ended.
+
+        Raises:
+            Refused: it was not accepted, or did not complete in time.
+        """
+        started = time.perf_counter()
+        async with self._session.post(f"{self._url}/infer?wait=60", json=request) as response:
+            body = await response.json()
+            if response.status != 200 or body["status"] != "COMPLETED":
+                raise Refused(f"HTTP {response.status}: {body}")
+        return Answer(body, time.perf_counter() - started)
+
 
 async def timed(load: Load, work: Work, since: float | None = None) -> bool:
     """One request; its latency, counted from `since` or from now, or its error is noted.

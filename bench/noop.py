@@ -9,7 +9,7 @@ from typing import Any
 
 import uvloop
 
-from bench.client import Answer, Client, closed_loop, open_loop, poisson
+from bench.client import Client, Work, closed_loop, open_loop, poisson
 from bench.server import resident_mib, server
 
 REQUEST: dict[str, Any] = {"model": "echo", "prompt": "The future of AI is"}
@@ -18,16 +18,28 @@ RATE_PER_S = 50.0
 
 
 @dataclass(frozen=True, slots=True)
-class Noop:
-    """Jobs/s in closed loops, latency in ms at 50 jobs/s, a burst of 1,000, and memory."""
+class Way:
+    """Jobs/s in closed loops by their clients, and latency in ms at 50 jobs/s."""
 
     jobs_per_s: dict[int, float]
     p50_ms: float
     p99_ms: float
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """Jobs that are submitted and then asked for, jobs held until they end, and the rest.
+
+    `burst_s` is how long 1,000 at once take; memory is of the server, after a few jobs and after
+    all of them.
+    """
+
+    asked: Way
+    held: Way
     burst_s: float
     memory_before_mib: float
     memory_after_mib: float
-    jobs: int
 
 
 def measure(clients: tuple[int, ...], seconds: float) -> Noop:
@@ -39,27 +51,28 @@ def measure(clients: tuple[int, ...], seconds: float) -> Noop:
 async def _measure(url: str, pid: int, clients: tuple[int, ...], seconds: float) -> Noop:
     async with Client(url) as client:
 
-        async def work() -> Answer:
-            return await client.run(REQUEST)
+        async def asked() -> None:
+            await client.run(REQUEST)
 
-        (await closed_loop(8, 2.0, work)).without_errors()
+        async def held() -> None:
+            await client.run_held(REQUEST)
+
+        for work in (asked, held):
+            (await closed_loop(8, 1.0, work)).without_errors()
         before_mib = resident_mib(pid)
-        at_random = (await open_loop(poisson(RATE_PER_S, seconds), work)).without_errors()
-        rates: dict[int, float] = {}
-        total = 0
-        for users in clients:
-            load = (await closed_loop(users, seconds, work)).without_errors()
-            rates[users] = load.per_s
-            total += len(load.latencies_s)
+        ways = [await _way(work, clients, seconds) for work in (asked, held)]
         started = time.perf_counter()
-        await asyncio.gather(*(work() for _ in range(BURST)))
+        await asyncio.gather(*(asked() for _ in range(BURST)))
         burst_s = time.perf_counter() - started
-    return Noop(
-        jobs_per_s=rates,
-        p50_ms=at_random.quantile_ms(0.50),
-        p99_ms=at_random.quantile_ms(0.99),
-        burst_s=burst_s,
-        memory_before_mib=before_mib,
-        memory_after_mib=resident_mib(pid),
-        jobs=total,
-    )
+    return Noop(ways[0], ways[1], burst_s, before_mib, resident_mib(pid))
+
+
+async def _way(work: Work, clients: tuple[int, ...], seconds: float) -> Way:
+    at_random = (await open_loop(poisson(RATE_PER_S, seconds), work)).without_errors()
+    rates: dict[int, float] = {}
+    jobs = len(at_random.latencies_s)
+    for users in clients:
+        load = (await closed_loop(users, seconds, work)).without_errors()
+        rates[users] = load.per_s
+        jobs += len(load.latencies_s)
+    return Way(rates, at_random.quantile_ms(0.50), at_random.quantile_ms(0.99), jobs)

@@ -14,6 +14,7 @@ from tests.e2e.test_refusals import GOOD, error_of
 
 ROUTES = [
     ("POST", "/async-infer"),
+    ("POST", "/infer"),
     ("GET", "/results/0f8fad5bd9cb469fa16570867728950e"),
     ("GET", "/v1/models"),
     ("POST", "/v1/chat/completions"),

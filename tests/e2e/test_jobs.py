@@ -39,6 +39,15 @@ def test_a_prompt_becomes_text(stack: Stack) -> None:
     assert result["timings"]["total_ms"] > 0
 
 
+def test_a_job_and_its_result_in_one_request(stack: Stack) -> None:
+    answer = stack.call("POST", "/infer?wait=25", {"model": "echo", "prompt": "all in one"})
+
+    result = answer.json()
+    assert (answer.status, result["status"]) == (200, "COMPLETED"), result
+    assert result["result"]["text"] == "all in one"
+    assert stack.result(result["jobId"]) == result
+
+
 @pytest.mark.parametrize("priority", ["high", "normal", "low"])
 def test_every_priority_is_served(stack: Stack, priority: str) -> None:
     job_id = stack.submit(model="echo", prompt=f"hello {priority}", priority=priority)

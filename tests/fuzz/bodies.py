@@ -110,6 +110,7 @@ LINE = st.fixed_dictionaries(
 
 BODIES: Mapping[Route, SearchStrategy[Any]] = {
     ("POST", "/async-infer"): JOB,
+    ("POST", "/infer"): JOB,
     ("POST", "/api/inference"): TASK,
     ("POST", "/api/inference/batch"): st.fixed_dictionaries(
         {"requests": st.lists(mutated(TASK, 1), max_size=5)}

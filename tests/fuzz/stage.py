@@ -22,6 +22,7 @@ SECRET_KEYS = ("key", "secret", "access_token")
 
 MADE = {
     "/async-infer": "job_id",
+    "/infer": "job_id",
     "/v1/files": "file_id",
     "/v1/uploads": "upload_id",
     "/v1/uploads/<upload_id>/parts": "part_id",

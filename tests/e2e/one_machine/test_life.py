@@ -43,6 +43,16 @@ def test_a_real_model_answers_a_real_request(llm_server: Server, client: httpx.C
     assert (done["pool"], done["accelerator"]) == ("local", "cpu")
 
 
+def test_a_job_and_its_result_in_one_request(llm_server: Server, client: httpx.Client) -> None:
+    body = {"model": LLM, "prompt": "The future of AI is", "parameters": {"max_tokens": 8}}
+    answer = client.post(f"{llm_server.url}/infer", json=body)
+    result = answer.json()
+
+    assert (answer.status_code, result["status"]) == (200, "COMPLETED"), result
+    assert result["result"]["text"].strip()
+    assert client.get(llm_server.url + answer.headers["location"]).json() == result
+
+
 def test_a_conversation_is_rendered_with_the_models_own_template(
     llm_server: Server, client: httpx.Client
 ) -> None:

@@ -33,7 +33,10 @@ from tests.unit.application.world import CHAT, World
 
 
 def api_of(
-    world: World, identify: Identify = anyone, key_store: MemoryKeyStore | None = None
+    world: World,
+    identify: Identify = anyone,
+    key_store: MemoryKeyStore | None = None,
+    max_wait_s: float = 1.0,
 ) -> Api:
     """The API over a world of fakes."""
 
@@ -80,7 +83,7 @@ def api_of(
             batches=batches,
             file_link=no_link,
             default_model=CHAT,
-            max_wait_s=1.0,
+            max_wait_s=max_wait_s,
             abort=world.runner.abort,
             metrics=metrics,
             health=partial(pinged_health, world.registry, world.clock),

@@ -19,6 +19,7 @@ HELLO = {"role": "user", "content": "Hello"}
 BODIES: dict[str, dict[str, Any]] = {
     CHATS: {"model": CHAT, "messages": [HELLO]},
     "/async-infer": {"model": "echo", "prompt": "x"},
+    "/infer": {"model": "echo", "prompt": "x"},
     "/api/webhooks": {"url": "https://example.com/", "events": ["job.completed"]},
 }
 

@@ -121,6 +121,7 @@ async def test_the_document_describes_every_route_and_its_errors() -> None:
 
     assert set(document["paths"]) == {
         "/async-infer",
+        "/infer",
         "/results/{job_id}",
         "/api/inference",
         "/api/inference/batch",

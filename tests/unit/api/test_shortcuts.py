@@ -154,6 +154,7 @@ async def test_passing_by_the_resolver_makes_no_difference(event: dict[str, Any]
         ("POST", "/v1/responses", {"model": "smollm2-135m-instruct", "input": "a"}),
         ("POST", "/v1/embeddings", {"model": "all-minilm-l6-v2", "input": "a"}),
         ("POST", "/async-infer", {"model": "echo", "prompt": "a"}),
+        ("POST", "/infer", {"model": "echo", "prompt": "a"}),
         ("GET", "/results/01a20117671441e7", None),
         ("GET", "/v1/models", None),
     ],

@@ -1,4 +1,4 @@
-"""Routes of jobs: `/async-infer` and `/results/{jobId}`."""
+"""Routes of jobs: `/async-infer`, `/infer` and `/results/{jobId}`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from synapse.api.schemas import (
     UsageBody,
 )
 from synapse.api.services import Services
+from synapse.application.held import submit_and_wait
 from synapse.application.intake import JOB_TIER, SubmitJob
 from synapse.application.results import JobView
 from synapse.application.submit import Accepted
@@ -45,6 +46,10 @@ Wait = Annotated[
     float,
     Query(ge=0, le=3600, description="Hold the answer until the job ends, at most this long (s)."),
 ]
+
+
+HELD_S = 20.0
+"""How long `/infer` holds its answer unless it is told; on AWS a request ends after 29 s."""
 
 
 class Receipts(TypedDict):
@@ -71,11 +76,34 @@ def add_job_routes(api: Api, services: Services) -> None:
         idempotency_key: KeyHeader = None,
     ) -> Reply:
         accepted = await services.submitter.submit(_command(caller, body, idempotency_key))
-        headers = {
-            "Location": f"/results/{accepted.job.id}",
-            **limit_headers([accepted.standing]),
-        }
-        return Reply(_accepted(accepted), 202, headers=headers)
+        return Reply(_accepted(accepted), 202, headers=_headers(accepted))
+
+    @api.handles(
+        "POST",
+        "/infer",
+        scope=Scope.INFERENCE,
+        abandonable=True,
+        summary="Submit a job, and get its result in the same answer if it ends in time",
+        tags=["jobs"],
+        responses={
+            200: json_response("The job, which has ended", JobResult),
+            202: json_response("Accepted; it has not ended yet", JobAccepted),
+            **ERRORS,
+        },
+    )
+    async def submit_held(
+        caller: Principal,
+        body: Annotated[AsyncInferRequest, Body()],
+        idempotency_key: KeyHeader = None,
+        wait: Wait = HELD_S,
+    ) -> Reply:
+        wait_s, command = min(wait, services.max_wait_s), _command(caller, body, idempotency_key)
+        accepted, ended = await submit_and_wait(
+            services.submitter, services.results, command, wait_s
+        )
+        if ended is not None:
+            return Reply(_result(ended), headers=_headers(accepted))
+        return Reply(_accepted(accepted), 202, headers=_headers(accepted))
 
     @api.handles(
         "GET",
@@ -157,6 +185,10 @@ def _accepted(accepted: Accepted) -> JobAccepted:
         estimated_wait_time=accepted.estimated_wait_s,
         cold_start=accepted.is_cold,
     )
+
+
+def _headers(accepted: Accepted) -> dict[str, str]:
+    return {"Location": f"/results/{accepted.job.id}", **limit_headers([accepted.standing])}
 
 
 def _result(view: JobView) -> JobResult:
