@@ -22,6 +22,7 @@ VECTORS = "2 vectors of 384"
 # What each must have printed, beside the capital of France.
 PRINTED = {
     "curl": ['"finish_reason":"stop"', '"usage":{'],
+    "curl-job": ['"status":"COMPLETED"', "Paris"],
     "curl-stream": ["data: {", '"finish_reason":"stop"', "data: [DONE]"],
     "openai-python": [VECTORS, "\ncompleted "],
     "openai-python-batch": ["completed", "completed=3, failed=0", "city-0", "city-1", "city-2"],
