@@ -112,7 +112,9 @@ def _noop(seconds: float) -> None:
     print("| --- | --- | --- | --- |")
     for clients, rate in asked.jobs_per_s.items():
         goal = "≥ 1,000" if clients >= ENOUGH_CLIENTS else "–"
-        print(f"| jobs/s, {clients} clients | {rate:.0f} | {held.jobs_per_s[clients]:.0f} | {goal} |")
+        print(
+            f"| jobs/s, {clients} clients | {rate:.0f} | {held.jobs_per_s[clients]:.0f} | {goal} |"
+        )
     print(f"| p50 at 50 jobs/s | {asked.p50_ms:.1f} ms | {held.p50_ms:.1f} ms | ≤ 5 ms |")
     print(f"| p99 at 50 jobs/s | {asked.p99_ms:.1f} ms | {held.p99_ms:.1f} ms | ≤ 25 ms |")
     print(f"| 1,000 at once, all answered | {result.burst_s:.2f} s | | no error, none lost |")

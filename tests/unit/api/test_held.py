@@ -9,7 +9,6 @@ import pytest
 
 from synapse.domain.batching import JobMessage
 from synapse.domain.errors import InvalidInput, Unavailable
-from synapse.domain.inference import Completion
 from synapse.domain.job import JobState
 from tests.fakes import ScriptedEngine
 from tests.faults import failing_before
@@ -69,17 +68,14 @@ async def test_the_front_door_holds_nobody_for_longer_than_it_can() -> None:
 
 
 async def test_a_job_that_fails_in_time_is_answered_with_its_failure() -> None:
-    def refuse(_: object) -> Completion:
-        raise InvalidInput("messages: the chat template refused them")
-
-    world = World(engine=ScriptedEngine(refuse))
+    world = World(engine=ScriptedEngine(lambda _: InvalidInput("the prompt is too long")))
     asking = _asking(world)
     await _until_recorded(world)
     await world.work()
     answered = await asking
 
     assert (answered.status, answered.json["status"]) == (200, "FAILED")
-    assert answered.json["error"]["message"] == "messages: the chat template refused them"
+    assert answered.json["error"]["message"] == "the prompt is too long"
 
 
 @pytest.mark.parametrize("first_path", ["/infer", "/async-infer"])
