@@ -69,6 +69,7 @@ JOBS = st.builds(
     sent_at=TIMES,
     losses=COUNTS,
     requires=st.frozensets(st.sampled_from(Extension)),
+    items=st.integers(1, 128),
     lease=st.none() | st.builds(Lease, TEXTS, TIMES),
     started_at=st.none() | TIMES,
     finished_at=st.none() | TIMES,
@@ -88,6 +89,7 @@ MESSAGES = st.builds(
     deadline_at=TIMES,
     losses=COUNTS,
     requires=st.frozensets(st.sampled_from(Extension)),
+    items=st.integers(1, 128),
 )
 
 
@@ -169,6 +171,13 @@ def test_a_message_from_before_there_were_requirements_has_none() -> None:
     del body["requires"]
 
     assert message_from_json(json.dumps(body)).requires == frozenset()
+
+
+def test_a_message_from_before_they_told_of_items_has_one() -> None:
+    body = json.loads(message_to_json(a_message(items=4)))
+    del body["items"]
+
+    assert message_from_json(json.dumps(body)).items == 1
 
 
 def test_a_runner_is_told_its_batch_and_pool() -> None:

@@ -63,6 +63,7 @@ def message_to_json(message: JobMessage) -> str:
             "sla": message.sla,
             "requires": sorted(message.requires),
             "tenant": message.tenant,
+            "items": message.items,
         }
     )
 
@@ -89,6 +90,7 @@ def message_from_json(text: str | bytes) -> JobMessage:
         sla=_sla(body),
         requires=_requires(body),
         tenant=_text(body, "tenant") if "tenant" in body else DEFAULT_TENANT,
+        items=int(_number(body, "items")) if "items" in body else 1,
     )
 
 
