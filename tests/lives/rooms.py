@@ -9,12 +9,13 @@ from typing import cast
 from synapse.adapters.local.slots import SlotLedger
 from synapse.application.entrance import Entrance
 from synapse.application.waiting import WaitingPlaces
-from synapse.application.windows import BronzeWindows, Opening
+from synapse.application.windows import BronzeWindows
 from synapse.domain.estimate import ServiceRate
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Decision, Need, PoolView, route
+from synapse.domain.window import Opening
 from synapse.ports import Registry
 from tests.fakes import FakeClock
 from tests.lives.deployments import POOLS
@@ -73,7 +74,7 @@ class Rooms:
     async def opening(self, spec: ModelSpec, pool: Pool, items: int) -> Opening:
         """As `BronzeWindows`."""
         in_flight = await self.slots_taken.count(spec.name, pool.name)
-        return Opening(in_flight + self.items, in_flight)
+        return Opening(SLOTS, in_flight + self.items, in_flight)
 
     async def slots(self, spec: ModelSpec, pool: Pool) -> int:
         """As `BronzeWindows`."""

@@ -16,14 +16,12 @@ from synapse.adapters.aws.profiles import DynamoProfileStore
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.workers import DynamoWorkerRegistry
 from synapse.application.autoscale import Autoscaler
-from synapse.application.roster import Roster
-from synapse.application.routing import Routing
-from synapse.application.vitals import Vitals
+from synapse.application.fleet import Fleet
 from synapse.domain.job import JobState, Lease, SlaTier
 from synapse.domain.pool import Pool
 from tests.aws import NO_RETRIES, REGION, Aws
 from tests.factories import a_job, a_model, a_pool, a_worker, an_outcome
-from tests.fakes import FakeClock, RecordingTelemetry
+from tests.fakes import FakeClock, RecordingTelemetry, ScriptedEngine
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs.client import ECSClient
@@ -59,13 +57,14 @@ class Deployment:
         )
         registry = DynamoRegistry(dynamodb, table, [a_model("echo")], [pool], clock=clock)
         self.demand = DynamoDemand(OpenJobs(dynamodb, cloud.jobs_table), registry)
-        routing = Routing(
+        fleet = Fleet.over(
+            ScriptedEngine(),
             registry,
-            Roster(self.workers, clock, fresh_s=0.0),
+            self.workers,
             DynamoProfileStore(dynamodb, table),
             DynamoInFlight(dynamodb, table, clock=clock),
-            Vitals(),
             clock,
+            fresh_s=0.0,
         )
         functions = boto3.client("lambda", config=NO_RETRIES)
         arns = {pool.name: SERVICE}
@@ -75,7 +74,7 @@ class Deployment:
             AwsCapacity(self.ecs, functions, arns, self.workers, clock=clock),
             self.demand,
             self.starts,
-            routing.views,
+            fleet.routing.views,
             RecordingTelemetry(),
             clock,
         )

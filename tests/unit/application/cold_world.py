@@ -12,17 +12,14 @@ from synapse.application.direct import DirectLane
 from synapse.application.intake import SubmitJob
 from synapse.application.results import Results
 from synapse.application.roster import Roster
-from synapse.application.routing import Routing
 from synapse.application.submit import Accepted, Submitter
 from synapse.application.sweep import Sweeper
-from synapse.application.vitals import Vitals
 from synapse.domain.inference import ModelInput
 from synapse.domain.job import SlaTier
 from synapse.domain.loading import FailedLoad
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Need
 from tests.factories import a_model, a_pool
-from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import MemoryRegistry
 from tests.unit.application.world import World
 
@@ -66,9 +63,7 @@ class ColdWorld(World):
         self.starts = LocalStartTimes()
         self.arrivals = LocalDemand(LocalJobQueue(), self.clock)
         self.roster = Roster(self.workers, self.clock, fresh_s=0.0)
-        routing = Routing(
-            self.registry, self.roster, MemoryProfileStore(), self.slots, Vitals(), self.clock
-        )
+        routing = replace(self.fleet.routing, roster=self.roster)
         self.failures = KnownFailures()
         self.forgotten: list[str] = []
         self.cold_starts = ColdStarts(

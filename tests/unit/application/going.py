@@ -7,6 +7,7 @@ from typing import Any
 from synapse.application.windows import BronzeWindows
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
+from synapse.domain.window import Opening
 
 
 class Going:
@@ -18,6 +19,7 @@ class Going:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._windows, name)
 
-    async def slots(self, spec: ModelSpec, pool: Pool) -> int:
+    async def opening(self, spec: ModelSpec, pool: Pool, items: int) -> Opening:
         self._looks -= 1
-        return await self._windows.slots(spec, pool) if self._looks >= 0 else 0
+        opening = await self._windows.opening(spec, pool, items)
+        return opening if self._looks >= 0 else opening._replace(slots=0)

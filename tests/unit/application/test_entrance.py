@@ -286,7 +286,7 @@ async def test_a_runner_that_is_the_worker_itself_does_not_wait(told: dict[str, 
 
 async def test_whose_worker_goes_while_one_waits_waits_no_more() -> None:
     place = await Place(8).measured()
-    place.windows = Going(place.windows, looks=3)
+    place.windows = Going(place.windows, looks=2)
 
     async with place.gate() as gate:
         with pytest.raises(EngineUnavailable, match="no worker"):

@@ -17,7 +17,7 @@ from synapse.domain.job import JobId, JobState, SlaTier
 from synapse.domain.model import ModelSpec, ServiceSample
 from synapse.domain.pool import IN_RUNNER, Pool
 from synapse.domain.profile import Profile
-from synapse.domain.window import Seen
+from synapse.domain.window import Opening
 from synapse.domain.worker import WorkerState
 from tests.factories import a_batch, a_job, a_message
 from tests.fakes import MemoryBlobStore, MemoryJobStore, RecordingTelemetry
@@ -144,9 +144,9 @@ async def _ask(world: ToyFleetWorld, pool: Pool) -> None:
 async def test_bronze_is_told_how_much_room_better_tiers_leave() -> None:
     asked: list[tuple[str, int]] = []
 
-    async def see(spec: ModelSpec, pool: Pool, ready: int) -> Seen:
+    async def see(spec: ModelSpec, pool: Pool, ready: int) -> Opening:
         asked.append((pool.name, ready))
-        return Seen(0 if pool is SLOW else 4, 7)
+        return Opening(slots=20, limit=7 if pool is SLOW else 11, in_flight=7)
 
     world = await two_pools()
     routing = replace(world.fleet.routing, see=see)
@@ -163,10 +163,10 @@ async def test_needs_of_one_moment_look_at_the_pools_of_a_model_and_tier_once() 
     world = await two_pools()
     looks = 0
 
-    async def see(spec: ModelSpec, pool: Pool, ready: int) -> Seen:
+    async def see(spec: ModelSpec, pool: Pool, ready: int) -> Opening:
         nonlocal looks
         looks += 1
-        return Seen(4, 0)
+        return Opening(slots=8, limit=4, in_flight=0)
 
     routing = replace(world.fleet.routing, see=see)
     decide = routing.at_once()

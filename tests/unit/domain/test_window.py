@@ -12,7 +12,7 @@ from synapse.domain.window import (
     Company,
     Peak,
     Traffic,
-    bronze_room,
+    bronze_opening,
     bronze_window,
     company_of,
     turns_over,
@@ -45,7 +45,7 @@ def test_what_the_better_tiers_had_lately_and_one_more_is_kept_for_them(
 def test_bronze_and_better_never_have_more_than_the_slots(
     traffic: Traffic, slots: int, company: Company
 ) -> None:
-    started = bronze_room(traffic, slots, company)
+    started = bronze_opening(traffic, slots, company).room
 
     assert started >= 0
     assert started == 0 or traffic.in_flight + started <= slots
@@ -61,7 +61,7 @@ def test_bronze_has_everything_where_nobody_better_was_seen_lately(
 
 @given(slots=SLOTS, peak=COUNTS, company=COMPANIES, ready=st.integers(1, 4))
 def test_an_idle_pool_always_takes_one(slots: int, peak: int, company: Company, ready: int) -> None:
-    assert bronze_room(Traffic(peak=peak), slots, company, ready) >= 1
+    assert bronze_opening(Traffic(peak=peak), slots, company, ready).room >= 1
 
 
 @given(traffic=traffics(), slots=SLOTS, most=st.integers(1, 64), ready=st.integers(1, 4))
@@ -103,7 +103,7 @@ def test_all_idle_slots_are_given_where_items_are_so_short_that_an_urgent_one_ca
 
 def test_a_pool_without_workers_takes_nothing() -> None:
     assert bronze_window(Traffic(), 0) == 0
-    assert bronze_room(Traffic(), 0) == 0
+    assert bronze_opening(Traffic(), 0).room == 0
 
 
 def test_an_item_that_may_wait_for_another_turns_over() -> None:

@@ -24,6 +24,7 @@ from synapse.domain.errors import EngineUnavailable, Unavailable
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
+from synapse.domain.window import Opening
 from synapse.ports import Clock, Entry, InferenceRequest, InFlight
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ MOST_S = 30.0
 
 LOOK_EVERY_S = 0.02
 
-NO_LIMIT = sys.maxsize
+WIDE_OPEN = Opening(slots=sys.maxsize, limit=sys.maxsize, in_flight=0)
 """Jobs of the better tiers are never refused: they have waited already."""
 
 
@@ -97,11 +98,15 @@ class Gate:
     has_waited: bool = False
     _jobs: int = field(init=False)
     _let_in_at: float = field(init=False)
+    """When one was let in last."""
     _waits: bool | None = None
+    """Whether those that find no room wait; None until that was asked."""
     _waiting: Entry | None = None
+    """The place in which they do."""
     _line: deque[Part] = field(default_factory=deque)
     _begin: Begin = _nobody
     _too_many: int = 0
+    """How many more were in flight than may be at the last look, and what came and went since."""
     _is_shut: bool = False
 
     def __post_init__(self) -> None:
@@ -176,17 +181,17 @@ class Gate:
 
     async def _enter(self, first: Part) -> None:
         """Begin as many of the line as there is room for; it may move on meanwhile."""
-        limit = room = NO_LIMIT
+        opening = WIDE_OPEN
         try:
             if self.tier is SlaTier.BRONZE:
-                limit, room = await self._room(first[0].input.samples)
+                opening = await self._opening(first[0].input.samples)
         except Unavailable as error:
             logger.warning("room not told: %s", error.message)
             if self._waits:
                 return  # all who wait would begin at once; they can look again
-            limit = room = NO_LIMIT
-        chosen = _take_what_fits(self._line, room)
-        counted = await self._of.side_by_side([self._counted(part, limit) for part in chosen])
+        chosen = _take_what_fits(self._line, opening.room)
+        counts = [self._counted(part, opening.limit) for part in chosen]
+        counted = await self._of.side_by_side(counts)
         refused: list[Part] = []
         for part, (may_begin, entry) in zip(chosen, counted, strict=True):
             if entry is not None:
@@ -200,14 +205,14 @@ class Gate:
         if not self._is_shut:
             self._line.extendleft(reversed(refused))
 
-    async def _room(self, items: int) -> tuple[int, int]:
-        """The most items that may be in flight with the next of ours, and how many more may be."""
+    async def _opening(self, items: int) -> Opening:
+        """What so many items of bronze find that are next in line."""
         of, spec, pool = self._of, self.spec, self.pool
-        if await of.windows.slots(spec, pool) == 0:
-            raise EngineUnavailable(f"no worker of pool {pool.name!r} is up any more")
         opening = await of.windows.opening(spec, pool, items)
-        self._too_many = -opening.room
-        return opening.limit, opening.room
+        if opening.slots == 0:
+            raise EngineUnavailable(f"no worker of pool {pool.name!r} is up any more")
+        self._too_many = opening.too_many
+        return opening
 
     async def _counted(self, part: Part, limit: int) -> Counted:
         expires_at = self._of.clock() + max(request.timeout_s for request in part)

@@ -17,7 +17,7 @@ from synapse.domain.model import ModelSpec, Task
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Decision, Need, PoolView, route
 from synapse.domain.warm import warm_workers
-from synapse.domain.window import Seen
+from synapse.domain.window import Opening
 from synapse.ports import Clock, InFlight, ProfileStore, Registry
 
 TYPICAL_OUTPUT_TOKENS = 256
@@ -29,15 +29,16 @@ PREFIX_TOKENS = 256
 Decide = Callable[[ModelSpec, Need], Coroutine[Any, Any, Decision]]
 """Which pools a need is to be tried in. Raises Unavailable if it cannot be found out."""
 
-See = Callable[[ModelSpec, Pool, int], Awaitable[Seen]]
+See = Callable[[ModelSpec, Pool, int], Awaitable[Opening]]
+"""What bronze finds in a pool with so many workers. Raises Unavailable if it cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
     """Looks at every pool of a model and has the domain choose (`domain.routing`).
 
-    `see` tells how many bronze items may enter a pool with so many workers beside better ones, and
-    what is in flight there.
+    `see` tells what bronze finds in a pool that is up: how much room better tiers leave there, and
+    what is in flight.
     """
 
     registry: Registry
@@ -46,7 +47,7 @@ class Routing:
     in_flight: InFlight
     vitals: Vitals
     clock: Clock
-    see: See | None = None
+    see: See
 
     async def decide(self, spec: ModelSpec, need: Need) -> Decision:
         """The model's pools in the order in which they are to be tried; none if it has none.
@@ -98,8 +99,9 @@ class Routing:
         rank = self._best_rank(spec, pool, ids, tick)
         lets_through = vitals.breaker.lets_through(tick)
         room = None
-        if self.see is not None and tier is SlaTier.BRONZE and ready:
-            room, in_flight = await self.see(spec, pool, ready)
+        if tier is SlaTier.BRONZE and ready:
+            opening = await self.see(spec, pool, ready)
+            room, in_flight = opening.room, opening.in_flight
         else:
             in_flight = await self.in_flight.count(spec.name, pool.name)
         return PoolView(

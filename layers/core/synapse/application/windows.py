@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from synapse.application.placement import nobody_up
 from synapse.application.roster import Crew, Roster
@@ -19,10 +18,9 @@ from synapse.domain.profile import Profile
 from synapse.domain.routing import TIER_P99_MS
 from synapse.domain.window import (
     Company,
-    Seen,
+    Opening,
     Traffic,
-    bronze_room,
-    bronze_window,
+    bronze_opening,
     company_of,
     turns_over,
 )
@@ -35,18 +33,6 @@ TYPICAL_PROMPT_TOKENS = 128
 
 MIN_SAMPLES = 50
 """Fewer answers do not tell what comes to a hundredth of them."""
-
-
-class Opening(NamedTuple):
-    """The most items of all tiers that may be in flight with the next of bronze, and those now."""
-
-    limit: int
-    in_flight: int
-
-    @property
-    def room(self) -> int:
-        """How many more may start; below 0 if so many are there too many."""
-        return self.limit - self.in_flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +55,8 @@ class BronzeWindows:
         """How many more items of bronze may start in a pool of so many workers, as `seen`."""
         return (await self.seen(spec, pool, ready)).room
 
-    async def seen(self, spec: ModelSpec, pool: Pool, ready: int) -> Seen:
-        """What is in flight in a pool of so many workers, and how much room it leaves for bronze.
+    async def seen(self, spec: ModelSpec, pool: Pool, ready: int) -> Opening:
+        """What bronze finds in a pool of so many workers.
 
         Raises:
             Unavailable: what is under way could not be counted.
@@ -78,27 +64,23 @@ class BronzeWindows:
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
         slots = ready * pool.slots_of(spec)
         company = await self._company(spec, pool, traffic)
-        return Seen(bronze_room(traffic, slots, company, ready), traffic.in_flight)
+        return bronze_opening(traffic, slots, company, ready)
 
     async def limit(self, spec: ModelSpec, pool: Pool, items: int) -> int:
         """The most items of all tiers that may be in flight; raises as `opening` does."""
         return (await self.opening(spec, pool, items)).limit
 
     async def opening(self, spec: ModelSpec, pool: Pool, items: int) -> Opening:
-        """What so many items of bronze find that are next.
-
-        Where nothing is in flight they may start, however many they are.
+        """What so many items of bronze that are next find in a pool, with whoever is up there.
 
         Raises:
             Unavailable: what is under way could not be counted, or the workers could not be read.
         """
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
-        slots = await self.slots(spec, pool)
-        ready = slots // pool.slots_of(spec)
+        ready = _ready(pool, await self.roster.crew(spec.name, pool.name))
+        slots = ready * pool.slots_of(spec)
         company = await self._company(spec, pool, traffic)
-        window = bronze_window(traffic, slots, company, ready)
-        least = items if traffic.in_flight == 0 else 0
-        return Opening(max(least, min(slots, traffic.better + window)), traffic.in_flight)
+        return bronze_opening(traffic, slots, company, ready, items)
 
     async def slots(self, spec: ModelSpec, pool: Pool) -> int:
         """Those of all workers of a pool that are up.

@@ -51,11 +51,26 @@ class Traffic:
         return max(self.better, self.peak)
 
 
-class Seen(NamedTuple):
-    """How many more items of bronze may start in a pool, and those of all tiers in flight there."""
+class Opening(NamedTuple):
+    """What the next of bronze finds in a pool.
 
-    room: int
+    `slots` are those of its workers that are up. Up to `limit` items of all tiers may be in flight
+    there with it, and `in_flight` are.
+    """
+
+    slots: int
+    limit: int
     in_flight: int
+
+    @property
+    def room(self) -> int:
+        """How many more items of bronze may start now."""
+        return max(0, -self.too_many)
+
+    @property
+    def too_many(self) -> int:
+        """How many more are in flight than may be; below 0 if there is room."""
+        return self.in_flight - self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +108,16 @@ def bronze_window(traffic: Traffic, slots: int, company: Company = HARMLESS, rea
     return max(window, 1 if traffic.better == 0 else 0)
 
 
-def bronze_room(traffic: Traffic, slots: int, company: Company = HARMLESS, ready: int = 1) -> int:
-    """How many more items of bronze may start now: inside the window, and into free slots."""
+def bronze_opening(
+    traffic: Traffic, slots: int, company: Company = HARMLESS, ready: int = 1, items: int = 0
+) -> Opening:
+    """What bronze finds: as much as its window leaves, and into free slots.
+
+    Where nothing is in flight the next one, of so many `items`, may start however many they are.
+    """
     window = bronze_window(traffic, slots, company, ready)
-    return max(0, min(window - traffic.bronze, slots - traffic.in_flight))
+    least = items if traffic.in_flight == 0 else 0
+    return Opening(slots, max(least, min(slots, traffic.better + window)), traffic.in_flight)
 
 
 def turns_over(at_stake: float | None, p99_ms: float, holds_ms: float, promise_ms: float) -> bool:
