@@ -24,7 +24,7 @@ from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
 from synapse.adapters.aws.usage import DynamoUsageStore
 from synapse.adapters.aws.workers import DynamoWorkerRegistry
-from synapse.adapters.codec import message_from_json, order_from_event
+from synapse.adapters.codec import message_from_json
 from synapse.adapters.local.access_database import AccessDatabase
 from synapse.adapters.local.batch_starter import InProcessBatchStarter
 from synapse.adapters.local.blobs import FolderBlobStore
@@ -69,6 +69,7 @@ from tests.fakes import (
     MemoryRegistry,
     RecordingBatchStarter,
 )
+from tests.orders import order_of
 
 MODELS: Sequence[ModelSpec] = (a_chat_model("smollm2"), a_model("echo"))
 """The catalogue that every registry under test serves."""
@@ -327,7 +328,7 @@ async def step_functions_starter(clock: FakeClock, folder: Path) -> AsyncIterato
 
         async def taken() -> list[BatchOrder]:
             return [
-                order_from_event(event)
+                order_of(event)
                 for arguments in inputs
                 for event in json.loads(arguments)["batches"]
             ]

@@ -19,7 +19,7 @@ from synapse.adapters.aws.queue import SqsJobQueue
 from synapse.adapters.aws.registry import DynamoRegistry
 from synapse.adapters.aws.starter import StepFunctionsBatchStarter
 from synapse.adapters.aws.usage import DynamoUsageStore
-from synapse.adapters.codec import message_from_json, order_from_event
+from synapse.adapters.codec import message_from_json
 from synapse.adapters.local.blobs import FolderBlobStore
 from synapse.adapters.local.job_store import SqliteJobStore
 from synapse.adapters.local.meter import SqliteMeter
@@ -43,6 +43,7 @@ from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import a_model, a_pool
 from tests.fakes import FakeClock, RecordingBatchStarter
 from tests.lives.trouble import Trouble, TroubledDatabase
+from tests.orders import order_of
 from tests.virtual_time import VirtualLoop
 
 R = TypeVar("R")
@@ -113,7 +114,7 @@ async def on_aws(clock: FakeClock, trouble: Trouble) -> AsyncIterator[Deployment
         def started() -> list[BatchOrder]:
             events = [event for text in begun for event in json.loads(text)["batches"]]
             begun.clear()
-            return [order_from_event(event) for event in events]
+            return [order_of(event) for event in events]
 
         def under_way(meter: MeterId) -> tuple[int, int]:
             with trouble.put_off():

@@ -34,9 +34,8 @@ from synapse.domain.job import Job, JobId, Payload, SlaTier
 from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 from synapse.domain.worker import CacheLevel, Worker, WorkerModel, WorkerState
-from synapse.ports import BatchOrder
 from synapse_server.loop_delay import LoopDelay
-from tests.factories import a_batch, a_chat_model, a_job
+from tests.factories import a_chat_model, a_job, an_order
 from tests.fake_profiles import MemoryProfileStore
 from tests.fakes import (
     MemoryBlobStore,
@@ -189,8 +188,8 @@ class Ward:
         await self.store.create_many(jobs)
         waiting: list[list[JobId]] = [[job.id for job in jobs]]
         while waiting:
-            batches = [a_batch(*ids, model=MODEL.name) for ids in waiting]
-            await asyncio.gather(*(batcher.run(BatchOrder(batch, (POOL,))) for batch in batches))
+            orders = [an_order(*ids, model=MODEL.name, pools=(POOL,)) for ids in waiting]
+            await asyncio.gather(*(batcher.run(order) for order in orders))
             # Those that were on a worker when it was lost run alone from then on.
             waiting = [[message.job_id] for message in self.queue.take()]
         return [self.store.jobs[job.id] for job in jobs]

@@ -12,8 +12,8 @@ from synapse.application.give_back import TOGETHER
 from synapse.domain.errors import EngineFull, EngineLost, EngineUnavailable, Unavailable
 from synapse.domain.inference import Completion
 from synapse.domain.job import Failure, Job, JobId, JobState, Usage
-from synapse.ports import BatchOrder, InferenceRequest
-from tests.factories import a_batch, a_lease, a_pool
+from synapse.ports import InferenceRequest
+from tests.factories import a_lease, a_pool, an_order
 from tests.fakes import Answer, ScriptedEngine
 from tests.faults import failing_before
 from tests.unit.application.world import World
@@ -43,7 +43,7 @@ async def test_who_is_not_to_wait_for_a_slot_goes_back_at_once_and_has_lost_noth
     world.queue.messages.clear()
     runner = failing_before(world.runner, run=[full])
 
-    await replace(world.batcher, runner=runner).run(BatchOrder(a_batch(job.id), (POOL, POOL)))
+    await replace(world.batcher, runner=runner).run(an_order(job.id, pools=(POOL, POOL)))
 
     again = await world.job(job.id)
     assert (again.state, again.losses) == (JobState.QUEUED, 0)
@@ -69,7 +69,7 @@ async def test_whoever_counts_slots_is_told_where_a_batch_is_tried() -> None:
     moves: list[tuple[str, str]] = []
     batcher = replace(world.batcher, moved=lambda batch, pool: moves.append((batch.id, pool.name)))
 
-    await batcher.run(BatchOrder(a_batch(job.id, id="b"), (a_pool("gpu"), a_pool("cpu"))))
+    await batcher.run(an_order(job.id, id="b", pools=(a_pool("gpu"), a_pool("cpu"))))
 
     assert moves == [("b", "gpu"), ("b", "cpu")]
 

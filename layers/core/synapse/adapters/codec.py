@@ -25,7 +25,6 @@ from synapse.domain.batching import Batch, JobMessage
 from synapse.domain.extension import Extension, Extensions
 from synapse.domain.file_batch import FileBatchId
 from synapse.domain.job import Failure, JobId, Priority, SlaTier
-from synapse.domain.pool import Pool
 from synapse.ports import BatchOrder
 
 __all__ = [
@@ -40,7 +39,6 @@ __all__ = [
     "job_to_record",
     "message_from_json",
     "message_to_json",
-    "order_from_event",
     "order_to_event",
     "outcome_to_record",
     "progress_to_event",
@@ -107,23 +105,6 @@ def order_to_event(order: BatchOrder) -> dict[str, Any]:
         "fallback": batch.fallback,
         "pools": [{"name": pool.name, "runnerArn": pool.runner} for pool in order.pools],
     }
-
-
-def order_from_event(event: object) -> BatchOrder:
-    """The batch of an `order_to_event`; of its pools only name and runner travel.
-
-    Raises:
-        ValueError: a field is missing or malformed.
-    """
-    body = _object("batch", event)
-    pools = body.get("pools")
-    if not isinstance(pools, list):
-        raise ValueError(f"pools: expected a list, got {_kind(pools)}")
-    entries = [_object("pools", pool) for pool in pools]
-    return BatchOrder(
-        _batch(body),
-        tuple(Pool(_text(p, "name"), "", "", runner=_text(p, "runnerArn")) for p in entries),
-    )
 
 
 def runner_order_from_event(event: object) -> tuple[Batch, str]:

@@ -29,7 +29,10 @@ class BatchPolicy:
 
 @dataclass(frozen=True, slots=True)
 class JobMessage:
-    """What a queue carries of a job: its id and what planning needs, never its payload."""
+    """What a queue carries of a job: its id and what planning needs, never its payload.
+
+    `items` are the slots that it takes at an engine.
+    """
 
     job_id: JobId
     model: str
@@ -54,8 +57,7 @@ class JobMessage:
 class Batch:
     """Jobs of one model, version and tier that travel together.
 
-    `fallback` says why no pool meets the tier, where none does (`domain.routing`). `items` are
-    the slots that the jobs take at an engine; one each where that is not told.
+    `fallback` says why no pool meets the tier, where none does (`domain.routing`).
     """
 
     id: str
@@ -65,12 +67,6 @@ class Batch:
     tokens: int
     sla: SlaTier = SlaTier.BRONZE
     fallback: str = ""
-    items: int = 0
-
-    @property
-    def slots(self) -> int:
-        """The slots that it takes, all of its jobs at once."""
-        return self.items or len(self.job_ids)
 
 
 def plan_batches(
@@ -100,7 +96,6 @@ def plan_batches(
                     tuple(m.job_id for m in part),
                     _tokens(part),
                     sla,
-                    items=sum(m.items for m in part),
                 ),
             )
             for part in _split(list(group), policy_of(model))
