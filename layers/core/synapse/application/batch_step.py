@@ -7,41 +7,23 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from synapse.application.batch_lines import BadLine, Envelope, RawLine, envelope_of, read_at
 from synapse.application.batch_lines import read_lines as lines_of
-from synapse.application.batch_parts import Parts
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, runnable_model
 from synapse.application.intake import SubmitJob, new_job
-from synapse.application.line_tools import CANCELLED, EXPIRED, LineTools, NoRoom
+from synapse.application.line_outcomes import FETCHED_TOGETHER, Ended, LineOutcomes
+from synapse.application.line_tools import LineTools, NoRoom
 from synapse.application.metering import cut_to_limits
-from synapse.application.payloads import decode_result
 from synapse.domain.errors import SynapseError, Unavailable
-from synapse.domain.file_batch import (
-    LINE_TIER,
-    NO_USAGE,
-    Cursor,
-    FileBatch,
-    OpenLine,
-    Step,
-    added,
-)
-from synapse.domain.job import Failure, Job, JobState, Priority, Usage
+from synapse.domain.file_batch import LINE_TIER, Cursor, FileBatch, OpenLine, Step
+from synapse.domain.job import Job, Priority
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 SLICE_LINES = 64
 SLICE_BYTES = 4 * 1024 * 1024
 """How much is worked on at a time, whichever comes first (one line more of bytes)."""
-
-FETCHED_TOGETHER = 8
-"""Answers that are fetched side by side: each may be a blob of megabytes."""
-
-Ended = tuple[RawLine, Envelope, Job | None]
-"""A line and its job as that ended; none if it never became one."""
 
 
 class InputGone(Exception):
@@ -66,18 +48,17 @@ class BatchStep:
     window: int
     tools: LineTools
     stands: Callable[[], Awaitable[bool]]
-    parts: Parts = field(init=False)
+    outcomes: LineOutcomes = field(init=False)
     is_over: bool = field(init=False)
     read_to: Cursor = field(init=False)
     opened: list[OpenLine] = field(default_factory=list)
     ended: set[int] = field(default_factory=set)
-    usage: Usage = NO_USAGE
     queue_is_full: bool = False
     room_in_s: float | None = None
 
     def __post_init__(self) -> None:
         tools = self.tools
-        self.parts = Parts(self.batch, tools.blobs, tools.new_part)
+        self.outcomes = LineOutcomes(self.batch, tools)
         self.is_over = self.batch.is_over_at(tools.clock())
         self.read_to = self.batch.read_to
 
@@ -91,16 +72,17 @@ class BatchStep:
         """
         await self._collect()
         await self._read_on()
-        await self.parts.flush()
+        parts = self.outcomes.parts
+        await parts.flush()
         return Step(
             read_to=self.read_to,
             opened=tuple(self.opened),
             ended=frozenset(self.ended),
-            completed=self.parts.completed,
-            failed=self.parts.failed,
-            usage=self.usage,
-            output_parts=self.parts.outputs,
-            error_parts=self.parts.errors,
+            completed=parts.completed,
+            failed=parts.failed,
+            usage=self.outcomes.usage,
+            output_parts=parts.outputs,
+            error_parts=parts.errors,
         )
 
     async def _collect(self) -> None:
@@ -113,15 +95,15 @@ class BatchStep:
                 if job is None or job.state.is_final
             }
             try:
-                async with aclosing(read_at(self._open, sorted(ended))) as raws:
+                async with aclosing(read_at(self._open_file, sorted(ended))) as raws:
                     found: list[Ended] = []
                     async for raw in raws:
                         envelope = envelope_of(raw, self.batch.endpoint)
                         found.append((raw, envelope, ended[raw.place]))
                         if len(found) == FETCHED_TOGETHER:
-                            await self._record(found)
+                            await self.outcomes.write(found)
                             found = []
-                    await self._record(found)
+                    await self.outcomes.write(found)
             except (KeyError, BadLine) as error:
                 raise InputGone from error
             self.ended.update(line.number for line in ended)
@@ -135,7 +117,7 @@ class BatchStep:
             return
         part: list[RawLine] = []
         async with (
-            aclosing(self._open(self.read_to.offset)) as chunks,
+            aclosing(self._open_file(self.read_to.offset)) as chunks,
             aclosing(lines_of(chunks, self.read_to)) as lines,
         ):
             async for line in lines:
@@ -157,11 +139,11 @@ class BatchStep:
         if self.is_over:
             await self._pass_over(lines)
         else:
-            lines = await self._run(lines)
+            lines = await self._submit_lines(lines)
         if lines:
             self.read_to = lines[-1].next
 
-    async def _run(self, lines: Sequence[RawLine]) -> Sequence[RawLine]:
+    async def _submit_lines(self, lines: Sequence[RawLine]) -> Sequence[RawLine]:
         """Submit lines, as far as there is room; returns those that are dealt with."""
         jobs: list[Job] = []
         for at, line in enumerate(lines):
@@ -188,8 +170,8 @@ class BatchStep:
             try:
                 ended.append((line, envelope_of(line, self.batch.endpoint), job))
             except BadLine as error:
-                await self._bad(line, error)
-        await self._record(ended)
+                await self.outcomes.bad(line, error)
+        await self.outcomes.write(ended)
 
     async def _prepare(self, line: RawLine) -> Job | None:
         """The job of a line; None if the line is an error already.
@@ -202,20 +184,19 @@ class BatchStep:
         try:
             envelope = envelope_of(line, self.batch.endpoint)
         except BadLine as error:
-            await self._bad(line, error)
+            await self.outcomes.bad(line, error)
             return None
-        number, custom_id = line.place.number, envelope.custom_id
+        number = line.place.number
         try:
             return await self._job_for(number, envelope)
         except (Unavailable, NoRoom):
             raise
         except SynapseError as error:
-            await self._refused(number, envelope, error)
+            await self.outcomes.refused(number, envelope, error)
         except Exception:
             # One line that we stumble over must not hold up the others for ever.
             logger.exception("line not understood", extra={"batch": self.batch.id, "line": number})
-            reason = "this request could not be processed"
-            await self.parts.not_run(number, custom_id, "internal_error", reason)
+            await self.outcomes.not_understood(number, envelope)
         return None
 
     async def _job_for(self, number: int, envelope: Envelope) -> Job:
@@ -253,61 +234,7 @@ class BatchStep:
             return await self.tools.end(self.batch, number)
         return await self.tools.store.get(self.batch.job_id(number))
 
-    async def _record(self, lines: Sequence[Ended]) -> None:
-        """Write what became of lines."""
-        for start in range(0, len(lines), FETCHED_TOGETHER):
-            some = lines[start : start + FETCHED_TOGETHER]
-            answers = await asyncio.gather(*(self.tools.answer(job) for _, _, job in some))
-            for (line, envelope, job), answer in zip(some, answers, strict=True):
-                await self._record_one(line, envelope, job, answer)
-
-    async def _record_one(
-        self, line: RawLine, envelope: Envelope, job: Job | None, answer: str | None
-    ) -> None:
-        number, custom_id = line.place.number, envelope.custom_id
-        if job is not None and job.state is JobState.COMPLETED:
-            await self._answered(number, envelope, job, answer)
-        elif job is not None and job.state is JobState.FAILED:
-            failure = job.failure or Failure("internal_error", "the request failed")
-            await self._refused(number, envelope, failure)
-        else:
-            expired = self.batch.has_expired_at(self.tools.clock())
-            expired = job.state is JobState.EXPIRED if job else expired
-            failure = EXPIRED if expired else CANCELLED
-            await self.parts.not_run(number, custom_id, failure.code, failure.message)
-        await asyncio.sleep(0)
-
-    async def _refused(
-        self, number: int, envelope: Envelope, error: SynapseError | Failure
-    ) -> None:
-        refusal = await self.tools.codec.refusal(self.batch.endpoint, envelope.body, error)
-        await self.parts.refused(number, envelope.custom_id, refusal)
-
-    async def _answered(
-        self, number: int, envelope: Envelope, job: Job, answer: str | None
-    ) -> None:
-        batch, tools = self.batch, self.tools
-        if answer is None:
-            reason = "the answer to this request is gone"
-            await self.parts.not_run(number, envelope.custom_id, "result_lost", reason)
-            return
-        result = decode_result(answer, job.usage or NO_USAGE)
-        try:
-            body = await tools.codec.render(
-                batch.endpoint, envelope.body, job.id, job.finished_at or job.created_at, result
-            )
-        except Exception:
-            logger.exception("answer not rendered", extra={"batch": batch.id, "line": number})
-            reason = "the answer to this request could not be written"
-            await self.parts.not_run(number, envelope.custom_id, "internal_error", reason)
-            return
-        await self.parts.answered(number, envelope.custom_id, body)
-        self.usage = added(self.usage, result.usage)
-
-    async def _bad(self, line: RawLine, error: BadLine) -> None:
-        await self.parts.not_run(line.place.number, error.custom_id, error.code, error.message)
-
-    async def _open(self, offset: int) -> AsyncGenerator[bytes, None]:
+    async def _open_file(self, offset: int) -> AsyncGenerator[bytes, None]:
         try:
             async with aclosing(
                 self.tools.file_blobs.stream(self.batch.input_key, offset)
@@ -318,6 +245,6 @@ class BatchStep:
             raise InputGone from error
 
 
-def _slices(lines: Sequence[T]) -> Iterator[Sequence[T]]:
+def _slices(lines: Sequence[OpenLine]) -> Iterator[Sequence[OpenLine]]:
     for start in range(0, len(lines), SLICE_LINES):
         yield lines[start : start + SLICE_LINES]
