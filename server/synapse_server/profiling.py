@@ -16,9 +16,9 @@ from statistics import median
 from synapse.adapters.local.failures import StorageError
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.adapters.triton.engine import TritonEngine
+from synapse.application.company import TYPICAL_PROMPT_TOKENS
 from synapse.application.profile import BUDGET_S, Profiler, Progress, Report, Target
 from synapse.application.routing import TYPICAL_OUTPUT_TOKENS
-from synapse.application.windows import TYPICAL_PROMPT_TOKENS
 from synapse.domain.errors import EngineUnavailable
 from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec, Task

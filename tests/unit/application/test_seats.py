@@ -201,7 +201,9 @@ async def test_a_ping_does_not_tell_how_many_generations_are_answered_in_time() 
 
 async def test_a_profile_tells_it_beside_pings() -> None:
     world = World(registry=MemoryRegistry([CHATS], [GPU]))
-    await world.fleet.windows.profiles.keep(Profile(CHAT, "1", "gpu", "gpu", base_ms=10.0))
+    await world.fleet.windows.companies.profiles.keep(
+        Profile(CHAT, "1", "gpu", "gpu", base_ms=10.0)
+    )
     await world.registry.record_service(ServiceSample(CHAT, "gpu", 1, 0.02), BEFORE_ALL_WORK)
 
     assert await let_in(world) == 1000

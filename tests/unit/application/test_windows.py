@@ -8,9 +8,9 @@ import pytest
 
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
+from synapse.application.company import FRESH_S
 from synapse.application.fleet import Fleet
 from synapse.application.vitals import Vitals
-from synapse.application.windows import FRESH_S
 from synapse.domain.crowding import MIN_ANSWERS
 from synapse.domain.errors import EngineUnavailable
 from synapse.domain.inference import Completion, ModelInput

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from synapse.application.call import Calls
+from synapse.application.company import Companies
 from synapse.application.fleet_engine import FleetEngine
 from synapse.application.patience import Patience
 from synapse.application.placement import Placement
@@ -52,7 +53,8 @@ class Fleet:
         vitals = vitals or Vitals()
         roster = Roster(workers, clock, fresh_s)
         roster.on_change = vitals.renew
-        windows = BronzeWindows(registry, roster, profiles, in_flight, vitals, clock)
+        companies = Companies(registry, profiles, vitals, clock)
+        windows = BronzeWindows(roster, in_flight, companies)
         routing = Routing(registry, roster, profiles, in_flight, vitals, clock, windows.seen)
         placement = Placement(roster, vitals)
         calls = Calls(vitals, profiles, patience)

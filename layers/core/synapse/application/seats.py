@@ -154,7 +154,7 @@ class Seats:
         """Whether nothing was measured lately, so that what is predicted comes of a profile."""
         if speed.rate.items or not speed.rate.is_guess:
             return speed.rate.items == 0
-        profiles = self.windows.profiles
+        profiles = self.windows.companies.profiles
         return await profiles.profile(spec.name, spec.version, pool.name) is not None
 
     async def _limit(self, spec: ModelSpec, pool: Pool, demand: Demand, speed: Speed) -> int:
