@@ -10,6 +10,7 @@ from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
 from synapse.application.company import FRESH_S
 from synapse.application.fleet import Fleet
+from synapse.application.ping import BEFORE_ALL_WORK
 from synapse.application.vitals import Vitals
 from synapse.domain.crowding import MIN_ANSWERS
 from synapse.domain.errors import EngineUnavailable
@@ -92,6 +93,16 @@ async def test_items_so_short_that_gold_can_wait_leave_no_slot_idle(place: Place
     assert await place.room() == 6
     await place.took(0.1)
     assert await place.room() == 5
+
+
+async def test_a_ping_does_not_tell_that_generations_are_over_in_a_moment(place: Place) -> None:
+    place.slots.occupy("llm", "fixed", 2, SlaTier.SILVER)
+    unmeasured = await place.room(LLM)
+
+    pinged = a_sample(1, 0.02, model="llm", pool="fixed")
+    await place.registry.record_service(pinged, BEFORE_ALL_WORK)
+
+    assert await place.room(LLM) == unmeasured == 5
 
 
 async def test_answers_that_leave_no_time_to_wait_keep_slots_for_gold(place: Place) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from synapse.domain.estimate import ServiceRate, estimated_wait_s, queue_position
 from synapse.domain.job import Priority
+from synapse.domain.model import Task
 
 DEPTHS = st.dictionaries(st.sampled_from(Priority), st.integers(0, 10_000))
 RATES = st.builds(ServiceRate, st.integers(1, 10_000), st.floats(0.001, 1e5))
@@ -31,6 +32,14 @@ def test_a_higher_priority_never_stands_further_back(depth: dict[Priority, int])
     positions = [queue_position(depth, priority) for priority in Priority]
 
     assert positions == sorted(positions)
+
+
+def test_a_ping_tells_of_brief_items_but_of_no_generation() -> None:
+    pinged, measured = ServiceRate(1, 0.02, is_guess=True), ServiceRate(1, 2.0)
+
+    assert pinged.of_items(Task.EMBED) is pinged
+    assert pinged.of_items(Task.GENERATE) == ServiceRate(0, 0.0, is_guess=True)
+    assert measured.of_items(Task.GENERATE) is measured
 
 
 def test_nothing_measured_is_no_estimate() -> None:

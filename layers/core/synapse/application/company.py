@@ -52,7 +52,8 @@ class Companies:
         profile = await self.profiles.profile(spec.name, spec.version, pool.name)
         if profile is None:
             rate = await self.registry.service_rate(spec.name, now, pool.name)
-            company = self._unprofiled(spec, pool, slot_ms(rate.seconds_per_item), traffic)
+            mean_ms = slot_ms(rate.of_items(spec.task).seconds_per_item)
+            company = self._unprofiled(spec, pool, mean_ms, traffic)
         else:
             company = self._profiled(spec, pool, profile, traffic.best)
         self._known[key] = (now, company)

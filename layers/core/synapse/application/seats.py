@@ -13,9 +13,8 @@ from synapse.application.windows import BronzeWindows
 from synapse.domain.admission import AdmissionPolicy, Demand, Speed, slot_time_s
 from synapse.domain.candidate import Candidate
 from synapse.domain.errors import EngineUnavailable, Overloaded, Unavailable
-from synapse.domain.estimate import ServiceRate
 from synapse.domain.job import SlaTier
-from synapse.domain.model import ModelSpec, ServiceSample, Task
+from synapse.domain.model import ModelSpec, ServiceSample
 from synapse.domain.pace import Pacemaker
 from synapse.domain.pool import Pool
 from synapse.domain.routing import Decision
@@ -145,10 +144,8 @@ class Seats:
     async def _speed(self, spec: ModelSpec, pool: Pool, slots: int) -> Speed:
         now = self.clock()
         rate = await self.registry.service_rate(spec.name, now, pool.name)
-        if rate.is_guess and spec.task is Task.GENERATE:
-            # A ping writes one token: that says nothing of how long a generation holds its slot.
-            rate = ServiceRate(0, 0.0, is_guess=True)
-        return Speed(slots, rate, self.pacemakers[spec.name, pool.name].pace(now))
+        pace = self.pacemakers[spec.name, pool.name].pace(now)
+        return Speed(slots, rate.of_items(spec.task), pace)
 
     async def _is_told_by_profile(self, spec: ModelSpec, pool: Pool, speed: Speed) -> bool:
         """Whether nothing was measured lately, so that what is predicted comes of a profile."""

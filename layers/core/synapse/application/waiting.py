@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from synapse.application.windows import BronzeWindows
 from synapse.domain.job import SlaTier
-from synapse.domain.model import ModelSpec, Task
+from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import Clock, Entry, InFlight, Registry
 
@@ -44,10 +44,8 @@ class WaitingPlaces:
         if pool.shares_its_runner:
             return 0
         rate = await self.registry.service_rate(spec.name, self.clock(), pool.name)
-        if rate.is_guess and spec.task is Task.GENERATE:
-            return 0  # a ping writes one token: that says nothing of how long a generation lasts
         slots = await self.windows.slots(spec, pool)
-        return most_waiting(slots, rate.seconds_per_item, jobs)
+        return most_waiting(slots, rate.of_items(spec.task).seconds_per_item, jobs)
 
     async def take(self, spec: ModelSpec, pool: Pool, jobs: int, until: float) -> Entry | None:
         """Count a batch that waits; None if no place is free. It leaves as what is in flight does.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from synapse.domain.job import Priority
+from synapse.domain.model import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,15 @@ class ServiceRate:
     def seconds_per_item(self) -> float | None:
         """Mean time one item holds a slot; None before anything was measured."""
         return self.busy_s / self.items if self.items else None
+
+    def of_items(self, task: Task) -> ServiceRate:
+        """What it tells of a model's items: a guess tells nothing of generations.
+
+        A ping writes one token, which is no measure of how long a generation holds its slot.
+        """
+        if self.is_guess and task is Task.GENERATE:
+            return ServiceRate(0, 0.0, is_guess=True)
+        return self
 
 
 def queue_position(depth: Mapping[Priority, int], priority: Priority) -> int:
