@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from synapse.application.direct import DirectRequest, Generation, SampleDelta
+from synapse.application.direct import DirectRequest
+from synapse.application.generation import Generation, SampleDelta
 from synapse.domain.answer import Answered
 from synapse.domain.errors import (
     EngineError,

@@ -12,20 +12,15 @@ import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from synapse.application.accounting import Accounting
 from synapse.application.attempts import RETRY_AFTER_S, Attempts, PlaceInPool
 from synapse.application.checks import MAX_INPUT_BYTES, check_input, served_model
 from synapse.application.cold_start import ColdStart, ColdStarts
+from synapse.application.direct_receipts import DirectReceipts
 from synapse.application.fleet import Fleet
-from synapse.application.generation import (
-    CANCELLED,
-    REFUSED,
-    Admitted,
-    Generation,
-    SampleDelta,
-)
+from synapse.application.generation import REFUSED, Admitted, Generation
 from synapse.application.metering import Ask, Metering, Ticket
 from synapse.application.routing import need_of
 from synapse.application.seats import Seat, Seats, in_turn
@@ -40,12 +35,10 @@ from synapse.domain.loading import LOAD_FAILED, FailedLoad
 from synapse.domain.metering import is_limited
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
-from synapse.domain.receipt import NO_COST, Receipt, cold_ms
+from synapse.domain.receipt import Receipt
 from synapse.domain.retry import RetryPolicy
 from synapse.domain.routing import Decision, Need
 from synapse.ports import Clock, Registry, Telemetry
-
-__all__ = ["Answer", "DirectLane", "DirectRequest", "Generation", "SampleDelta"]
 
 DIRECT_TIER = SlaTier.SILVER
 """Of requests that name none."""
@@ -167,13 +160,13 @@ class DirectLane:
     async def _begin(
         self, request: DirectRequest, spec: ModelSpec, need: Need, ticket: Ticket | None = None
     ) -> Generation:
-        now = asyncio.get_running_loop().time()
+        came_at = asyncio.get_running_loop().time()
         decision = await self.fleet.routing.decide(spec, need)
         if not decision.pools:
             raise Unavailable(f"no pool serves model {spec.name!r}")
         cold = await self.cold_starts.comes(spec, need) if self.cold_starts else None
         if cold and cold.failed and not cold.failed.is_due:
-            self.telemetry.answered(Answered(spec.name, "", REFUSED, False, Timings()))
+            self._tell_refused(spec)
             raise _not_loaded(spec, cold.failed)
         seat = await self._seat(request, spec, decision)
         if self.cold_starts and cold:
@@ -182,24 +175,21 @@ class DirectLane:
             except BaseException:
                 await self.seats.leave(seat)
                 raise
+        pools = _first(seat.entry.pool, in_turn(decision))
+        place = self._place_in(seat, spec, decision, need)
+        taken_by, whole_by = came_at + request.timeout_s, came_at + request.whole_s
+        retry_after_s = _retry_after_s(request, cold)
+        attempts = Attempts(pools, taken_by, HOLD, self.sleep, self.uniform, place, retry_after_s)
+        standing = None if ticket is None else ticket.standing
         admitted = Admitted(
-            request.id,
-            spec,
-            request.input,
-            request.tier,
-            now + request.whole_s,
-            Attempts(
-                _first(seat.entry.pool, in_turn(decision)),
-                now + request.timeout_s,
-                HOLD,
-                self.sleep,
-                self.uniform,
-                self._place_in(seat, spec, decision, need),
-                _retry_after_s(request, cold),
-            ),
-            decision,
-            None if ticket is None else ticket.standing,
+            request.id, spec, request.input, request.tier, whole_by, attempts, decision, standing
         )
+        return Generation(admitted, self.fleet.engine, self._leaving(request, seat, cold, ticket))
+
+    def _leaving(
+        self, request: DirectRequest, seat: Seat, cold: ColdStart | None, ticket: Ticket | None
+    ) -> Callable[[Generation], Awaitable[None]]:
+        """What is done when the generation of a request is left."""
 
         async def leave(generation: Generation) -> None:
             try:
@@ -208,7 +198,7 @@ class DirectLane:
                 if self.metering is not None and ticket is not None:
                     await _settle_limits(self.metering, ticket, generation)
 
-        return Generation(admitted, self.fleet.engine, leave)
+        return leave
 
     async def run(self, request: DirectRequest, ticket: Ticket | None = None) -> Answer:
         """Answer a request as a whole; the ticket as in `begin`.
@@ -253,8 +243,11 @@ class DirectLane:
         try:
             return await self.seats.take(spec, demand, decision, expires_at)
         except Overloaded:
-            self.telemetry.answered(Answered(spec.name, "", REFUSED, False, Timings()))
+            self._tell_refused(spec)
             raise
+
+    def _tell_refused(self, spec: ModelSpec) -> None:
+        self.telemetry.answered(Answered(spec.name, "", REFUSED, False, Timings()))
 
     def _place_in(self, seat: Seat, spec: ModelSpec, decision: Decision, need: Need) -> PlaceInPool:
         """Finds a worker in each pool that is tried, and counts the request there."""
@@ -282,7 +275,8 @@ class DirectLane:
         self, request: DirectRequest, seat: Seat, generation: Generation, cold: ColdStart | None
     ) -> None:
         await self.seats.leave(seat)
-        await self._settle(request, generation, cold)
+        receipts = DirectReceipts(self.clock, self.accounting, self.cold_starts)
+        await receipts.write(request.caller, request.input, generation, cold)
         pool, timings = generation.pool.name, generation.timings
         self.telemetry.answered(
             Answered(
@@ -301,36 +295,6 @@ class DirectLane:
             self.telemetry.cold_started(seat.entry.model, pool, waited_s)
         if pool == seat.entry.pool:
             await self.seats.measure(seat, timings.total_s - timings.held_s)
-
-    async def _settle(
-        self, request: DirectRequest, generation: Generation, cold: ColdStart | None
-    ) -> None:
-        """Write the receipt, and count it."""
-        timings, spec, cost = generation.timings, generation.spec, NO_COST
-        if self.accounting is not None and generation.is_taken:
-            ran_s = timings.total_s - timings.held_s
-            slots = generation.pool.slots_of(spec)
-            cost = await self.accounting.cost(generation.pool, ran_s, request.input.samples, slots)
-        receipt = replace(
-            generation.receipt_so_far(),
-            queue_ms=timings.held_s * 1000,
-            cold_ms=0.0 if cold is None else await self._cold_ms(request, spec, timings),
-            inference_ms=(timings.total_s - timings.held_s) * 1000,
-            usage=generation.usage,
-            cost=cost,
-        )
-        generation.receipt = receipt
-        if self.accounting is not None and not generation.was_withdrawn:
-            failed = not generation.is_success and generation.outcome != CANCELLED
-            await self.accounting.count(request.caller, spec.name, receipt, failed=failed)
-
-    async def _cold_ms(self, request: DirectRequest, spec: ModelSpec, timings: Timings) -> float:
-        """Of the wait of one who came when no worker was up, how much was for that."""
-        assert self.cold_starts is not None, "nobody else tells of cold starts"
-        came_at = self.clock() - timings.total_s
-        up_at = await self.cold_starts.up_at(spec, request.input.requires)
-        taken_at = came_at + timings.held_s
-        return cold_ms(came_at, taken_at, taken_at if up_at is None else up_at)
 
 
 async def _settle_limits(metering: Metering, ticket: Ticket, generation: Generation) -> None:

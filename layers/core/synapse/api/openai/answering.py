@@ -19,7 +19,8 @@ from synapse.api.receipts import beginning_headers, receipt_headers
 from synapse.api.resolver import Answered, Reply, StreamReply
 from synapse.api.services import Services
 from synapse.application.checks import served_model
-from synapse.application.direct import Answer, DirectRequest, Generation
+from synapse.application.direct import Answer, DirectRequest
+from synapse.application.generation import Generation
 from synapse.application.metering import Ticket, cut_to_limits
 from synapse.application.side_by_side import all_ended
 from synapse.domain.access import Principal
