@@ -13,21 +13,17 @@ from synapse.domain.pool import Pool
 from synapse.domain.retry import RetryPolicy
 
 RETRY_AFTER_S = 5
+"""The least that a caller is told to wait."""
 
 MAX_LOSSES = 1
 """How many workers a request may lose before its first part, and still be tried on another: one
 that takes workers down must not go through them all."""
 
 PlaceInPool = Callable[[Pool, Collection[str]], Awaitable[Pool]]
-"""Which worker of a pool is asked; not one of those named. Raises EngineUnavailable."""
+"""Which worker of a pool is asked, but for those named.
 
-
-async def only_worker(pool: Pool, avoid: Collection[str]) -> Pool:
-    """That of a pool that has but one."""
-    if pool.worker in avoid:
-        raise EngineUnavailable(f"the worker of pool {pool.name!r} takes no work at present")
-    return pool
-
+Raises EngineUnavailable where none takes it now, Unavailable where none will.
+"""
 
 T = TypeVar("T")
 
@@ -46,7 +42,7 @@ class Attempts:
     retry: RetryPolicy
     sleep: Callable[[float], Awaitable[None]]
     uniform: Callable[[], float]
-    place: PlaceInPool = only_worker
+    place: PlaceInPool
     retry_after_s: int = RETRY_AFTER_S
 
     async def first(self, call: Callable[[Pool], Awaitable[T]]) -> tuple[Pool, T]:
@@ -69,7 +65,7 @@ class Attempts:
         """The parts of the first call that gives any, with the pool (placed) they come from.
 
         Raises:
-            Unavailable: no pool took it in time.
+            Unavailable: no pool took it in time, or none will.
             EngineError: what the call raised, but for an EngineUnavailable before its first part,
                 and an EngineLost there unless it is the second.
         """
@@ -119,7 +115,7 @@ class _Search:
         """The next one, at once or after a pause.
 
         Raises:
-            Unavailable: the time is up.
+            Unavailable: the time is up, or it is known to be in vain.
         """
         while True:
             while self._left:

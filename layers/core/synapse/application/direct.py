@@ -98,7 +98,6 @@ class DirectLane:
     seats: Seats
     telemetry: Telemetry
     clock: Clock
-    max_input_bytes: int = MAX_INPUT_BYTES
     cold_starts: ColdStarts | None = None
     accounting: Accounting | None = None
     metering: Metering | None = None
@@ -153,7 +152,7 @@ class DirectLane:
             raise InvalidRequest("timeout: must be more than 0 seconds", param="timeout")
         spec = await served_model(self.registry, request.model, request.caller)
         request.caller.require_tier(request.tier)
-        check_input(request.input, spec, self.max_input_bytes, request.length_at)
+        check_input(request.input, spec, MAX_INPUT_BYTES, request.length_at)
         need = need_of(spec, request.input, request.tier, request.whole_s, request.affinity)
         return Ask(request.caller, spec, request.input, need, request.whole_s, request.length_at)
 

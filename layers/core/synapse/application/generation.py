@@ -65,7 +65,7 @@ class Admitted:
     tier: SlaTier
     deadline_at: float
     attempts: Attempts
-    decision: Decision | None = None
+    decision: Decision
     standing: Standing | None = None
 
 
@@ -159,8 +159,7 @@ class Generation:
     @property
     def keeps_tier(self) -> bool:
         """Whether it is answered by a pool that was predicted to keep the promise of its tier."""
-        decision = self._admitted.decision
-        return decision is not None and decision.of(self.pool.name).fits
+        return self._admitted.decision.of(self.pool.name).fits
 
     async def deltas(self) -> AsyncGenerator[SampleDelta, None]:
         """The samples as they are written, interleaved as they come.
