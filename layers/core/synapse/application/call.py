@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from synapse.application.lateness import Lateness
 from synapse.application.patience import Patience, Size
+from synapse.application.verdict import Verdict
 from synapse.application.vitals import Vitals
 from synapse.domain.breaker import Breaker
 from synapse.domain.errors import (
@@ -144,8 +145,7 @@ class Call:
         if profile is not None and size.tier is not SlaTier.BRONZE:
             self._vitals.to_read.note(now, size.work.prompt_tokens)
         self._deaf_before_s = vitals.deaf()
-        self._ticket = self.breaker.began(now)
-        self._pool_ticket = self._vitals.breaker.began(now)
+        self._verdict = Verdict(self.breaker, self._vitals.breaker, now)
         self._first_at: float | None = None
         self._first_own_s = 0.0
         self._written = 0
@@ -257,26 +257,28 @@ class Call:
         self._calls.ended(self)
         now, error = self._clock(), self._error
         if self._tells_nothing:
-            self._dropped()
+            self._verdict.says_nothing()
         elif error is not None and not isinstance(error, InvalidInput | EngineTimeout):
-            self.breaker.failed(self._ticket, now)
-            self._vitals.breaker.failed(self._pool_ticket, now)
+            self._verdict.failed(now)
         elif self.times_late:
-            self._dropped()
+            self._verdict.says_nothing()
         elif self._is_whole or self._first_at is not None:
             self._measured(now)
         elif not isinstance(error, InvalidInput):
             # Its time was up, or its caller went away.
             was_closed = self.breaker.is_closed
             is_ill = not waited_for_slot and self._was_in_vain(now)
-            self._in_doubt(now) if is_ill else self._dropped()
+            if is_ill:
+                self._verdict.in_doubt(now)
+            else:
+                self._verdict.says_nothing()
             if was_closed and not self.breaker.is_closed:
                 self._calls.break_off_silent(self.place, self.breaker)
         elif error.param is None and type(error) is InvalidInput:
             # Nothing of the input is to blame by name: it may be the worker.
-            self._in_doubt(now, answered=True)
+            self._verdict.in_doubt(now, answered=True)
         else:
-            self._went_well(now)
+            self._verdict.went_well(now)
 
     def _measured(self, now: float) -> None:
         """Note how long it took; too long counts against the worker, though not its pool."""
@@ -293,9 +295,9 @@ class Call:
             if self._profile is None and self._size.tier is not SlaTier.BRONZE:
                 vitals.crowding.note(now, self._in_flight, judged_s * 1000)
         if self._lateness.is_slow(judged_s, self._written):
-            self._in_doubt(now, answered=True)
+            self._verdict.in_doubt(now, answered=True)
         else:
-            self._went_well(now)
+            self._verdict.went_well(now)
 
     def _was_in_vain(self, now: float) -> bool:
         """Whether one of which nothing came was waited for longer than a well worker needs.
@@ -312,18 +314,6 @@ class Call:
     def _own_s(self, now: float) -> float:
         """How much of the time until now may be the worker's: when we are deaf, we are late."""
         return now - self._began_at - (self._deaf() - self._deaf_before_s)
-
-    def _in_doubt(self, now: float, *, answered: bool = False) -> None:
-        self.breaker.failed(self._ticket, now, mild=True, answered=answered)
-        self._vitals.breaker.dropped(self._pool_ticket)
-
-    def _went_well(self, now: float) -> None:
-        self.breaker.succeeded(self._ticket, now)
-        self._vitals.breaker.succeeded(self._pool_ticket, now)
-
-    def _dropped(self) -> None:
-        self.breaker.dropped(self._ticket)
-        self._vitals.breaker.dropped(self._pool_ticket)
 
     def _look_around(self) -> None:
         """See how much company there is by now."""
@@ -377,9 +367,8 @@ class Call:
             self._watch(silent_since)
             return
         self.times_late += 1
-        at, was_failing = self._clock(), self._is_failing
-        self.breaker.failed(self._ticket, at)
-        self._vitals.breaker.failed(self._pool_ticket, at)
+        was_failing = self._is_failing
+        self._verdict.failed(self._clock())
         if not self.breaker.is_closed:
             self._calls.break_off_late(self.place, self.breaker)
         if self._is_failing and not was_failing:
