@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from synapse.application.on_demand import OnDemand
+from synapse.domain.consolidation import consolidate_demand
 from synapse.domain.errors import Unavailable
-from synapse.domain.gathering import gather_demand
 from synapse.domain.load import PoolLoad, lately_asked
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool, PoolSize
@@ -103,7 +103,7 @@ class Autoscaler:
         pools = {view.pool.name: view.pool for of_model in views.values() for view in of_model}
         stuck = [name for name, pool in pools.items() if await self._is_stuck(pool, now)]
         self._stuck = sorted(stuck)
-        loads = gather_demand(demands, views, stuck)
+        loads = consolidate_demand(demands, views, stuck)
         if self.on_demand is not None:
             await self.on_demand.look(demands, views, alive, now)
         decisions = []

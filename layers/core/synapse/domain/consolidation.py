@@ -20,7 +20,7 @@ Views = Mapping[str, Sequence[PoolView]]
 Loads = Mapping[str, PoolLoad]
 
 
-def gather_demand(
+def consolidate_demand(
     demands: Sequence[ModelDemand], views: Views, stuck: Collection[str] = ()
 ) -> Loads:
     """The load of each pool by name, as `spread_demand` has it, but none where it may do without.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synapse.domain.gathering import TOLERANCE, gather_demand
+from synapse.domain.consolidation import TOLERANCE, consolidate_demand
 from synapse.domain.job import SlaTier
 from synapse.domain.load import ModelDemand, PoolLoad, TierDemand, spread_demand
 from synapse.domain.pool import Pool
@@ -56,17 +56,17 @@ def busy(loads: Mapping[str, PoolLoad], pool: str) -> float:
 def test_a_little_work_goes_where_a_worker_is_up_for_other_work_anyway() -> None:
     demands = [asked("text", 3.0), asked("image", 3.0)]
 
-    apart, gathered = spread_demand(demands, BOTH_UP), gather_demand(demands, BOTH_UP)
+    apart, together = spread_demand(demands, BOTH_UP), consolidate_demand(demands, BOTH_UP)
 
     assert busy(apart, "cpu") == pytest.approx(0.012)
-    assert gathered["cpu"] == PoolLoad()
-    assert busy(gathered, "gpu") == pytest.approx(0.12 + 0.006)
+    assert together["cpu"] == PoolLoad()
+    assert busy(together, "gpu") == pytest.approx(0.12 + 0.006)
 
 
 def test_it_stays_where_the_other_pool_would_need_a_further_worker_for_it() -> None:
     demands = [asked("text", 300.0), asked("image", 4.0)]
 
-    assert busy(gather_demand(demands, BOTH_UP), "cpu") == pytest.approx(1.2)
+    assert busy(consolidate_demand(demands, BOTH_UP), "cpu") == pytest.approx(1.2)
 
 
 def test_it_stays_until_the_other_pools_worker_is_up() -> None:
@@ -75,32 +75,32 @@ def test_it_stays_until_the_other_pools_worker_is_up() -> None:
         for model, of_model in BOTH_UP.items()
     }
 
-    gathered = gather_demand([asked("text", 3.0), asked("image", 3.0)], starting)
+    together = consolidate_demand([asked("text", 3.0), asked("image", 3.0)], starting)
 
-    assert busy(gathered, "cpu") == pytest.approx(0.012)
+    assert busy(together, "cpu") == pytest.approx(0.012)
 
 
 def test_it_stays_where_nothing_else_asks_for_the_other_pool() -> None:
-    gathered = gather_demand([asked("text", 3.0)], BOTH_UP)
+    together = consolidate_demand([asked("text", 3.0)], BOTH_UP)
 
-    assert busy(gathered, "cpu") == pytest.approx(0.012)
-    assert busy(gathered, "gpu") == 0
+    assert busy(together, "cpu") == pytest.approx(0.012)
+    assert busy(together, "gpu") == 0
 
 
 def test_it_stays_where_the_other_pool_does_not_keep_its_promise() -> None:
     slow_texts = {**BOTH_UP, "text": [a_view("cpu", "text", 4.0), a_view("gpu", "text", 60.0)]}
     demands = [asked("text", 0.1, GOLD), asked("image", 3.0)]
 
-    assert busy(gather_demand(demands, slow_texts), "cpu") > 0
+    assert busy(consolidate_demand(demands, slow_texts), "cpu") > 0
 
 
 def test_a_pool_that_is_kept_up_in_any_case_keeps_its_work() -> None:
     kept = {**BOTH_UP, "text": [a_view("cpu", "text", 4.0, kept=1), a_view("gpu", "text", 2.0)]}
     kept["image"] = [a_view("cpu", "image", 4000.0, kept=1), a_view("gpu", "image", 40.0)]
 
-    gathered = gather_demand([asked("text", 3.0), asked("image", 3.0)], kept)
+    together = consolidate_demand([asked("text", 3.0), asked("image", 3.0)], kept)
 
-    assert busy(gathered, "cpu") == pytest.approx(0.012)
+    assert busy(together, "cpu") == pytest.approx(0.012)
 
 
 def test_a_pool_whose_start_somebody_is_held_for_is_not_given_up() -> None:
@@ -109,9 +109,9 @@ def test_a_pool_whose_start_somebody_is_held_for_is_not_given_up() -> None:
         "text": [a_view("cpu", "text", 4.0, ready=0, in_flight=2), a_view("gpu", "text", 2.0)],
     }
 
-    gathered = gather_demand([asked("text", 3.0), asked("image", 3.0)], held)
+    together = consolidate_demand([asked("text", 3.0), asked("image", 3.0)], held)
 
-    assert gathered["cpu"].waiting == 2
+    assert together["cpu"].waiting == 2
 
 
 def test_what_is_under_way_in_a_pool_that_is_given_up_ends_there() -> None:
@@ -120,27 +120,27 @@ def test_what_is_under_way_in_a_pool_that_is_given_up_ends_there() -> None:
         "text": [a_view("cpu", "text", 4.0, in_flight=3), a_view("gpu", "text", 2.0)],
     }
 
-    gathered = gather_demand([asked("text", 3.0), asked("image", 3.0)], under_way)
+    together = consolidate_demand([asked("text", 3.0), asked("image", 3.0)], under_way)
 
-    assert gathered["cpu"] == PoolLoad(in_flight=3)
+    assert together["cpu"] == PoolLoad(in_flight=3)
 
 
 def test_what_was_never_measured_on_the_other_pool_does_not_go_there() -> None:
     unknown = replace(a_view("gpu", "text", 2.0), profile=None)
     views = {**BOTH_UP, "text": [a_view("cpu", "text", 4.0), unknown]}
 
-    gathered = gather_demand([asked("text", 3.0, BRONZE), asked("image", 3.0)], views)
+    together = consolidate_demand([asked("text", 3.0, BRONZE), asked("image", 3.0)], views)
 
-    assert busy(gathered, "cpu") == pytest.approx(0.012)
+    assert busy(together, "cpu") == pytest.approx(0.012)
 
 
 def test_a_model_that_fits_nowhere_does_not_keep_the_others_apart() -> None:
     hopeless = [a_view("gpu", "film", 9000.0)]
     demands = [asked("text", 3.0), asked("image", 3.0), asked("film", 0.001)]
 
-    gathered = gather_demand(demands, {**BOTH_UP, "film": hopeless})
+    together = consolidate_demand(demands, {**BOTH_UP, "film": hopeless})
 
-    assert gathered["cpu"] == PoolLoad()
+    assert together["cpu"] == PoolLoad()
 
 
 @st.composite
@@ -174,8 +174,9 @@ def test_no_pool_ever_needs_more_workers_than_without_it(
 ) -> None:
     demands, views = fleet
 
-    apart, gathered = workers(spread_demand(demands, views)), workers(gather_demand(demands, views))
+    apart = workers(spread_demand(demands, views))
+    together = workers(consolidate_demand(demands, views))
 
-    assert set(gathered) == set(apart)
-    assert all(gathered[name] <= apart[name] for name in apart)
-    assert any(gathered.values()) == any(apart.values())
+    assert set(together) == set(apart)
+    assert all(together[name] <= apart[name] for name in apart)
+    assert any(together.values()) == any(apart.values())
