@@ -1,7 +1,7 @@
 """What a runner's jobs pass on their way to an engine that others use: counted, bronze by its room.
 
-Bronze that finds no room waits for it at the runner, where items are over in a moment: between a
-look and the next of who goes away and comes again others take what was free. And a slot that one of
+Bronze that finds no room waits for it at the runner, where items are over in a moment: if it went
+away and came again, others would take what comes free between its two looks. And a slot that one of
 its own leaves is taken over by the next in line, without a call: to count takes longer than such an
 item does.
 """
@@ -89,7 +89,7 @@ class Gate:
     `most` is how many of its jobs may be claimed: all, if those that find no room may wait for it.
     """
 
-    _of: Entrance
+    _entrance: Entrance
     spec: ModelSpec
     pool: Pool
     tier: SlaTier
@@ -115,7 +115,7 @@ class Gate:
     async def look(self) -> None:
         """Find out how many may be claimed; raises as `Entrance.gate` does."""
         try:
-            room = await self._of.windows.may_begin(self.spec, self.pool, self.tier)
+            room = await self._entrance.windows.may_begin(self.spec, self.pool, self.tier)
         except Unavailable as error:
             logger.warning("slots not counted: %s", error.message)
             return
@@ -128,8 +128,8 @@ class Gate:
     async def let_in(self, parts: Sequence[Part], begin: Begin) -> None:
         """Begin the parts in their order, as there is room; one may be divided.
 
-        Those are left out for which there is none, and none comes while it is worth to wait. A
-        count that fails stops nobody. Each that was begun is to `leave`.
+        What finds none, at once or after a wait where that is worth it, is left out. A count that
+        fails stops nobody. Each that was begun is to `leave`.
 
         Raises:
             EngineUnavailable: no worker is up any more.
@@ -141,7 +141,7 @@ class Gate:
                 if not self._line or not await self._may_wait() or self._is_over():
                     break
                 self.has_waited = True
-                await self._of.sleep(LOOK_EVERY_S)
+                await self._entrance.sleep(LOOK_EVERY_S)
         finally:
             self._line.clear()
 
@@ -158,7 +158,7 @@ class Gate:
                 self._start(part, entry)
                 return
         self._too_many -= entry.items
-        await self._of.in_flight.leave(entry)
+        await self._entrance.in_flight.leave(entry)
 
     def shut(self) -> None:
         """Let nobody in any more: those in line are left out, and those who are being counted."""
@@ -169,14 +169,14 @@ class Gate:
         """Nobody waits here any more. Raises nothing."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            await self._of.in_flight.leave(waiting)
+            await self._entrance.in_flight.leave(waiting)
 
     def _may_keep(self, entry: Entry) -> bool:
-        is_counted = entry.expires_at >= self._of.clock() + 2 * BRIEF_S
+        is_counted = entry.expires_at >= self._entrance.clock() + 2 * BRIEF_S
         return bool(self._waits) and self._too_many <= 0 and is_counted
 
     def _start(self, part: Part, entry: Entry | None) -> None:
-        self._let_in_at = self._of.clock()
+        self._let_in_at = self._entrance.clock()
         self._begin(part, entry)
 
     async def _enter(self, first: Part) -> None:
@@ -191,7 +191,7 @@ class Gate:
                 return  # all who wait would begin at once; they can look again
         chosen = _take_what_fits(self._line, opening.room)
         counts = [self._counted(part, opening.limit) for part in chosen]
-        counted = await self._of.side_by_side(counts)
+        counted = await self._entrance.side_by_side(counts)
         refused: list[Part] = []
         for part, (may_begin, entry) in zip(chosen, counted, strict=True):
             if entry is not None:
@@ -207,17 +207,16 @@ class Gate:
 
     async def _opening(self, items: int) -> Opening:
         """What so many items of bronze find that are next in line."""
-        of, spec, pool = self._of, self.spec, self.pool
-        opening = await of.windows.opening(spec, pool, items)
+        opening = await self._entrance.windows.opening(self.spec, self.pool, items)
         if opening.slots == 0:
-            raise EngineUnavailable(f"no worker of pool {pool.name!r} is up any more")
+            raise EngineUnavailable(f"no worker of pool {self.pool.name!r} is up any more")
         self._too_many = opening.too_many
         return opening
 
     async def _counted(self, part: Part, limit: int) -> Counted:
-        expires_at = self._of.clock() + max(request.timeout_s for request in part)
+        expires_at = self._entrance.clock() + max(request.timeout_s for request in part)
         try:
-            entry = await self._of.in_flight.enter(
+            entry = await self._entrance.in_flight.enter(
                 self.spec.name, self.pool.name, _items(part), limit, expires_at, self.tier
             )
         except Unavailable as error:
@@ -226,16 +225,16 @@ class Gate:
         return entry is not None, entry
 
     def _is_over(self) -> bool:
-        now = self._of.clock()
+        now = self._entrance.clock()
         return now - self._let_in_at >= WAIT_S or now - self.opened_at >= MOST_S
 
     async def _may_wait(self) -> bool:
         """Whether this batch waits for room. Not where many wait already, or items last long."""
         if self._waits is None:
-            of, until = self._of, self.opened_at + MOST_S
+            places, until = self._entrance.places, self.opened_at + MOST_S
             try:
                 if self.tier is SlaTier.BRONZE:
-                    self._waiting = await of.places.take(self.spec, self.pool, self._jobs, until)
+                    self._waiting = await places.take(self.spec, self.pool, self._jobs, until)
             except Unavailable as error:
                 logger.warning("nobody waits: %s", error.message)
             self._waits = self._waiting is not None

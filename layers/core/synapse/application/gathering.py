@@ -44,14 +44,17 @@ class Gathering:
 class Turn:
     """Keeps batches of one call. What has a place, or room, has it taken from those after it."""
 
-    _of: Gathering
+    _gathering: Gathering
     _now: float
     _were_gathered: bool
     _kept: list[JobMessage] = field(default_factory=list)
-    _left: dict[tuple[str, str], int] = field(default_factory=dict)
+    _free: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How many more batches find a place, or room, in a model's pool."""
 
     async def keeps(self, spec: ModelSpec, jobs: Sequence[JobMessage], decision: Decision) -> bool:
-        """Whether these are not to be started now. Where no worker is up they are: one has to be.
+        """Whether these are not to be started now; then they are kept until this is closed.
+
+        Where no worker is up they are started, so that one is.
 
         New ones are kept where no pool has room, those that were kept before where nobody more may
         wait either, each as long as there is time.
@@ -74,7 +77,7 @@ class Turn:
         """
         if self._kept:
             logger.info("there is no room: gathered", extra={"n": len(self._kept)})
-            await self._of.send(self._kept, AGAIN_S if self._were_gathered else 0.0)
+            await self._gathering.send(self._kept, AGAIN_S if self._were_gathered else 0.0)
 
     def _has_time(self, jobs: Sequence[JobMessage]) -> bool:
         return min(job.deadline_at for job in jobs) > self._now + 2 * AGAIN_S
@@ -82,7 +85,7 @@ class Turn:
     async def _takes_place(
         self, spec: ModelSpec, jobs: Sequence[JobMessage], decision: Decision
     ) -> bool:
-        """Whether these find one in any pool; where they are not told apart, or not known, too."""
+        """Whether these find a place, or room, in any pool; also where that cannot be told."""
         takers = decision.takers()
         for each in takers:
             try:
@@ -95,16 +98,16 @@ class Turn:
 
     async def _takes_place_in(self, spec: ModelSpec, jobs: int, candidate: Candidate) -> bool:
         key = spec.name, candidate.pool.name
-        if key not in self._left:
-            places, pool = self._of.places, candidate.pool
+        if key not in self._free:
+            places, pool = self._gathering.places, candidate.pool
             most = await places.most(spec, pool, jobs)
             if most <= 0 or candidate.room is None:
                 return True
             free = most - await places.taken(spec, pool)
-            self._left[key] = max(0, free) + math.ceil(max(0, candidate.room) / jobs)
-        if self._left[key] <= 0:
+            self._free[key] = max(0, free) + math.ceil(max(0, candidate.room) / jobs)
+        if self._free[key] <= 0:
             return False
-        self._left[key] -= 1
+        self._free[key] -= 1
         return True
 
 
