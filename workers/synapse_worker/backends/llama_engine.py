@@ -21,7 +21,7 @@ from synapse_worker.backends.parameters import numbers, package_folders
 from synapse_worker.cores import usable_cores
 from synapse_worker.deltas import Delta, DeltaReader, merge
 from synapse_worker.errors import InvalidRequest, WorkerError
-from synapse_worker.gguf import read_array, read_metadata
+from synapse_worker.gguf import check_whole, read_array, read_metadata
 from synapse_worker.path_text import text_of
 from synapse_worker.structured import why_not
 
@@ -94,7 +94,12 @@ class LlamaEngine:
     """Blocking calls, one thread each; the engine merges them into one batch a step."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        """Load the model and run it once: an engine that is not warm is not ready."""
+        """Load the model and run it once: an engine that is not warm is not ready.
+
+        Raises:
+            WorkerError: its file is not there as a whole.
+        """
+        check_whole(settings.gguf)
         self._gguf = settings.gguf
         self._metadata = read_metadata(settings.gguf)
         self._server = _started(_common_params(settings))
