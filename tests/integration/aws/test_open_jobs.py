@@ -76,6 +76,19 @@ async def test_what_runs_or_has_ended_does_not_wait(cloud: Aws, open_jobs: OpenJ
     assert await open_jobs.waiting(NOW) == {}
 
 
+@pytest.mark.parametrize("sends", [1, 2], ids=["due first", "due later than any lease"])
+async def test_a_job_counts_with_all_its_items(
+    open_jobs: OpenJobs, jobs: DynamoJobStore, sends: int
+) -> None:
+    running = a_job(items=7)
+    for job in (running, a_job(items=4, sent_at=NOW, sends=sends), a_job(sent_at=NOW, sends=sends)):
+        await jobs.create(job)
+    await jobs.claim([running.id], Lease("batch", NOW + 100), NOW)
+
+    assert await open_jobs.waiting(NOW) == {BACKLOG: 5}
+    assert await open_jobs.waiting(NOW + 1) == {BACKLOG: 5}
+
+
 async def test_a_record_is_read_once_as_long_as_its_job_is_open(
     cloud: Aws, open_jobs: OpenJobs, jobs: DynamoJobStore
 ) -> None:

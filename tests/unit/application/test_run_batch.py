@@ -9,7 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from synapse.application.payloads import INLINE_LIMIT_BYTES, decode_result, fetch
+from synapse.application.payloads import (
+    INLINE_LIMIT_BYTES,
+    decode_result,
+    encode_input,
+    fetch,
+)
 from synapse.domain.batching import Batch
 from synapse.domain.errors import (
     EngineError,
@@ -437,6 +442,17 @@ async def test_measured_speed_is_recorded() -> None:
     await world.runner.run(a_batch(*(job.id for job in jobs)), a_pool())
 
     assert (await world.registry.service_rate("echo", world.clock())).items == 2
+
+
+async def test_speed_is_measured_in_items_of_which_a_job_may_have_several() -> None:
+    world = World()
+    [job] = await _submitted(world, "one", model=CHAT)
+    payload = Payload(inline=encode_input(ModelInput("one", samples=3)))
+    world.store.jobs[job.id] = replace(job, payload=payload, items=3)
+
+    await world.runner.run(a_batch(job.id, model=CHAT), a_pool())
+
+    assert (await world.registry.service_rate(CHAT, world.clock())).items == 3
 
 
 async def test_a_lost_input_fails_its_job_and_says_so() -> None:

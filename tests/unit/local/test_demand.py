@@ -146,3 +146,15 @@ async def test_what_requires_an_extension_is_a_demand_of_its_own(clock: FakeCloc
     assert plain.tiers.keys() == {GOLD}
     assert ids.tiers[GOLD].arrivals_per_s == 2 * plain.tiers[GOLD].arrivals_per_s
     assert ids.tiers[BRONZE].queued == 1
+
+
+async def test_what_waits_is_counted_in_items_as_what_arrives_is(clock: FakeClock) -> None:
+    queue = LocalJobQueue()
+    demand = LocalDemand(queue, clock)
+    await queue.send([a_message(sla=GOLD, items=8), a_message(sla=GOLD)])
+    demand.arrived("echo", Need(GOLD, items=8))
+    demand.arrived("echo", Need(GOLD))
+
+    seen = await tier_of(demand, clock)
+
+    assert (seen.queued, 5 * seen.arrivals_per_s) == (9, 9)

@@ -166,6 +166,21 @@ async def test_what_waits_is_counted_by_kind_whatever_becomes_of_it() -> None:
     }
 
 
+async def test_a_job_counts_with_all_its_items_whatever_becomes_of_it() -> None:
+    queue, kind = LocalJobQueue(), ("echo", BRONZE, NO_EXTENSIONS)
+    large, moved = a_message(items=5), a_message(items=3)
+    await queue.send([large, moved, a_message()])
+    await queue.send([large, replace(moved, priority=Priority.HIGH)])
+    assert queue.waiting_by_kind() == {kind: 9}
+
+    taken = queue.take("echo", BRONZE, 4)
+    assert queue.waiting_by_kind() == {kind: 1}
+    queue.put_back(taken)
+    queue.discard(large.job_id)
+
+    assert queue.waiting_by_kind() == {kind: 4}
+
+
 async def test_what_not_every_pool_can_run_waits_apart() -> None:
     queue = LocalJobQueue()
     plain, ids = a_message(), a_message(requires=TOKEN_IDS)

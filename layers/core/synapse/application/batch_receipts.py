@@ -27,7 +27,8 @@ class BatchRun:
     """One batch under way.
 
     `workers` are those that have or had a job, `items` how many each of them asks for; those that
-    passed a gate did so at `let_in_at`, and a job has left its worker at `left_at`.
+    passed a gate did so at `let_in_at`, and a job has left its worker at `left_at`. `finished`
+    items held their slots for `busy_s` seconds, added up.
     """
 
     batch: Batch

@@ -339,8 +339,8 @@ class BatchRunner:
         if not isinstance(outcome, EngineUnavailable):
             self.items_left(run.batch, run.items[job_id])
         if not isinstance(outcome, EngineError):
-            run.finished += 1
-            run.busy_s += self.clock() - run.began_at(job_id)
+            run.finished += run.items[job_id]
+            run.busy_s += run.items[job_id] * (self.clock() - run.began_at(job_id))
             await self._complete(run, job_id, outcome)
             return
         run.errors += 1

@@ -33,7 +33,7 @@ READ_TOGETHER = 100
 SAMPLE = 16
 """Jobs of a kind that may run or wait, of which it is read what they do."""
 
-NAMES = {f"#{name}": name for name in ("pk", "model", "sla", "requires", "state")}
+NAMES = {f"#{name}": name for name in ("pk", "model", "sla", "requires", "items", "state")}
 """Of what is read of a record; some are reserved words."""
 
 LONGEST_LEASE_S = 130.0
@@ -51,10 +51,12 @@ class Kind(NamedTuple):
 class _Open(NamedTuple):
     kind: Kind
     due_at: float
+    items: int
 
 
 class _Read(NamedTuple):
     kind: Kind
+    items: int
     state: JobState
 
 
@@ -85,7 +87,7 @@ class _Shard:
 
 
 class OpenJobs:
-    """Which kinds of jobs wait, and how many of each."""
+    """Which kinds of jobs wait, and how many items of each: a job has one or more."""
 
     def __init__(self, client: DynamoDBClient, table: str, entries: int = LOOKED_AT) -> None:
         self._client = client
@@ -101,13 +103,13 @@ class OpenJobs:
         """
         for name, shard in self._shards.items():
             await self._look(name, shard)
-        waiting, unsure = Counter[Kind](), defaultdict[Kind, list[tuple[float, JobId]]](list)
+        waiting, unsure = Counter[Kind](), defaultdict[Kind, dict[JobId, _Open]](dict)
         for shard in self._shards.values():
-            for job_id, (kind, due_at) in shard.jobs().items():
-                if due_at > now + LONGEST_LEASE_S:
-                    waiting[kind] += 1
+            for job_id, job in shard.jobs().items():
+                if job.due_at > now + LONGEST_LEASE_S:
+                    waiting[job.kind] += job.items
                 else:
-                    unsure[kind].append((due_at, job_id))
+                    unsure[job.kind][job_id] = job
         waiting.update(await self._waiting_of(unsure))
         return waiting
 
@@ -127,35 +129,34 @@ class OpenJobs:
         )
         due = {job_id_of(entry["pk"]["S"]): float(entry["due_at"]["N"]) for entry in page["Items"]}
         known = shard.jobs()
-        kinds = {job_id: known[job_id].kind for job_id in due if job_id in known}
-        records = await self._read([job_id for job_id in due if job_id not in kinds])
+        jobs = {job_id: known[job_id]._replace(due_at=due[job_id]) for job_id in due.keys() & known}
+        records = await self._read([job_id for job_id in due if job_id not in jobs])
         if records.unread and not records.read:
             raise Unavailable("DynamoDB reads no records of jobs now")
-        kinds |= {job_id: each.kind for job_id, each in records.read.items()}
-        shard.seen(
-            {job_id: _Open(kind, due[job_id]) for job_id, kind in kinds.items()},
-            page.get("LastEvaluatedKey"),
-        )
+        jobs |= {
+            job_id: _Open(each.kind, due[job_id], each.items)
+            for job_id, each in records.read.items()
+        }
+        shard.seen(jobs, page.get("LastEvaluatedKey"))
 
-    async def _waiting_of(
-        self, unsure: Mapping[Kind, Sequence[tuple[float, JobId]]]
-    ) -> Counter[Kind]:
+    async def _waiting_of(self, unsure: Mapping[Kind, Mapping[JobId, _Open]]) -> Counter[Kind]:
         """How many wait of jobs that may run as well: by a few of each kind, from first to last.
 
         Raises:
             Unavailable: there is a kind of which none could be read.
         """
-        samples = {kind: _spread(sorted(jobs)) for kind, jobs in unsure.items()}
-        records = await self._read([job_id for sample in samples.values() for _, job_id in sample])
+        samples = {kind: _spread(jobs) for kind, jobs in unsure.items()}
+        records = await self._read([job_id for sample in samples.values() for job_id in sample])
         waits = {job_id for job_id, each in records.read.items() if each.state is JobState.QUEUED}
         found = Counter[Kind]()
-        for kind, sample in samples.items():
-            told = [job_id for _, job_id in sample if job_id not in records.unread]
+        for kind, jobs in unsure.items():
+            told = [job_id for job_id in samples[kind] if job_id not in records.unread]
             if not told:
                 raise Unavailable("DynamoDB reads no records of jobs of a kind now")
-            queued = sum(job_id in waits for job_id in told)
+            queued = sum(jobs[job_id].items for job_id in told if job_id in waits)
             if queued:
-                found[kind] = max(1, round(queued / len(told) * len(unsure[kind])))
+                share = queued / sum(jobs[job_id].items for job_id in told)
+                found[kind] = max(1, round(share * sum(job.items for job in jobs.values())))
         return found
 
     async def _read(self, job_ids: Sequence[JobId]) -> _Records:
@@ -191,10 +192,11 @@ class OpenJobs:
 
 def _read_of(item: Mapping[str, Any]) -> _Read:
     kind = Kind(item["model"], SlaTier(item["sla"]), requires_of(item))
-    return _Read(kind, JobState(item["state"]))
+    return _Read(kind, int(item.get("items", 1)), JobState(item["state"]))
 
 
-def _spread(jobs: Sequence[tuple[float, JobId]]) -> Sequence[tuple[float, JobId]]:
-    """At most `SAMPLE` of them, evenly from the first to the last."""
-    step = max(1.0, len(jobs) / SAMPLE)
-    return [jobs[int(number * step)] for number in range(min(SAMPLE, len(jobs)))]
+def _spread(jobs: Mapping[JobId, _Open]) -> Sequence[JobId]:
+    """At most `SAMPLE` of them, evenly from the first that is due to the last."""
+    by_due = sorted(jobs, key=lambda job_id: (jobs[job_id].due_at, job_id))
+    step = max(1.0, len(by_due) / SAMPLE)
+    return [by_due[int(number * step)] for number in range(min(SAMPLE, len(by_due)))]

@@ -16,6 +16,8 @@ class Line:
         self._of_tenant: dict[str, OrderedDict[str, JobMessage]] = {}
         self._turns = Turns()
         self._waiting = 0
+        self.items = 0
+        """The slots that all of them take at an engine."""
 
     def __len__(self) -> int:
         return self._waiting
@@ -26,7 +28,9 @@ class Line:
         if mine is None:
             mine = self._of_tenant[message.tenant] = OrderedDict()
             self._turns.join(message.tenant)
-        self._waiting += message.job_id not in mine
+        former = mine.get(message.job_id)
+        self._waiting += former is None
+        self.items += message.items - (0 if former is None else former.items)
         mine[message.job_id] = message
 
     def put_back(self, message: JobMessage) -> None:
@@ -41,6 +45,7 @@ class Line:
         mine = self._of_tenant[tenant]
         _, message = mine.popitem(last=False)
         self._waiting -= 1
+        self.items -= message.items
         self._turns.charge(tenant, _cost(message))
         if not mine:
             self._leave(tenant)
@@ -49,7 +54,7 @@ class Line:
     def remove(self, message: JobMessage) -> None:
         """Take out a job that waits here."""
         mine = self._of_tenant[message.tenant]
-        del mine[message.job_id]
+        self.items -= mine.pop(message.job_id).items
         self._waiting -= 1
         if not mine:
             self._leave(message.tenant)

@@ -35,6 +35,10 @@ class _TierQueue:
     def __len__(self) -> int:
         return sum(len(line) for line in self.lines.values())
 
+    @property
+    def items(self) -> int:
+        return sum(line.items for line in self.lines.values())
+
     def line_of(self, priority: Priority) -> Line:
         """The line of a priority, in which somebody is about to wait."""
         line = self.lines[priority]
@@ -142,8 +146,8 @@ class LocalJobQueue:
         return len(self._of(model, tier, requires))
 
     def waiting_by_kind(self) -> Mapping[Kind, int]:
-        """Jobs waiting of each kind; those of which there are any."""
-        return {key: waiting for key, queue in self._queues.items() if (waiting := len(queue))}
+        """Items waiting of each kind, a job has one or more; those of which there are any."""
+        return {key: queue.items for key, queue in self._queues.items() if len(queue)}
 
     def oldest(
         self, model: str, tier: SlaTier, requires: Extensions = NO_EXTENSIONS
