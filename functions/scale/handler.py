@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from aws_lambda_powertools import Tracer
@@ -46,6 +47,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     logger.info("scaled", extra={"pools": pools, "changed": changed})
     stuck = fleet_target().autoscaler.stuck()
     if stuck:
-        # Work just waits for them: nothing else would raise an alarm.
+        # Work just waits for them: nothing else would tell.
+        _note(stuck)
         raise RuntimeError(f"no worker comes up in: {', '.join(stuck)}")
     return {"pools": pools, "changed": changed}
+
+
+def _note(stuck: Sequence[str]) -> None:
+    try:
+        run(fleet_target().note_stuck(stuck))
+    except Exception:
+        logger.exception("health not recorded", extra={"stuck": stuck})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from synapse.adapters.local.queue import LocalJobQueue
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.telemetry.exposition import exposition, fleet_exposition
 from synapse.adapters.telemetry.prometheus import PrometheusTelemetry
+from synapse.application.health import Health
 from synapse.application.under_way import load_of
 from synapse.application.vitals import Vitals
 from synapse.domain.job import Priority
@@ -18,7 +19,7 @@ from synapse.ports import Clock, Registry, WorkerRegistry
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """Renders the whole page."""
+    """Renders the whole page; `health` is what `/health` says."""
 
     registry: Registry
     pools: Sequence[Pool]
@@ -28,6 +29,7 @@ class Gauges:
     slots: SlotLedger
     telemetry: PrometheusTelemetry
     clock: Clock
+    health: Callable[[], Awaitable[Health]]
 
     async def text(self) -> str:
         """Prometheus' exposition."""
@@ -44,7 +46,7 @@ class Gauges:
         return "".join(
             (
                 self.telemetry.render(),
-                exposition(await self.registry.health(), depth, loads),
+                exposition((await self.health()).workers, depth, loads),
                 fleet_exposition(self.pools, alive, self.vitals.unwell()),
             )
         )

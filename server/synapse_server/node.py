@@ -98,6 +98,7 @@ class Node:
             slots,
             telemetry,
             clock,
+            parts.health.look,
         )
         self.access = AccessParts(records, config)
         stack.push_async_callback(self.access.close)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from functions.scale import handler as scale
+from synapse.domain.errors import Unavailable
 from tests.infra.translation import MONITORING, TEMPLATE, read
 from tests.lambda_context import a_context
 
@@ -24,9 +25,16 @@ class Target:
             settle=self._settle, decisions=lambda: [1, 2], stuck=lambda: stuck
         )
         self.flushed = False
+        self.noted: list[Sequence[str]] = []
+        self.can_note = True
 
     async def _settle(self, for_s: float, every_s: float) -> list[Any]:
         return [SimpleNamespace(pool="gpu", desired=2)]
+
+    async def note_stuck(self, pools: Sequence[str]) -> None:
+        if not self.can_note:
+            raise Unavailable("throttled")
+        self.noted.append(pools)
 
     @contextlib.contextmanager
     def telemetry_flushed(self) -> Iterator[None]:
@@ -46,17 +54,21 @@ def test_what_was_decided_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert handled(target, monkeypatch) == {"pools": 2, "changed": {"gpu": 2}}
     assert target.flushed
+    assert target.noted == []
 
 
+@pytest.mark.parametrize("can_note", [True, False])
 def test_pools_without_a_worker_for_too_long_make_an_error_once_all_is_done(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, can_note: bool
 ) -> None:
     target = Target(["gpu", "neuron"])
+    target.can_note = can_note
 
     with pytest.raises(RuntimeError, match="no worker comes up in: gpu, neuron"):
         handled(target, monkeypatch)
 
     assert target.flushed
+    assert target.noted == ([["gpu", "neuron"]] if can_note else [])
 
 
 def test_its_errors_have_an_alarm_and_are_not_tried_again() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache, cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from synapse.application.autoscale import Autoscaler
 from synapse.application.cold_start import ColdStarts
 from synapse.application.entrance import Entrance
 from synapse.application.fleet import Fleet
+from synapse.application.health import note_stuck
 from synapse.application.lease_watch import lease_watch
 from synapse.application.metering import Metering
 from synapse.application.ping import Pinger
@@ -177,6 +178,14 @@ class FleetTarget:
             self.telemetry,
             time.time,
         )
+
+    async def note_stuck(self, pools: Collection[str]) -> None:
+        """Have `/health` tell that these pools bring no worker up.
+
+        Raises:
+            Unavailable: it could not be read or written.
+        """
+        await note_stuck(self.parts.registry, self.parts.workers, pools, time.time)
 
     @cached_property
     def pinger(self) -> Pinger:

@@ -205,7 +205,8 @@ class Target(FleetTarget):
             )
             for spec in await parts.registry.models()
         }
-        return exposition(await parts.registry.health(), depth, loads)
+        lately = (await pinged_health(parts.registry, time.time)).workers
+        return exposition(lately, depth, loads)
 
 
 def _no_abort(job_id: JobId) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from synapse.adapters.local.workers import LocalWorkerRegistry
-from synapse.application.health import LATELY_S, FleetHealth, Health, Status, pinged_health
+from synapse.application.health import (
+    LATELY_S,
+    STUCK,
+    FleetHealth,
+    Health,
+    Status,
+    note_stuck,
+    pinged_health,
+)
 from synapse.domain.pool import Pool, PoolSize
 from synapse.domain.worker import WorkerState
 from tests.factories import NOW, a_health, a_model, a_pool, a_worker
@@ -178,3 +186,28 @@ async def test_who_has_nothing_but_pings_is_told_of_those_pools_that_were_tried_
     assert await pinged_health(registry, lambda: later) == Health(Status.OK, [well])
     # All at zero since.
     assert await pinged_health(registry, lambda: later + 3600) == Health(Status.OK, [])
+
+
+async def test_a_pool_that_brings_no_worker_up_is_told_of_until_one_is_or_none_is_wanted() -> None:
+    ward, now = Ward(), [NOW]
+    await ward.registry.record_health(a_health("steady"))
+
+    async def told() -> dict[str, str]:
+        health = await pinged_health(ward.registry, lambda: now[0])
+        assert (health.status is Status.DEGRADED) is any(not s.healthy for s in health.workers)
+        return {seen.pool: seen.detail for seen in health.workers if not seen.healthy}
+
+    await note_stuck(ward.registry, ward.workers, ["burst"], lambda: now[0])
+    assert await told() == {"burst": STUCK}
+
+    down = a_worker("b-1", "burst", state=WorkerState.DEGRADED, detail="the file ends early")
+    await ward.workers.beat(down)
+    await note_stuck(ward.registry, ward.workers, ["burst"], lambda: now[0])
+    assert await told() == {"burst": "the file ends early"}
+
+    await ward.registry.record_health(a_health("burst", checked_at=NOW + 1))
+    assert await told() == {}
+
+    await note_stuck(ward.registry, ward.workers, ["burst"], lambda: now[0])
+    now[0] += LATELY_S
+    assert await told() == {}

@@ -258,7 +258,8 @@ class WorkerBody(WireModel):
 class HealthBody(WireModel):
     """`ok` when every worker tried lately answers; `starting` before any was tried.
 
-    Without a credential the status is all; with one, the workers of models that it may use.
+    `degraded` also while a pool that is to have workers brings none up. Without a credential the
+    status is all; with one, the workers of models that it may use.
     """
 
     status: Literal["ok", "degraded", "starting"]

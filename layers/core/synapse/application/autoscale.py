@@ -139,8 +139,8 @@ class Autoscaler:
         )
 
     def stuck(self) -> Sequence[str]:
-        """The pools that before the last round had brought no worker up, for all that was tried."""
-        return self._stuck
+        """The pools that have brought no worker up, for all that was tried, and still have none."""
+        return [name for name in self._stuck if self._standings[name].size.ready == 0]
 
     def decisions(self) -> Sequence[PoolStanding]:
         """Each pool at the last round that could read it, by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,7 +12,9 @@ from synapse.domain.worker import Worker, WorkerState
 from synapse.ports import Capacity, Clock, Registry, WorkerRegistry
 
 LATELY_S = 300.0
-"""How long what the pinger saw holds, who comes each minute."""
+"""How long what was seen holds: on AWS the pinger and the autoscaler come each minute."""
+
+STUCK = "no worker of the pool comes up: see its service's events and its workers' log"
 
 
 class Status(StrEnum):
@@ -107,8 +109,7 @@ class FleetHealth:
         trouble = self.troubles().get(pool.name, "")
         if size.desired == 0 or (size.starting > 0 and not trouble):
             return None
-        details = [worker.detail for worker in alive if worker.pool == pool.name and worker.detail]
-        detail = trouble or next(iter(details), "no worker of the pool is up")
+        detail = trouble or _told_by(pool, alive) or "no worker of the pool is up"
         return self._ill(model, pool, detail)
 
     def _ill(self, model: str, pool: Pool, detail: str) -> WorkerHealth:
@@ -123,7 +124,7 @@ def _may_load(pool: Pool, alive: Sequence[Worker]) -> bool:
 
 
 async def pinged_health(registry: Registry, clock: Clock) -> Health:
-    """How it is by the pinger alone, for whoever knows nothing of workers.
+    """How it is by what is on record, for whoever knows nothing of workers.
 
     A pool that has not been tried lately is at zero: how it was before says nothing of now.
 
@@ -133,6 +134,32 @@ async def pinged_health(registry: Registry, clock: Clock) -> Health:
     known, since = await registry.health(), clock() - LATELY_S
     found = [seen for seen in known if seen.checked_at > since]
     return Health(_status(found, is_waiting=not known), found)
+
+
+async def note_stuck(
+    registry: Registry, workers: WorkerRegistry, pools: Collection[str], clock: Clock
+) -> None:
+    """Put on record that these pools bring no worker up: the pinger meets nobody there.
+
+    It holds until the pinger does, or for `LATELY_S` seconds: to be noted again while it is so.
+
+    Raises:
+        Unavailable: it could not be read or written.
+    """
+    now = clock()
+    alive = await workers.workers(now)
+    for spec in await registry.models():
+        for pool in await registry.pools(spec.name):
+            if pool.name in pools:
+                detail = _told_by(pool, alive) or STUCK
+                ill = WorkerHealth(spec.name, pool.name, False, 0.0, now, detail)
+                await registry.record_health(ill)
+
+
+def _told_by(pool: Pool, alive: Sequence[Worker]) -> str:
+    """What a worker of the pool says is the matter with it; empty where none does."""
+    details = (worker.detail for worker in alive if worker.pool == pool.name)
+    return next(filter(None, details), "")
 
 
 def _status(found: Sequence[WorkerHealth], is_waiting: bool) -> Status:

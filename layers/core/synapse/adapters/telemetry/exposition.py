@@ -19,13 +19,17 @@ def exposition(
     lines = [
         *_gauge(
             "synapse_worker_healthy",
-            "Whether the last ping of the worker was answered.",
+            "Whether a worker of the pool answers for the model, as far as was seen.",
             (({"model": w.model, "pool": w.pool}, float(w.healthy)) for w in workers),
         ),
         *_gauge(
             "synapse_worker_ping_seconds",
             "How long the last ping of the worker took.",
-            (({"model": w.model, "pool": w.pool}, w.latency_ms / 1000) for w in workers),
+            (
+                ({"model": w.model, "pool": w.pool}, w.latency_ms / 1000)
+                for w in workers
+                if w.latency_ms
+            ),
         ),
         *_gauge(
             "synapse_queue_depth",
