@@ -32,7 +32,7 @@ class TritonProcess:
     async def spawn(cls, program: TritonProgram, ports: Ports, log_file: Path) -> "TritonProcess":
         """Start Triton in a process group of its own, writing straight to the log file."""
         remove_stale_regions()
-        with _open_log(log_file) as log:
+        with open_log(log_file) as log:
             process = await asyncio.create_subprocess_exec(
                 *program.command(ports, new_region_prefix(), os.getpid()),
                 env=program.environment(),
@@ -71,9 +71,11 @@ class TritonProcess:
     def bound_log(self) -> None:
         """Move what the log holds aside when it is too long; Triton goes on writing to it.
 
+        A link is left alone: /dev/stdout may be a file, and is not ours to move or to cut.
+
         What is written just between the copy and the cut is lost.
         """
-        if self._log_offset is None:
+        if self._log_offset is None or self._log_file.is_symlink():
             return
         with contextlib.suppress(OSError):
             if self._log_file.stat().st_size > MAX_LOG_BYTES:
@@ -115,10 +117,13 @@ def _older(log_file: Path) -> Path:
     return log_file.with_name(log_file.name + ".1")
 
 
-def _open_log(path: Path) -> BinaryIO:
+def open_log(path: Path) -> BinaryIO:
+    """The file at its end, the one before moved aside if that is too long."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():  # such as /dev/stdout in a container
         return path.open("wb")
+    if path.is_symlink():  # such as /dev/stdout where that is a file: it is somebody else's
+        return path.open("ab")
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         path.replace(_older(path))
     return path.open("ab")

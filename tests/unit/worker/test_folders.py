@@ -16,7 +16,7 @@ from synapse_worker.config import BUNDLED_MODELS, WorkerConfig, default_venv
 from synapse_worker.errors import WorkerError
 from synapse_worker.gguf import main as print_gguf
 from synapse_worker.gguf import read_array, read_metadata
-from synapse_worker.process import TritonProcess
+from synapse_worker.process import TritonProcess, open_log
 from synapse_worker.runtime import TritonRuntime, find_runtime, runtime_from_facts
 from synapse_worker.shared_memory import lock_file, new_region_prefix, remove_stale_regions
 from synapse_worker.staging import build_stage
@@ -120,6 +120,26 @@ def test_a_log_is_cut_while_triton_goes_on_writing_to_it(
     path.unlink()
     process.bound_log()
     TritonProcess(NOT_ASKED, Path("/dev/stdout"), None).bound_log()
+
+
+def test_a_log_behind_a_link_is_neither_moved_nor_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is /dev/stdout, which may be a file: root would rename it for all, or cut the file."""
+    monkeypatch.setattr("synapse_worker.process.MAX_LOG_BYTES", 20)
+    theirs, link = tmp_path / "theirs.log", tmp_path / "stdout"
+    theirs.write_bytes(b"what they wrote before. ")
+    link.symlink_to(theirs)
+
+    with open_log(link) as log:
+        process = TritonProcess(NOT_ASKED, link, log.tell())
+        log.write(b"and Triton after it")
+    process.bound_log()
+
+    assert link.readlink() == theirs
+    assert theirs.read_bytes() == b"what they wrote before. and Triton after it"
+    assert process.log_since_start() == "and Triton after it"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stdout", "theirs.log"]
 
 
 def test_a_folder_a_shell_would_misread_is_not_given_to_triton(
