@@ -11,16 +11,23 @@ import pytest
 from synapse_worker.agent import triton_models
 from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, TooLarge, UnknownModel
 from synapse_worker.agent.folder import ModelFolder
+from synapse_worker.agent.known import Doing
 from synapse_worker.agent.models import MAX_FAILED
 from synapse_worker.agent.readings import ModelReading, Readings
-from synapse_worker.agent.shelf import Shelf
+from synapse_worker.agent.shelf import Shelf, Taken
 from synapse_worker.agent.triton_models import TritonModels
-from synapse_worker.cache import CachedModel, CacheLevel, ModelCache
+from synapse_worker.cache import (
+    CachedModel,
+    CacheLevel,
+    ModelCache,
+    Progress,
+    ProgressListener,
+)
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import WorkerError
 from synapse_worker.supervisor import Supervisor, WorkerState
 from tests.patience import PATIENCE_S
-from tests.unit.worker.agents import MIB, World, model_folder
+from tests.unit.worker.agents import MIB, FakeTriton, World, model_folder
 
 
 async def test_the_least_recently_used_makes_room(tmp_path: Path) -> None:
@@ -196,6 +203,47 @@ async def test_a_new_version_takes_the_place_of_the_old_or_the_old_comes_back(
         await world.models.load("a", "3")
     assert world.models.all()[0].version == "2"
     assert world.triton.loaded == {"a"}
+
+
+async def test_a_long_download_holds_up_no_other_load_and_is_over_when_it_waits_for_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, take, load = World(tmp_path), Shelf.take, FakeTriton.load
+    has_come, is_loaded = asyncio.Event(), asyncio.Event()
+
+    async def slow_take(
+        shelf: Shelf, model: str, version: str | None, on_progress: ProgressListener | None = None
+    ) -> Taken:
+        if model == "a" and on_progress is not None:
+            on_progress(Progress(1, 2))
+            await has_come.wait()
+        return await take(shelf, model, version, on_progress)
+
+    async def slow_load(triton: FakeTriton, model: str) -> None:
+        if model == "c":
+            await is_loaded.wait()
+        await load(triton, model)
+
+    def doing() -> list[tuple[str, Doing, float | None]]:
+        return [(known.name, known.doing, known.progress) for known in world.models.all()]
+
+    monkeypatch.setattr(Shelf, "take", slow_take)
+    monkeypatch.setattr(FakeTriton, "load", slow_load)
+    first = asyncio.create_task(world.models.load("a", None))
+    await asyncio.sleep(0.01)
+
+    await world.models.load("b", None)
+    assert doing() == [("a", Doing.DOWNLOADING, 0.5), ("b", Doing.NOTHING, None)]
+
+    last = asyncio.create_task(world.models.load("c", None))
+    await asyncio.sleep(0.01)
+    has_come.set()
+    await asyncio.sleep(0.01)
+    assert doing()[0] == ("a", Doing.LOADING, None)
+
+    is_loaded.set()
+    await asyncio.gather(first, last)
+    assert world.triton.calls == ["load b", "load c", "load a"]
 
 
 async def test_who_no_longer_waits_for_a_load_does_not_stop_it_for_others(tmp_path: Path) -> None:

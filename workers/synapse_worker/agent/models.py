@@ -211,6 +211,9 @@ class Models:
 
         taken = await self._shelf.take(known.name, version, note)
         known.progress = None
+        if known.doing is Doing.DOWNLOADING:
+            known.doing = Doing.LOADING  # or about to: others may have their turn first
+            self._changed()
         if not known.is_loaded:
             known.level = CacheLevel.NVME_CACHED
         return taken
