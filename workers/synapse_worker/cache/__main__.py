@@ -25,7 +25,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     one.add_argument("store", help="s3://bucket/prefix or a folder")
     one.add_argument("--name", help="of the model; the folder's name unless given")
     one.add_argument("--version", help="made of the content unless given")
-    one.add_argument("--memory-mib", type=int, help="what it takes when loaded, about")
+    about = "what it takes when loaded, about; as much as its files unless given"
+    one.add_argument("--memory-mib", type=int, help=about)
     one.add_argument("--part-mib", type=int, default=PART_BYTES // MIB, help="of a part")
 
     one = commands.add_parser("fetch", help="bring a model into a cache, and print where it is")
