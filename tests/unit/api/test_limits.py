@@ -122,6 +122,7 @@ async def test_no_way_in_goes_round_the_month(path: str) -> None:
     limited = LimitedWorld(shared=Limits(monthly_usd=0.0))
     refused = await limited.post(path)
     assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
+    assert refused.error["type"] == "insufficient_quota"
     assert refused.headers["x-should-retry"] == "false"
     assert "retry-after" not in refused.headers
 
@@ -626,5 +627,5 @@ async def test_the_openai_sdk_does_not_try_again_when_the_budget_is_used_up(sdk:
     limited.caller = Principal("default", "key1", tenant_limits=Limits(monthly_usd=0.0))
     with pytest.raises(openai.RateLimitError) as caught:
         await client.with_options(max_retries=5).chat.completions.create(**CHAT_BODY)
-    assert caught.value.code == "insufficient_quota"
+    assert (caught.value.type, caught.value.code) == ("insufficient_quota", "insufficient_quota")
     assert limited.calls == 1

@@ -40,6 +40,7 @@ from synapse.domain.errors import (
     WebhookUnknown,
 )
 from synapse.domain.job import Failure
+from synapse.domain.limiting import OUT_OF_BUDGET
 
 _STATUSES: Sequence[tuple[type[SynapseError], HTTPStatus]] = (
     (Unauthenticated, HTTPStatus.UNAUTHORIZED),
@@ -82,10 +83,10 @@ def status_of(error: SynapseError) -> HTTPStatus:
     return next(status for cls, status in _STATUSES if isinstance(error, cls))
 
 
-def error_type(status: int) -> str:
-    """OpenAI's `type` of a status."""
+def error_type(status: int, code: str) -> str:
+    """OpenAI's `type` of an error; that of a budget that is used up is its code."""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return "rate_limit_error"
+        return OUT_OF_BUDGET if code == OUT_OF_BUDGET else "rate_limit_error"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return "authentication_error"
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -95,7 +96,8 @@ def error_type(status: int) -> str:
 
 def error_body(status: int, message: str, *, code: str, param: str | None = None) -> ToldError:
     """The body of an error response."""
-    return {"error": {"message": message, "type": error_type(status), "param": param, "code": code}}
+    kind = error_type(status, code)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def body_of(error: SynapseError) -> ToldError:

@@ -9,6 +9,7 @@ from synapse.api.openai.rendering import Body, Heading
 from synapse.api.openai.responses.output import Output
 from synapse.api.openai.responses.schemas import FunctionTool, ResponsesRequest
 from synapse.domain.job import Usage
+from synapse.domain.limiting import OUT_OF_BUDGET
 
 ENDED: Mapping[bool, Body] = {
     False: {"status": "completed", "incomplete_details": None},
@@ -109,6 +110,6 @@ def _tool(tool: FunctionTool) -> Body:
 
 def _code(error: Mapping[str, str | None]) -> str:
     """Which of the codes that OpenAI has for responses that failed it is."""
-    if error["type"] == "rate_limit_error":
+    if error["type"] in ("rate_limit_error", OUT_OF_BUDGET):
         return "rate_limit_exceeded"
     return "server_error" if error["type"] == "server_error" else "invalid_prompt"
