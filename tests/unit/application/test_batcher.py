@@ -146,6 +146,17 @@ async def test_an_unforeseen_error_counts_as_a_loss_and_never_escapes() -> None:
     assert [message.job_id for message in world.queue.messages] == [job.id]
 
 
+async def test_an_unforeseen_error_counts_as_a_loss_also_after_a_refusal() -> None:
+    world = World()
+    job = await world.submit()
+    await world.store.claim([job.id], a_lease("b"), world.clock())
+    runner = failing_before(world.runner, run=[REFUSED, ZeroDivisionError()])
+
+    await replace(world.batcher, runner=runner).run(BatchOrder(a_batch(job.id, id="b"), (POOL,)))
+
+    assert (await world.job(job.id)).losses == 1
+
+
 async def test_an_end_that_cannot_be_written_down_costs_no_worker_and_is_tried_again() -> None:
     world = World(engine=ScriptedEngine(lambda _: OK))
     job = await world.submit()

@@ -66,6 +66,7 @@ class Batcher:
             error = given_back
         except Exception:
             logger.exception("batch failed unexpectedly", extra={"batch": order.batch.id})
+            error = None  # whatever an earlier try came to
         cause = error or SynapseError("the batch broke off for a reason of ours; see the log")
         lost_work = not isinstance(cause, EngineUnavailable)
         failure = Failure(cause.code, cause.message)
