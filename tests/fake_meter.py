@@ -75,7 +75,7 @@ class MemoryMeter:
 
     def _expire(self, now: float) -> None:
         for entry in self.entries:
-            if entry.used is None and entry.reservation.id.expires_at <= now:
+            if entry.used is None and entry.reservation.has_expired(now):
                 entry.used = entry.reservation.all_used
 
 

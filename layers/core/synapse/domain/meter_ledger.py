@@ -75,7 +75,7 @@ class MeterLedger:
         if 0 <= now - self._expired_at < EXPIRY_EVERY_S:
             return []
         self._expired_at = now
-        expired = [each for each in self._open.values() if each.id.expires_at <= now]
+        expired = [each for each in self._open.values() if each.has_expired(now)]
         for reservation in expired:
             self.settle(reservation.id, None)
         return expired

@@ -29,6 +29,10 @@ NANO = 1_000_000_000
 GRACE_S = 60
 """How long after its time is up a request counts as under way that nobody has settled."""
 
+JOB_GRACE_S = 240
+"""And how much longer a job does: it is settled by its record, also where that is left to the
+sweeper, which comes each minute and may take some time for those before it (ADR 0035)."""
+
 MINUTES_AHEAD = 2
 MONTH_AHEAD_S = 86_400.0
 """How far ahead the window that is counted may be: clocks are set back a little now and then."""
@@ -149,6 +153,10 @@ class Reservation:
     def all_used(self) -> Used:
         """As much as was reserved: where nobody can tell what it was."""
         return Used(self.requests, self.tokens, self.nano_usd)
+
+    def has_expired(self, now: float) -> bool:
+        """Whether it is too late for whoever would settle it."""
+        return self.id.expires_at + (JOB_GRACE_S if self.is_job else 0) <= now
 
     def counted_as(self, used: Used | None) -> Used:
         """What is counted in its place: where nobody can tell (None), as much as was reserved."""

@@ -139,11 +139,9 @@ class DynamoMeter:
                 {":pk": _pk(tenant), ":first": "open#", ":last": f"open#{int(now):012d}#\uffff"}
             ),
         )
-        expired = [plain(item) async for item in query]
-        for item in expired:
-            _, expires_at, name = item["sk"].split("#", 2)
-            reservation_id = ReservationId(tenant, name, int(expires_at))
-            reservation = reservation_from_json(reservation_id, item["doc"])
+        found = [_reservation(tenant, plain(item)) async for item in query]
+        expired = [reservation for reservation in found if reservation.has_expired(now)]
+        for reservation in expired:
             await self._settle(reservation, reservation.all_used)
         return bool(expired)
 
@@ -182,6 +180,11 @@ def _meter(meter: MeterId) -> dict[str, object]:
 def _place(reservation_id: ReservationId) -> dict[str, object]:
     tenant, name, expires_at = reservation_id
     return {"pk": _pk(tenant), "sk": f"open#{expires_at:012d}#{name}"}
+
+
+def _reservation(tenant: str, item: Mapping[str, Any]) -> Reservation:
+    _, expires_at, name = item["sk"].split("#", 2)
+    return reservation_from_json(ReservationId(tenant, name, int(expires_at)), item["doc"])
 
 
 def _put(reservation: Reservation) -> dict[str, Any]:
