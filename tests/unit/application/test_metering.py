@@ -25,8 +25,9 @@ from synapse.domain.inference import Completion, ModelInput
 from synapse.domain.job import Job, JobState, Usage
 from synapse.domain.metering import Counts, MeterId
 from synapse.domain.routing import PoolView
+from synapse.domain.usage import Used
 from synapse.ports import InferenceRequest
-from tests.factories import a_lease
+from tests.factories import a_batch, a_lease, a_pool
 from tests.fake_meter import MemoryMeter
 from tests.fakes import FakeClock, MemoryJobStore, ScriptedEngine
 from tests.faults import failing_after, failing_before
@@ -218,12 +219,16 @@ async def test_a_job_that_cannot_be_recorded_is_not_counted(failing: Any) -> Non
     assert (world.counts.requests, world.counts.open) == (0, 0)
 
 
-async def test_a_job_that_cannot_be_queued_is_settled() -> None:
+async def test_a_job_that_cannot_be_queued_is_settled_and_counts_as_no_request() -> None:
     world = MeteredWorld()
     world.queue = failing_before(world.queue, send=[Unavailable("it is full")])
     with pytest.raises(Unavailable):
         await world.submitted()
-    assert (world.counts.tokens, world.counts.open) == (0, 0)
+    assert (world.counts.requests, world.counts.tokens, world.counts.open) == (0, 0, 0)
+    [refused] = world.store.store.jobs.values()
+    assert refused.failure is not None
+    assert refused.failure.code == "not_queued"
+    assert set(world.store.store.usage.sums.values()) == {Used()}
 
 
 async def test_a_meter_that_cannot_be_reached_refuses_jobs_and_ends_those_there_are() -> None:

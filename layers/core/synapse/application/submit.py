@@ -21,7 +21,7 @@ from synapse.application.payloads import stowed
 from synapse.application.webhooks import Audience
 from synapse.domain.errors import InvalidRequest, SynapseError, Unavailable
 from synapse.domain.estimate import estimated_wait_s, queue_position
-from synapse.domain.job import Failure, Job, JobId, JobState
+from synapse.domain.job import NOT_QUEUED, Job, JobId, JobState
 from synapse.domain.limiting import Standing
 from synapse.domain.metering import is_limited
 from synapse.domain.model import ModelSpec
@@ -190,8 +190,8 @@ class Submitter:
         # A keyed request that is sent again finds its record and sends the message again;
         # without a key nobody would, so the record is closed.
         if not keyed:
-            failure = Failure("not_queued", "the job could not be queued; it never ran")
-            ended = await self.store.close(job.id, JobState.FAILED, failure, self.clock())
+            now = self.clock()
+            ended = await self.store.close(job.id, JobState.FAILED, NOT_QUEUED, now)
             if ended is not None:
                 self.telemetry.ended(ended)
 

@@ -143,6 +143,10 @@ class Failure:
     param: str | None = None
 
 
+NOT_QUEUED = Failure("not_queued", "the job could not be queued; it never ran")
+"""Of a job that is on record, but was refused: its caller was told to come again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """Who may write a running job's outcome, and until when nobody else may take it over."""
@@ -232,6 +236,11 @@ class Job:
     usage: Usage | None = None
     failure: Failure | None = None
     served: Served | None = None
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether nothing came of it but its record (`NOT_QUEUED`): it counts as no request."""
+        return self.failure is not None and self.failure.code == NOT_QUEUED.code
 
     def can_be_claimed(self, owner: str, now: float) -> bool:
         """Whether a runner may take the job: it waits, is the runner's own, or was abandoned."""

@@ -278,6 +278,8 @@ def used_by_job(job: Job) -> Used | None:
     A job that was given up, because workers went down with it, has used nothing that its account
     is to answer for. Of one that its engine was still at when its time was up, the money is known.
     """
+    if job.was_refused:
+        return NOTHING_USED
     if job.served is None and job.started_at is not None and job.state is not JobState.FAILED:
         return None
     tokens = job.usage.total_tokens if job.usage else 0

@@ -93,9 +93,11 @@ def used_by(job: Job) -> tuple[UsageKey, Used]:
     """
     if job.finished_at is None:
         raise ValueError(f"job {job.id} has not ended: nobody knows yet what it used")
+    key = UsageKey(job.tenant, job.account, job.model, day_of(job.finished_at))
+    if job.was_refused:
+        return key, Used()
     failed = job.state in (JobState.FAILED, JobState.EXPIRED)
     cost = NO_COST if job.served is None else Cost(job.served.active_usd, job.served.warm_usd)
-    key = UsageKey(job.tenant, job.account, job.model, day_of(job.finished_at))
     return key, one_request(job.usage, cost, failed=failed)
 
 
