@@ -96,10 +96,10 @@ def taken_over(items: int) -> Bill:
 def claimed_in_vain(payload: Payload) -> Bill:
     """A job was claimed and its prompt fetched, and then it was not let in.
 
-    Claimed again it is written twice: at first it is taken for one that waits.
+    It waits again, and is claimed once more: it is written twice, due at another time each.
     """
     gets = payload.prompt_kib > INLINE_KIB
-    writes = 2 * math.ceil(payload.item_kib) + MOVED
+    writes = 2 * (math.ceil(payload.item_kib) + MOVED)
     return Bill(tables=writes * usd.USD_DYNAMO_WRITE, bucket=gets * usd.USD_S3_GET)
 
 

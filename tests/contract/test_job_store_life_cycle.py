@@ -109,6 +109,18 @@ async def test_a_job_that_waited_at_its_runner_began_when_it_was_let_in(store: J
     assert await store.get(job.id) == settled
 
 
+async def test_a_job_that_no_engine_was_asked_for_never_began(store: JobStore) -> None:
+    job = await job_in(store, JobState.RUNNING)
+    assert job.started_at is not None
+    outcome = an_outcome(job.id, JobState.EXPIRED, unrun=True)
+
+    settled = await store.settle(outcome, OWNER, NOW + 5)
+
+    assert settled is not None
+    assert (settled.state, settled.started_at) == (JobState.EXPIRED, None)
+    assert await store.get(job.id) == settled
+
+
 async def test_an_outcome_is_kept_in_full(store: JobStore) -> None:
     job = await job_in(store, JobState.RUNNING)
     outcome = an_outcome(

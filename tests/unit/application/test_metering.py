@@ -210,6 +210,29 @@ async def test_a_job_that_waits_again_has_used_nothing_when_it_ends(
     assert world.counts.open == 0
 
 
+async def is_tried_again(world: MeteredWorld, job: Job) -> None:
+    world.clock.advance(55)
+    await world.runner.run(a_batch(job.id), a_pool("gpu"))
+
+
+@pytest.mark.parametrize(
+    "end", [is_cancelled, expires_unseen_until_it_is_read, is_swept, is_tried_again]
+)
+async def test_a_job_that_no_worker_took_has_used_nothing_when_it_ends_before_it_is_tried_again(
+    end: Callable[[MeteredWorld, Job], Awaitable[None]],
+) -> None:
+    world = MeteredWorld(engine=ScriptedEngine(lambda request: EngineUnavailable("it is down")))
+    job = await world.submitted()
+    with pytest.raises(EngineUnavailable):
+        await world.runner.run(a_batch(job.id), a_pool("gpu"))
+
+    await end(world, job)
+
+    assert (await world.job(job.id)).state.is_final
+    [entry] = world.meter.entries
+    assert (entry.used.requests, entry.used.tokens, entry.used.nano_usd) == (1, 0, 0)
+
+
 @pytest.mark.parametrize("failing", [failing_before, failing_after])
 async def test_a_job_that_cannot_be_recorded_is_not_counted(failing: Any) -> None:
     world = MeteredWorld()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,16 @@ import uvloop
 
 from synapse.domain.access import Principal
 from synapse.domain.batching import Batch
-from synapse.domain.errors import EngineError, EngineUnavailable, InvalidInput, Overloaded
+from synapse.domain.errors import (
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    InvalidInput,
+    Overloaded,
+    Unavailable,
+)
 from synapse.domain.inference import Completion, ModelInput
-from synapse.domain.job import JobId, JobState, Lease, Usage
+from synapse.domain.job import Job, JobId, JobState, Lease, Usage
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.receipt import Cost, Receipt, receipt_of
@@ -23,6 +30,7 @@ from synapse.domain.usage import UsageKey, Used, day_of, one_request, summed, us
 from synapse.ports import InferenceRequest
 from tests.factories import NOW, a_batch, a_chat_model, a_model, a_pool, a_worker
 from tests.fakes import Answer, FakeClock, MemoryBlobStore, MemoryRegistry, ScriptedEngine
+from tests.faults import failing_before
 from tests.patience import until
 from tests.unit.application.cold_world import ColdWorld
 from tests.unit.application.stepping import a_request
@@ -115,7 +123,89 @@ async def test_a_refused_job_pays_for_its_time_and_one_that_expired_unseen_for_n
     refused, expired = [await world.job(job.id) for job in (bad, late)]
     assert (refused.state, expired.state) == (JobState.FAILED, JobState.EXPIRED)
     assert refused.served is not None and refused.served.active_usd == pytest.approx(0.0005)
-    assert expired.served is not None and expired.served.active_usd == 0.0
+    assert (expired.served, receipt_of(expired)) == (None, None)
+
+
+async def is_read(world: World, job: Job) -> None:
+    await world.results.get(job.id, "acme")
+
+
+async def is_swept(world: World, job: Job) -> None:
+    await world.sweeper.sweep()
+
+
+async def is_left_to_its_runner(world: World, job: Job) -> None:
+    pass
+
+
+Notice = Callable[[World, Job], Awaitable[None]]
+NOTICED: list[Notice] = [is_read, is_swept, is_left_to_its_runner]
+
+
+@pytest.mark.parametrize("notice", NOTICED)
+async def test_what_is_used_of_a_job_that_expires_at_its_worker_is_counted_whoever_notices(
+    notice: Notice,
+) -> None:
+    world = slow_world(late=EngineTimeout("its time was up"))
+    job = await world.submit("late", timeout_s=2.0, caller=CALLER)
+    settle = world.store.settle
+
+    async def noticed_meanwhile(*args: Any) -> Job | None:
+        await notice(world, job)
+        ended: Job | None = await settle(*args)
+        return ended
+
+    world.store.settle = noticed_meanwhile
+    for _ in range(2):  # a batch may be delivered twice
+        await world.runner.run(a_batch(job.id), DEAR)
+
+    assert (await world.job(job.id)).state is JobState.EXPIRED
+    [used] = world.usage.sums.values()
+    assert (used.requests, used.errors) == (1, 1)
+    assert used.cost.active_usd == pytest.approx(0.0005)
+
+
+@pytest.mark.parametrize("notice", NOTICED)
+async def test_what_expires_while_no_worker_takes_it_has_no_receipt_whoever_notices(
+    notice: Notice,
+) -> None:
+    world = slow_world(late=EngineUnavailable("it is down"))
+    job = await world.submit("late", timeout_s=10.0, caller=CALLER)
+    batch = a_batch(job.id)
+    with pytest.raises(EngineUnavailable):
+        await world.runner.run(batch, DEAR)
+    world.clock.advance(10.0)
+
+    await notice(world, job)
+    await world.runner.run(batch, DEAR)
+
+    ended = await world.job(job.id)
+    assert (ended.state, ended.started_at, ended.usage) == (JobState.EXPIRED, None, None)
+    assert receipt_of(ended) is None
+    [used] = world.usage.sums.values()
+    assert (used.requests, used.errors, used.cost) == (1, 1, Cost())
+
+
+async def test_who_is_stopped_pays_though_the_end_of_another_cannot_be_written() -> None:
+    world = slow_world()
+    other = await world.submit("other", model=CHAT)
+    stopped = await world.submit("stopped", model=CHAT, caller=CALLER)
+    asked: list[JobId] = []
+    go_on = asyncio.Event()
+    world.engine.infer = held(asked, go_on)
+    world.runner.store = failing_before(world.store, settle=[Unavailable("the disk is full")])
+
+    batch = a_batch(other.id, stopped.id, model=CHAT)
+    running = asyncio.create_task(world.runner.run(batch, DEAR))
+    await until(lambda: len(asked) == 2)
+    world.clock.advance(2.0)
+    await world.results.cancel(stopped.id, "acme", world.runner.abort)
+    go_on.set()
+    with pytest.raises(EngineUnavailable, match="full"):
+        await running
+
+    used = world.usage.sums[UsageKey("acme", "key-1", CHAT, DAY)]
+    assert used.cost.active_usd == pytest.approx(0.0005)
 
 
 async def test_a_job_that_is_cancelled_while_it_runs_is_paid_for_and_counted_once() -> None:

@@ -180,7 +180,7 @@ async def test_the_engine_gets_no_more_time_than_the_job_and_the_lease_have() ->
     assert times[long.id] == pytest.approx(world.runner.lease_s - 5.0)
 
 
-async def test_an_unreachable_engine_leaves_the_jobs_to_the_same_batch() -> None:
+async def test_a_job_that_no_worker_took_waits_until_its_batch_is_tried_again() -> None:
     world = World(engine=ScriptedEngine(lambda _: EngineUnavailable("connection refused")))
     [job] = await _submitted(world, "hello")
     batch = a_batch(job.id)
@@ -190,9 +190,9 @@ async def test_an_unreachable_engine_leaves_the_jobs_to_the_same_batch() -> None
     with pytest.raises(EngineUnavailable):
         await world.runner.run(batch, a_pool())
 
-    job = await world.job(job.id)
-    assert job.is_held_by(batch.id)
-    assert job.losses == 0
+    again = await world.job(job.id)
+    assert (again.state, again.started_at, again.losses) == (JobState.QUEUED, None, 0)
+    assert again.resends == 0, "its message was answered"
     assert left == [], "the slot of a job that is tried again stays taken"
 
 
@@ -338,6 +338,31 @@ async def test_a_loss_is_told_though_the_speed_of_what_finished_cannot_be_writte
         await world.runner.run(a_batch(*(job.id for job in jobs)), a_pool("gpu"))
 
     assert list(world.states().values()) == [JobState.COMPLETED, JobState.RUNNING]
+
+
+async def test_a_loss_is_told_though_an_end_cannot_be_written_which_costs_its_job_nothing() -> None:
+    def answer(request: InferenceRequest) -> Answer:
+        if request.input.prompt == "two":
+            return EngineLost("the worker is gone")
+        return Completion("x", "stop", Usage(1, 1))
+
+    world = World(engine=ScriptedEngine(answer))
+    jobs = await _submitted(world, "one", "two")
+    world.runner.store = failing_before(world.store, settle=not_written(1))
+    batch = a_batch(*(job.id for job in jobs))
+
+    with pytest.raises(EngineLost) as raised:
+        await world.runner.run(batch, a_pool("gpu"))
+    failure = Failure(raised.value.code, raised.value.message)
+    await world.give_back(batch.id, batch.job_ids, failure, lost=True)
+
+    answered, suspect = [await world.job(job.id) for job in jobs]
+    assert (answered.state, answered.losses) == (JobState.QUEUED, 0)
+    assert (suspect.state, suspect.losses) == (JobState.QUEUED, 1)
+    await world.work()
+    assert (await world.job(answered.id)).state is JobState.COMPLETED
+    asked = [request.id for _, _, requests in world.engine.calls for request in requests]
+    assert asked.count(answered.id) == 1
 
 
 async def test_a_timeout_at_the_deadline_is_an_expiry_and_before_it_a_failure() -> None:

@@ -79,10 +79,10 @@ def job_to_record(job: Job) -> Record:
 
 
 def outcome_to_record(outcome: Outcome) -> Record:
-    """The part of a job's record that an outcome decides."""
+    """The part of a job's record that an outcome decides; what is None there is to be removed."""
     record: Record = {"state": outcome.state.value}
-    if outcome.began_at is not None:
-        record["started_at"] = outcome.began_at
+    if outcome.began_at is not None or outcome.unrun:
+        record["started_at"] = None if outcome.unrun else outcome.began_at
     _put_ending(record, outcome)
     return record
 

@@ -105,12 +105,17 @@ class BatchReceipts:
         if self.accounting is not None and job_id in run.workers:
             await self.accounting.charge(run.jobs[job_id], await self._cost(run, job_id))
 
-    async def charge_if_cancelled(self, job: Job | None, outcome: Outcome) -> None:
-        """Count a result that comes too late because its job was cancelled while it was computed.
+    async def charge_if_closed(self, run: BatchRun, job: Job | None, outcome: Outcome) -> None:
+        """Count an end that comes too late: its job was cancelled, or expired, at its worker.
 
-        One that is late for our own faults costs its caller nothing.
+        One that is late for our own faults costs its caller nothing: it waits, or others have it.
         """
-        if self.accounting and outcome.served and job and job.state is JobState.CANCELLED:
+        if self.accounting is None or outcome.served is None or job is None:
+            return
+        # Of what a runner has ended the cost is counted with its end.
+        was_closed = job.state in (JobState.CANCELLED, JobState.EXPIRED) and job.served is None
+        was_ours = job.started_at == run.jobs[job.id].started_at
+        if was_closed and was_ours:
             cost = Cost(outcome.served.active_usd, outcome.served.warm_usd)
             await self.accounting.charge(job, cost, outcome.usage)
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 
 from synapse.domain.errors import Unavailable
-from synapse.domain.job import Failure, Job, JobState, Outcome, Usage
+from synapse.domain.job import Failure, Job, JobState, Outcome
 from synapse.domain.sweep import EXPIRED
 from synapse.ports import Clock, KeyStore
 
@@ -54,8 +54,7 @@ class Revocations:
 async def end_unrun(job: Job, now: float, revocations: Revocations | None) -> Outcome | None:
     """How a job ends that no engine is to be asked for any more; None if one is."""
     if job.deadline_at <= now:
-        # That it has used nothing is known, unlike of one that an engine was at.
-        return Outcome(job.id, JobState.EXPIRED, usage=Usage(), failure=EXPIRED)
+        return Outcome(job.id, JobState.EXPIRED, failure=EXPIRED, unrun=True)
     if revocations is not None and await revocations.are_stopped(job.tenant, job.account):
-        return Outcome(job.id, JobState.FAILED, failure=KEY_REVOKED)
+        return Outcome(job.id, JobState.FAILED, failure=KEY_REVOKED, unrun=True)
     return None

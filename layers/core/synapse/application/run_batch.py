@@ -98,8 +98,8 @@ class BatchRunner:
 
         Raises:
             EngineUnavailable: some jobs never got to work, or their records could not be reached;
-                run the same batch again, here or on another pool. Those that an engine was
-                asked for stay RUNNING under this batch's lease.
+                run the same batch again, here or on another pool. Those that no worker took wait
+                until then; others that have not ended stay RUNNING under this batch's lease.
             EngineFull: likewise, but give the batch back: others were let in, and were long there.
             EngineLost: the worker went down with some jobs; they stay RUNNING likewise.
         """
@@ -130,22 +130,36 @@ class BatchRunner:
         requests = await self._requests(run)
         self.items_begin(batch, sum(run.items[request.id] for request in requests))
         run.started_at = self.clock()  # the worker has nothing to do with fetching inputs
+        unwritten: Unavailable | None = None
         try:
             await self._infer(run, requests)
+        except Unavailable as error:
+            unwritten = error
         finally:
             await self._report(run)
-        if run.lost is not None:
-            await self._spare(run)
+        await self._spare(run)
+        if run.lost is not None:  # also where an end could not be written: it has to be told
             raise run.lost
+        if unwritten is not None:
+            raise unwritten
         if run.retry is not None:
             raise EngineFull(run.retry.message) if run.was_long else run.retry
 
     async def _spare(self, run: BatchRun) -> None:
-        """Jobs that no worker had have lost none: who gives the batch back sees that they wait."""
-        for job in run.jobs.values():
-            if job.id not in run.workers:
-                with suppress(Unavailable):
-                    await self.store.requeue(job, self.clock(), lost=False)
+        """Jobs that no worker had wait again: they have lost none, and used nothing if they end.
+
+        Where a worker was lost so do those whose end is known: who gives the batch back sees that.
+        """
+        if run.lost is None and run.retry is None:
+            return
+        spared = [job for job in run.jobs.values() if job.id not in run.workers]
+        if run.lost is not None:
+            spared += [run.jobs[each] for each in run.workers if each in self.unwritten]
+        await all_ended([self._put_back(job) for job in spared])
+
+    async def _put_back(self, job: Job) -> None:
+        with suppress(Unavailable):
+            await self.store.requeue(job, self.clock(), lost=False)
 
     def abort(self, job_id: JobId) -> None:
         """Stop the engine's work on a job that runs here on its own stream; else do nothing."""
@@ -179,7 +193,8 @@ class BatchRunner:
         for job, value in zip(jobs, inputs, strict=True):
             if value is None:
                 failure = Failure("input_lost", "the job's stored input is gone; submit it again")
-                await self._end(run, Outcome(job.id, JobState.FAILED, failure=failure))
+                lost = Outcome(job.id, JobState.FAILED, failure=failure, unrun=True)
+                await self._end(run, lost)
                 continue
             run.items[job.id] = value.samples
             asked.append((job, value))
@@ -254,12 +269,15 @@ class BatchRunner:
         try:
             await self._let_in(run, parts, begin)
             results = await asyncio.gather(*(task for _, task in begun), return_exceptions=True)
+            failed: list[Exception] = []
             for (part, _), result in zip(begun, results, strict=True):
                 # An aborted stream is no error of the batch; whatever else escapes is.
                 if isinstance(result, asyncio.CancelledError):
                     await self._receipts.charge_stopped(run, part[0].id)
                 elif isinstance(result, Exception):
-                    raise result
+                    failed.append(result)
+            if failed:
+                raise failed[0]
         finally:
             for _, task in begun:
                 task.cancel()
@@ -382,6 +400,8 @@ class BatchRunner:
 
     async def _reckoned(self, run: BatchRun, outcome: Outcome) -> Outcome:
         """An end with where and when the job ran, and its cost; what it has of that stays."""
+        if outcome.unrun:
+            return outcome
         if outcome.served is None:
             outcome = replace(outcome, served=await self._receipts.served(run, outcome.job_id))
         if run.gate is not None and outcome.began_at is None:
@@ -394,7 +414,7 @@ class BatchRunner:
         job = await self.store.settle(outcome, run.lease.owner, self.clock())
         if job is None:
             late = await self.store.get(outcome.job_id)
-            await self._receipts.charge_if_cancelled(late, outcome)
+            await self._receipts.charge_if_closed(run, late, outcome)
             return
         self.telemetry.ended(job)
         if self.cold_starts is not None:

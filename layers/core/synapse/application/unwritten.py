@@ -51,6 +51,10 @@ class Unwritten:
             self._known[known.outcome.job_id] = known
             self._size_bytes += known.size_bytes
 
+    def __contains__(self, job_id: JobId) -> bool:
+        """Whether the end of a job is kept."""
+        return job_id in self._known
+
     def take(self, job_id: JobId) -> Known | None:
         """The end that was kept for a job, which is kept no more."""
         known = self._known.pop(job_id, None)

@@ -1,7 +1,7 @@
 """The life of a job: its states, which changes between them are legal, and what each change does.
 
     QUEUED  → RUNNING | CANCELLED | EXPIRED | FAILED
-    RUNNING → COMPLETED | FAILED | CANCELLED | EXPIRED | QUEUED (lease lost)
+    RUNNING → COMPLETED | FAILED | CANCELLED | EXPIRED | QUEUED (lease lost, or no worker took it)
 
 Delivery is at least once; that effects happen exactly once rests on `TRANSITIONS`: every store
 makes each change conditional on the state (and, for a running job, on who holds its lease).
@@ -178,7 +178,8 @@ class Served:
 class Outcome:
     """The end of one running job, as its runner reports it.
 
-    It began when it was claimed or, where its runner had to let it in, at `began_at`.
+    It began when it was claimed or, where its runner had to let it in, at `began_at`. One that is
+    `unrun` never began: no engine was asked for it.
     """
 
     job_id: JobId
@@ -188,6 +189,7 @@ class Outcome:
     failure: Failure | None = None
     served: Served | None = None
     began_at: float | None = None
+    unrun: bool = False
 
     def __post_init__(self) -> None:
         require_final(self.state)
@@ -270,6 +272,7 @@ class Job:
 
     def settled(self, outcome: Outcome, now: float) -> Job:
         """The job with its runner's outcome written into it."""
+        began_at = self.started_at if outcome.began_at is None else outcome.began_at
         return replace(
             self,
             state=outcome.state,
@@ -277,7 +280,7 @@ class Job:
             usage=outcome.usage,
             failure=outcome.failure,
             served=outcome.served,
-            started_at=self.started_at if outcome.began_at is None else outcome.began_at,
+            started_at=None if outcome.unrun else began_at,
             finished_at=now,
             lease=None,
         )
