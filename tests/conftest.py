@@ -29,6 +29,12 @@ WITH_ONE_TRITON = (
 )
 """Those of a folder that talk to the Triton that they share, and would each start one elsewhere."""
 
+WITH_ONE_TRANSLATION = tuple(
+    f"infra/test_{name}.py"
+    for name in ("api", "guards", "pools", "rights", "state_machines", "streaming", "template")
+)
+"""Those that read the translated template, which takes each process that translates it seconds."""
+
 WITHOUT_THE_STACK = ("e2e/one_machine/", "e2e/test_power_cut.py")
 # With several processes the longest groups come early: at the end nothing can be run beside them.
 # What shares a deployed stack takes one process most of the time that all the others need; the many
@@ -133,6 +139,8 @@ def _group(nodeid: str) -> str:
     file = "/".join(parts)
     if file.startswith(WITH_ONE_TRITON):
         return f"{parts[0]}/{parts[1]} with one Triton"
+    if file in WITH_ONE_TRANSLATION:
+        return "infra with one translation"
     if parts[0] != "e2e" or file.startswith(WITHOUT_THE_STACK):
         return file
     return ON_ONE_MACHINE if parts[1] == "openai_sdk" and "[deployed" not in test else DEPLOYED

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import cache
 from pathlib import Path
 
@@ -32,21 +32,10 @@ ENVIRONMENT = {
     "POWERTOOLS_TRACE_DISABLED": "true",
 }
 
-ONLY = """
-import importlib.abc, json, re, sys
+IMPORTS = Path(__file__).with_name("imports.py")
 
-locked, known = json.loads(sys.argv[1])
-named = lambda package: re.sub("[-_.]+", "-", package).lower()
-
-class Refuse(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        owners = {named(owner) for owner in known.get(name.partition(".")[0], [])}
-        if owners and owners.isdisjoint(locked):
-            raise ModuleNotFoundError(f"{name} is of {owners}, which is not locked", name=name)
-
-sys.meta_path.insert(0, Refuse())
-"""
-"""Hides what comes from no package of the first; the second says which are behind a module."""
+SHARED = "import synapse.bootstrap_aws"
+"""What most functions load: once for all of them."""
 
 LATER = {
     "api": "from synapse.bootstrap_aws import target; target().api",
@@ -87,41 +76,65 @@ def packages_behind_modules() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
 
 
-def imported_with_only(packages: set[str], code: str) -> str:
-    """The last line of what a Python with no other packages says; empty if all is well."""
-    path = os.pathsep.join([str(ROOT), *sys.path])
-    given = json.dumps([[*packages, "synapse"], packages_behind_modules()])
-    command = [sys.executable, "-W", "ignore", "-c", ONLY + code, given]
+def faults(
+    packages: Set[str], code: str = "", each: Mapping[str, tuple[Set[str], str]] | None = None
+) -> dict[str, str]:
+    """What a Python with no other packages says of the code, and of each with more; see IMPORTS."""
+    asked = {
+        "known": packages_behind_modules(),
+        "packages": [*packages, "synapse"],
+        "code": code,
+        "each": {name: ([*more], then) for name, (more, then) in (each or {}).items()},
+    }
     done = subprocess.run(
-        command,
-        env={**ENVIRONMENT, "PYTHONPATH": path},
+        [sys.executable, "-P", "-W", "ignore", IMPORTS],
+        env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        input=json.dumps(asked),
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
     )
-    return "" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@cache
+def of_functions() -> Mapping[str, str]:
+    """What is wrong with the imports of each function, by its folder."""
+    layer = packages_of(ROOT / "layers" / "core" / "requirements.txt")
+    engine = packages_of(ROOT / "layers" / "engine" / "requirements.txt")
+    with_engine = engine_users()
+    each = {
+        folder: (engine, f"{code_of(folder)}\n{ENGINE}")
+        if folder in with_engine
+        else (frozenset[str](), code_of(folder))
+        for folder in FOLDERS
+    }
+    return faults({*OF_THE_RUNTIME, *layer}, SHARED, each)
+
+
+def code_of(folder: str) -> str:
+    """Imports all of a function, also what it loads later."""
+    modules = [path.stem for path in (ROOT / "functions" / folder).glob("[a-z]*.py")]
+    imports = [f"import functions.{folder}.{module}" for module in modules]
+    return "\n".join([*imports, LATER.get(folder, "")])
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_function_imports_only_what_its_layers_and_the_runtime_have(folder: str) -> None:
-    with_engine = folder in engine_users()
-    packages = {*OF_THE_RUNTIME, *packages_of(ROOT / "layers" / "core" / "requirements.txt")}
-    if with_engine:
-        packages |= packages_of(ROOT / "layers" / "engine" / "requirements.txt")
-    modules = [path.stem for path in (ROOT / "functions" / folder).glob("[a-z]*.py")]
-    code = "\n".join(f"import functions.{folder}.{module}" for module in modules)
-
-    later = [LATER.get(folder, ""), ENGINE if with_engine else ""]
-    assert imported_with_only(packages, "\n".join([code, *later])) == ""
+    assert of_functions()[""] == ""
+    assert of_functions()[folder] == ""
 
 
 def test_a_container_imports_only_what_is_locked_for_it() -> None:
     packages = packages_of(ROOT / "requirements" / "container.txt")
 
-    assert imported_with_only(packages, "\n".join(f"import {name}" for name in CONTAINER)) == ""
+    assert faults(packages, "\n".join(f"import {name}" for name in CONTAINER)) == {"": ""}
 
 
 def test_what_is_not_locked_is_missed() -> None:
-    missed = imported_with_only(OF_THE_RUNTIME, "import functions.run_batch.handler")
+    code = "import functions.run_batch.handler"
 
-    assert "aws-lambda-powertools" in missed
+    missed = faults(OF_THE_RUNTIME, each={"run_batch": (frozenset(), code)})
+
+    assert "aws-lambda-powertools" in missed["run_batch"]

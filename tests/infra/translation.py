@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from samtranslator.public.translator import ManagedPolicyLoader
-from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +39,10 @@ def translated(path: Path = TEMPLATE) -> Template:
 
 def translate(template: Template) -> Template:
     """As after `sam deploy` has packaged it: local paths are replaced by addresses in S3."""
+    # Two seconds of imports, for the few that ask for a translation.
+    from samtranslator.public.translator import ManagedPolicyLoader
+    from samtranslator.translator.transform import transform
+
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
         for key in LOCAL_PATHS:
