@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 
 import pytest
 
@@ -21,6 +22,7 @@ from bench.simulator.mixed_day import (
 )
 from bench.simulator.peers import BetterOfTwo, Knative, RayServe, RoundRobin, least_outstanding
 from bench.simulator.pools import Pools
+from bench.simulator.report import Report
 from bench.simulator.workload import mixed
 from synapse.domain.job import SlaTier
 from synapse.domain.price_list import ECS_FEE, USD_HOUR
@@ -33,9 +35,15 @@ FEW = [
 ]
 
 
+@cache
+def day_of(design: Design) -> Report:
+    """A day of low load, which takes a second to simulate."""
+    return run(design, LOADS["low"], seed=5)
+
+
 @pytest.mark.parametrize("design", FEW, ids=lambda design: design.name)
 def test_every_request_ends_once_and_every_machine_is_paid(design: Design) -> None:
-    report = run(design, LOADS["low"], seed=5)
+    report = day_of(design)
 
     asked = mixed(traffics(LOADS["low"]), DAY_S, seed=5)
     assert report.requests == len(asked)
@@ -61,7 +69,7 @@ def test_what_the_template_cannot_deploy_is_said_in_the_designs_name() -> None:
 
 
 def test_who_knows_when_work_comes_has_its_machine_up_by_then() -> None:
-    cold, warm = (run(design, LOADS["low"], seed=5) for design in DESIGNS[:2])
+    cold, warm = map(day_of, DESIGNS[:2])
 
     assert warm.kept > cold.kept
     assert warm.tiers[SlaTier.SILVER].p99_ms < 1000 < cold.tiers[SlaTier.SILVER].p99_ms
@@ -70,7 +78,7 @@ def test_who_knows_when_work_comes_has_its_machine_up_by_then() -> None:
 def test_no_machine_is_kept_for_texts_once_one_is_up_that_has_time_for_them() -> None:
     [design] = [each for each in DESIGNS if each.name == f"{ABSENT}cpu (embed) + gpu + neuron"]
 
-    report = run(design, LOADS["low"], seed=5)
+    report = day_of(design)
 
     # Its start, the accelerator's, and its idle time; the day has 5,400 s of requests.
     assert 0 < report.pools["cpu"].paid_s < 1000
@@ -80,7 +88,7 @@ def test_no_machine_is_kept_for_texts_once_one_is_up_that_has_time_for_them() ->
 def test_a_machine_that_is_always_on_is_paid_all_day() -> None:
     [design] = [design for design in DESIGNS if design.name == "always on, gpu"]
 
-    report = run(design, LOADS["low"], seed=5)
+    report = day_of(design)
 
     assert report.pools["gpu"].paid_s == pytest.approx(END_S)
 
