@@ -17,8 +17,8 @@ BROKEN = {7: "{", 23: "[]", 41: '{"custom_id": "c41"}'}
 ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
-def a_line(number: int) -> str:
-    body = {"model": "echo", "prompt": f"line {number}", "max_tokens": 8}
+def a_line(number: int, prompt: str = "") -> str:
+    body = {"model": "echo", "prompt": prompt or f"line {number}", "max_tokens": 8}
     line = {"custom_id": f"c{number}", "method": "POST", "url": "/v1/completions", "body": body}
     return json.dumps(line)
 
@@ -91,12 +91,13 @@ def test_a_cancelled_batch_ends_soon_and_its_executions_with_it(stack: Stack) ->
 
 
 def test_another_execution_goes_on_with_a_batch_that_takes_many_steps(stack: Stack) -> None:
-    """As after a thousand steps of one, here after two."""
+    """As after a thousand steps of one, here after two; one line takes that many."""
+    lines = [*map(a_line, range(LINES - 1)), a_line(LINES - 1, "!sleep:4000 the last one")]
     with steps_of_an_execution(stack, 2):
-        batch_id = begun(stack, [a_line(n) for n in range(600)])
+        batch_id = begun(stack, lines)
         batch = ended(stack, batch_id)
 
-    assert batch["request_counts"] == {"total": 600, "completed": 600, "failed": 0}
+    assert batch["request_counts"] == {"total": LINES, "completed": LINES, "failed": 0}
     executions = stack.emulator.stepfunctions.list_executions(
         stateMachineArn=stack.outputs["FileBatcherArn"]
     )["executions"]

@@ -38,7 +38,7 @@ def wait_until_running(stack: Stack, jobs: list[str]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not any(status(stack, job_id) == "RUNNING" for job_id in jobs):
         assert time.monotonic() < deadline, "no job was begun"
-        time.sleep(0.1)
+        time.sleep(0.3)  # each look costs the emulator time in which the functions wait for it
     time.sleep(0.5)
 
 

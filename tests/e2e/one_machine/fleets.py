@@ -112,8 +112,9 @@ def until(
     holds: Callable[[], Any],
     seconds: float = PATIENCE_S,
     why: str = "it never came true",
-    every_s: float = 0.02,
+    every_s: float = 0.1,
 ) -> None:
+    """Look until it holds; each look may cost the server time that it needs to get there."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, why
@@ -127,7 +128,7 @@ def watched(look: Callable[[], T]) -> Iterator[list[T]]:
     is_over = threading.Event()
 
     def keep_looking() -> None:
-        while not is_over.wait(0.02):
+        while not is_over.wait(0.05):
             with contextlib.suppress(httpx.TransportError):
                 if (now := look()) not in seen:
                     seen.append(now)

@@ -8,11 +8,12 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiohttp
 import httpx
+import pytest
 
 from tests.e2e.one_machine.running import Server, finished, submit
 from tests.patience import PATIENCE_S
@@ -21,6 +22,15 @@ LLM = "smollm2-135m-instruct"
 JOBS = 200
 LLM_JOBS = 80
 """When something is killed in the middle, all 32 slots of the engine are taken and as many wait."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One with the language model, which takes seconds to load; each test leaves it well."""
+    server = Server(tmp_path_factory.mktemp("crashes") / "data", LLM)
+    server.start()
+    yield server
+    server.close()
 
 
 def _submit_all(client: httpx.Client, server: Server) -> list[str]:
@@ -41,24 +51,25 @@ def _ended(client: httpx.Client, server: Server, ids: list[str]) -> Counter[str]
     return states
 
 
-def _some_have_ended(client: httpx.Client, server: Server, count: int) -> None:
-    """Wait until the server has completed a few jobs: then it is in the middle of them."""
+def _until_ended(client: httpx.Client, server: Server, count: float) -> None:
+    """Wait until the server has completed so many jobs: then it is in the middle of them."""
     deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        for line in client.get(f"{server.url}/metrics").text.splitlines():
-            if line.startswith("synapse_jobs_ended_total{") and float(line.split()[-1]) >= count:
-                return
-        time.sleep(0.02)
-    raise AssertionError("no job ended")
+    while _ended_so_far(client, server) < count:
+        assert time.monotonic() < deadline, "no job ended"
+        time.sleep(0.05)
 
 
-def test_kill_9_of_the_server_loses_none_of_80_jobs(
-    new_server: Callable[..., Server], client: httpx.Client
-) -> None:
-    server = new_server(LLM)
-    server.start()
+def _ended_so_far(client: httpx.Client, server: Server) -> float:
+    """How many jobs have ended since the server was started."""
+    lines = client.get(f"{server.url}/metrics").text.splitlines()
+    counts = [line for line in lines if line.startswith("synapse_jobs_ended_total{")]
+    return sum(float(line.split()[-1]) for line in counts)
+
+
+def test_kill_9_of_the_server_loses_none_of_80_jobs(server: Server, client: httpx.Client) -> None:
+    before = _ended_so_far(client, server)
     ids = _submit_all(client, server)
-    _some_have_ended(client, server, 10)
+    _until_ended(client, server, before + 10)
 
     server.kill()
     server.start()
@@ -66,13 +77,10 @@ def test_kill_9_of_the_server_loses_none_of_80_jobs(
     assert _ended(client, server, ids) == {"COMPLETED": LLM_JOBS}
 
 
-def test_kill_9_of_triton_loses_none_of_80_jobs(
-    new_server: Callable[..., Server], client: httpx.Client
-) -> None:
-    server = new_server(LLM)
-    server.start()
+def test_kill_9_of_triton_loses_none_of_80_jobs(server: Server, client: httpx.Client) -> None:
+    before = _ended_so_far(client, server)
     ids = _submit_all(client, server)
-    _some_have_ended(client, server, 10)
+    _until_ended(client, server, before + 10)
 
     os.kill(_triton(server), signal.SIGKILL)
 
@@ -80,10 +88,8 @@ def test_kill_9_of_triton_loses_none_of_80_jobs(
 
 
 def test_a_clean_stop_in_the_middle_finishes_after_the_next_start(
-    new_server: Callable[..., Server], client: httpx.Client
+    server: Server, client: httpx.Client
 ) -> None:
-    server = new_server(LLM)
-    server.start()
     ids = _submit_all(client, server)
 
     assert server.stop() == 0

@@ -170,7 +170,7 @@ def test_with_its_pool_gone_a_request_falls_back_and_its_job_says_so(
             job = served_by("fast", "fast-1")
             return job is not None and job["routing"] is None
 
-        until(promise_is_kept)
+        until(promise_is_kept, every_s=0.02)
 
         stop_process(fleet.tritons("fast")[0])
         until(lambda: fleet.gauge("synapse_workers", pool="fast") == 0)

@@ -119,7 +119,7 @@ def test_a_worker_that_crashes_in_a_loop_is_taken_out_and_others_serve(
                     os.kill(pid, signal.SIGKILL)
             return "worker frail-1 is taken out" in fleet.log.read_text()
 
-        until(kill_frail)
+        until(kill_frail, every_s=0.02)
         job = finished(client, fleet.url, submit(client, fleet.url, "still here"))
         assert (job["status"], job["pool"]) == ("COMPLETED", "sound")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import httpx
 
+from tests.e2e.one_machine.fleets import until
 from tests.e2e.one_machine.running import Server, finished, submit
-from tests.patience import PATIENCE_S, wait_until
+from tests.patience import PATIENCE_S
 
 LLM, EMBEDDER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 ROUNDS = 2
@@ -54,7 +55,7 @@ def _wait_until_gone(client: httpx.Client, url: str, model: str) -> None:
         workers = client.get(f"{url}/health").json()["workers"]
         return model not in {worker["model"] for worker in workers}
 
-    wait_until(is_gone)
+    until(is_gone)
 
 
 def test_three_models_are_answered_in_turn_where_two_have_room(
@@ -110,5 +111,5 @@ def test_as_many_workers_have_a_model_as_are_to_be_warm(
             workers = client.get(f"{server.url}/api/admin/workers").json()["data"]
             return {worker["id"] for worker in workers if worker["state"] == "READY"}
 
-        wait_until(lambda: ready() == {"wide-1", "wide-2"})
+        until(lambda: ready() == {"wide-1", "wide-2"})
         assert server.stop() == 0

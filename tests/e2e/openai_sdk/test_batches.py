@@ -35,10 +35,12 @@ def _create(client: OpenAI, lines: Sequence[dict[str, Any] | str], **more: Any) 
 
 
 def _ended(client: OpenAI, batch: Batch) -> Batch:
-    deadline = time.monotonic() + PATIENCE_S
+    """The batch once it has ended: on one machine soon, at AWS after seconds of steps."""
+    deadline, pause_s = time.monotonic() + PATIENCE_S, 0.1
     while batch.status not in ENDED:
         assert time.monotonic() < deadline, batch
-        time.sleep(0.1)
+        time.sleep(pause_s)
+        pause_s = min(1.0, 1.5 * pause_s)
         batch = client.batches.retrieve(batch.id)
     return batch
 
