@@ -100,9 +100,9 @@ def test_a_little_more_than_a_worker_can_do_starts_no_second_one() -> None:
     assert decided(a_state(2.11, desired=2)).desired == 3
 
 
-def test_a_worker_that_is_only_just_not_needed_is_not_taken_away() -> None:
-    assert decided(a_state(1.95, desired=3)).desired == 3
-    assert decided(a_state(1.85, desired=3)).desired == 2
+def test_a_worker_is_taken_away_where_the_others_are_enough() -> None:
+    assert decided(a_state(2.01, desired=3)).desired == 3
+    assert decided(a_state(1.99, desired=3)).desired == 2
 
 
 def test_the_highest_need_of_the_stable_window_is_what_is_kept() -> None:

@@ -18,8 +18,8 @@ from synapse.domain.pool import Pool
 class ScalingPolicy:
     """How sure one must be before workers are taken away.
 
-    Needs that differ by up to `tolerance` of a worker change nothing. `stable_s` is how far back
-    the highest need is looked for, `cooldown_s` the pause after a change. A worker that is on its
+    Another worker is started for more than `tolerance` of one. `stable_s` is how far back the
+    highest need is looked for, `cooldown_s` the pause after a change. A worker that is on its
     way for `patience_s` (or four of its pool's start-ups, if that is longer) holds nothing up. A
     pool that brings no worker up for `stuck_s` and two start-ups is given up for the time being.
     """
@@ -115,7 +115,7 @@ def decide(
     memory = replace(
         memory,
         last_work_at=last_work_at,
-        needs=_remembered(memory.needs, now, _keep(state, need, policy), policy.stable_s),
+        needs=_remembered(memory.needs, now, _keep(state, need), policy.stable_s),
         starting_since=_since(memory.starting_since, now, state.starting > 0),
         none_up_since=_since(memory.none_up_since, now, state.desired > 0 and state.ready == 0),
     )
@@ -180,9 +180,12 @@ def _wanted(state: PoolState, workers: int) -> int:
     return min(state.pool.max_workers, max(least, workers))
 
 
-def _keep(state: PoolState, need: float, policy: ScalingPolicy) -> int:
-    """How many would not be taken away at this need."""
-    return _wanted(state, math.ceil(need + policy.tolerance) if need > 0 else 0)
+def _keep(state: PoolState, need: float) -> int:
+    """How many would not be taken away at this need: as many as it comes to.
+
+    What is kept free for peaks is in it, and that it holds for a while is asked for besides.
+    """
+    return _wanted(state, math.ceil(need))
 
 
 def _remembered(
