@@ -152,7 +152,7 @@ async def test_an_unforeseen_error_counts_as_a_loss_also_after_a_refusal() -> No
     await world.store.claim([job.id], a_lease("b"), world.clock())
     runner = failing_before(world.runner, run=[REFUSED, ZeroDivisionError()])
 
-    await replace(world.batcher, runner=runner).run(BatchOrder(a_batch(job.id, id="b"), (POOL,)))
+    await replace(world.batcher, runner=runner).run(an_order(job.id, id="b"))
 
     assert (await world.job(job.id)).losses == 1
 
