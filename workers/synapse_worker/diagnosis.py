@@ -5,7 +5,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synapse_worker.errors import TritonCrash, WorkerError
+from synapse_worker.errors import PortTaken, TritonCrash, WorkerError
 
 MAX_CAUSE_CHARS = 300
 TRACEBACK = re.compile(r"(?:\n|\\n)+\s*At:(?:\n|\\n).*", re.S)
@@ -22,6 +22,7 @@ class Symptom:
     pattern: re.Pattern[str]
     cause: str
     remedy: str
+    kind: type[WorkerError] = WorkerError
 
 
 SYMPTOMS: Sequence[Symptom] = (
@@ -29,6 +30,7 @@ SYMPTOMS: Sequence[Symptom] = (
         re.compile(r"Socket '([^']+)' already in use"),
         r"\1 is already in use",
         "Stop what uses it or choose another port",
+        PortTaken,
     ),
     Symptom(
         re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file"),
@@ -72,7 +74,7 @@ SYMPTOMS: Sequence[Symptom] = (
 def diagnose(log: str, exit_code: int | None, log_file: str) -> WorkerError:
     """The most telling line of the log; failing that, how the process ended.
 
-    A TritonCrash if it fell over by itself and no line tells why.
+    A TritonCrash if it fell over by itself and no line tells why, PortTaken if that is the reason.
     """
     lines = [TRACEBACK.sub("", line.strip()) for line in log.splitlines()]
     for symptom in SYMPTOMS:
@@ -81,7 +83,7 @@ def diagnose(log: str, exit_code: int | None, log_file: str) -> WorkerError:
             if match:
                 cause = " ".join(match.expand(symptom.cause).split())[:MAX_CAUSE_CHARS]
                 remedy = match.expand(symptom.remedy).replace("the log file", log_file)
-                return WorkerError(cause.rstrip(". "), remedy)
+                return symptom.kind(cause.rstrip(". "), remedy)
     kind = TritonCrash if exit_code in CRASHES else WorkerError
     return kind(_ending(exit_code), f"See {log_file}")
 

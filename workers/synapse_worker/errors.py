@@ -17,5 +17,9 @@ class TritonCrash(WorkerError):
     """Triton fell over by itself, and said nothing of why."""
 
 
+class PortTaken(WorkerError):
+    """Somebody else listens where Triton should."""
+
+
 class InvalidRequest(ValueError):
     """The request itself is wrong: sending it again cannot help."""

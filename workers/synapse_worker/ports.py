@@ -3,7 +3,7 @@
 import argparse
 import socket
 
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import PortTaken
 
 MAX_PORT = 65_535
 
@@ -32,13 +32,17 @@ def free_ports(host: str, count: int) -> list[int]:
 
 
 def check_port_is_free(host: str, port: int) -> None:
-    """Triton's own message for this comes late and is wordy."""
+    """Triton's own message for this comes late and is wordy.
+
+    Raises:
+        PortTaken: it is not.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise WorkerError(
+            raise PortTaken(
                 f"Port {port} on {host} is not free: {(error.strerror or str(error)).lower()}",
                 "Stop what uses it or choose another port",
             ) from error

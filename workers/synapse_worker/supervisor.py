@@ -12,7 +12,7 @@ from typing import Self
 from synapse_worker.backoff import RestartBudget
 from synapse_worker.config import WorkerConfig
 from synapse_worker.diagnosis import diagnose
-from synapse_worker.errors import TritonCrash, WorkerError
+from synapse_worker.errors import PortTaken, TritonCrash, WorkerError
 from synapse_worker.health import http_status, is_loaded
 from synapse_worker.ports import check_port_is_free, free_ports
 from synapse_worker.process import TritonProcess
@@ -73,7 +73,8 @@ class Supervisor:
         self._before_run = before_run
         self._status = WorkerStatus(WorkerState.STOPPED)
         self._changed = asyncio.Event()
-        self._ports = Ports(config.http_port, config.grpc_port, config.metrics_port)
+        self._given_ports = Ports(config.http_port, config.grpc_port, config.metrics_port)
+        self._ports = self._given_ports
         self._log_file = config.log_file or config.state_dir / "triton.log"
         self._process: TritonProcess | None = None
         self._program: TritonProgram | None = None
@@ -106,7 +107,8 @@ class Supervisor:
         """Return once every model is ready; raise WorkerError, with nothing left running, if not.
 
         A first start is tried once: what stops it is most often a mistake that stays one. Only a
-        Triton that fell over by itself gets a second chance.
+        Triton that fell over by itself gets a second chance, and one whose port was taken between
+        its choice and its use.
         """
         if self._watcher is not None and not self._watcher.done():
             raise WorkerError("The worker is already running", "Stop it first")
@@ -177,6 +179,10 @@ class Supervisor:
         except TritonCrash:
             # Its Python backend aborts now and then as it comes up, over a lock in shared memory
             # (boost::interprocess::lock_exception; Triton's issue 8882).
+            return await self._run_until_ready()
+        except PortTaken:
+            self._ports = self._given_ports
+            self._ports = self._choose_ports()
             return await self._run_until_ready()
 
     async def _run_until_ready(self) -> TritonProcess:

@@ -111,13 +111,13 @@ def stop_process(pid: int) -> None:
 def until(
     holds: Callable[[], Any],
     seconds: float = PATIENCE_S,
-    why: str = "it never came true",
+    why: str | Callable[[], str] = "it never came true",
     every_s: float = 0.1,
 ) -> None:
     """Look until it holds; each look may cost the server time that it needs to get there."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, why
+        assert time.monotonic() < deadline, why() if callable(why) else why
         time.sleep(every_s)
 
 

@@ -150,6 +150,42 @@ async def test_a_port_in_use_is_told_in_one_line(echo_config: WorkerConfig) -> N
     assert supervisor.status.state is WorkerState.FAILED
 
 
+async def test_ports_that_others_took_in_the_meantime_are_chosen_anew(
+    echo_config: WorkerConfig,
+) -> None:
+    taken: list[socket.socket] = []
+
+    def take_one() -> None:
+        if not taken:
+            host, _, port = supervisor.grpc_address.rpartition(":")
+            taken.append(socket.create_server((host, int(port))))
+
+    supervisor = Supervisor(echo_config, before_run=take_one)
+    async with supervisor:
+        assert await ask(supervisor, b"hello") == [b"hello"]
+        address = ":".join(str(part) for part in taken[0].getsockname())
+        assert supervisor.grpc_address != address
+        assert supervisor.status.restarts == 0
+    taken[0].close()
+
+
+async def test_a_given_port_that_others_took_in_the_meantime_is_told(
+    echo_config: WorkerConfig,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    taken: list[socket.socket] = []
+
+    def take_it() -> None:
+        if not taken:
+            taken.append(socket.create_server(("127.0.0.1", port)))
+
+    supervisor = Supervisor(replace(echo_config, grpc_port=port), before_run=take_it)
+    with pytest.raises(WorkerError, match=f"Port {port} on 127.0.0.1 is not free"):
+        await supervisor.start()
+    taken[0].close()
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "told"),
     [

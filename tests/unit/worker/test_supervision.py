@@ -14,7 +14,7 @@ from synapse_worker import health, stubs, supervisor
 from synapse_worker.backoff import RestartBudget, RestartPolicy
 from synapse_worker.config import WorkerConfig
 from synapse_worker.diagnosis import diagnose
-from synapse_worker.errors import TritonCrash, WorkerError
+from synapse_worker.errors import PortTaken, TritonCrash, WorkerError
 from synapse_worker.stubs import LET_GO_S, Gone, live_stubs, lost_models
 from synapse_worker.supervisor import Supervisor
 from tests.patience import PATIENCE_S
@@ -121,6 +121,12 @@ def test_a_triton_that_fell_over_by_itself_is_told_from_one_that_was_ended() -> 
     assert type(diagnose("I1121 all is well", -11, "the.log")) is TritonCrash
     assert type(diagnose("I1121 all is well", -9, "the.log")) is WorkerError
     assert type(diagnose(told, -6, "the.log")) is WorkerError
+
+
+def test_a_port_that_is_taken_is_told_from_other_reasons() -> None:
+    log = "failed to start HTTP service: Unavailable - Socket '127.0.0.1:8000' already in use "
+
+    assert type(diagnose(log, 1, "the.log")) is PortTaken
 
 
 def process(proc: Path, pid: int, *arguments: str) -> None:
