@@ -10,10 +10,11 @@ import pytest
 from synapse_worker.cache import CacheConfig, TransferConfig
 from synapse_worker.cache.manifest import Manifest
 from tests.integration.model_cache.faulty_link import FaultyLink, publish_model, serving
+from tests.patience import PATIENCE_S
 
-# Quick to give up, for tests in which that is what happens.
+# Quick to try again, but not for a machine that stands still: then parts are asked for twice.
 TRANSFER = TransferConfig(
-    connections=4, attempts=4, stall_timeout_s=2.0, base_delay_s=0.01, max_delay_s=0.05
+    connections=4, attempts=4, stall_timeout_s=PATIENCE_S, base_delay_s=0.01, max_delay_s=0.05
 )
 
 
