@@ -47,6 +47,17 @@ class Aws:
     webhooks_table: str = "webhooks"
     bucket: str = "blobs"
 
+    def environ(self, **more: str) -> dict[str, str]:
+        """The variables of a function that has all of it but the webhooks' table, and more."""
+        return {
+            "SYNAPSE_JOBS_TABLE": self.jobs_table,
+            "SYNAPSE_REGISTRY_TABLE": self.registry_table,
+            "SYNAPSE_FILES_TABLE": self.files_table,
+            "SYNAPSE_ACCESS_TABLE": self.access_table,
+            "SYNAPSE_BLOB_BUCKET": self.bucket,
+            **more,
+        }
+
     def queues(self) -> dict[Priority, str]:
         """The URL of each priority's queue, made on the first call."""
         return {

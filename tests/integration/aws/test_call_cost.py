@@ -33,18 +33,7 @@ SLACK = 4
 def target(cloud: Aws, monkeypatch: pytest.MonkeyPatch) -> Target:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     pools = [{"name": POOL, "accelerator": POOL, "pricePerHour": 0.85, "max": 2}]
-    target = Target(
-        Settings.load(
-            {
-                "SYNAPSE_JOBS_TABLE": cloud.jobs_table,
-                "SYNAPSE_REGISTRY_TABLE": cloud.registry_table,
-                "SYNAPSE_FILES_TABLE": cloud.files_table,
-                "SYNAPSE_ACCESS_TABLE": cloud.access_table,
-                "SYNAPSE_BLOB_BUCKET": cloud.bucket,
-                "SYNAPSE_POOLS": json.dumps(pools),
-            }
-        )
-    )
+    target = Target(Settings.load(cloud.environ(SYNAPSE_POOLS=json.dumps(pools))))
     target.parts.engine = ScriptedEngine()
     return target
 

@@ -28,16 +28,8 @@ CONTEXT: Any = SimpleNamespace(get_remaining_time_in_millis=lambda: 29_000)
 @pytest.fixture
 def target(cloud: Aws, monkeypatch: pytest.MonkeyPatch) -> Target:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    names = {
-        "SYNAPSE_JOBS_TABLE": cloud.jobs_table,
-        "SYNAPSE_REGISTRY_TABLE": cloud.registry_table,
-        "SYNAPSE_FILES_TABLE": cloud.files_table,
-        "SYNAPSE_ACCESS_TABLE": cloud.access_table,
-        "SYNAPSE_WEBHOOKS_TABLE": cloud.webhooks_table,
-        "SYNAPSE_BLOB_BUCKET": cloud.bucket,
-        "SYNAPSE_POOLS": json.dumps(POOLS),
-    }
-    return Target(Settings.load(names))
+    more = {"SYNAPSE_WEBHOOKS_TABLE": cloud.webhooks_table, "SYNAPSE_POOLS": json.dumps(POOLS)}
+    return Target(Settings.load(cloud.environ(**more)))
 
 
 async def got(target: Target, path: str) -> str:

@@ -25,14 +25,7 @@ def target(
     request: pytest.FixtureRequest, cloud: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> FleetTarget:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    environ = {
-        "SYNAPSE_JOBS_TABLE": cloud.jobs_table,
-        "SYNAPSE_REGISTRY_TABLE": cloud.registry_table,
-        "SYNAPSE_FILES_TABLE": cloud.files_table,
-        "SYNAPSE_ACCESS_TABLE": cloud.access_table,
-        "SYNAPSE_BLOB_BUCKET": cloud.bucket,
-        "SYNAPSE_POOLS": json.dumps([request.param]),
-    }
+    environ = cloud.environ(SYNAPSE_POOLS=json.dumps([request.param]))
     made = FleetTarget(Settings.load(environ))
     monkeypatch.setitem(made.parts.__dict__, "_dynamodb", cloud.dynamodb)
     return made

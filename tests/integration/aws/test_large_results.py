@@ -25,14 +25,7 @@ MOST_BYTES = 6_291_556
 
 @pytest.mark.parametrize("is_large", [False, True])
 async def test_a_result_that_does_not_fit_is_read_by_a_link(cloud: Aws, is_large: bool) -> None:
-    names = {
-        "SYNAPSE_JOBS_TABLE": cloud.jobs_table,
-        "SYNAPSE_REGISTRY_TABLE": cloud.registry_table,
-        "SYNAPSE_FILES_TABLE": cloud.files_table,
-        "SYNAPSE_ACCESS_TABLE": cloud.access_table,
-        "SYNAPSE_WEBHOOKS_TABLE": cloud.webhooks_table,
-        "SYNAPSE_BLOB_BUCKET": cloud.bucket,
-    }
+    names = cloud.environ(SYNAPSE_WEBHOOKS_TABLE=cloud.webhooks_table)
     target = Target(Settings.load(names))
     result = {"text": "x" * (7_000_000 if is_large else 5_000_000), "finish_reason": "stop"}
     job_id = await _completed(target, json.dumps(result))

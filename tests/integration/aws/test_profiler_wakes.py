@@ -56,17 +56,7 @@ def test_the_very_pool_that_is_to_be_measured_is_started(
 
 
 def settings(cloud: Aws) -> Settings:
-    return Settings.load(
-        {
-            "SYNAPSE_JOBS_TABLE": cloud.jobs_table,
-            "SYNAPSE_REGISTRY_TABLE": cloud.registry_table,
-            "SYNAPSE_FILES_TABLE": cloud.files_table,
-            "SYNAPSE_ACCESS_TABLE": cloud.access_table,
-            "SYNAPSE_BLOB_BUCKET": cloud.bucket,
-            "SYNAPSE_SCALER_ARN": SCALER,
-            "SYNAPSE_POOLS": json.dumps(POOLS),
-        }
-    )
+    return Settings.load(cloud.environ(SYNAPSE_SCALER_ARN=SCALER, SYNAPSE_POOLS=json.dumps(POOLS)))
 
 
 def services() -> Any:
