@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tests.aws import Call, intercepted
 from tests.patience import PATIENCE_S
@@ -56,6 +56,20 @@ def answers_lost(client: Any, operation: str) -> Iterator[None]:
         if name == operation:
             call(name, arguments)
         return call(name, arguments)
+
+    with intercepted(client, around):
+        yield
+
+
+@contextmanager
+def unanswered(client: Any, *operations: str) -> Iterator[None]:
+    """Calls of the operations take effect, and no answer comes, however often boto3 asks."""
+
+    def around(call: Call, name: str, arguments: dict[str, Any]) -> Any:
+        answer = call(name, arguments)
+        if name in operations:
+            raise ReadTimeoutError(endpoint_url="https://dynamodb")
+        return answer
 
     with intercepted(client, around):
         yield

@@ -31,7 +31,13 @@ from tests.aws import Aws, Call, aws, intercepted
 from tests.factories import an_id
 from tests.fake_meter import MemoryMeter
 from tests.fakes import FakeClock
-from tests.integration.aws.faults import answers_lost, cancelled_on_the_way, client_error, failing
+from tests.integration.aws.faults import (
+    answers_lost,
+    cancelled_on_the_way,
+    client_error,
+    failing,
+    unanswered,
+)
 
 KEY, OTHER_KEY, TENANT = MeterId("acme", "key1"), MeterId("acme", "key2"), MeterId("acme")
 LIMITS = Limits(
@@ -200,6 +206,18 @@ async def test_answers_that_are_lost_do_not_make_it_count_twice(
         await meter.settle(reservation.id, Used(1, 5, 5))
     assert stored(cloud, "total")["open"] == 0
     assert stored(cloud, "account#key1")["open"] == 0
+
+
+async def test_a_reservation_to_which_no_answer_came_is_found_and_not_held_in_vain(
+    cloud: Aws, clock: FakeClock, meter: DynamoMeter
+) -> None:
+    reservation = asked(clock)
+    with unanswered(cloud.dynamodb, "TransactWriteItems"):
+        verdict = await meter.reserve(reservation, BOTH)
+    assert (verdict.refusal, verdict.is_new) == (None, True)
+    assert stored(cloud, "total")["open"] == 1
+    await meter.settle(reservation.id, Used(1, 5, 5))
+    assert stored(cloud, "total")["open"] == 0
 
 
 async def test_an_outage_is_told_and_counts_nothing(

@@ -91,9 +91,17 @@ class DynamoMeter:
                 if asked.is_job and await self._is_open(asked.id):
                     return Verdict(None, verdict.standing, is_new=False)
                 return verdict
-            reasons = await self._transact(
-                _put(asked), *(_reserving(m, bounds[m], items[m], asked) for m in asked.meters)
-            )
+            writes = [
+                _put(asked),
+                *(_reserving(m, bounds[m], items[m], asked) for m in asked.meters),
+            ]
+            try:
+                reasons = await self._transact(*writes)
+            except Unavailable:
+                # Made and told as refused, it would be held until its time is up.
+                if not await self._is_open(asked.id):
+                    raise
+                return verdict
             if not reasons:
                 return verdict
             if reasons[0] == REFUSED:
