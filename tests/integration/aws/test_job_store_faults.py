@@ -14,7 +14,7 @@ from synapse.domain.job import JobState
 from synapse.ports import Created, Idempotency
 from tests.aws import Aws, Call, intercepted
 from tests.factories import NOW, a_job, a_lease, an_outcome
-from tests.integration.aws.faults import answers_lost, client_error, failing
+from tests.integration.aws.faults import answers_lost, client_error, failing, unanswered
 
 PASSING = [
     client_error("ThrottlingException"),
@@ -59,6 +59,26 @@ async def test_a_repeated_creation_is_still_new(cloud: Aws, store: DynamoJobStor
         created = await store.create(job)
 
     assert created == Created(job, is_new=True)
+
+
+@pytest.mark.parametrize("key", [None, Idempotency("key", "body")])
+async def test_a_creation_to_which_no_answer_came_is_found(
+    cloud: Aws, store: DynamoJobStore, key: Idempotency | None
+) -> None:
+    job = a_job()
+
+    with unanswered(cloud.dynamodb, "PutItem", "TransactWriteItems"):
+        created = await store.create(job, key)
+
+    assert created == Created(job, is_new=True)
+    assert await store.get(job.id) == job
+
+
+async def test_a_creation_of_which_nobody_can_tell_is_refused(
+    cloud: Aws, store: DynamoJobStore
+) -> None:
+    with unanswered(cloud.dynamodb, "PutItem", "GetItem"), pytest.raises(Unavailable):
+        await store.create(a_job())
 
 
 async def test_a_repeated_claim_counts_no_loss(cloud: Aws, store: DynamoJobStore) -> None:

@@ -20,7 +20,7 @@ async def submit_and_wait(
 
     Raises:
         RequestError: the request is at fault; nothing was recorded.
-        Unavailable: the job could not be recorded or queued; nothing will come of it.
+        Unavailable: as `Submitter.submit` does.
     """
     now = asyncio.get_running_loop().time
     give_up_at = now() + wait_s

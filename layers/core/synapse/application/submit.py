@@ -89,7 +89,8 @@ class Submitter:
 
         Raises:
             RequestError: the request is at fault; nothing was recorded.
-            Unavailable: the job could not be recorded or queued; nothing will come of it.
+            Unavailable: the job could not be recorded or queued; nothing will come of it, unless
+                it has a key: that one may be on record, to be found by who sends it again.
         """
         spec = await self._model(command)
         (created, unsent), standing = await self._create(command, spec)

@@ -40,6 +40,7 @@ class JobStore(Protocol):
         Raises:
             IdempotencyConflict: the key was used before with another fingerprint.
             ValueError: the id is taken.
+            Unavailable: it could not be recorded, and is not as far as can be told.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from synapse.ports import Clock, Idempotency
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+
+logger = logging.getLogger(__name__)
 
 CONFLICTS = RetryPolicy(max_attempts=6, base_s=0.02, max_s=0.5)
 """Two requests with the same key at the same moment: DynamoDB refuses one without a decision."""
@@ -61,9 +64,20 @@ class Creation:
         except ClientError as error:
             if error_code(error) != CONDITION_FAILED:
                 raise
-            stands = await self._read(item["pk"])
-            if stands is None or stands["write_id"] != item["write_id"]:
+            if not await self._stands(item):
                 raise _taken(item) from error
+
+    async def was_written(self, item: Record) -> bool:
+        """Whether a job was written though no answer came; not if that cannot be told either."""
+        try:
+            return await self._stands(item)
+        except (Unavailable, ClientError):
+            logger.exception("not known whether a job is on record", extra={"job": item["id"]})
+            return False
+
+    async def _stands(self, item: Record) -> bool:
+        found = await self._read(item["pk"])
+        return found is not None and found["write_id"] == item["write_id"]
 
     async def put_with_key(
         self, item: Record, idempotency: Idempotency, gone: JobId | None = None

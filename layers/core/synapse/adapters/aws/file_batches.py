@@ -57,7 +57,14 @@ class DynamoFileBatchStore:
             "ConditionExpression": "attribute_not_exists(pk)",
         }
         put_marker = {"TableName": self._table, "Item": attributes(marker)}
-        if not await self._both(batch, {"Put": put}, {"Put": put_marker}):
+        try:
+            is_ours = await self._both(batch, {"Put": put}, {"Put": put_marker})
+        except Unavailable:
+            # Told as refused, it would be run all the same, beside the one its caller sends again.
+            is_ours = await self._is_written(batch)
+            if not is_ours:
+                raise
+        if not is_ours:
             raise ValueError(f"there is a batch {batch.id} already")
 
     async def get(self, tenant: str, batch_id: FileBatchId) -> FileBatch | None:

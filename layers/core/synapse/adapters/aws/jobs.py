@@ -92,6 +92,15 @@ class DynamoJobStore:
     async def create(self, job: Job, idempotency: Idempotency | None = None) -> Created:
         """See the port. An id that is taken is a ValueError, and nothing is overwritten."""
         item = new_item(job, self._retention_s)
+        try:
+            return await self._create(job, item, idempotency)
+        except Unavailable:
+            # Told as refused, it would be run all the same: by the sweeper, counted on no meter.
+            if not await self._creation.was_written(item):
+                raise
+            return Created(job, is_new=True)
+
+    async def _create(self, job: Job, item: Record, idempotency: Idempotency | None) -> Created:
         if idempotency is None:
             await self._creation.put(item)
             return Created(job, is_new=True)
