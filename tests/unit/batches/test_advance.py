@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -117,6 +117,29 @@ async def test_a_line_for_a_model_that_no_pool_serves_is_an_error(world: BatchWo
     assert error["custom_id"] == "c2"
     assert error["response"]["body"]["error"]["code"] == "model_not_found"
     assert set(await world.output()) == {"c1"}
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        (["gpt-9", "echo"], "echo"),
+        (["other", "echo"], "echo"),
+        (["x" * 500_000, "echo"], "echo"),
+        ([f"gpt-{n}" for n in range(30)], None),
+        (["echo", "gpt-9"], "echo"),
+    ],
+)
+async def test_the_model_that_is_told_is_the_first_that_is_run(
+    world: BatchWorld, named: Sequence[str], told: str | None
+) -> None:
+    pool = a_pool(models=frozenset({"echo"}))
+    world.registry = MemoryRegistry([a_model("echo"), a_model("other")], [pool])
+    bodies = [{"model": name, "prompt": "x"} for name in named]
+    await world.created([a_line(n, body=body) for n, body in enumerate(bodies)])
+
+    await world.step()
+
+    assert world.batch.model == told
 
 
 @pytest.mark.parametrize(

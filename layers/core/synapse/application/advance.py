@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from synapse.application.batch_lines import look_through
 from synapse.application.batch_parts import compacted, joined, part_key
 from synapse.application.batch_step import BatchStep, InputGone, Overtaken
+from synapse.application.checks import runnable_model
 from synapse.application.files import Files
 from synapse.application.line_tools import LineTools
 from synapse.application.revocations import Revocations
-from synapse.domain.errors import Unavailable
+from synapse.domain.access import Principal
+from synapse.domain.errors import Unavailable, UnknownModel
 from synapse.domain.file import MAX_EXPIRY_S, FileId, NewFile, Purpose
 from synapse.domain.file_batch import (
     FileBatch,
@@ -169,10 +171,18 @@ class Advancer:
                 findings = await look_through(chunks, batch.endpoint)
         except KeyError as error:
             raise InputGone from error
-        now = self.tools.clock()
         if findings.faults:
-            return batch.failed(findings.faults, now)
-        return batch.validated(findings.total, findings.size_bytes, findings.model, now)
+            return batch.failed(findings.faults, self.tools.clock())
+        model = await self._model(findings.models, batch.caller)
+        now = self.tools.clock()
+        return batch.validated(findings.total, findings.size_bytes, model, now)
+
+    async def _model(self, named: Sequence[str], caller: Principal) -> str | None:
+        """The first of these models that is run for the caller; None if none is."""
+        for name in named:
+            with suppress(UnknownModel):
+                return (await runnable_model(self.tools.registry, name, caller)).name
+        return None
 
     async def _without_input(self, batch: FileBatch, step: BatchStep) -> FileBatch:
         """Give up a batch whose file is gone; what was answered is kept."""

@@ -25,6 +25,10 @@ MAX_LINE_BYTES = 6 * 1024 * 1024
 
 MAX_CUSTOM_ID_CHARS = 512
 MAX_FAULTS = 100
+MAX_MODELS = 16
+MAX_MODEL_CHARS = 256
+"""So many of the models that lines name are kept, and none of a longer name."""
+
 SKIP_BYTES = 256 * 1024
 """A gap up to this is read over; beyond it the file is opened anew."""
 
@@ -180,13 +184,14 @@ def _code(value: dict[str, Any], param: str) -> str:
 class Findings:
     """What a look through the whole file has shown.
 
-    `faults` are those of the file, which fail the batch; a line's own fault is met again when its
-    turn comes, and is that line's error.
+    `models` are the first that lines name, whether they are served or not. `faults` are those of
+    the file, which fail the batch; a line's own fault is met again when its turn comes, and is that
+    line's error.
     """
 
     total: int = 0
     size_bytes: int = 0
-    model: str | None = None
+    models: list[str] = field(default_factory=list)
     faults: list[LineFault] = field(default_factory=list)
 
 
@@ -214,9 +219,7 @@ class _Look:
         else:
             self.usable += 1
             self._unique(envelope.custom_id, number)
-            model = envelope.body.get("model")
-            if self.findings.model is None and isinstance(model, str):
-                self.findings.model = model
+            self._name(envelope.body.get("model"))
 
     def _unique(self, custom_id: str, number: int) -> None:
         digest = blake2b(custom_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -224,6 +227,11 @@ class _Look:
         if first != number:
             reason = f"custom_id: the same as in line {first}; each must be unique"
             self._fault(LineFault("duplicate_custom_id", reason, "custom_id", number))
+
+    def _name(self, model: object) -> None:
+        models = self.findings.models
+        if isinstance(model, str) and len(model) <= MAX_MODEL_CHARS and len(models) < MAX_MODELS:
+            models.extend([] if model in models else [model])
 
     def _fault(self, fault: LineFault) -> None:
         if len(self.findings.faults) < MAX_FAULTS:
