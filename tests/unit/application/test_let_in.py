@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -201,6 +202,26 @@ async def test_who_expires_while_it_waits_ends_so_and_the_engine_is_not_asked() 
     assert ended.state is JobState.EXPIRED
     assert (ended.started_at, receipt_of(ended)) == (None, None)
     assert house.world.telemetry.of("batch_ran")[0][3] == 0
+
+
+@pytest.mark.parametrize("frees", [{10: 1}, {}])
+async def test_who_expires_while_it_waits_ends_then_and_not_when_its_turn_would_be(
+    frees: dict[int, int],
+) -> None:
+    """Whoever else sees it first, RUNNING, counts it as wholly used."""
+    house = await FullHouse(frees=frees).measured()
+    [short] = await house.submit(timeout_s=5.5 * LOOK_EVERY_S)
+    [other] = await house.submit()
+
+    with suppress(EngineUnavailable):
+        await house.run([short, other])
+
+    ended, left = await house.world.job(short.id), await house.world.job(other.id)
+    assert (ended.state, ended.started_at) == (JobState.EXPIRED, None)
+    assert ended.finished_at == pytest.approx(ended.deadline_at, abs=2 * LOOK_EVERY_S)
+    assert left.state is (JobState.COMPLETED if frees else JobState.QUEUED)
+    assert isinstance(house.world.engine, Engine)
+    assert sum(house.world.engine.together) == len(frees)
 
 
 async def test_who_waited_has_so_much_less_time_at_the_engine() -> None:

@@ -52,8 +52,16 @@ Begin = Callable[[Part, Entry | None], None]
 """Has a part asked for, which is counted so; None if it could not be."""
 
 
+IsOver = Callable[[InferenceRequest], bool]
+"""Whether the time of a request is up."""
+
+
 def _nobody(part: Part, entry: Entry | None) -> None:
     raise AssertionError("nobody is in line")
+
+
+def _never(request: InferenceRequest) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +133,12 @@ class Gate:
             raise EngineUnavailable(f"pool {self.pool.name!r} is full, or kept for better tiers")
         self.most = room
 
-    async def let_in(self, parts: Sequence[Part], begin: Begin) -> None:
+    async def let_in(self, parts: Sequence[Part], begin: Begin, is_over: IsOver = _never) -> None:
         """Begin the parts in their order, as there is room; one may be divided.
 
         What finds none, at once or after a wait where that is worth it, is left out. A count that
-        fails stops nobody. Each that was begun is to `leave`.
+        fails stops nobody. Each that was begun is to `leave`. What `is_over` while it waits is
+        begun at once, and not counted: who begins it ends it, and asks no engine.
 
         Raises:
             EngineUnavailable: no worker is up any more.
@@ -142,6 +151,7 @@ class Gate:
                     break
                 self.has_waited = True
                 await self._entrance.sleep(LOOK_EVERY_S)
+                self._let_go(is_over)
         finally:
             self._line.clear()
 
@@ -223,6 +233,17 @@ class Gate:
             logger.warning("requests not counted: %s", error.message)
             return True, None
         return entry is not None, entry
+
+    def _let_go(self, is_over: IsOver) -> None:
+        """Begin those in line that are over; the others keep their places."""
+        waiting, self._line = self._line, deque()
+        for part in waiting:
+            over = [request for request in part if is_over(request)]
+            left = [request for request in part if request not in over] if over else part
+            if over:
+                self._begin(over, None)
+            if left:
+                self._line.append(left)
 
     def _is_over(self) -> bool:
         now = self._entrance.clock()

@@ -292,7 +292,10 @@ class BatchRunner:
             return
         why = f"pool {run.pool.name!r} is full, or kept for better tiers"
         try:
-            await run.gate.let_in(parts, begin)
+            # Seen by others first, one that is RUNNING counts as wholly used.
+            await run.gate.let_in(
+                parts, begin, lambda each: run.jobs[each.id].deadline_at <= self.clock()
+            )
         except EngineUnavailable as error:
             why = error.message
         if any(each.id not in run.let_in_at for part in parts for each in part):
