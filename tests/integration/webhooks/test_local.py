@@ -29,7 +29,7 @@ from synapse.application.webhooks import Announcer, Deliverer, Webhooks
 from synapse.domain.delivery import RETENTION_S, Answer, Delivery, DeliveryState, delivery_of
 from synapse.domain.delivery_room import PER_TENANT, Room
 from synapse.domain.file_batch import FileBatchStatus
-from synapse.domain.job import Job, JobState
+from synapse.domain.job import NOT_QUEUED, Job, JobState
 from synapse.domain.sweep import SweepPolicy
 from synapse.domain.webhook import Endpoint, EventType, Secret, event_of_job, secret_of
 from synapse.domain.webhook_url import Allowed, WebhookUrl
@@ -141,6 +141,16 @@ async def test_an_end_is_untold_from_the_moment_it_is_written_until_it_is_told(
     assert (event.subject, event.type) == (told.id, EventType.JOB_CANCELLED)
     assert event.callback_url == "https://x.example/"
     await opened.outbox.told([event])
+    assert await opened.outbox.untold(10) == []
+
+
+async def test_a_job_that_was_refused_is_told_nobody(opened: Machine, clock: FakeClock) -> None:
+    """Its caller was told to come again, and has no id."""
+    refused = a_job(announce=True, callback_url="https://x.example/")
+    await opened.jobs.create(refused)
+
+    await opened.jobs.close(refused.id, JobState.FAILED, NOT_QUEUED, clock())
+
     assert await opened.outbox.untold(10) == []
 
 

@@ -21,7 +21,7 @@ from synapse.application.webhooks import Announcer, Deliverer, Webhooks
 from synapse.domain.delivery import Answer, Delivery, DeliveryState, delivery_of
 from synapse.domain.errors import Unavailable
 from synapse.domain.file_batch import FileBatchStatus
-from synapse.domain.job import JobState
+from synapse.domain.job import NOT_QUEUED, JobState
 from synapse.domain.webhook import Endpoint, Event, EventType, Secret, event_of_job, secret_of
 from tests.factories import NOW, a_file_batch, a_job
 from tests.fake_file_batches import MemoryFileBatchStore
@@ -117,6 +117,15 @@ async def test_a_record_of_what_is_to_be_told_nobody_is_left_out(
 ) -> None:
     record = deepcopy(RECORD)
     record["dynamodb"]["NewImage"][name] = value
+
+    assert await event_of_record(record, MemoryFileBatchStore()) is None
+
+
+async def test_a_job_that_was_refused_is_told_nobody() -> None:
+    """Its caller was told to come again, and has no id."""
+    record = deepcopy(RECORD)
+    code = {"state": {"S": "FAILED"}, "failure_code": {"S": NOT_QUEUED.code}}
+    record["dynamodb"]["NewImage"] |= code | {"failure_message": {"S": NOT_QUEUED.message}}
 
     assert await event_of_record(record, MemoryFileBatchStore()) is None
 

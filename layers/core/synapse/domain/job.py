@@ -244,6 +244,11 @@ class Job:
         """Whether nothing came of it but its record (`NOT_QUEUED`): it counts as no request."""
         return self.failure is not None and self.failure.code == NOT_QUEUED.code
 
+    @property
+    def is_told(self) -> bool:
+        """Whether anybody is to be told of its end: of one that was refused nobody has the id."""
+        return self.announce and not self.was_refused
+
     def can_be_claimed(self, owner: str, now: float) -> bool:
         """Whether a runner may take the job: it waits, is the runner's own, or was abandoned."""
         if self.state is JobState.QUEUED:

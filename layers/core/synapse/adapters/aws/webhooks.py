@@ -231,7 +231,7 @@ async def event_of_record(record: Mapping[str, Any], batches: FileBatchStore) ->
     change = record["dynamodb"]
     if "NewImage" in change:
         job = job_of(plain(change["NewImage"]))
-        return event_of_job(job) if job.announce and job.state.is_final else None
+        return event_of_job(job) if job.is_told and job.state.is_final else None
     mark = plain(change["OldImage"])
     batch = await batches.get(mark["tenant"], FileBatchId(mark["sk"]))
     return event_of_batch(batch) if batch is not None and batch.status.is_final else None

@@ -57,7 +57,7 @@ def row_of(job: Job) -> JobRow:
         json.dumps(record, separators=(",", ":")),
         payload,
         job.deadline_at,
-        job.announce,
+        job.is_told,
     )
 
 
@@ -85,15 +85,15 @@ def insert_jobs(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> None:
 
 
 def update_jobs(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> None:
-    """Write what has become of jobs; their payload never changes."""
+    """Write what has become of jobs; their payload never changes, and what was told stays told."""
     for part in _chunks(rows):
-        values = ",".join(["(?,?,?,?,?)"] * len(part))
+        values = ",".join(["(?,?,?,?,?,?)"] * len(part))
         connection.execute(
-            f"WITH new (id, state, due_at, result, doc) AS (VALUES {values})"
+            f"WITH new (id, state, due_at, result, doc, untold) AS (VALUES {values})"
             " UPDATE jobs SET state = new.state, due_at = new.due_at,"
-            " result = new.result, doc = new.doc"
+            " result = new.result, doc = new.doc, untold = jobs.untold AND new.untold"
             " FROM new WHERE jobs.id = new.id",
-            [value for row in part for value in row[:5]],
+            [value for row in part for value in (*row[:5], row.untold)],
         )
 
 
