@@ -13,6 +13,10 @@ class WorkerError(Exception):
         super().__init__(f"{self.cause}. {self.remedy}" if remedy else self.cause)
 
 
+class UnknownModel(WorkerError):
+    """No repository and no store has such a model, or the worker has not loaded it."""
+
+
 class TritonCrash(WorkerError):
     """Triton fell over by itself, and said nothing of why."""
 

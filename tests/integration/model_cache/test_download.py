@@ -17,7 +17,7 @@ import pytest
 from synapse_worker.cache import CacheConfig, ModelCache, Progress
 from synapse_worker.cache.manifest import MANIFEST, Manifest
 from synapse_worker.cache.publishing import Edition, publish
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import UnknownModel, WorkerError
 from tests.integration.model_cache.faulty_link import (
     MODEL,
     PART_BYTES,
@@ -270,9 +270,9 @@ async def test_a_model_that_does_not_exist_is_refused(
 ) -> None:
     cache = ModelCache(config)
 
-    with pytest.raises(WorkerError, match="has no nothing"):
+    with pytest.raises(UnknownModel, match="has no nothing"):
         await cache.ensure("nothing")
-    with pytest.raises(WorkerError, match="has no model 9"):
+    with pytest.raises(UnknownModel, match="has no model 9"):
         await cache.ensure(MODEL, "9")
     with pytest.raises(WorkerError, match="not a name"):
         await cache.ensure("../model")

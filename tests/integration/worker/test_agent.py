@@ -14,10 +14,10 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from synapse_worker.agent import Agent, AgentConfig, AgentState, Snapshot
-from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, UnknownModel
+from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow
 from synapse_worker.backoff import RestartPolicy
 from synapse_worker.config import WorkerConfig
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import UnknownModel, WorkerError
 from synapse_worker.stubs import live_stubs
 from tests.integration.worker.agents import ask, echo, echo_repository, loaded, mark_of
 from tests.patience import PATIENCE_S

@@ -12,9 +12,9 @@ import pytest
 from synapse_worker.agent import Agent, AgentState, CacheLevel, ModelStatus, Snapshot
 from synapse_worker.agent.arguments import GIB, parse
 from synapse_worker.agent.control import MAX_BODY_BYTES, control_api
-from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge, UnknownModel
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
 from synapse_worker.agent.serving import TOKEN_VARIABLE, ControlConfig
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import UnknownModel, WorkerError
 
 TOKEN = "a-shared-secret"
 

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from synapse_worker.agent import triton_models
-from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, TooLarge, UnknownModel
+from synapse_worker.agent.errors import NoAnswer, NoRoom, NotNow, TooLarge
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing
 from synapse_worker.agent.models import MAX_FAILED
@@ -24,7 +24,7 @@ from synapse_worker.cache import (
     ProgressListener,
 )
 from synapse_worker.config import WorkerConfig
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import UnknownModel, WorkerError
 from synapse_worker.supervisor import Supervisor, WorkerState
 from tests.patience import PATIENCE_S
 from tests.unit.worker.agents import MIB, FakeTriton, World, model_folder

@@ -3,10 +3,6 @@
 from synapse_worker.errors import WorkerError
 
 
-class UnknownModel(WorkerError):
-    """No repository and no store has such a model, or the worker has not loaded it."""
-
-
 class NoRoom(WorkerError):
     """The model does not fit beside those that are in use or pinned."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from synapse_worker.agent.config import AgentConfig
-from synapse_worker.agent.errors import NotNow, UnknownModel
+from synapse_worker.agent.errors import NotNow
 from synapse_worker.agent.folder import ModelFolder
 from synapse_worker.agent.known import Doing, Known, Operation
 from synapse_worker.agent.loader import Loader
@@ -16,6 +16,7 @@ from synapse_worker.agent.triton_models import TritonModels
 from synapse_worker.cache import CacheLevel, Progress
 from synapse_worker.cache.eviction import expired
 from synapse_worker.config import check_model_name
+from synapse_worker.errors import UnknownModel
 
 MAX_FAILED = 32
 """Models of which nothing is known but that they could not be had: so many are remembered."""

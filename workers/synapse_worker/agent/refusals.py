@@ -6,8 +6,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge, UnknownModel
-from synapse_worker.errors import WorkerError
+from synapse_worker.agent.errors import NoRoom, NotNow, TooLarge
+from synapse_worker.errors import UnknownModel, WorkerError
 
 CODES: Mapping[type[WorkerError], tuple[HTTPStatus, str]] = {
     UnknownModel: (HTTPStatus.NOT_FOUND, "model_not_found"),

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from synapse_worker.agent.errors import UnknownModel
 from synapse_worker.cache import CachedModel, CacheLevel, Lease, ModelCache, ProgressListener
 from synapse_worker.config import WorkerConfig
+from synapse_worker.errors import UnknownModel
 
 
 @dataclass(frozen=True)

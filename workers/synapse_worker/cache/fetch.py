@@ -16,7 +16,7 @@ from synapse_worker.cache.room import open_draft
 from synapse_worker.cache.shelf import Shelf
 from synapse_worker.cache.stores import Changed, Missing, Store, Unreachable
 from synapse_worker.cache.transfer import Corrupt, Stopped, Transfer
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import UnknownModel, WorkerError
 
 LOCK_POLL_S = 0.05
 MAX_CHANGES = 3
@@ -118,7 +118,7 @@ class Fetch:
         try:
             raw = read(self._store, path, self._config.transfer, self._stop)
         except Missing as error:
-            raise WorkerError(f"The model store has no {name} {version}", "Publish it") from error
+            raise UnknownModel(f"The model store has no {name} {version}", "Publish it") from error
         except Unreachable as error:
             raise unreachable(self._config, error) from error
         manifest = Manifest.parse(raw, path)

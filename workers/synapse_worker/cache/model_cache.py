@@ -20,7 +20,7 @@ from synapse_worker.cache.leases import Lease
 from synapse_worker.cache.manifest import checked_name
 from synapse_worker.cache.shelf import Item, Shelf
 from synapse_worker.cache.stores import Missing, Store, Unreachable, open_store
-from synapse_worker.errors import WorkerError
+from synapse_worker.errors import UnknownModel, WorkerError
 
 MAX_THREADS = 32
 """Calls under way at a time; one that waits for another's download holds one."""
@@ -59,7 +59,8 @@ class ModelCache:
         stops, and the next one goes on where it was.
 
         Raises:
-            WorkerError: there is no such model, no room for it, or it cannot be fetched whole.
+            UnknownModel: the store has no such model, or not in that version.
+            WorkerError: there is no room for it, or it cannot be fetched whole.
         """
         for given in (name, version):
             if given is not None:
@@ -128,7 +129,7 @@ class ModelCache:
         try:
             return latest_version(self._store, name, transfer, stop)
         except Missing as error:
-            raise WorkerError(
+            raise UnknownModel(
                 f"The model store {self._config.source} has no {name}",
                 "Publish it with `python -m synapse_worker.cache publish`",
             ) from error
