@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import BinaryIO
 
+from synapse_worker.passed_log import PassedLog
 from synapse_worker.shared_memory import new_region_prefix, remove_stale_regions
 from synapse_worker.triton import Ports, TritonProgram
 
@@ -21,27 +22,40 @@ class TritonProcess:
     """A running Triton and its process group."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, log_file: Path, log_offset: int | None
+        self,
+        process: asyncio.subprocess.Process,
+        log_file: Path,
+        log_offset: int | None,
+        passed: PassedLog | None = None,
     ) -> None:
         """Made by `spawn`."""
         self._process = process
         self._log_file = log_file
         self._log_offset = log_offset
+        self._passed = passed
 
     @classmethod
     async def spawn(cls, program: TritonProgram, ports: Ports, log_file: Path) -> "TritonProcess":
-        """Start Triton in a process group of its own, writing straight to the log file."""
+        """Start Triton in a process group of its own, writing straight to the log file.
+
+        To one that cannot be read again, as a container's /dev/stdout, its log is passed on.
+        """
         remove_stale_regions()
         with open_log(log_file) as log:
-            process = await asyncio.create_subprocess_exec(
-                *program.command(ports, new_region_prefix(), os.getpid()),
-                env=program.environment(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
-            return cls(process, log_file, log.tell() if log.seekable() else None)
+            passed = None if log.seekable() else PassedLog(log)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *program.command(ports, new_region_prefix(), os.getpid()),
+                    env=program.environment(),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log if passed is None else passed.entry,
+                    stderr=asyncio.subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            finally:
+                if passed is not None:
+                    os.close(passed.entry)
+            return cls(process, log_file, log.tell() if passed is None else None, passed)
 
     @property
     def pid(self) -> int:
@@ -58,7 +72,9 @@ class TritonProcess:
         return await self._process.wait()
 
     def log_since_start(self) -> str:
-        """What this run has logged so far; nothing when it goes to a terminal or a pipe."""
+        """What this run has logged so far; the end of it where it is passed on."""
+        if self._passed is not None:
+            return self._passed.end()
         if self._log_offset is None:
             return ""
         try:
@@ -102,6 +118,8 @@ class TritonProcess:
         deadline = asyncio.get_running_loop().time() + GROUP_TIMEOUT_S
         while _group_exists(self.pid) and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(GROUP_POLL_S)
+        if self._passed is not None:
+            await asyncio.to_thread(self._passed.wait_closed)
         remove_stale_regions()
 
 

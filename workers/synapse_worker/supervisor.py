@@ -218,6 +218,7 @@ class Supervisor:
     async def _wait_until_ready(self, process: TritonProcess) -> None:
         while await self._http("/v2/health/ready") != 200:
             if process.exit_code is not None:
+                await process.kill()  # until then its log may not have come to its end
                 raise diagnose(process.log_since_start(), process.exit_code, str(self._log_file))
             await asyncio.sleep(READY_POLL_S)
 

@@ -1,6 +1,7 @@
 """Starting, dying, starting again and ending of a real Triton."""
 
 import asyncio
+import fcntl
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from synapse_worker.shared_memory import remove_stale_regions
 from synapse_worker.stubs import children, live_stubs
 from synapse_worker.supervisor import Supervisor, WorkerState, WorkerStatus
 from tests.integration.worker.calls import echo
-from tests.integration.worker.conftest import VENV
+from tests.integration.worker.conftest import LLM, VENV
 from tests.patience import PATIENCE_S
 
 QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
@@ -134,6 +135,26 @@ async def test_a_crash_loop_ends_in_failure_with_its_cause(echo_config: WorkerCo
     assert status.cause == "Triton was killed by signal 9"
     assert status.restarts == policy.max_restarts
     await supervisor.stop()
+
+
+async def test_what_a_log_says_that_cannot_be_read_again_is_told_and_passed_on(
+    echo_config: WorkerConfig, tmp_path: Path
+) -> None:
+    """As in a container, whose /dev/stdout is a pipe."""
+    log = tmp_path / "stdout"
+    os.mkfifo(log)
+    reads = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reads, fcntl.F_SETPIPE_SZ, 1 << 20)
+    wrong = {LLM: {"gguf_path": "/nowhere.gguf"}}
+    supervisor = Supervisor(
+        replace(echo_config, models=(LLM,), model_parameters=wrong, log_file=log)
+    )
+
+    with pytest.raises(WorkerError, match=r"/nowhere\.gguf does not exist"):
+        await supervisor.start()
+
+    assert b"/nowhere.gguf" in os.read(reads, 1 << 20)
+    os.close(reads)
 
 
 async def test_a_port_in_use_is_told_in_one_line(echo_config: WorkerConfig) -> None:
