@@ -60,7 +60,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         expired = chores.do("expire", lambda: target().parts.workers.expire(time.time())) or ()
         workers = chores.do("ping", lambda: target().pinger.ping()) or ()
     chores.look_at(target().settings)
-    dead = [worker.id for worker in expired]
+    dead = [worker.id for worker in expired if not worker.has_ended]
     unhealthy = [f"{worker.model}@{worker.pool}" for worker in workers if not worker.healthy]
     logger.info("pinged", extra={"workers": len(workers), "unhealthy": unhealthy, "swept": swept})
     if restarted:

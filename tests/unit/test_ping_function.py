@@ -12,6 +12,7 @@ import pytest
 from functions.ping import handler as ping
 from synapse.application.ping import KEEP_WARM_S, PING_TIMEOUT_S
 from synapse.domain.errors import Unavailable
+from tests.factories import a_worker
 from tests.infra.translation import TEMPLATE, read
 from tests.lambda_context import a_context
 
@@ -60,6 +61,14 @@ def test_all_is_done_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert handled(chores, monkeypatch)["swept"] == {"expire": 1}
     assert chores.done == [*CHORES]
+
+
+def test_a_worker_that_said_why_it_gave_up_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    chores = Chores()
+    silent, said = a_worker("silent"), a_worker("said").ended("its card is broken")
+    chores.parts.workers.expire = chores._chore("expire", [silent, said])
+
+    assert handled(chores, monkeypatch)["dead"] == ["silent"]
 
 
 def test_a_sweep_and_pings_that_nobody_answers_end_within_the_functions_time(

@@ -20,6 +20,9 @@ BEAT_EVERY_S = 5.0
 LEASE_S = 20.0
 """Three beats may be lost: DynamoDB throttles, or the machine is slow for a moment."""
 
+LAST_WORDS_S = 120.0
+"""So long it is told why a worker gave up: two rounds of who notes that a pool brings none up."""
+
 MIN_PAUSE_S = 0.5
 """Between two beats, however fast things change: each one is a write."""
 
@@ -63,9 +66,14 @@ class Heart:
             # Such as a right that is missing. The worker may be in the middle of an answer.
             logger.exception("heartbeat not written")
 
-    async def stop(self) -> None:
-        """Say that the worker has left: nobody is to wait for its lease."""
+    async def stop(self, why: str = "") -> None:
+        """Say that the worker has left, or `why` it gave up: nobody is to wait for its lease."""
+        snapshot = self._agent.snapshot()
         try:
-            await self._registry.forget(self._agent.snapshot().id)
+            if why:
+                last = worker_of(snapshot, self._pool, time.time(), LAST_WORDS_S)
+                await self._registry.beat(last.ended(why))
+            else:
+                await self._registry.forget(snapshot.id)
         except Unavailable as error:
             logger.warning("not said that the worker has left: %s", error.message)

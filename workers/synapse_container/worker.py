@@ -10,6 +10,7 @@ from synapse.ports import WorkerRegistry
 from synapse_container.heart import Heart
 from synapse_worker.agent import Agent, AgentConfig
 from synapse_worker.agent.serving import ControlConfig, ControlServer, serve
+from synapse_worker.errors import WorkerError
 
 
 async def run_worker(
@@ -30,10 +31,15 @@ async def run_worker(
         return await serve(agent, server)
     heart = Heart(registry, pool, agent)
     beating = asyncio.create_task(heart.run())
+    why = ""
     try:
-        return await serve(agent, server)
+        why = await serve(agent, server)
+        return why
+    except WorkerError as error:
+        why = error.cause
+        raise
     finally:
         beating.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await beating
-        await heart.stop()
+        await heart.stop(why)

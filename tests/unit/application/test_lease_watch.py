@@ -47,6 +47,18 @@ async def test_calls_of_a_worker_are_broken_off_when_its_lease_ends() -> None:
     assert (broken.workers, broken.times_stale) == (["dies"], 1)
 
 
+async def test_calls_of_a_worker_are_broken_off_when_only_its_last_words_are_left() -> None:
+    registry, clock, broken = LocalWorkerRegistry(), FakeClock(NOW), Broken()
+    await registry.beat(a_worker("gives-up"))
+
+    async with lease_watch(registry, broken.fleet(), clock, every_s=0.001):
+        await asyncio.sleep(0.02)
+        await registry.beat(a_worker("gives-up", beat_at=NOW + 1).ended("its card is broken"))
+        await asyncio.sleep(0.02)
+
+    assert broken.workers == ["gives-up"]
+
+
 async def test_a_registry_that_does_not_answer_ends_nobodys_call() -> None:
     class Unread(LocalWorkerRegistry):
         async def workers(self, now: float) -> Sequence[Worker]:

@@ -410,6 +410,8 @@ async def test_a_worker_in_its_runner_that_beats_is_paid_since_it_came_up() -> N
     now = world.clock()
     up = a_worker("w-1", "gpu", started_at=now - 3.0, lease_until=now + 60.0)
     await world.workers.beat(up)
+    # Of this one only the last words are left.
+    await world.workers.beat(replace(up, id="w-2").ended("its card is broken"))
     job = await world.submit("x")
 
     await world.runner.run(a_batch(job.id), pool)

@@ -15,7 +15,7 @@ from synapse.domain.errors import Unavailable
 from synapse.domain.pool import Pool
 from synapse.domain.worker import Worker, WorkerState
 from synapse_container import heart as module
-from synapse_container.heart import LEASE_S, Heart
+from synapse_container.heart import LAST_WORDS_S, LEASE_S, Heart
 from synapse_worker.agent import AgentState, CacheLevel, ModelStatus, Snapshot
 
 POOL = Pool("gpu-ecs", "gpu")
@@ -92,6 +92,19 @@ async def test_a_worker_that_leaves_is_forgotten(registry: LocalWorkerRegistry) 
     await heart.stop()
 
     assert list(await registry.workers(time.time())) == []
+
+
+async def test_a_worker_that_gave_up_says_why_for_a_while(registry: LocalWorkerRegistry) -> None:
+    heart = Heart(registry, POOL, Told(a_snapshot()))
+    await heart.run()
+
+    await heart.stop("the card is broken")
+
+    [worker] = await registry.workers(time.time() + LAST_WORDS_S - 10)
+    assert (worker.id, worker.detail) == ("worker-1", "the card is broken")
+    assert worker.has_ended
+    assert not worker.has("echo")
+    assert list(await registry.workers(time.time() + LAST_WORDS_S + 10)) == []
 
 
 class Failing(LocalWorkerRegistry):

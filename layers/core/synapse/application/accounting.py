@@ -60,7 +60,8 @@ class Accounting:
         if pool.is_fixed and not pool.beats:
             return [0.0] * pool.fixed_workers
         try:
-            return [worker.started_at for worker in await self.roster.of_pool(pool.name)]
+            workers = await self.roster.of_pool(pool.name)
+            return [worker.started_at for worker in workers if not worker.has_ended]
         except Unavailable as error:
             logger.warning("idle time not known: %s", error.message)
             return ()

@@ -34,7 +34,8 @@ async def _watch(workers: WorkerRegistry, fleet: Fleet, clock: Clock, every_s: f
     known: set[str] = set()
     while True:
         try:
-            alive = {worker.id for worker in await workers.workers(clock())}
+            seen = await workers.workers(clock())
+            alive = {worker.id for worker in seen if not worker.has_ended}
         except Unavailable:
             alive = known
         except Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -67,6 +67,15 @@ class Worker:
     def is_alive(self, now: float) -> bool:
         """Whether its lease still runs."""
         return now < self.lease_until
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it gave up, and only its last words are left."""
+        return self.state is WorkerState.DEGRADED and not self.endpoint
+
+    def ended(self, why: str) -> Worker:
+        """Its last words: they are shown as long as a lease, and nothing is to be had there."""
+        return replace(self, state=WorkerState.DEGRADED, endpoint="", models=(), detail=why)
 
     def is_starting(self) -> bool:
         """Whether it is on its way to answering."""
