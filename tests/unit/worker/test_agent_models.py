@@ -369,6 +369,37 @@ async def test_one_that_does_not_go_keeps_its_memory_and_is_not_loaded_over(
     assert world.models.loaded == ["a"]
 
 
+@pytest.mark.parametrize("budget_mib", [25, 15])
+async def test_one_that_is_unloaded_and_still_works_holds_up_who_needs_its_room_alone(
+    tmp_path: Path, budget_mib: int
+) -> None:
+    world = World(tmp_path, memory_budget_bytes=budget_mib * MIB, drain_timeout_s=PATIENCE_S)
+    await world.models.load("b", None)  # so that it is known what it takes
+    await world.models.unload("b")
+    await world.models.load("a", None)
+    done = asyncio.Event()
+
+    async def wait(model: str) -> None:
+        if model == "a":
+            await done.wait()
+
+    world.triton.wait_unloaded = wait  # type: ignore[method-assign]
+    unloading = asyncio.create_task(world.models.unload("a"))
+    await asyncio.sleep(0.01)
+    loading = asyncio.create_task(world.models.load("b", None))
+    if budget_mib == 25:
+        async with asyncio.timeout(PATIENCE_S / 2):
+            await loading
+        assert not unloading.done()
+    else:
+        await asyncio.sleep(0.01)
+        assert not loading.done(), "it has room once the other has gone"
+
+    done.set()
+    await asyncio.gather(unloading, loading)
+    assert world.models.loaded == ["b"]
+
+
 async def test_an_old_version_that_does_not_go_keeps_its_files_until_it_has_gone(
     tmp_path: Path,
 ) -> None:

@@ -36,12 +36,12 @@ class Operation:
 class Known:
     """One model. `is_loaded`: Triton has it, or is to have it when it is up again.
 
-    `leaving` ends when Triton has let go of it; if it `overran`, its load takes longer than anybody
-    waits, and it goes when it is up. `ended` is how many of its requests Triton had
-    answered when it was last asked. `asked_at` is when work last asked for it, where anybody has
-    told: Triton, by which `last_used_at` goes, counts probes as well. `memory_bytes` is what its
-    manifest says, or what was measured last; `fresh_bytes` the same right after its load, before
-    use made it grow: so much a new load needs.
+    `leaving` ends when Triton has let go of it, which is waited for until `leaves_by` (monotonic
+    seconds); if it `overran`, its load takes longer than anybody waits, and it goes when it is up.
+    `ended` is how many of its requests Triton had answered when it was last asked. `asked_at` is
+    when work last asked for it, where anybody has told: Triton, by which `last_used_at` goes,
+    counts probes as well. `memory_bytes` is what its manifest says, or what was measured last;
+    `fresh_bytes` the same right after its load, before use made it grow: so much a new load needs.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Known:
     taken: Taken | None = None
     operation: Operation | None = None
     leaving: asyncio.Task[None] | None = None
+    leaves_by: float = 0.0
     overran: bool = False
 
     @property

@@ -80,15 +80,16 @@ class Loader:
     async def unload(self, models: Iterable[Known]) -> None:
         """Take them out, side by side, once what they were asked is answered.
 
+        What fits beside them is loaded meanwhile.
+
         Raises:
             WorkerError: one still works after `drain_timeout_s`; it takes nothing new, and goes
                 when it is done.
         """
+        going = list(models)
         async with self._turn:
-            await asyncio.gather(*(self._out(known) for known in models))
-
-    async def _out(self, known: Known) -> None:
-        await (self._take_out(known) if known.is_loaded else self._wait_out(known))
+            await asyncio.gather(*(self._send_out(known) for known in going if known.is_loaded))
+        await asyncio.gather(*(self._wait_out(known) for known in going))
 
     async def _make_way(self, known: Known) -> Taken | None:
         """Take out another version of it, and keep its files: it may have to come back."""
@@ -143,6 +144,10 @@ class Loader:
         self._changed()
 
     async def _take_out(self, known: Known) -> None:
+        await self._send_out(known)
+        await self._wait_out(known)
+
+    async def _send_out(self, known: Known) -> None:
         if not self._triton.is_up:
             raise NotNow(f"{known.name} is not up", "Triton is being started; try again later")
         known.is_loaded = False
@@ -158,9 +163,9 @@ class Loader:
                 known.doing = Doing.NOTHING
                 raise
         self._leave(known)
-        await self._wait_out(known)
 
     def _leave(self, known: Known) -> None:
+        known.leaves_by = time.monotonic() + self._config.drain_timeout_s
         known.leaving = asyncio.create_task(self._let_go(known), name=f"leaving-{known.name}")
 
     async def _let_go(self, known: Known) -> None:
@@ -201,20 +206,34 @@ class Loader:
                 f"budget is {limit_bytes / MIB:.0f} MiB",
                 "Raise the memory budget, or serve it from a worker that has more",
             )
-        readings = await self._triton.readings()
-        present = {model.name: model for model in others if model.takes_memory}
-        held = [
-            model.held(
-                is_busy=readings is not None and readings.is_busy(model.name),
-                is_pinned=self._config.is_pinned(model.name) or model.name in keep,
-                yields=model.name in yielding,
-            )
-            for model in present.values()
-        ]
-        plan = room_for(needed_bytes, held, limit_bytes)
-        if not plan.fits:
-            raise _no_room(known, needed_bytes, limit_bytes, held, present)
+        while True:
+            readings = await self._triton.readings()
+            present = {model.name: model for model in others if model.takes_memory}
+            held = [
+                model.held(
+                    is_busy=readings is not None and readings.is_busy(model.name),
+                    is_pinned=self._config.is_pinned(model.name) or model.name in keep,
+                    yields=model.name in yielding,
+                )
+                for model in present.values()
+            ]
+            plan = room_for(needed_bytes, held, limit_bytes)
+            if plan.fits:
+                break
+            if not await _one_has_left(present.values()):
+                raise _no_room(known, needed_bytes, limit_bytes, held, present)
         await asyncio.gather(*(self._take_out(present[each.key]) for each in plan.evict))
+
+
+async def _one_has_left(models: Iterable[Known]) -> bool:
+    """Wait for one of those that are just being unloaded to go; False if none does in its time."""
+    going = [known for known in models if known.leaving is not None and not known.overran]
+    left_s = max((known.leaves_by for known in going), default=0.0) - time.monotonic()
+    leaving = {known.leaving for known in going if known.leaving is not None}
+    if not leaving or left_s <= 0:
+        return False
+    done, _ = await asyncio.wait(leaving, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)
 
 
 def _no_room(
