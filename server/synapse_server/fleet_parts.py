@@ -86,7 +86,7 @@ class FleetParts:
             records.last_trouble,
         )
         self._pinger = Pinger(registry, self.workers, self.fleet.engine, queue, telemetry, clock)
-        self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s / 2)
+        self._mourner = Mourner(self.workers, self.fleet, clock, self._times.lease_s)
 
     def _autoscaler(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 from synapse.application.fleet import Fleet
@@ -16,21 +17,25 @@ class Mourner:
     """Declares workers dead whose lease has ended, and breaks off what still runs on them.
 
     Their jobs go back to the queue; callers on the line are sent on, as far as nothing was said
-    to them yet. After a pause of its own of more than `asleep_s` (the machine slept, or had no
-    time for us) it passes one look over: whoever was asleep cannot tell who is dead.
+    to them yet. After a pause of its own of more than half a lease (the machine slept, or had no
+    time for us) it declares nobody dead for a lease: whoever was asleep cannot tell who is dead,
+    and engines have to be asked again and to beat before they can be told from those that hang.
     """
 
     workers: WorkerRegistry
     fleet: Fleet
     clock: Clock
-    asleep_s: float
+    lease_s: float
     _looked_at: float | None = None
+    _awoke_at: float = -math.inf
 
     async def bury(self) -> int:
         """One look; returns how many have died."""
         now, before = self.clock(), self._looked_at
         self._looked_at = now
-        if before is not None and now - before > self.asleep_s:
+        if before is not None and now - before > self.lease_s / 2:
+            self._awoke_at = now
+        if 0.0 <= now - self._awoke_at < self.lease_s:
             return 0
         dead = await self.workers.expire(now)
         if dead:
