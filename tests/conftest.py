@@ -13,10 +13,13 @@ from typing import Any
 import certifi
 import httpcore2
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
+
+from tests.patience import PATIENCE_S
 
 # In the order they run: the quickest first.
 TIERS = ("unit", "contract", "infra", "integration", "e2e")
@@ -162,6 +165,16 @@ def _tier(item: pytest.Item) -> str:
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A server that is told no folder leaves its state here, not in the checkout."""
     os.environ["SYNAPSE_DATA_DIR"] = str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clients_are_patient() -> None:
+    """By itself httpx gives a server five seconds, and a busy machine stands still for as long.
+
+    What functions and clients are given by default is this one object.
+    """
+    for what in ("connect", "read", "write", "pool"):
+        setattr(DEFAULT_TIMEOUT_CONFIG, what, PATIENCE_S)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,6 +9,9 @@ PATIENCE_S = 300.0
 
 LOOK_EVERY_S = 0.002
 
+TRIES = 5
+"""What a pause of the machine spoils once it does not spoil each time."""
+
 
 async def until(holds: Callable[[], bool]) -> None:
     """Let the others run until it holds."""
@@ -23,3 +26,8 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(LOOK_EVERY_S)
+
+
+def once_in_a_few(holds: Callable[[], bool]) -> bool:
+    """Whether it holds at least once: it always would, had the machine nothing else to do."""
+    return any(holds() for _ in range(TRIES))
