@@ -24,6 +24,9 @@ T = TypeVar("T")
 QUICK = {"beat_every_s": 0.1, "lease_s": 1.0, "hang_timeout_s": 2.5, "ping_every_s": 0.3}
 """Clocks that let a worker die and come back in seconds."""
 
+CALM = {"ping_every_s": 0.3}
+"""For workers that nobody harms: whatever the machine does meanwhile, they stay as they are."""
+
 
 @dataclass(frozen=True)
 class EchoPool:

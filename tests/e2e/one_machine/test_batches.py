@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.one_machine.running import Server
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, TRIES
 
 LINES = 1000
 BROKEN = range(50, LINES, 100)
@@ -111,28 +111,44 @@ def test_a_thousand_lines_with_ten_broken_give_990_answers_and_10_errors(server:
     assert recorded(server) == [("COMPLETED", 990)]
 
 
-def test_a_server_killed_in_the_middle_ends_with_the_same_totals(server: Server) -> None:
+def killed_in_the_middle(server: Server) -> str | None:
+    """A batch during which the server was killed twice; None if it was over before that."""
     batch_id = begun(server, the_file())
-    until(server, batch_id, lambda batch: batch["status"] == "in_progress")
+    until(server, batch_id, lambda batch: batch["status"] != "validating")
     server.kill()
     server.start()
     batch = until(server, batch_id, lambda batch: batch["request_counts"]["completed"] > 0)
-    assert batch["request_counts"]["completed"] < 990, "it was not in the middle"
     server.kill()
     server.start()
+    return batch_id if batch["request_counts"]["completed"] < 990 else None
 
-    check_totals(server, ended(server, batch_id))
-    assert recorded(server) == [("COMPLETED", 990)]
+
+def test_a_server_killed_in_the_middle_ends_with_the_same_totals(server: Server) -> None:
+    tried = [killed_in_the_middle(server)]
+    while tried[-1] is None:
+        assert len(tried) < TRIES, "it was never in the middle"
+        tried.append(killed_in_the_middle(server))
+
+    check_totals(server, ended(server, tried[-1]))
+    assert recorded(server) == [("COMPLETED", 990 * len(tried))]
+
+
+def cancelled(server: Server) -> str | None:
+    """A batch that was cancelled with some of its lines answered; None if it was over by then."""
+    batch_id = begun(server, b"\n".join(map(a_line, range(3 * LINES))))
+    until(server, batch_id, lambda batch: batch["request_counts"]["completed"] > 0)
+    answer = httpx.post(f"{server.url}/v1/batches/{batch_id}/cancel")
+    if answer.status_code == 409:
+        return None
+    assert answer.json()["status"] == "cancelling"
+    return batch_id
 
 
 def test_a_cancelled_batch_keeps_what_was_answered(server: Server) -> None:
-    batch_id = begun(server, b"\n".join(map(a_line, range(3 * LINES))))
-    until(server, batch_id, lambda batch: batch["request_counts"]["completed"] > 0)
+    batch_id = next(filter(None, (cancelled(server) for _ in range(TRIES))))
 
-    answer = httpx.post(f"{server.url}/v1/batches/{batch_id}/cancel")
     batch = ended(server, batch_id)
 
-    assert answer.json()["status"] == "cancelling"
     assert batch["status"] == "cancelled"
     counts = batch["request_counts"]
     assert counts["completed"] + counts["failed"] == counts["total"] == 3 * LINES

@@ -28,6 +28,12 @@ from tests.patience import PATIENCE_S
 CHEAP = EchoPool("cheap", price=0.1, delay_ms=30)
 DEAR = EchoPool("dear", price=1.0, delay_ms=30)
 
+TIMES = {**QUICK, "hang_timeout_s": 6.0}
+"""Nobody is taken to hang because the machine stood still for a few seconds."""
+
+NEVER_HUNG = {**QUICK, "hang_timeout_s": PATIENCE_S}
+"""A worker that is stopped is dead to all, and stays as it is however late that is seen."""
+
 HISTORY = 40
 """Jobs before any harm is done: by them a worker's own pace is known."""
 
@@ -35,7 +41,7 @@ HISTORY = 40
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetServer]:
     """Two pools; every test leaves both well."""
-    server = FleetServer(tmp_path_factory.mktemp("fleet"), CHEAP, DEAR, times=QUICK)
+    server = FleetServer(tmp_path_factory.mktemp("fleet"), CHEAP, DEAR, times=TIMES)
     server.start()
     yield server
     server.close()
@@ -115,18 +121,21 @@ def test_callers_on_the_line_are_sent_on_when_their_worker_hangs(fleet: FleetSer
     until(lambda: _health(fleet) == ("ok", {"cheap": True, "dear": True}))
 
 
-def test_a_worker_that_only_paused_is_taken_back_as_it_is(
-    fleet: FleetServer, traffic: Traffic
-) -> None:
-    [paused] = fleet.tritons("cheap")
+def test_a_worker_that_only_paused_is_taken_back_as_it_is(tmp_path: Path) -> None:
+    fleet = FleetServer(tmp_path, CHEAP, DEAR, times=NEVER_HUNG)
+    with contextlib.closing(fleet):
+        fleet.start()
+        with Traffic(fleet, "bronze") as traffic:
+            until(lambda: traffic.pools()["cheap"] >= HISTORY)
+            [paused] = fleet.tritons("cheap")
 
-    stop_process(paused)
-    traffic.until_in("dear")
-    os.kill(paused, signal.SIGCONT)
-    traffic.until_in("cheap")
+            stop_process(paused)
+            traffic.until_in("dear")
+            os.kill(paused, signal.SIGCONT)
+            traffic.until_in("cheap")
 
-    _all_finished(traffic)
-    assert fleet.tritons("cheap") == [paused]
+            _all_finished(traffic)
+        assert fleet.tritons("cheap") == [paused]
 
 
 def test_a_worker_that_answers_errors_is_left_alone_until_it_is_well(
@@ -157,7 +166,7 @@ def test_with_its_pool_gone_a_request_falls_back_and_its_job_says_so(
 ) -> None:
     fast = EchoPool("fast", price=1.0, delay_ms=1, accelerator="gpu")
     slow = EchoPool("slow", price=0.1, delay_ms=300)
-    fleet = FleetServer(tmp_path, fast, slow, times=QUICK)
+    fleet = FleetServer(tmp_path, fast, slow, times=NEVER_HUNG)
     with contextlib.closing(fleet):
         fleet.start()
 

@@ -55,7 +55,8 @@ def test_each_model_is_served_by_its_own_pool_and_one_is_started_by_its_first_re
         assert len(embedded) == 384
         assert before == {"vectors"}
         assert "Paris" in answer["choices"][0]["message"]["content"]
-        assert (job["status"], job["pool"], job["worker"]) == ("COMPLETED", "text", "text-1")
+        assert (job["status"], job["pool"]) == ("COMPLETED", "text")
+        assert job["worker"].startswith("text-")
         assert _pools(client, server) == {"vectors", "text"}
 
         # What happens to one pool is nothing to the other.

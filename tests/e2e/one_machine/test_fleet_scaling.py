@@ -61,8 +61,11 @@ def test_a_pool_at_zero_takes_a_burst_and_goes_back_to_zero(
         assert [job["result"]["text"] for job in jobs] == [str(n) for n in range(BURST_JOBS)]
         assert texts == [f"caller {n}" for n in range(CALLERS)]
         assert fleet.gauge("synapse_cold_start_seconds_count") >= 1
-        until(lambda: not alive([triton]), why="the pool did not go back to zero")
-        assert fleet.tritons() == []
+        # Where the machine stood still in between, another one may have come meanwhile.
+        until(
+            lambda: not alive([triton]) and fleet.tritons() == [],
+            why="the pool did not go back to zero",
+        )
         assert fleet.gauge("synapse_pool_workers", pool="burst", state="desired") == 0
         assert client.get(f"{fleet.url}/health").json() == {
             "status": "ok",
@@ -83,7 +86,7 @@ def test_a_pool_grows_with_the_work_and_shrinks_without_losing_any(tmp_path: Pat
 
         with Traffic(fleet, "silver", every_s=0.05) as burst:
             until(lambda: len(fleet.tritons()) == 2, why="the pool did not grow")
-            until(lambda: set(burst.workers()) == {"wide-1", "wide-2"}, why="one worker did it all")
+            until(lambda: len(burst.workers()) > 1, why="one worker did it all")
         with Traffic(fleet, "bronze", every_s=0.4) as trickle:
             until(lambda: len(fleet.tritons()) == 1, why="the pool did not shrink")
 

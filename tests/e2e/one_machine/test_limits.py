@@ -14,7 +14,7 @@ import httpx
 import openai
 import pytest
 
-from tests.e2e.one_machine.fleets import QUICK, EchoPool, FleetServer
+from tests.e2e.one_machine.fleets import CALM, EchoPool, FleetServer
 from tests.patience import PATIENCE_S
 
 PRICED = EchoPool("priced", price=3.6, delay_ms=40, slots=4)
@@ -27,7 +27,7 @@ BUDGET_USD = 0.002
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetServer]:
-    server = FleetServer(tmp_path_factory.mktemp("limits"), PRICED, times=QUICK, auth="on")
+    server = FleetServer(tmp_path_factory.mktemp("limits"), PRICED, times=CALM, auth="on")
     server.start()
     yield server
     server.close()

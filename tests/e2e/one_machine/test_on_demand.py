@@ -111,5 +111,6 @@ def test_as_many_workers_have_a_model_as_are_to_be_warm(
             workers = client.get(f"{server.url}/api/admin/workers").json()["data"]
             return {worker["id"] for worker in workers if worker["state"] == "READY"}
 
-        until(lambda: ready() == {"wide-1", "wide-2"})
+        # One whose start fails has a successor, with a name of its own.
+        until(lambda: len(ready()) == 2)
         assert server.stop() == 0

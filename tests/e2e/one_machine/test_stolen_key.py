@@ -10,20 +10,20 @@ from collections.abc import Iterator
 import pytest
 
 from synapse.domain.api_key import key_id_of
-from tests.e2e.one_machine.fleets import QUICK, EchoPool, FleetServer
+from tests.e2e.one_machine.fleets import CALM, EchoPool, FleetServer
 from tests.e2e.one_machine.running import SYNAPSE, finished, submit
 from tests.e2e.one_machine.test_limits import batch_of, begun, client_of
 from tests.patience import PATIENCE_S
 
 SLOW = EchoPool("slow", price=0.0, delay_ms=250, slots=1)
-LEFT = 60
+LEFT = 240
 LINES = 400
 """Of either more than are run before anybody can revoke the key."""
 
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetServer]:
-    server = FleetServer(tmp_path_factory.mktemp("stolen"), SLOW, times=QUICK, auth="on")
+    server = FleetServer(tmp_path_factory.mktemp("stolen"), SLOW, times=CALM, auth="on")
     server.start()
     yield server
     server.close()

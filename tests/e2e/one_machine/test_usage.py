@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.one_machine.fleets import QUICK, EchoPool, FleetServer
+from tests.e2e.one_machine.fleets import CALM, EchoPool, FleetServer
 from tests.e2e.one_machine.running import finished, submit
 from tests.patience import PATIENCE_S
 
@@ -47,7 +47,7 @@ def usd_of(jobs: Sequence[Mapping[str, Any]], answers: Sequence[httpx.Response])
 
 
 def test_the_report_is_what_the_receipts_add_up_to(tmp_path: Path, client: httpx.Client) -> None:
-    fleet = FleetServer(tmp_path, PRICED, times=QUICK)
+    fleet = FleetServer(tmp_path, PRICED, times=CALM)
     with contextlib.closing(fleet):
         fleet.start()
         up_since = time.monotonic() - 60  # as long as the start may have taken
@@ -75,7 +75,7 @@ def test_the_report_is_what_the_receipts_add_up_to(tmp_path: Path, client: httpx
 
 
 def test_a_start_that_was_waited_for_is_told_as_cold(tmp_path: Path, client: httpx.Client) -> None:
-    fleet = FleetServer(tmp_path, COLD, times=QUICK)
+    fleet = FleetServer(tmp_path, COLD, times=CALM)
     with contextlib.closing(fleet):
         fleet.start()
         first = ask(fleet.url, 1)
@@ -90,7 +90,7 @@ def test_a_start_that_was_waited_for_is_told_as_cold(tmp_path: Path, client: htt
 def test_what_jobs_used_is_counted_once_though_the_server_is_killed(
     tmp_path: Path, client: httpx.Client
 ) -> None:
-    fleet = FleetServer(tmp_path, PRICED, times=QUICK)
+    fleet = FleetServer(tmp_path, PRICED, times=CALM)
     with contextlib.closing(fleet):
         fleet.start()
         ids = [submit(client, fleet.url, f"job {n}") for n in range(JOBS)]
