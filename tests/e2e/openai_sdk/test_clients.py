@@ -13,11 +13,12 @@ import pytest
 
 from tests.e2e.daemon import ROOT, venv_program
 from tests.e2e.openai_sdk.target import Target
+from tests.patience import PATIENCE_S
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 SNIPPET = re.compile(r"^<!-- client:([\w-]+) -->\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SNIPPETS = {name: (language, code) for name, language, code in SNIPPET.findall(PAGE)}
-TIMEOUT_S = 120
+TIMEOUT_S = PATIENCE_S
 VECTORS = "2 vectors of 384"
 # What each must have printed, beside the capital of France.
 PRINTED = {

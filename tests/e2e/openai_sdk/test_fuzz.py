@@ -17,7 +17,7 @@ CHECKS = (
 )
 ALL = "inference,batches,usage,admin"
 EXAMPLES = 10
-TIMEOUT_S = 240
+TIMEOUT_S = 900
 
 
 def test_the_api_does_what_its_document_says_and_never_breaks(

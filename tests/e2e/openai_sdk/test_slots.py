@@ -17,6 +17,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from tests.e2e.one_machine.running import Server
 from tests.e2e.openai_sdk.target import LLM
+from tests.patience import PATIENCE_S
 
 STORY: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell a story."}]
 STREAMS = 200
@@ -50,13 +51,23 @@ def _command_line(pid: int) -> str:
         return ""
 
 
-def _wait_until_the_engine_runs(server: Server, count: int, seconds: float) -> float:
-    """How long it took."""
+def _wait_until_the_engine_runs(server: Server, count: int, seconds: float = PATIENCE_S) -> None:
     started = time.monotonic()
     while (runs := _engine_runs(server)) != count:
         assert time.monotonic() - started < seconds, f"the engine still runs {runs}"
         time.sleep(0.05)
-    return time.monotonic() - started
+
+
+def _half_of_long_s(client: OpenAI) -> float:
+    """In how many seconds the engine writes half of `LONG` at the most, as this machine is now.
+
+    What is freed within that time has not come to its own end.
+    """
+    started = time.monotonic()
+    client.chat.completions.create(
+        model=LLM, messages=STORY, max_tokens=LONG // 10, extra_body={"ignore_eos": True}
+    )
+    return 5 * (time.monotonic() - started)
 
 
 @pytest.fixture
@@ -64,12 +75,12 @@ async def patient(sdk_server: Server, sdk_key: str) -> AsyncIterator[AsyncOpenAI
     """A client with a connection for each stream."""
     limits = httpx2.Limits(max_connections=STREAMS)
     async with (
-        httpx2.AsyncClient(limits=limits, timeout=180) as connections,
+        httpx2.AsyncClient(limits=limits, timeout=PATIENCE_S) as connections,
         AsyncOpenAI(
             base_url=f"{sdk_server.url}/v1",
             api_key=sdk_key,
             max_retries=0,
-            timeout=180,
+            timeout=PATIENCE_S,
             http_client=connections,
         ) as client,
     ):
@@ -99,16 +110,17 @@ async def test_two_hundred_streams_at_once_are_all_answered(patient: AsyncOpenAI
 def test_an_abandoned_stream_frees_its_slot_in_the_engine(
     client: OpenAI, sdk_server: Server
 ) -> None:
-    _wait_until_the_engine_runs(sdk_server, 0, 30)
+    _wait_until_the_engine_runs(sdk_server, 0)
+    half_s = _half_of_long_s(client)
     stream = client.chat.completions.create(
         model=LLM, messages=STORY, max_tokens=LONG, stream=True, extra_body={"ignore_eos": True}
     )
     next(iter(stream))
-    _wait_until_the_engine_runs(sdk_server, 1, 5)
+    _wait_until_the_engine_runs(sdk_server, 1)
 
     stream.close()
 
-    _wait_until_the_engine_runs(sdk_server, 0, 3)
+    _wait_until_the_engine_runs(sdk_server, 0, half_s)
 
 
 KILLED = f"""
@@ -133,6 +145,7 @@ sys.stdin.read()
 def test_a_killed_client_frees_all_slots_and_flex_waits_for_none(
     client: OpenAI, sdk_server: Server
 ) -> None:
+    half_s = _half_of_long_s(client)
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, f"{sdk_server.url}/v1", client.api_key],
         stdin=subprocess.PIPE,
@@ -141,14 +154,14 @@ def test_a_killed_client_frees_all_slots_and_flex_waits_for_none(
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "all stream\n"
-        _wait_until_the_engine_runs(sdk_server, SLOTS, 5)
+        _wait_until_the_engine_runs(sdk_server, SLOTS)
         with pytest.raises(APIStatusError) as refused:
             client.chat.completions.create(
                 model=LLM, messages=STORY, max_tokens=1, service_tier="flex"
             )
         other.kill()
 
-    _wait_until_the_engine_runs(sdk_server, 0, 5)
+    _wait_until_the_engine_runs(sdk_server, 0, half_s)
     assert refused.value.status_code == 503
     assert refused.value.code == "engine_overloaded"
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= 120
