@@ -42,6 +42,8 @@ KEY, TENANT = MeterId("acme", "key1"), MeterId("acme")
 LIMITS = Limits(requests_per_minute=9, concurrent_jobs=2, monthly_usd=1000 / NANO)
 BOTH: Bounds = {KEY: LIMITS, TENANT: LIMITS}
 ROUNDS = 5
+MOST_ROUNDS = 60
+"""Where the machine is busy, little may happen in those few."""
 SEED = 20261121
 
 
@@ -242,7 +244,7 @@ def live_and_die(path: Path, seed: int, for_s: float) -> list[JobId]:
 async def test_after_kill_9_the_meters_say_what_the_records_say(tmp_path: Path) -> None:
     path, chance = tmp_path / "jobs.db", random.Random(SEED)
     told: list[JobId] = []
-    for number in range(ROUNDS):
+    for number in range(MOST_ROUNDS):
         told += live_and_die(path, SEED + number, for_s=chance.uniform(0.05, 0.4))
 
         database = Database.open(path)
@@ -257,10 +259,12 @@ async def test_after_kill_9_the_meters_say_what_the_records_say(tmp_path: Path) 
         under_way = [job for job in jobs if not job.state.is_final]
         assert {each.id.name for each in meter.left_open()} == {job.id for job in under_way}
         used = [used_by_job(job) for job in jobs if job.state.is_final]
-        assert used, "the round was too short to show anything"
         spent = sum(RESERVED_NANO if each is None else each.nano_usd for each in used)
         counts = meter._ledger.counts(KEY)
         assert counts.nano_usd == spent + RESERVED_NANO * len(under_way)
         assert counts.open == len(under_way)
         await meter.aclose()
         await database.close()
+        if number + 1 >= ROUNDS and used:
+            return
+    raise AssertionError("all rounds were too short to show anything")

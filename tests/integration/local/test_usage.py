@@ -20,7 +20,7 @@ from synapse.domain.job import Job
 from synapse.domain.sweep import SweepPolicy
 from synapse.domain.usage import UsageKey, Used, summed, used_by
 from tests.factories import a_running_job
-from tests.integration.local.test_kill import live_and_die
+from tests.integration.local.test_kill import MOST_ROUNDS, live_and_die
 from tests.patience import PATIENCE_S
 
 ROUNDS = 5
@@ -36,7 +36,7 @@ def _ended(connection: sqlite3.Connection) -> list[Job]:
 
 async def test_every_end_is_counted_once_whenever_the_process_is_killed(tmp_path: Path) -> None:
     path, chance = tmp_path / "jobs.db", random.Random(SEED)
-    for number in range(ROUNDS):
+    for number in range(MOST_ROUNDS):
         live_and_die(path, SEED + number, for_s=chance.uniform(0.05, 0.5))
 
         database = Database.open(path)
@@ -45,7 +45,9 @@ async def test_every_end_is_counted_once_whenever_the_process_is_killed(tmp_path
         await database.close()
 
         assert counted == summed(used_by(job) for job in ended)
-    assert sum(used.requests for used in counted.values()) > 100
+        if number + 1 >= ROUNDS and sum(used.requests for used in counted.values()) > 100:
+            return
+    raise AssertionError("all rounds were too short to show anything")
 
 
 async def test_jobs_that_the_next_start_gives_up_are_counted(tmp_path: Path) -> None:
