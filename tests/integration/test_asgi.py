@@ -16,7 +16,7 @@ from synapse.api.asgi import AsgiApp
 from synapse.api.resolver import Api, Incoming, Reply, StreamReply
 from synapse.domain.access import Scope
 from synapse.domain.errors import PayloadTooLarge
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 from tests.serving import serving
 
 CUT = b'data: {"error":"stopping"}\n\n'
@@ -118,10 +118,9 @@ async def test_a_killed_client_closes_the_stream_and_leaves_no_task() -> None:
         await reader.readuntil(b"data: x")
         writer.transport.abort()
         await _soon(routes.closed)
-        await asyncio.sleep(0.05)
 
         assert b"openai-version: 2020-10-01" in head
-        assert len(asyncio.all_tasks()) == before
+        await until(lambda: len(asyncio.all_tasks()) == before)
 
 
 async def test_a_client_that_reads_slowly_holds_up_its_own_stream_only() -> None:
@@ -130,11 +129,12 @@ async def test_a_client_that_reads_slowly_holds_up_its_own_stream_only() -> None
     async with serving_at(AsgiApp(routes.api())) as (url, _), httpx.AsyncClient() as client:
         reader, writer = await _request(url, "/v1/stream")
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(0.5)
-        produced = routes.sent
-        await asyncio.sleep(0.3)
+        produced = -1
+        async with asyncio.timeout(PATIENCE_S):
+            while routes.sent != produced:  # until it is held up
+                produced = routes.sent
+                await asyncio.sleep(0.3)
 
-        assert routes.sent == produced  # held up
         assert (await client.get(f"{url}/three")).status_code == 200
         writer.transport.abort()
         await _soon(routes.closed)

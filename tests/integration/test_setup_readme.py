@@ -9,6 +9,7 @@ import pytest
 
 import readme_commands
 from readme_commands import ReadmeError, answers, run_server
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 # Answers as Synapse does, as far as the README's lines go.
@@ -34,7 +35,6 @@ LEAK = 'subprocess.Popen(["sleep", "600"], start_new_session=True)'
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readme_commands, "STOP_TIMEOUT_S", 2)
     monkeypatch.setattr(readme_commands, "POLL_S", 0.05)
 
 
@@ -72,7 +72,10 @@ def test_a_server_that_ends_at_once_fails(port: int) -> None:
         run_server(markdown)
 
 
-def test_a_process_that_outlives_ctrl_c_is_told_and_killed(tmp_path: Path, port: int) -> None:
+def test_a_process_that_outlives_ctrl_c_is_told_and_killed(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readme_commands, "STOP_TIMEOUT_S", 2)
     with pytest.raises(ReadmeError, match="left processes behind: sleep 600"):
         run_server(readme(tmp_path, port, leak=LEAK))
 
@@ -84,7 +87,7 @@ def test_a_port_that_is_taken_fails_before_anything_is_started(tmp_path: Path, p
         stdout=subprocess.DEVNULL,
     )
     try:
-        assert readme_commands.wait_for(lambda: answers(f"http://127.0.0.1:{port}"), 10)
+        assert readme_commands.wait_for(lambda: answers(f"http://127.0.0.1:{port}"), PATIENCE_S)
         with pytest.raises(ReadmeError, match="something answers"):
             run_server(markdown)
     finally:

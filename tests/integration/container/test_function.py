@@ -16,6 +16,7 @@ import pytest
 
 from synapse.domain.errors import EngineUnavailable
 from synapse_container import function, handler
+from tests.patience import PATIENCE_S
 
 ENDS = (sys.executable, "-c", "pass")
 
@@ -26,15 +27,19 @@ def marks(path: Path) -> tuple[str, ...]:
         "import pathlib, signal, sys, time\n"
         f"path = pathlib.Path({str(path)!r})\n"
         "def stop(*_):\n    path.write_text('stopped'); sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, stop)\npath.write_text('up')\ntime.sleep(60)\n"
+        "signal.signal(signal.SIGTERM, stop)\npath.write_text('up')\ntime.sleep(3600)\n"
     )
     return (sys.executable, "-c", code)
 
 
-def _once_and_then_for_good(mark: Path, seen: Path) -> str:
-    """A worker that ends at its first start, and is up after it."""
+def _once_and_then_for_good(mark: Path, looks: Path, seen: Path) -> str:
+    """A worker that ends at its first start, once the other looks, and is up after it."""
     _, _, stays = marks(mark)
-    return f"import pathlib, sys\nif not pathlib.Path({str(seen)!r}).exists(): sys.exit(1)\n{stays}"
+    return (
+        "import pathlib, sys, time\n"
+        f"while not pathlib.Path({str(looks)!r}).exists(): time.sleep(0.001)\n"
+        f"if not pathlib.Path({str(seen)!r}).exists(): sys.exit(1)\n{stays}"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +58,7 @@ async def test_if_one_ends_for_good_so_does_the_other(tmp_path: Path, ends_first
     other = marks(mark)
     worker, runtime = (waits, other) if ends_first == "worker" else (other, waits)
 
-    given_up = await asyncio.wait_for(function.run_function(worker, runtime), 20)
+    given_up = await asyncio.wait_for(function.run_function(worker, runtime), PATIENCE_S)
 
     assert given_up
     assert mark.read_text() == "stopped"
@@ -67,7 +72,7 @@ async def test_a_signal_ends_both_in_good_order(tmp_path: Path) -> None:
 
     os.kill(os.getpid(), signal.SIGTERM)
 
-    assert await asyncio.wait_for(running, 60) == ""
+    assert await asyncio.wait_for(running, PATIENCE_S) == ""
     assert (one.read_text(), other.read_text()) == ("stopped", "stopped")
 
 
@@ -75,19 +80,20 @@ async def test_a_worker_that_ends_is_started_again_and_the_runtime_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next one stays; the runtime ends when it has seen that there was none between."""
-    monkeypatch.setattr(function, "RESTART_AFTER_S", 0.5)
-    mark, seen = tmp_path / "mark", tmp_path / "seen"
-    worker = (sys.executable, "-c", _once_and_then_for_good(mark, seen))
+    monkeypatch.setattr(function, "RESTART_AFTER_S", 1.0)
+    mark, looks, seen = tmp_path / "mark", tmp_path / "looks", tmp_path / "seen"
+    worker = (sys.executable, "-c", _once_and_then_for_good(mark, looks, seen))
     knows = (
         "import os, pathlib, time\n"
         f"ended, seen = pathlib.Path(os.environ[{function.ENDED!r}]), pathlib.Path({str(seen)!r})\n"
+        f"pathlib.Path({str(looks)!r}).touch()\n"
         "while not ended.exists(): time.sleep(0.001)\n"
         "seen.touch()\n"
         "while ended.exists(): time.sleep(0.001)\n"
         f"while not pathlib.Path({str(mark)!r}).exists(): time.sleep(0.001)\n"
     )
 
-    await asyncio.wait_for(function.run_function(worker, (sys.executable, "-c", knows)), 20)
+    await asyncio.wait_for(function.run_function(worker, (sys.executable, "-c", knows)), PATIENCE_S)
 
     assert mark.read_text() == "stopped"
 
@@ -108,7 +114,7 @@ async def test_starts_count_anew_once_a_worker_has_lived_long(
     )
 
     commands = ((sys.executable, "-c", code) for code in (worker, runtime))
-    await asyncio.wait_for(function.run_function(*commands), 60)
+    await asyncio.wait_for(function.run_function(*commands), PATIENCE_S)
 
     assert (len(starts.read_text()) > function.STARTS) is goes_on
 
@@ -118,10 +124,10 @@ async def test_a_child_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPa
     deaf = (
         sys.executable,
         "-c",
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)",
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)",
     )
 
-    assert await asyncio.wait_for(function.run_function(ENDS, deaf), 20)
+    assert await asyncio.wait_for(function.run_function(ENDS, deaf), PATIENCE_S)
 
 
 def test_where_there_is_shared_memory_nothing_is_preloaded(tmp_path: Path) -> None:
@@ -169,10 +175,10 @@ def test_the_first_batch_waits_for_the_engine_and_others_ask_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with engine(monkeypatch, 400, 400) as asked:
-        handler.wait_until_up(10)
+        handler.wait_until_up(60)
         assert len(asked) == 3
 
-        handler.wait_until_up(10)
+        handler.wait_until_up(60)
 
     assert len(asked) == 4
 
@@ -181,9 +187,9 @@ def test_an_engine_that_ended_and_was_begun_again_between_two_batches_is_waited_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with engine(monkeypatch, 200, 400, 400) as asked:
-        handler.wait_until_up(10)
+        handler.wait_until_up(60)
 
-        handler.wait_until_up(10)
+        handler.wait_until_up(60)
 
     assert len(asked) == 4
 

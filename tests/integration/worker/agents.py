@@ -15,10 +15,14 @@ TELLS = """
 
 class TritonPythonModel(TritonPythonModel):
     def execute(self, requests):
+        import os, time
+
         open({mark!r}, "w").close()
+        while os.path.exists({hold!r}):
+            time.sleep(0.01)
         return super().execute(requests)
 """
-"""Leaves a mark when it is given something to do."""
+"""Leaves a mark when it is given something to do, and is at it for as long as it is held."""
 
 
 def echo_repository(root: Path, names: tuple[str, ...] = NAMES) -> Path:
@@ -29,7 +33,8 @@ def echo_repository(root: Path, names: tuple[str, ...] = NAMES) -> Path:
         (folder / "1").mkdir(parents=True)
         config = (source / "config.pbtxt").read_text().replace('name: "echo"', f'name: "{name}"')
         (folder / "config.pbtxt").write_text(config)
-        code = (source / "1" / "model.py").read_text() + TELLS.format(mark=str(mark_of(root, name)))
+        tells = TELLS.format(mark=str(mark_of(root, name)), hold=str(hold_of(root, name)))
+        code = (source / "1" / "model.py").read_text() + tells
         (folder / "1" / "model.py").write_text(code)
     return root
 
@@ -37,6 +42,11 @@ def echo_repository(root: Path, names: tuple[str, ...] = NAMES) -> Path:
 def mark_of(root: Path, name: str) -> Path:
     """The file that is there once a model of the repository was given something to do."""
     return root.with_name(f"{root.name}-{name}-was-asked")
+
+
+def hold_of(root: Path, name: str) -> Path:
+    """The file that holds up a model of the repository for as long as it is there."""
+    return root.with_name(f"{root.name}-{name}-is-held")
 
 
 def loaded(snapshot: Snapshot) -> list[str]:

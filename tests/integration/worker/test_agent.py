@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +19,11 @@ from synapse_worker.backoff import RestartPolicy
 from synapse_worker.config import WorkerConfig
 from synapse_worker.errors import UnknownModel, WorkerError
 from synapse_worker.stubs import live_stubs
-from tests.integration.worker.agents import ask, echo, echo_repository, loaded, mark_of
+from tests.integration.worker.agents import ask, echo, echo_repository, hold_of, loaded, mark_of
 from tests.patience import PATIENCE_S
 
 QUICK = RestartPolicy(base_delay_s=0.05, max_delay_s=0.1)
 HOOKS = {"test_hooks": "true"}
-SLOW = b"!sleep:2000"
 WAITS = """
 import os, time
 while not os.path.exists({gate!r}):
@@ -66,14 +65,25 @@ async def until(agent: Agent, reached: Callable[[Snapshot], bool]) -> Snapshot:
 
 
 async def at_work(agent: Agent, config: AgentConfig) -> asyncio.Task[bytes]:
-    """A request that echo-a works on for two seconds from now."""
+    """A request that echo-a works on from now: as long as it is held, if it is."""
     mark = mark_of(config.worker.model_repositories[0], "echo-a")
     mark.unlink(missing_ok=True)
-    slow = asyncio.create_task(ask(agent.grpc_address, "echo-a", SLOW))
+    slow = asyncio.create_task(ask(agent.grpc_address, "echo-a"))
     async with asyncio.timeout(PATIENCE_S):
         while not mark.exists():
             await asyncio.sleep(0.01)
     return slow
+
+
+@contextmanager
+def held(config: AgentConfig) -> Iterator[None]:
+    """echo-a answers nothing meanwhile."""
+    hold = hold_of(config.worker.model_repositories[0], "echo-a")
+    hold.touch()
+    try:
+        yield
+    finally:
+        hold.unlink()
 
 
 async def test_the_least_recently_used_goes_where_three_models_have_room_for_two(
@@ -160,14 +170,15 @@ async def test_an_unload_waits_for_what_was_asked_and_a_load_for_the_unload(
     config: AgentConfig,
 ) -> None:
     async with running(config) as agent:
-        slow = await at_work(agent, config)
-        unloading = asyncio.create_task(agent.unload("echo-a"))
-        await until(agent, lambda s: s.models[0].doing == "unloading")
-        loading = asyncio.create_task(agent.load("echo-a"))
+        with held(config):
+            slow = await at_work(agent, config)
+            unloading = asyncio.create_task(agent.unload("echo-a"))
+            await until(agent, lambda s: s.models[0].doing == "unloading")
+            loading = asyncio.create_task(agent.load("echo-a"))
 
-        assert loaded(agent.snapshot()) == []
-        assert not slow.done()
-        assert await slow == SLOW
+            assert loaded(agent.snapshot()) == []
+            assert not slow.done()
+        assert await slow == b"hello"
         await unloading
         await loading
         assert await ask(agent.grpc_address, "echo-a") == b"hello"
@@ -175,12 +186,13 @@ async def test_an_unload_waits_for_what_was_asked_and_a_load_for_the_unload(
 
 async def test_one_that_will_not_go_is_told_and_goes_when_it_is_done(config: AgentConfig) -> None:
     async with running(replace(config, drain_timeout_s=0.3)) as agent:
-        slow = await at_work(agent, config)
+        with held(config):
+            slow = await at_work(agent, config)
 
-        with pytest.raises(NotNow, match="echo-a still works on what it was asked"):
-            await agent.unload("echo-a")
-        with pytest.raises(NotNow, match="still works"):
-            await agent.load("echo-a")
+            with pytest.raises(NotNow, match="echo-a still works on what it was asked"):
+                await agent.unload("echo-a")
+            with pytest.raises(NotNow, match="still works"):
+                await agent.load("echo-a")
 
         await slow
         await until(agent, lambda s: not s.models[0].doing)
@@ -245,29 +257,32 @@ async def test_a_drain_takes_nothing_new_and_waits_for_what_is_under_way(
     config: AgentConfig,
 ) -> None:
     async with running(config) as agent:
-        slow = await at_work(agent, config)
-        draining = asyncio.create_task(agent.drain())
-        await asyncio.sleep(0)
+        with held(config):
+            slow = await at_work(agent, config)
+            draining = asyncio.create_task(agent.drain())
+            await asyncio.sleep(0)
 
-        assert agent.snapshot().state is AgentState.DEGRADED
-        assert agent.snapshot().detail == "draining"
-        with pytest.raises(NotNow, match="being drained"):
-            await agent.load("echo-b")
+            assert agent.snapshot().state is AgentState.DEGRADED
+            assert agent.snapshot().detail == "draining"
+            with pytest.raises(NotNow, match="being drained"):
+                await agent.load("echo-b")
+            assert not draining.done()
         assert await draining
         assert slow.done()
-        assert await slow == SLOW
+        assert await slow == b"hello"
 
 
 async def test_a_drain_that_overruns_says_so(config: AgentConfig) -> None:
     async with running(replace(config, drain_timeout_s=0.2)) as agent:
-        slow = await at_work(agent, config)
+        with held(config):
+            slow = await at_work(agent, config)
 
-        assert not await agent.drain()
-        assert not slow.done()
+            assert not await agent.drain()
+            assert not slow.done()
         while not await agent.drain():  # asked again, it waits again
             pass
         assert slow.done()
-        assert await slow == SLOW
+        assert await slow == b"hello"
 
 
 KEEPS = """
@@ -329,11 +344,12 @@ async def test_a_heartbeat_tells_memory_and_that_something_is_under_way(
     config: AgentConfig,
 ) -> None:
     async with running(config) as agent:
-        # What comes together is one batch, of which nothing waits.
-        asking = [await at_work(agent, config)]
-        asking += [asyncio.create_task(ask(agent.grpc_address, "echo-a", b"!sleep:1"))]
+        with held(config):
+            # What comes together is one batch, of which nothing waits.
+            asking = [await at_work(agent, config)]
+            asking += [asyncio.create_task(ask(agent.grpc_address, "echo-a"))]
 
-        snapshot = await until(agent, lambda s: s.state is AgentState.INFERRING)
+            snapshot = await until(agent, lambda s: s.state is AgentState.INFERRING)
 
         assert snapshot.queue_length > 0
         assert snapshot.memory_bytes is not None

@@ -66,10 +66,12 @@ async def took_s(client: InferenceServerClient, items: int = 1, **parameters: in
 
 
 async def test_items_take_their_time_in_slots_of_their_own(client: InferenceServerClient) -> None:
-    took = [await took_s(client, SLOTS) for _ in range(5)]
+    took = [await took_s(client, SLOTS)]
+    while min(took) >= SLOTS * DELAY_MS / 1000:
+        assert len(took) < 50, "never side by side, however busy the machine was"
+        took.append(await took_s(client, SLOTS))
 
     assert min(took) >= DELAY_MS / 1000
-    assert min(took) < SLOTS * DELAY_MS / 1000, "never side by side, however busy the machine was"
     assert await took_s(client, 2 * SLOTS) >= 2 * DELAY_MS / 1000
 
 

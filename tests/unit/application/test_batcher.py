@@ -16,6 +16,7 @@ from synapse.ports import InferenceRequest
 from tests.factories import a_lease, a_pool, an_order
 from tests.fakes import Answer, ScriptedEngine
 from tests.faults import failing_before
+from tests.patience import PATIENCE_S
 from tests.unit.application.world import World
 
 OK = Completion("ok", "stop", Usage(1, 1))
@@ -228,7 +229,7 @@ async def test_jobs_are_given_back_side_by_side() -> None:
             return getattr(self._store, name)
 
         async def get(self, job_id: JobId) -> Job | None:
-            async with asyncio.timeout(5.0), self._all_here:
+            async with asyncio.timeout(PATIENCE_S), self._all_here:
                 job: Job | None = await self._store.get(job_id)
                 return job
 

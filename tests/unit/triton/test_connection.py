@@ -115,7 +115,7 @@ async def test_a_worker_that_comes_back_is_found_within_a_second(
     pool = a_pool(endpoint=f"unix:{sockets}/late")
     assert isinstance(await outcome(engine, texts, pool, ask("hi")), EngineUnavailable)
 
-    async with FakeTriton(pool.endpoint), asyncio.timeout(5):
+    async with FakeTriton(pool.endpoint), asyncio.timeout(30):
         while not isinstance(await outcome(engine, texts, pool, ask("hi")), Completion):
             await asyncio.sleep(0.05)
 

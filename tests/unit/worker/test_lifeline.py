@@ -3,10 +3,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from synapse_worker import launch
+from tests.patience import PATIENCE_S, wait_until
 
 BACKEND = """
 import time
@@ -18,7 +18,7 @@ time.sleep(3)
 
 def ended_with(triton_pid: int) -> int:
     env = {**os.environ, "SYNAPSE_TRITON_PID": str(triton_pid), "PYTHONPATH": str(Path("workers"))}
-    return subprocess.run([sys.executable, "-c", BACKEND], env=env, timeout=30).returncode
+    return subprocess.run([sys.executable, "-c", BACKEND], env=env, timeout=PATIENCE_S).returncode
 
 
 def test_a_backend_that_starts_when_triton_is_gone_ends_at_once() -> None:
@@ -37,7 +37,7 @@ os.environ["SYNAPSE_TRITON_PID"] = str(os.getppid())
 lifeline.STUCK_S = 1.0
 lifeline.die_with_parent()
 time.sleep(0.2)
-ctypes.PyDLL(None).sleep(60)
+ctypes.PyDLL(None).sleep(3600)
 """
 
 
@@ -47,7 +47,7 @@ def test_a_process_whose_interpreter_is_held_for_ever_ends_all_the_same() -> Non
         env={**os.environ, "PYTHONPATH": "workers"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ended.returncode == 1
@@ -55,23 +55,29 @@ def test_a_process_whose_interpreter_is_held_for_ever_ends_all_the_same() -> Non
 
 
 TRITON = """
-import subprocess, sys, time
-backends = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], close_fds=False) for _ in "12"]
-time.sleep(2)
+import pathlib, subprocess, sys, time
+backends = [
+    subprocess.Popen([sys.executable, "-c", sys.argv[1], f"{sys.argv[2]}/{n}"], close_fds=False)
+    for n in "12"
+]
+while len(list(pathlib.Path(sys.argv[2]).iterdir())) < 2: time.sleep(0.01)
+time.sleep(0.1)
 print(*(backend.pid for backend in backends), flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 CALLS_TRITON_FOR_EVER = """
-import ctypes
+import ctypes, sys
 from synapse_worker.backends.lifeline import die_with_parent
 die_with_parent()
-ctypes.PyDLL(None).sleep(60)
+open(sys.argv[1], "w").close()
+ctypes.PyDLL(None).sleep(3600)
 """
 
 
 def test_backends_that_call_a_triton_which_dies_end_with_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", TRITON, CALLS_TRITON_FOR_EVER]
+    (up := tmp_path / "up").mkdir()
+    command = [sys.executable, "-c", TRITON, CALLS_TRITON_FOR_EVER, str(up)]
     launched = [sys.executable, launch.__file__, str(os.getpid()), str(tmp_path / "lock"), *command]
     env = {**os.environ, "PYTHONPATH": "workers"}
     with subprocess.Popen(launched, env=env, stdout=subprocess.PIPE, text=True) as triton:
@@ -80,10 +86,7 @@ def test_backends_that_call_a_triton_which_dies_end_with_it(tmp_path: Path) -> N
         assert [runs(pid) for pid in backends] == [True, True]
         triton.kill()
 
-    deadline = time.monotonic() + 5.0
-    while any(map(runs, backends)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert [runs(pid) for pid in backends] == [False, False]
+    wait_until(lambda: not any(map(runs, backends)))
 
 
 ARMS_NO_CLOCK = """
@@ -105,7 +108,7 @@ def test_no_clock_ends_a_backend_that_was_stopped_for_long_and_wakes_up(tmp_path
     launched = [sys.executable, launch.__file__, str(os.getpid()), str(tmp_path / "lock"), *command]
     env = {**os.environ, "PYTHONPATH": "workers"}
 
-    ended = subprocess.run(launched, env=env, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(launched, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
 
     assert ended.stdout == "[]\n"
 
