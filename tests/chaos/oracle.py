@@ -52,7 +52,7 @@ RESERVED_FOR_S = 120.0
 ACCEPTED_WITHIN_S = 300.0
 """Sent again and again, until every fault has been mended for long."""
 
-BOOKS_PATIENCE_S = 15.0
+BOOKS_PATIENCE_S = 60.0
 """Some of what is added up is written behind, and again if it could not be."""
 
 

@@ -18,6 +18,7 @@ import boto3
 from botocore.config import Config
 
 from tests.e2e.daemon import Daemon, running, venv_program
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
-START_TIMEOUT_S = 30.0
 REGION = "us-east-1"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -101,7 +101,7 @@ class Emulator:
         """
         asked = json.dumps({"rates": dict(rates), "seed": seed}).encode()
         request = urllib.request.Request(f"{self.url}/_faults", asked, method="PUT")
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             return Counter(json.load(response))
 
 
@@ -139,7 +139,7 @@ def started(
     main = Path(__file__).with_name("emulator_main.py")
     with running([str(program), str(main)], env, log) as daemon:
         found = Emulator(port, daemon)
-        daemon.wait_until(lambda: _is_up(found.url), START_TIMEOUT_S)
+        daemon.wait_until(lambda: _is_up(found.url), PATIENCE_S)
         yield found
 
 

@@ -49,7 +49,7 @@ class Runtime:
         )
         try:
             # A second event at the same time would crash the emulator.
-            with self.lock, urllib.request.urlopen(request, timeout=120) as response:
+            with self.lock, urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
                 return json.loads(response.read())
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from error
@@ -96,7 +96,7 @@ def lambda_container(
     environment = {
         "PATH": os.environ["PATH"],
         "AWS_LAMBDA_FUNCTION_NAME": "function",
-        "AWS_LAMBDA_FUNCTION_TIMEOUT": "60",
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": f"{PATIENCE_S:.0f}",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024",
         **env,
     }

@@ -152,6 +152,17 @@ class Stack:
         job_id: str = answer.json()["jobId"]
         return job_id
 
+    def cancelled(self, prompt: str = "!sleep:4000 late") -> str:
+        """A job that was cancelled before it was done; where the machine is busy some are not."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            job_id = self.submit(model="echo", prompt=prompt)
+            answer = self.call("DELETE", f"/results/{job_id}")
+            if answer.status == 200:
+                return job_id
+            assert answer.status == 409, answer.body
+            assert time.monotonic() < deadline, "each was done before it could be cancelled"
+
     def result(self, job_id: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Poll until the job has ended; its result."""
         deadline = time.monotonic() + timeout_s

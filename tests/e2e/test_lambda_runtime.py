@@ -29,8 +29,8 @@ ENGINE_USERS = {"chat", "run_batch", "ping"}
 WITH_POOLS = ("scale",)
 """Functions that are there only with a pool that can be scaled."""
 
-SHORT = {"AWS_LAMBDA_FUNCTION_TIMEOUT": "15"}
-"""Seconds that a function has: `scale` looks again each ten while they last and work waits."""
+ONE_LOOK = {"AWS_LAMBDA_FUNCTION_TIMEOUT": "19"}
+"""Seconds that `scale` has, with its start: it looks again each ten while they last."""
 
 RAISING = {("authorize", "unknown")}
 """Events at which a function is to raise."""
@@ -52,12 +52,13 @@ def runtimes(
         @cache
         def runtime(function: str) -> Runtime:
             deployed = fleet if function in WITH_POOLS else stack
+            time = ONE_LOOK if function == "scale" else {}
             layers = ["CoreLayer", *(["EngineLayer"] if function in ENGINE_USERS else [])]
             return started.enter_context(
                 lambda_runtime(
                     ROOT / "functions" / function,
                     [*(built.parent / layer / "python" for layer in layers), packages],
-                    {**deployed.environment(function), **CREDENTIALS, **aws, **SHORT},
+                    {**deployed.environment(function), **CREDENTIALS, **aws, **time},
                     logs / f"{function}.log",
                 )
             )

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from synapse_worker.stubs import children
 from tests.e2e.daemon import ROOT, Daemon, running
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 MODELS = "smollm2-135m-instruct,all-minilm-l6-v2,echo"
-START_TIMEOUT_S = 120.0
 READY = re.compile(r"^READY", re.MULTILINE)
 
 
@@ -56,5 +56,5 @@ def worker(directory: Path, models: str = MODELS) -> Iterator[Worker]:
     with running(command, env, directory / "worker.log") as daemon:
         log_file = directory / "state" / "triton.log"
         found = Worker(f"127.0.0.1:{port}", daemon, log_file)
-        daemon.wait_until(lambda: found.times_ready() > 0, START_TIMEOUT_S)
+        daemon.wait_until(lambda: found.times_ready() > 0, PATIENCE_S)
         yield found
