@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
@@ -177,5 +178,5 @@ def poisson(rate_per_s: float, seconds: float, seed: int = 1) -> list[float]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of the sorted `values` do not exceed."""
-    return values[min(len(values) - 1, int(share * len(values)))]
+    """The least of the sorted `values` that so large a `share` of them do not exceed."""
+    return values[max(1, math.ceil(share * len(values))) - 1]

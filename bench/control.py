@@ -7,6 +7,7 @@ neighbours on the same hardware took (steal), and how busy the cores were in all
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import subprocess
@@ -111,7 +112,7 @@ class Watch:
 def lateness_ms(late_s: Sequence[float]) -> float:
     """The 99th percentile in ms; 0 of nothing."""
     ordered = sorted(late_s)
-    return 1000 * ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] if ordered else 0.0
+    return 1000 * ordered[math.ceil(0.99 * len(ordered)) - 1] if ordered else 0.0
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
+from bench.client import percentile
 from synapse.adapters.local.database import Database
 from synapse.adapters.local.job_store import SqliteJobStore
 from synapse.domain.job import (
@@ -120,7 +121,7 @@ def flushes(folder: Path, count: int) -> None:
 def quantiles(seconds: Sequence[float]) -> str:
     """The median and the 99th percentile, in milliseconds."""
     ordered = sorted(seconds)
-    p50, p99 = (ordered[int(len(ordered) * q)] * 1000 for q in (0.5, 0.99))
+    p50, p99 = (percentile(ordered, share) * 1000 for share in (0.5, 0.99))
     return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
 
 

@@ -26,6 +26,7 @@ def test_what_was_stolen_is_a_share_of_what_was_wanted() -> None:
 def test_a_pause_shows_in_the_lateness_and_a_few_late_ticks_do_not() -> None:
     assert lateness_ms([]) == 0.0
     assert lateness_ms([0.0] * 995 + [0.3] * 5) == 0.0
+    assert lateness_ms([0.0] * 99 + [0.3]) == 0.0
     assert lateness_ms([0.0] * 900 + [0.3] * 100) == pytest.approx(300.0)
 
 

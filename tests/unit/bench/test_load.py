@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from bench.client import Load, Refused, closed_loop, open_loop, poisson
+from bench.client import Load, Refused, closed_loop, open_loop, percentile, poisson
 from bench.texts import WORDS, sentence
 
 
@@ -89,10 +89,20 @@ def test_arrivals_at_random_have_the_rate_asked_for() -> None:
 
 def test_quantiles_are_of_what_was_answered() -> None:
     load = Load([0.001 * each for each in range(100, 0, -1)], Counter({"TimeoutError": 9}))
-    assert load.quantile_ms(0.5) == pytest.approx(51.0)
-    assert load.quantile_ms(0.99) == pytest.approx(100.0)
+    assert load.quantile_ms(0.5) == pytest.approx(50.0)
+    assert load.quantile_ms(0.99) == pytest.approx(99.0)
+    assert load.quantile_ms(0.991) == pytest.approx(100.0)
     with pytest.raises(ValueError, match="nothing"):
         Load().quantile_ms(0.5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 99, 100, 101, 300])
+def test_a_percentile_is_the_least_that_so_many_do_not_exceed(count: int) -> None:
+    values = list(range(count))
+    for share in (0.5, 0.95, 0.99):
+        found = percentile(values, share)
+        assert sum(each <= found for each in values) >= share * count
+        assert sum(each < found for each in values) < share * count
 
 
 def test_sentences_are_the_same_in_every_run() -> None:

@@ -56,7 +56,7 @@ def spending(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def a_load() -> Load:
-    return Load([0.010] * 99 + [0.050], Counter({"HTTP 503": 2}), took_s=2.0)
+    return Load([0.010] * 98 + [0.050] * 2, Counter({"HTTP 503": 2}), took_s=2.0)
 
 
 def a_meter(watch: Controls, repeat_for_s: float = 60.0) -> Meter:

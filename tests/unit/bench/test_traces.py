@@ -127,5 +127,5 @@ def test_what_was_refused_stands_beside_what_was_answered() -> None:
 
     table = rows(Replayed("bursty", [Asked(0.0, 1, 1)] * 4, 1.0, lanes))
 
-    assert table[0] == ("| bursty | on the line | 4 | 2 | 2 × HTTP 503 | 60, 60 ms | 300, 300 ms |")
+    assert table[0] == ("| bursty | on the line | 4 | 2 | 2 × HTTP 503 | 50, 60 ms | 100, 300 ms |")
     assert table[1] == "| bursty | jobs | 4 | 1 | 0 | – | 500, 500 ms |"
