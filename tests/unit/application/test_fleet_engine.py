@@ -401,6 +401,23 @@ async def test_a_long_answer_is_not_a_slow_one() -> None:
     assert world.breaker("w-1", LLM).state(world.tick.now) is BreakerState.CLOSED
 
 
+async def test_samples_are_written_side_by_side_and_not_one_after_the_other() -> None:
+    """Eight of 50 tokens tell what one of 50 takes, not what one of 400 does."""
+    world = ToyFleetWorld()
+    world.engine.delay_s["w-1"] = 1.0
+    whole = world.fleet.vitals.pool("llm", "cpu").whole
+    for _ in range(10):
+        assert isinstance(await world.ask("w-1", LLM, samples=8, max_tokens=50), Completion)
+    of_eight = whole.quantiles(world.tick.now)
+
+    for _ in range(3):
+        assert isinstance(await world.ask("w-1", LLM, max_tokens=50), Completion)
+
+    assert world.breaker("w-1", LLM).is_closed
+    assert of_eight is not None
+    assert whole.quantiles(world.tick.now) == replace(of_eight, count=13)
+
+
 async def test_an_answer_that_had_to_wait_for_its_turn_is_not_a_slow_one() -> None:
     world = ToyFleetWorld()
     await used_to(world, "w-1", delay_s=0.1)

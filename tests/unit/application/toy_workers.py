@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from synapse.adapters.local.slots import SlotLedger
 from synapse.adapters.local.workers import LocalWorkerRegistry
+from synapse.adapters.triton.samples import merged
 from synapse.application.fleet import Fleet
 from synapse.application.patience import Patience, Size
 from synapse.application.vitals import Vitals
@@ -81,7 +82,8 @@ class ToyWorkers(StreamingEngine):
                 value = request.input
                 written = value.parameters.get("max_tokens", 1)
                 assert isinstance(written, int)
-                yield request.id, Completion(str(value.prompt), "stop", Usage(1, written))
+                one = Completion(str(value.prompt), "stop", Usage(1, written))
+                yield request.id, merged([one] * value.samples)
 
     async def stream(
         self, model: ModelSpec, pool: Pool, request: InferenceRequest
@@ -168,10 +170,16 @@ class ToyFleetWorld:
         return self.fleet.vitals.breaker(spec.name, self.pools[0].name, worker)
 
     async def ask(
-        self, worker: str, spec: ModelSpec = ECHO, prompt: str = "hello", **parameters: object
+        self,
+        worker: str,
+        spec: ModelSpec = ECHO,
+        prompt: str = "hello",
+        samples: int = 1,
+        **parameters: object,
     ) -> Result | EngineError:
-        """Send an item to a worker, by way of the fleet's engine."""
-        request = a_toy_request(input=ModelInput(prompt, parameters=parameters))
+        """Send an item to a worker, or some samples of one, by way of the fleet's engine."""
+        value = ModelInput(prompt, parameters=parameters, samples=samples)
+        request = a_toy_request(input=value)
         if self.way == "answer":
             try:
                 return await self.fleet.engine.answer(spec, self.at(worker), request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -206,7 +207,9 @@ class Call:
         self._heard()
         self._is_whole = True
         if isinstance(outcome, Completion):
-            self._written = max(self._written, outcome.usage.completion_tokens)
+            # Its samples were written side by side: the time was that of one, not of them all.
+            each = math.ceil(outcome.usage.completion_tokens / len(outcome.choices))
+            self._written = max(self._written, each)
 
     def note_delta(self, delta: Delta) -> None:
         """A part of a generation has come."""
