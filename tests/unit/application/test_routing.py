@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from synapse.application.dispatch import need_of_jobs
+from synapse.application.ping import BEFORE_ALL_WORK
 from synapse.application.routing import affinity_of, need_of
 from synapse.application.run_batch import BatchRunner
 from synapse.domain.errors import EngineUnavailable
@@ -103,6 +104,22 @@ async def test_the_rate_of_the_pool_itself_counts() -> None:
     slow, fast = await world.fleet.routing.views(ECHO)
 
     assert (slow.seconds_per_item, fast.seconds_per_item) == (0.5, None)
+
+
+async def test_a_ping_does_not_tell_how_long_a_generation_takes() -> None:
+    """It writes one token: by that gold's promise was thought to be kept for any answer."""
+    world = await two_pools()
+    gold = need_of(LLM, ModelInput("hello"), SlaTier.GOLD)
+    unmeasured = await world.fleet.routing.decide(LLM, gold)
+    for model in (ECHO, LLM):
+        for pool in (FAST, SLOW):
+            ping = ServiceSample(model.name, pool.name, 1, 0.02)
+            await world.registry.record_service(ping, BEFORE_ALL_WORK)
+
+    assert [view.seconds_per_item for view in await world.fleet.routing.views(ECHO)] == [0.02] * 2
+    assert [view.seconds_per_item for view in await world.fleet.routing.views(LLM)] == [None] * 2
+    assert await world.fleet.routing.decide(LLM, gold) == unmeasured
+    assert "nothing was measured of it yet" in unmeasured.fallback
 
 
 async def test_a_pool_all_of_whose_workers_fail_is_passed_over_until_they_come_back() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from synapse.application.intake import SubmitJob
 from synapse.application.payloads import INLINE_LIMIT_BYTES, decode_input, fetch
+from synapse.application.ping import BEFORE_ALL_WORK
 from synapse.application.submit import SubmitLimits
 from synapse.domain.errors import (
     IdempotencyConflict,
@@ -178,6 +179,21 @@ async def test_the_wait_is_unknown_before_anything_was_measured() -> None:
 
     assert accepted.queue_position == 1
     assert accepted.estimated_wait_s is None
+
+
+@pytest.mark.parametrize(("model", "wait_s"), [("echo", 0.02 / 8), (CHAT, None)])
+async def test_a_ping_tells_how_long_brief_items_wait_but_not_who_waits_for_generations(
+    model: str, wait_s: float | None
+) -> None:
+    world = World()
+    ping = ServiceSample(model, "cpu", items=1, busy_s=0.02)
+    await world.registry.record_service(ping, BEFORE_ALL_WORK)
+
+    first = await world.submitter.submit(SubmitJob(model, ModelInput("hi")))
+    second = await world.submitter.submit(SubmitJob(model, ModelInput("hi")))
+
+    assert (first.queue_position, first.estimated_wait_s) == (1, 0.0)
+    assert (second.queue_position, second.estimated_wait_s) == (2, wait_s)
 
 
 async def test_an_unknown_wait_is_no_refusal() -> None:

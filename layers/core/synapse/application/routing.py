@@ -113,7 +113,7 @@ class Routing:
             kept=max(pool.min_workers, warm_workers(pool, now)) if pool.warm else pool.min_workers,
             in_flight=in_flight,
             profile=profile,
-            seconds_per_item=rate.seconds_per_item,
+            seconds_per_item=rate.of_items(spec.task).seconds_per_item,
             live=vitals.live(tick),
             is_open=not lets_through or (bool(ids) and rank not in (WELL, ON_TRIAL)),
             is_doubtful=lets_through and rank == DOUBTFUL,

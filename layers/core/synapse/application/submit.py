@@ -219,6 +219,8 @@ class Submitter:
             return Accepted(job, 1, start_s, cold is not None)
         ahead = {**depth, job.priority: max(0, depth.get(job.priority, 0) - 1)}
         position = queue_position(ahead, job.priority)
+        if position > 1:  # who is next has nobody to wait for, however long that would take
+            rate = rate.of_items(spec.task)
         wait_s = estimated_wait_s(position, rate, slots or spec.slots)
         if cold is not None:
             wait_s = None if start_s is None else start_s + (wait_s or 0.0)
