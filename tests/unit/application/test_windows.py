@@ -200,6 +200,23 @@ async def test_without_a_profile_first_tokens_tell_how_much_company_is_borne(pla
     assert await place.room(LLM) == 5
 
 
+async def test_what_a_worker_bears_is_told_by_what_better_tiers_have_on_it_not_in_the_pool(
+    place: Place,
+) -> None:
+    """Eight on eight workers are one on each, who never is without bronze, and late for that."""
+    vitals = place.fleet.vitals
+    for _ in range(MIN_ANSWERS):
+        vitals.pool("llm", "cpu").crowding.note(vitals.clock(), 4, 200.0)
+
+    place.slots.occupy("llm", "cpu", 8, SlaTier.SILVER)
+
+    # Two on each, of which silver is to have one.
+    assert await place.room(LLM, POOL, ready=8) == 8
+    # On one worker all that are there are silver's own: it is late without anybody's help.
+    place.slots.free("llm", "cpu", 4, SlaTier.SILVER)
+    assert await place.room(LLM, POOL, ready=1) == 0
+
+
 async def test_brief_items_start_beside_what_is_in_flight_now(place: Place) -> None:
     profile = Profile("echo", "1", "fixed", "cpu", base_ms=20.0, company=0.4, spread=1.0)
     await place.profiles.keep(profile)

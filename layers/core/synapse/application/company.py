@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -39,8 +40,8 @@ class Companies:
     clock: Clock
     _known: dict[tuple[str, str, SlaTier], tuple[float, Company]] = field(default_factory=dict)
 
-    async def of(self, spec: ModelSpec, pool: Pool, traffic: Traffic) -> Company:
-        """What company does there to the best tier that was seen lately.
+    async def of(self, spec: ModelSpec, pool: Pool, traffic: Traffic, ready: int) -> Company:
+        """What company does there, on one of so many workers, to the best tier seen lately.
 
         Raises:
             Unavailable: the profile, or how long items last, could not be read.
@@ -53,17 +54,18 @@ class Companies:
         if profile is None:
             rate = await self.registry.service_rate(spec.name, now, pool.name)
             mean_ms = slot_ms(rate.of_items(spec.task).seconds_per_item)
-            company = self._unprofiled(spec, pool, mean_ms, traffic)
+            company = self._unprofiled(spec, pool, mean_ms, traffic, ready)
         else:
             company = self._profiled(spec, pool, profile, traffic.best)
         self._known[key] = (now, company)
         return company
 
     def _unprofiled(
-        self, spec: ModelSpec, pool: Pool, mean_ms: float | None, traffic: Traffic
+        self, spec: ModelSpec, pool: Pool, mean_ms: float | None, traffic: Traffic, ready: int
     ) -> Company:
         """By the times of whole answers, and of generations by how crowded first tokens came."""
-        most = self._not_too_crowded(spec, pool, traffic)
+        own = math.ceil(traffic.wanted / max(1, ready))
+        most = self._not_too_crowded(spec, pool, traffic.best, own)
         if mean_ms is None:
             return Company(most=most)
         promise_ms = TIER_P99_MS[traffic.best]
@@ -71,15 +73,18 @@ class Companies:
         may_wait = turns_over(at_stake, UNKNOWN_SPREAD * mean_ms, mean_ms, promise_ms)
         return Company(may_wait, most, is_brief=mean_ms <= promise_ms)
 
-    def _not_too_crowded(self, spec: ModelSpec, pool: Pool, traffic: Traffic) -> int | None:
-        """Gold that is answered too late even alone is held to silver's promise."""
+    def _not_too_crowded(self, spec: ModelSpec, pool: Pool, best: SlaTier, own: int) -> int | None:
+        """On a worker where better tiers are likely to want `own` slots.
+
+        Gold that is answered too late even alone is held to silver's promise.
+        """
         if spec.task is not Task.GENERATE:
             return None
         crowding, now = self.vitals.pool(spec.name, pool.name).crowding, self.vitals.clock()
         gold = None
-        if traffic.best is SlaTier.GOLD:
-            gold = crowding.most(now, TIER_P99_MS[SlaTier.GOLD], traffic.wanted)
-        return gold or crowding.most(now, TIER_P99_MS[SlaTier.SILVER], traffic.wanted)
+        if best is SlaTier.GOLD:
+            gold = crowding.most(now, TIER_P99_MS[SlaTier.GOLD], own)
+        return gold or crowding.most(now, TIER_P99_MS[SlaTier.SILVER], own)
 
     def _profiled(self, spec: ModelSpec, pool: Pool, profile: Profile, best: SlaTier) -> Company:
         """By the profile, as far as the last minute did not tell otherwise.

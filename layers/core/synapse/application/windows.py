@@ -35,7 +35,7 @@ class BronzeWindows:
         """
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
         slots = ready * pool.slots_of(spec)
-        company = await self.companies.of(spec, pool, traffic)
+        company = await self.companies.of(spec, pool, traffic, ready)
         return bronze_opening(traffic, slots, company, ready)
 
     async def limit(self, spec: ModelSpec, pool: Pool, items: int) -> int:
@@ -51,7 +51,7 @@ class BronzeWindows:
         traffic = await self.in_flight.traffic_of(spec.name, pool.name)
         ready = _ready(pool, await self.roster.crew(spec.name, pool.name))
         slots = ready * pool.slots_of(spec)
-        company = await self.companies.of(spec, pool, traffic)
+        company = await self.companies.of(spec, pool, traffic, ready)
         return bronze_opening(traffic, slots, company, ready, items)
 
     async def slots(self, spec: ModelSpec, pool: Pool) -> int:

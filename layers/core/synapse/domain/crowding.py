@@ -45,7 +45,7 @@ class Crowding:
         """The most in flight on a worker with which the promise is kept, or may be.
 
         None where nothing is known, or where it is not kept even by themselves: alone, or as far
-        as they never are, among the `own` that better tiers have in flight.
+        as they never are, among the `own` that better tiers have in flight on that worker.
         """
         late: dict[int, float] = {}
         told: list[int] = []
