@@ -91,9 +91,9 @@ class FullHouse:
         self.world.queue.take()
         return jobs
 
-    async def run(self, jobs: Sequence[Job], batch_id: str = "batch-1") -> None:
+    async def run(self, jobs: Sequence[Job], batch_id: str = "batch-1", **changes: Any) -> None:
         """Whatever comes of it, no slot is held any more, and nobody waits."""
-        batch = a_batch(*(job.id for job in jobs), id=batch_id)
+        batch = a_batch(*(job.id for job in jobs), id=batch_id, **changes)
         try:
             await self.world.runner.run(batch, POOL)
         finally:
@@ -178,6 +178,18 @@ async def test_what_waited_is_told_as_waiting_and_paid_by_nobody() -> None:
     assert receipt.cost.active_usd == pytest.approx(0.001 * 0.1 / SLOTS)
     rate = await house.world.registry.service_rate("echo", house.world.clock() + 60, "cpu")
     assert rate.seconds_per_item == pytest.approx((10 * BRIEF_S + 0.1) / 11)
+
+
+async def test_a_wait_at_the_engine_is_no_slot_time() -> None:
+    """Better tiers are let in however many are there: this one after two turns of four."""
+    house = FullHouse(taken=2 * SLOTS)
+    house.world.runner.engine = Engine(house, seconds=0.9)
+    [job] = await house.submit()
+
+    await house.run([job], sla=SlaTier.SILVER)
+
+    rate = await house.world.registry.service_rate("echo", house.world.clock(), "cpu")
+    assert rate.seconds_per_item == pytest.approx(0.9 * SLOTS / (2 * SLOTS + 1))
 
 
 async def test_turns_are_paid_by_the_slots_that_there_are() -> None:

@@ -30,7 +30,7 @@ from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.ports import InferenceRequest
 from tests.factories import a_batch, a_pool
-from tests.fakes import Answer, MeetingBlobStore, MemoryBlobStore, ScriptedEngine
+from tests.fakes import Answer, MeetingBlobStore, MemoryBlobStore, ScriptedEngine, echoed
 from tests.faults import failing_before
 from tests.unit.application.world import CHAT, World
 
@@ -478,6 +478,25 @@ async def test_speed_is_measured_in_items_of_which_a_job_may_have_several() -> N
     await world.runner.run(a_batch(job.id, model=CHAT), a_pool())
 
     assert (await world.registry.service_rate(CHAT, world.clock())).items == 3
+
+
+async def test_samples_beyond_the_slots_take_turns_and_their_wait_is_no_slot_time() -> None:
+    """Two seconds for sixteen on eight slots are one for each."""
+    world = World()
+
+    def script(request: InferenceRequest) -> Answer:
+        world.clock.advance(2.0)
+        return echoed(request)
+
+    world.runner.engine = ScriptedEngine(script)
+    [job] = await _submitted(world, "one", model=CHAT)
+    payload = Payload(inline=encode_input(ModelInput("one", samples=16)))
+    world.store.jobs[job.id] = replace(job, payload=payload, items=16)
+
+    await world.runner.run(a_batch(job.id, model=CHAT), a_pool())
+
+    rate = await world.registry.service_rate(CHAT, world.clock())
+    assert (rate.items, rate.seconds_per_item) == (16, pytest.approx(1.0))
 
 
 async def test_a_lost_input_fails_its_job_and_says_so() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from synapse.application.accounting import Accounting
 from synapse.application.cold_start import ColdStarts
 from synapse.application.entrance import Gate
+from synapse.domain.admission import slot_time_s
 from synapse.domain.batching import Batch
 from synapse.domain.errors import EngineLost, EngineUnavailable
 from synapse.domain.job import Job, JobId, JobState, Lease, Outcome, Served
@@ -27,8 +28,8 @@ class BatchRun:
     """One batch under way.
 
     `workers` are those that have or had a job, `items` how many each of them asks for; those that
-    passed a gate did so at `let_in_at`, and a job has left its worker at `left_at`. `finished`
-    items held their slots for `busy_s` seconds, added up.
+    passed a gate did so at `let_in_at`, where so many items were `ahead` of them, and a job has
+    left its worker at `left_at`. `finished` items held their slots for `busy_s` seconds, added up.
     """
 
     batch: Batch
@@ -46,6 +47,7 @@ class BatchRun:
     workers: dict[JobId, str] = field(default_factory=dict)
     items: dict[JobId, int] = field(default_factory=dict)
     let_in_at: dict[JobId, float] = field(default_factory=dict)
+    ahead: dict[JobId, int] = field(default_factory=dict)
     left_at: dict[JobId, float] = field(default_factory=dict)
 
     @property
@@ -74,6 +76,18 @@ class BatchRun:
     def began_at(self, job_id: JobId) -> float:
         """When the job went to its worker."""
         return self.let_in_at.get(job_id, self.started_at)
+
+    def slot_s(self, job_id: JobId, now: float, together: int) -> float:
+        """For how long each item of a job held its slot that ends now: its wait for one is none.
+
+        So many items were sent to its worker together.
+        """
+        took_s = now - self.began_at(job_id)
+        at_worker_s = slot_time_s(took_s, 0, together, self.pool.slots_of(self.spec))
+        if self.gate is None or self.gate.slots is None:
+            return at_worker_s
+        in_pool_s = slot_time_s(took_s, self.ahead.get(job_id, 0), together, self.gate.slots)
+        return min(at_worker_s, in_pool_s)
 
 
 @dataclass(frozen=True, slots=True)

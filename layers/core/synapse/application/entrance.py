@@ -95,6 +95,7 @@ class Gate:
     """Where the requests of one batch are let in, as they find room.
 
     `most` is how many of its jobs may be claimed: all, if those that find no room may wait for it.
+    `slots` are those of the pool, None where that could not be told.
     """
 
     _entrance: Entrance
@@ -104,6 +105,7 @@ class Gate:
     most: int
     opened_at: float
     has_waited: bool = False
+    slots: int | None = None
     _jobs: int = field(init=False)
     _let_in_at: float = field(init=False)
     """When one was let in last."""
@@ -124,6 +126,7 @@ class Gate:
         """Find out how many may be claimed; raises as `Entrance.gate` does."""
         try:
             room = await self._entrance.windows.may_begin(self.spec, self.pool, self.tier)
+            self.slots = await self._entrance.windows.slots(self.spec, self.pool)
         except Unavailable as error:
             logger.warning("slots not counted: %s", error.message)
             return

@@ -261,6 +261,8 @@ class BatchRunner:
 
         def begin(part: Part, entry: Entry | None) -> None:
             run.let_in_at.update((request.id, self.clock()) for request in part)
+            if entry is not None:
+                run.ahead.update((request.id, entry.ahead) for request in part)
             task = asyncio.create_task(self._stoppable(run, part, entry))
             begun.append((part, task))
             if len(part) == 1:
@@ -348,20 +350,23 @@ class BatchRunner:
             run.retry = EngineUnavailable(error.message)
             return
         run.workers.update((request.id, pool.worker) for request in requests)
+        together = sum(run.items[request.id] for request in requests)
         async for job_id, outcome in self.engine.infer(run.spec, pool, requests):
             run.left_at[job_id] = self.clock()
             if run.gate is not None and isinstance(outcome, EngineLost):
                 run.gate.shut()  # who comes next would go the same way
             # What is answered is written, and paid for, though its job is cancelled by now.
             self._streams.pop(job_id, None)
-            writes.append(asyncio.create_task(self._record(run, job_id, outcome)))
+            writes.append(asyncio.create_task(self._record(run, job_id, outcome, together)))
 
-    async def _record(self, run: BatchRun, job_id: JobId, outcome: Result | EngineError) -> None:
+    async def _record(
+        self, run: BatchRun, job_id: JobId, outcome: Result | EngineError, together: int
+    ) -> None:
         if not isinstance(outcome, EngineUnavailable):
             self.items_left(run.batch, run.items[job_id])
         if not isinstance(outcome, EngineError):
             run.finished += run.items[job_id]
-            run.busy_s += run.items[job_id] * (self.clock() - run.began_at(job_id))
+            run.busy_s += run.items[job_id] * run.slot_s(job_id, self.clock(), together)
             await self._complete(run, job_id, outcome)
             return
         run.errors += 1
