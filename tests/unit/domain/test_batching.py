@@ -29,6 +29,7 @@ MESSAGES = st.lists(
         sent_at=st.integers(0, 50).map(float),
         deadline_at=st.just(NOW),
         losses=st.sampled_from([0, 0, 0, 1]),
+        items=st.sampled_from([1, 1, 1, 4]),
     ),
     max_size=40,
 )
@@ -68,9 +69,10 @@ def test_no_batch_passes_a_limit_but_for_a_job_alone(
     by_id = {message.job_id: message for message in messages}
 
     for batch in plan(messages, policy):
-        assert 1 <= len(batch.job_ids) <= policy.max_items
-        assert batch.tokens == sum(by_id[job_id].tokens for job_id in batch.job_ids)
-        assert batch.tokens <= policy.max_tokens or len(batch.job_ids) == 1
+        jobs = [by_id[job_id] for job_id in batch.job_ids]
+        assert batch.tokens == sum(job.items * job.tokens for job in jobs)
+        is_within = sum(job.items for job in jobs) <= policy.max_items
+        assert (is_within and batch.tokens <= policy.max_tokens) or len(jobs) == 1
 
 
 def test_jobs_that_require_different_things_of_engines_travel_apart() -> None:
@@ -118,9 +120,10 @@ def test_no_batch_could_have_held_the_next_job_too(
     batches = plan(plain, policy)
 
     for batch, following in pairwise(batches):
-        next_tokens = by_id[following.job_ids[0]].tokens
-        full = len(batch.job_ids) == policy.max_items
-        assert full or batch.tokens + next_tokens > policy.max_tokens
+        upcoming = by_id[following.job_ids[0]]
+        items = sum(by_id[job_id].items for job_id in (*batch.job_ids, upcoming.job_id))
+        tokens = batch.tokens + upcoming.items * upcoming.tokens
+        assert items > policy.max_items or tokens > policy.max_tokens
 
 
 @given(UNIQUE, POLICIES, st.randoms(use_true_random=False))

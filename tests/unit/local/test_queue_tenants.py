@@ -73,6 +73,29 @@ async def test_whose_jobs_are_large_has_fewer_of_them_served() -> None:
     assert served == {"small": 800, "large": 100}
 
 
+async def test_whose_jobs_have_many_samples_has_fewer_of_them_served() -> None:
+    queue = LocalJobQueue()
+    await queue.send([replace(job, items=8) for job in jobs("eights", 1000)])
+    await queue.send(jobs("ones", 1000))
+
+    taken = queue.take("echo", BRONZE, 1600)
+
+    items = {name: sum(m.items for m in taken if m.tenant == name) for name in ("eights", "ones")}
+    assert items == {"eights": 800, "ones": 800}
+
+
+async def test_a_priority_has_its_share_of_slots_and_not_of_jobs() -> None:
+    queue = LocalJobQueue()
+    low = jobs("a", 1000)
+    await queue.send([replace(job, items=8, priority=Priority.LOW) for job in low])
+    await queue.send(jobs("a", 1000))
+
+    taken = queue.take("echo", BRONZE, 900)
+
+    # Of nine places eight are of normal priority.
+    assert sum(message.items for message in taken if message.priority is Priority.LOW) <= 108
+
+
 async def test_nobody_saves_up_turns_while_having_nothing_to_do() -> None:
     queue = LocalJobQueue()
     await queue.send(jobs("early") + jobs("always", 500))

@@ -31,7 +31,7 @@ class BatchPolicy:
 class JobMessage:
     """What a queue carries of a job: its id and what planning needs, never its payload.
 
-    `items` are the slots that it takes at an engine.
+    `items` are the slots that it takes at an engine, `tokens` those of one of them.
     """
 
     job_id: JobId
@@ -46,6 +46,11 @@ class JobMessage:
     requires: Extensions = NO_EXTENSIONS
     tenant: str = "default"
     items: int = 1
+
+    @property
+    def all_tokens(self) -> int:
+        """Of all its items together: each reads the prompt, and writes for itself."""
+        return self.tokens * self.items
 
     @property
     def is_suspect(self) -> bool:
@@ -77,7 +82,7 @@ def plan_batches(
     """Group messages into batches: every message in exactly one, limits kept, order kept.
 
     Order is priority, then time of arrival, so the batches of a model come out in the order in
-    which they should run. A job larger than the token budget travels alone rather than never,
+    which they should run. A job larger than a limit travels alone rather than never,
     and so does a suspect (one that was on a worker when it died). A job named twice (the queue
     delivers at least once) is planned once.
     """
@@ -114,22 +119,21 @@ def _turn(message: JobMessage) -> tuple[int, float]:
 
 
 def _tokens(messages: Sequence[JobMessage]) -> int:
-    return sum(message.tokens for message in messages)
+    return sum(message.all_tokens for message in messages)
 
 
 def _split(messages: Sequence[JobMessage], policy: BatchPolicy) -> Iterable[list[JobMessage]]:
     part: list[JobMessage] = []
-    tokens = 0
+    items = tokens = 0
     for message in messages:
         if message.is_suspect:
             yield [message]
             continue
-        full = len(part) >= policy.max_items or tokens + message.tokens > policy.max_tokens
-        if part and full:
+        items, tokens = items + message.items, tokens + message.all_tokens
+        if part and (items > policy.max_items or tokens > policy.max_tokens):
             yield part
-            part, tokens = [], 0
+            part, items, tokens = [], message.items, message.all_tokens
         part.append(message)
-        tokens += message.tokens
     if part:
         yield part
 

@@ -38,8 +38,12 @@ class FairShare:
         """Of the priorities that have work, the one whose turn it is; the higher one on a tie."""
         chosen = min(waiting, key=lambda priority: (self._pass[priority], priority.rank))
         self._now = self._pass[chosen]
-        self._pass[chosen] += 1 / TICKETS[chosen]
+        self.charge(chosen, 1)
         return chosen
+
+    def charge(self, priority: Priority, items: int) -> None:
+        """Note that so many items of a priority were served: the first of a job is by `next`."""
+        self._pass[priority] += items / TICKETS[priority]
 
 
 class Turns:

@@ -69,4 +69,4 @@ class Line:
 
 
 def _cost(message: JobMessage) -> int:
-    return max(1, message.tokens)
+    return max(1, message.all_tokens)

@@ -48,7 +48,10 @@ class _TierQueue:
 
     def take(self) -> JobMessage:
         waiting = [priority for priority, line in self.lines.items() if line]
-        return self.lines[self.turns.next(waiting)].pop()
+        priority = self.turns.next(waiting)
+        message = self.lines[priority].pop()
+        self.turns.charge(priority, message.items - 1)
+        return message
 
     def wake(self) -> None:
         waiting = len(self)
