@@ -195,6 +195,13 @@ class MemoryJobQueue:
         waiting = [message.priority for message in self.messages if message.model == model]
         return {priority: waiting.count(priority) for priority in Priority}
 
+    async def items(self, model: str) -> Mapping[Priority, int]:
+        items = dict.fromkeys(Priority, 0)
+        for message in self.messages:
+            if message.model == model:
+                items[message.priority] += message.items
+        return items
+
     def take(self, limit: int | None = None) -> list[JobMessage]:
         """Receive messages, first sent first."""
         taken = self.messages[:limit]

@@ -62,6 +62,7 @@ async def test_depth_counts_what_waits_by_priority(queue_case: QueueCase, clock:
     messages = [a_message(priority=p) for p, count in waiting.items() for _ in range(count)]
     await queue_case.queue.send(messages)
     assert await queue_case.queue.depth("echo") == waiting
+    assert await queue_case.queue.items("echo") == waiting
 
     await queue_case.receive()
     clock.advance(60)

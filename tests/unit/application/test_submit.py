@@ -174,6 +174,31 @@ async def test_the_position_counts_those_ahead_and_the_wait_comes_from_measured_
     assert accepted.estimated_wait_s == pytest.approx(2.0 / 8)  # one job ahead, 2 s each, 8 slots
 
 
+async def test_a_job_ahead_counts_with_all_its_samples_in_the_wait() -> None:
+    world = World()
+    measured = ServiceSample(CHAT, "cpu", items=10, busy_s=20.0)
+    await world.registry.record_service(measured, world.clock())
+    await world.submitter.submit(SubmitJob(CHAT, ModelInput("hi", samples=5)))
+
+    accepted = await world.submitter.submit(SubmitJob(CHAT, ModelInput("hi", samples=3)))
+
+    assert accepted.queue_position == 2
+    assert accepted.estimated_wait_s == pytest.approx(5 * 2.0 / 8)
+
+
+async def test_where_the_queue_tells_no_items_each_job_ahead_counts_as_one() -> None:
+    world = World()
+    measured = ServiceSample(CHAT, "cpu", items=10, busy_s=20.0)
+    await world.registry.record_service(measured, world.clock())
+    world.queue.items = world.queue.depth
+    for _ in range(2):
+        await world.submitter.submit(SubmitJob(CHAT, ModelInput("hi")))
+
+    accepted = await world.submitter.submit(SubmitJob(CHAT, ModelInput("hi", samples=8)))
+
+    assert accepted.estimated_wait_s == pytest.approx(2 * 2.0 / 8)
+
+
 async def test_the_wait_is_unknown_before_anything_was_measured() -> None:
     accepted = await World().submitter.submit(SubmitJob("echo", ModelInput("hi")))
 

@@ -212,6 +212,7 @@ class Submitter:
         start_s = None if cold is None else cold.wait_s
         try:
             depth = await self.queue.depth(spec.name)
+            items = await self.queue.items(spec.name)
             rate = await self.registry.service_rate(spec.name, self.clock())
             slots = await self.cold_starts.slots_up(spec) if self.cold_starts else 0
         except Unavailable:
@@ -221,7 +222,9 @@ class Submitter:
         position = queue_position(ahead, job.priority)
         if position > 1:  # who is next has nobody to wait for, however long that would take
             rate = rate.of_items(spec.task)
-        wait_s = estimated_wait_s(position, rate, slots or spec.slots)
+        # Each job ahead has an item at least, also where the queue does not know how many.
+        place = max(position, queue_position(items, job.priority) - job.items)
+        wait_s = estimated_wait_s(place, rate, slots or spec.slots)
         if cold is not None:
             wait_s = None if start_s is None else start_s + (wait_s or 0.0)
         return Accepted(job, position, wait_s, cold is not None)

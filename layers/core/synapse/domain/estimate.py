@@ -41,7 +41,9 @@ def queue_position(depth: Mapping[Priority, int], priority: Priority) -> int:
 
 
 def estimated_wait_s(position: int, rate: ServiceRate, slots: int) -> float | None:
-    """Seconds until a job at `position` starts; None while nothing has been measured.
+    """Seconds until who is at `position` starts; None while nothing has been measured.
+
+    Places are those of items, of which a job ahead has one or more.
 
     Little's law: `slots` items in progress, each holding its slot for s seconds, finish at
     slots / s a second, which is how fast the queue ahead drains.

@@ -120,3 +120,7 @@ class JobQueue(Protocol):
     async def depth(self, model: str) -> Mapping[Priority, int]:
         """Jobs waiting per priority; a queue that cannot tell models apart counts them all."""
         ...
+
+    async def items(self, model: str) -> Mapping[Priority, int]:
+        """The same in items, of which a job has one or more; in jobs where that is all it knows."""
+        ...

@@ -117,6 +117,10 @@ class SqsJobQueue:
         self._depth_until = now + DEPTH_VALID_S
         return self._depth
 
+    async def items(self, model: str) -> Mapping[Priority, int]:
+        """See the port. SQS counts messages, whatever is in them."""
+        return await self.depth(model)
+
     async def _count(self, url: str) -> int:
         """Those that may be received, and those that are kept for seconds."""
         answer = await call(

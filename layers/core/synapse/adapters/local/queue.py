@@ -110,6 +110,11 @@ class LocalJobQueue:
         queues = [queue for (name, *_), queue in self._queues.items() if name == model]
         return {each: sum(len(queue.lines[each]) for queue in queues) for each in Priority}
 
+    async def items(self, model: str) -> Mapping[Priority, int]:
+        """Items waiting per priority."""
+        queues = [queue for (name, *_), queue in self._queues.items() if name == model]
+        return {each: sum(queue.lines[each].items for queue in queues) for each in Priority}
+
     async def wait(
         self,
         model: str,
@@ -201,6 +206,10 @@ class Returns:
     async def depth(self, model: str) -> Mapping[Priority, int]:
         """See the port."""
         return await self.queue.depth(model)
+
+    async def items(self, model: str) -> Mapping[Priority, int]:
+        """See the port."""
+        return await self.queue.items(model)
 
 
 def _kind(message: JobMessage) -> Kind:
