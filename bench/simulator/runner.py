@@ -17,7 +17,8 @@ from bench.simulator.events import Events, at_once, until
 from bench.simulator.jobs import JobLane
 from bench.simulator.requests import End, Request
 from synapse.adapters.local.slots import SlotLedger
-from synapse.application.entrance import Entrance, Gate, Part
+from synapse.application.entrance import Entrance, Gate
+from synapse.application.in_line import Part
 from synapse.application.waiting import WaitingPlaces
 from synapse.domain import cost
 from synapse.domain.batching import Batch, JobMessage

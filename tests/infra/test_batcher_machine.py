@@ -38,6 +38,14 @@ def test_a_batch_that_ran_asks_no_other_pool() -> None:
     assert run(RAN) == ("ran", ["arn:cpu"])
 
 
+@pytest.mark.parametrize(("told", "items"), [({"items": [8]}, [8]), ({}, [])])
+def test_a_runner_is_told_of_each_jobs_items(told: dict[str, Any], items: list[int]) -> None:
+    """Of none by a dispatcher of the version before, while a new one is deployed."""
+    ended = asl.run(MACHINE, {"batches": [{**BATCH, **told}]}, {"Run on pool": [RAN]})
+
+    assert [call["payload"]["items"] for call in ended["calls"]] == [items]
+
+
 @pytest.mark.parametrize("error", ["EngineUnavailable", "Lambda.TooManyRequestsException"])
 def test_a_pool_that_took_nothing_is_followed_by_the_next(error: str) -> None:
     """So also a function whose engine has ended, or does not come up."""

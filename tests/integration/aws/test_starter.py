@@ -39,7 +39,8 @@ def starter(cloud: Aws) -> StepFunctionsBatchStarter:
 async def test_the_input_has_the_shape_that_the_state_machine_reads(
     cloud: Aws, starter: StepFunctionsBatchStarter
 ) -> None:
-    order = an_order("job-1", "job-2", id="b1", tokens=77, pools=(a_pool("gpu"), a_pool("cpu")))
+    pools = (a_pool("gpu"), a_pool("cpu"))
+    order = an_order("job-1", "job-2", id="b1", items=(1, 8), tokens=77, pools=pools)
 
     with noted(cloud) as started:
         await starter.start([order])
@@ -52,6 +53,7 @@ async def test_the_input_has_the_shape_that_the_state_machine_reads(
                 "model": "echo",
                 "version": "1",
                 "jobIds": ["job-1", "job-2"],
+                "items": [1, 8],
                 "tokens": 77,
                 "sla": "bronze",
                 "fallback": "",

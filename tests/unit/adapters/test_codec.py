@@ -187,7 +187,27 @@ def test_a_runner_is_told_its_batch_and_pool() -> None:
 
     assert batch.id == event["batchId"]
     assert batch.job_ids == tuple(event["jobIds"])
+    assert batch.items == tuple(event["items"])
     assert (batch.model, batch.version, pool) == (event["model"], event["version"], event["pool"])
+
+
+@pytest.mark.parametrize("items", [None, []])
+def test_a_batch_from_before_it_told_of_items_has_one_of_each_job(items: object) -> None:
+    event = json.loads((EVENTS / "run_batch.batch.json").read_text()) | {"items": items}
+    if items is None:
+        del event["items"]
+
+    batch, _ = runner_order_from_event(event)
+
+    assert batch.items_of_jobs == (1, 1)
+
+
+@pytest.mark.parametrize("items", [7, [1], [1, 0], [1, "1"], [1, True]])
+def test_items_that_are_none_or_not_of_all_jobs_are_refused(items: object) -> None:
+    event = json.loads((EVENTS / "run_batch.batch.json").read_text())
+
+    with pytest.raises(ValueError, match="items: expected"):
+        runner_order_from_event({**event, "items": items})
 
 
 @pytest.mark.parametrize("field", ["batchId", "model", "version", "jobIds", "pool"])

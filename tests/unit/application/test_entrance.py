@@ -13,11 +13,12 @@ import pytest
 from synapse.application.entrance import (
     LOOK_EVERY_S,
     MOST_S,
+    PATIENCE_S,
     WAIT_S,
     Entrance,
     Gate,
-    Part,
 )
+from synapse.application.in_line import Part
 from synapse.application.waiting import BRIEF_S, MOST_WAIT, WaitingPlaces, most_waiting
 from synapse.domain.errors import EngineUnavailable, Unavailable
 from synapse.domain.inference import ModelInput
@@ -163,6 +164,38 @@ async def test_one_of_many_samples_holds_up_nobody_behind_it() -> None:
         await line.until_in(2)
         assert [name for name, _ in line.begun] == ["job-1", "job-2"]
         line.task.cancel()
+
+
+async def test_where_slots_for_all_samples_do_not_come_free_at_once_any_room_will_do() -> None:
+    """Where there are always others it would wait until it expires."""
+    place = await Place(7).measured()
+    async with place.gate() as gate:
+        assert await one_by_one(gate, some(1, samples=4)) == ["job-0"]
+        assert place.looks == pytest.approx(PATIENCE_S / LOOK_EVERY_S, abs=1)
+        assert place.in_flight == 7 + 4
+
+
+async def test_at_once_where_nobody_waits() -> None:
+    place = Place(7)
+    async with place.gate(2) as gate:
+        assert await one_by_one(gate, some(2, samples=4)) == ["job-0"]
+        assert (place.in_flight, place.looks) == (7 + 4, 0)
+
+
+async def test_two_that_are_too_large_do_not_begin_in_the_same_room() -> None:
+    place = Place(7)
+    async with place.gate(2) as first, place.gate(2) as second:
+        assert await one_by_one(first, some(2, samples=4)) == ["job-0"]
+        assert await one_by_one(second, some(2, samples=4)) == []
+
+
+async def test_a_batch_waits_by_its_items_and_so_many_of_them_are_claimed() -> None:
+    """Of items of half a second eight slots are done with 80 in the time that one may wait."""
+    for items, most in (((8,) * 10, 80), ((8,) * 11, 1)):
+        place = await Place(7).measured(0.5)
+        batch = a_batch(*(f"job-{n}" for n in range(len(items))), items=items)
+        async with place.entrance.gate(MODEL, POOL, batch) as gate:
+            assert gate.most == most
 
 
 async def test_bronze_is_let_in_as_far_as_its_window_goes() -> None:
@@ -458,7 +491,7 @@ async def test_nor_are_those_whose_count_is_about_to_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slots", "seconds_per_item", "jobs", "most"),
+    ("slots", "seconds_per_item", "items", "most"),
     [
         (4, 0.2, 16, 6),
         (8, 0.05, 1, MOST_WAIT),
@@ -470,6 +503,6 @@ async def test_nor_are_those_whose_count_is_about_to_end() -> None:
     ],
 )
 def test_no_more_wait_than_a_pool_is_done_with_soon(
-    slots: int, seconds_per_item: float | None, jobs: int, most: int
+    slots: int, seconds_per_item: float | None, items: int, most: int
 ) -> None:
-    assert most_waiting(slots, seconds_per_item, jobs) == most
+    assert most_waiting(slots, seconds_per_item, items) == most

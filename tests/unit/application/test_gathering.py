@@ -138,6 +138,18 @@ async def test_as_many_batches_are_started_as_find_places_and_those_who_came_fir
     assert world.gathered == messages[2 * BATCH :]
 
 
+async def test_places_are_as_many_as_items_are_soon_done_with_and_a_job_may_have_several() -> None:
+    """Eight slots are done with 80 items of half a second: two and a half batches."""
+    world = world_of(8)
+    await world.registry.record_service(a_sample(10, 5.0, pool="here"), world.clock())
+    messages = kept_before(world, 1, items=8)
+
+    await world.dispatcher.dispatch(messages, were_gathered=True)
+
+    assert len(world.starter.orders) == 2
+    assert len(world.gathered) == len(messages) - 2 * BATCH // 8
+
+
 async def test_and_as_many_more_as_there_is_room_for() -> None:
     world = await brief(7, waiting=MOST_WAIT)
 

@@ -135,6 +135,27 @@ async def test_a_batch_is_run_as_far_as_there_are_slots_and_the_rest_when_it_com
     assert house.told() == [(2, 0), (1, 0)]
 
 
+async def test_of_jobs_of_several_samples_as_many_are_claimed_as_have_slots_for_all() -> None:
+    house = FullHouse(taken=1)
+    jobs = await house.submit(3, input=ModelInput("x", samples=2))
+
+    with pytest.raises(EngineUnavailable, match="has no slots for all"):
+        await house.run(jobs, items=(2, 2, 2))
+
+    # The second has its turn with the last slot; the third was not taken out of its queue.
+    assert house.states == [JobState.COMPLETED] * 2 + [JobState.QUEUED]
+    assert [job.sends for job in house.world.store.jobs.values()] == [1, 1, 1]
+
+
+async def test_a_job_of_more_samples_than_are_ever_free_at_once_is_run() -> None:
+    house = FullHouse(taken=SLOTS - 1)
+    jobs = await house.submit(input=ModelInput("x", samples=SLOTS))
+
+    await house.run(jobs, items=(SLOTS,))
+
+    assert house.states == [JobState.COMPLETED]
+
+
 @pytest.mark.parametrize("seconds", [LONG_S, LONG_S + 1])
 async def test_nobody_is_tried_again_in_an_execution_behind_who_is_long_at_his_worker(
     seconds: float,

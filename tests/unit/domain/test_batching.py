@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synapse.domain.batching import Batch, BatchPolicy, JobMessage, gather_for_s, plan_batches
+from synapse.domain.batching import (
+    Batch,
+    BatchPolicy,
+    JobMessage,
+    filling,
+    gather_for_s,
+    plan_batches,
+)
 from synapse.domain.extension import NO_EXTENSIONS
 from synapse.domain.inference import TOKEN_IDS
 from synapse.domain.job import JobId, Priority
@@ -73,6 +80,22 @@ def test_no_batch_passes_a_limit_but_for_a_job_alone(
         assert batch.tokens == sum(job.items * job.tokens for job in jobs)
         is_within = sum(job.items for job in jobs) <= policy.max_items
         assert (is_within and batch.tokens <= policy.max_tokens) or len(jobs) == 1
+
+
+def test_a_batch_tells_how_many_items_each_of_its_jobs_has() -> None:
+    [batch] = plan(
+        [a_message(items=3, sent_at=NOW), a_message(sent_at=NOW + 1)], BatchPolicy(8, 1000)
+    )
+
+    assert batch.items == batch.items_of_jobs == (3, 1)
+
+
+@given(st.lists(st.integers(1, 8)), st.integers(0, 30))
+def test_room_is_filled_and_only_the_last_may_go_beyond_it(items: list[int], room: int) -> None:
+    number = filling(items, room)
+
+    assert number == 0 or sum(items[: number - 1]) < room
+    assert number == len(items) or sum(items[:number]) >= room
 
 
 def test_jobs_that_require_different_things_of_engines_travel_apart() -> None:

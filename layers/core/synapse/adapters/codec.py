@@ -100,6 +100,7 @@ def order_to_event(order: BatchOrder) -> dict[str, Any]:
         "model": batch.model,
         "version": batch.version,
         "jobIds": list(batch.job_ids),
+        "items": list(batch.items),
         "tokens": batch.tokens,
         "sla": batch.sla,
         "fallback": batch.fallback,
@@ -202,7 +203,8 @@ def _batch(body: Mapping[str, Any]) -> Batch:
     model, version = _text(body, "model"), _text(body, "version")
     fallback = _text(body, "fallback") if body.get("fallback") else ""
     batch_id, job_ids = _text(body, "batchId"), _job_ids(body)
-    return Batch(batch_id, model, version, job_ids, tokens, _sla(body), fallback)
+    items = _items(body, len(job_ids))
+    return Batch(batch_id, model, version, job_ids, tokens, _sla(body), fallback, items)
 
 
 def _sla(body: Mapping[str, Any]) -> SlaTier:
@@ -226,6 +228,16 @@ def _job_ids(body: Mapping[str, Any]) -> tuple[JobId, ...]:
     if not isinstance(ids, list) or not all(isinstance(job_id, str) and job_id for job_id in ids):
         raise ValueError(f"jobIds: expected a list of ids, got {_kind(ids)}")
     return tuple(JobId(job_id) for job_id in ids)
+
+
+def _items(body: Mapping[str, Any], jobs: int) -> tuple[int, ...]:
+    """Those of each job; none in batches from before they told of any."""
+    items = body.get("items", [])
+    if not isinstance(items, list) or not all(type(each) is int and each > 0 for each in items):
+        raise ValueError("items: expected a list of numbers above 0")
+    if items and len(items) != jobs:
+        raise ValueError(f"items: expected one of each of the {jobs} jobs, got {len(items)}")
+    return tuple(items)
 
 
 def _dumps(value: object) -> str:

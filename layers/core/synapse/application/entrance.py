@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from synapse.application.in_line import Part, items_of, take_in_turn, take_just, take_what_fits
 from synapse.application.side_by_side import all_ended
 from synapse.application.waiting import BRIEF_S, WaitingPlaces
 from synapse.application.windows import BronzeWindows
@@ -25,7 +26,7 @@ from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.window import Opening
-from synapse.ports import Clock, Entry, InferenceRequest, InFlight
+from synapse.ports import Clock, Entry, InFlight
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,14 @@ WAIT_S = 10.0
 MOST_S = 30.0
 """And no longer in all: an Express execution ends after 300 s, and tries a pool four times."""
 
+PATIENCE_S = 5.0
+"""So long a job of several samples waits for slots for all of them; then any room will do."""
+
 LOOK_EVERY_S = 0.02
 
 WIDE_OPEN = Opening(slots=sys.maxsize, limit=sys.maxsize, in_flight=0)
 """Jobs of the better tiers are never refused: they have waited already."""
 
-
-Part = Sequence[InferenceRequest]
-"""Requests that go to the engine together."""
 
 Counted = tuple[bool, Entry | None]
 """Whether a part may begin, and how it is counted."""
@@ -82,7 +83,7 @@ class Entrance:
         Raises:
             EngineUnavailable: no worker is up, or none of the batch may begin now or soon.
         """
-        gate = Gate(self, spec, pool, batch.sla, len(batch.job_ids), self.clock())
+        gate = Gate(self, spec, pool, batch.sla, sum(batch.items_of_jobs), self.clock())
         try:
             await gate.look()
             yield gate
@@ -94,7 +95,7 @@ class Entrance:
 class Gate:
     """Where the requests of one batch are let in, as they find room.
 
-    `most` is how many of its jobs may be claimed: all, if those that find no room may wait for it.
+    `most` is how many items of its jobs may be claimed: all, if those that find no room may wait.
     `slots` are those of the pool, None where that could not be told.
     """
 
@@ -106,7 +107,7 @@ class Gate:
     opened_at: float
     has_waited: bool = False
     slots: int | None = None
-    _jobs: int = field(init=False)
+    _size: int = field(init=False)
     _let_in_at: float = field(init=False)
     """When one was let in last."""
     _waits: bool | None = None
@@ -120,7 +121,7 @@ class Gate:
     _is_shut: bool = False
 
     def __post_init__(self) -> None:
-        self._jobs, self._let_in_at = self.most, self.opened_at
+        self._size, self._let_in_at = self.most, self.opened_at
 
     async def look(self) -> None:
         """Find out how many may be claimed; raises as `Entrance.gate` does."""
@@ -166,7 +167,7 @@ class Gate:
         if entry is None:
             return
         if self._may_keep(entry):
-            part = _take_just(self._line, entry.items)
+            part = take_just(self._line, entry.items)
             if part:
                 self._start(part, entry)
                 return
@@ -202,8 +203,12 @@ class Gate:
             logger.warning("room not told: %s", error.message)
             if self._waits:
                 return  # all who wait would begin at once; they can look again
-        chosen = _take_what_fits(self._line, opening.room)
-        counts = [self._counted(part, opening.limit) for part in chosen]
+        take = take_what_fits if await self._is_patient(opening.room) else take_in_turn
+        chosen = take(self._line, opening.room)
+        room, counts = opening.room, []
+        for part in chosen:
+            room -= items_of(part)
+            counts.append(self._counted(part, opening.limit + max(0, -room)))
         counted = await self._entrance.side_by_side(counts)
         refused: list[Part] = []
         for part, (may_begin, entry) in zip(chosen, counted, strict=True):
@@ -218,6 +223,17 @@ class Gate:
         if not self._is_shut:
             self._line.extendleft(reversed(refused))
 
+    async def _is_patient(self, room: int) -> bool:
+        """Whether jobs of several samples wait until there are slots for all of one.
+
+        Not for ever: where there are always others there never are so many at once.
+        """
+        samples = [request.input.samples for part in self._line for request in part]
+        if max(samples, default=1) == 1 or sum(samples) <= room:
+            return True
+        waited_s = self._entrance.clock() - self.opened_at
+        return waited_s < PATIENCE_S and await self._may_wait()
+
     async def _opening(self, items: int) -> Opening:
         """What so many items of bronze find that are next in line."""
         opening = await self._entrance.windows.opening(self.spec, self.pool, items)
@@ -230,7 +246,7 @@ class Gate:
         expires_at = self._entrance.clock() + max(request.timeout_s for request in part)
         try:
             entry = await self._entrance.in_flight.enter(
-                self.spec.name, self.pool.name, _items(part), limit, expires_at, self.tier
+                self.spec.name, self.pool.name, items_of(part), limit, expires_at, self.tier
             )
         except Unavailable as error:
             logger.warning("requests not counted: %s", error.message)
@@ -258,49 +274,8 @@ class Gate:
             places, until = self._entrance.places, self.opened_at + MOST_S
             try:
                 if self.tier is SlaTier.BRONZE:
-                    self._waiting = await places.take(self.spec, self.pool, self._jobs, until)
+                    self._waiting = await places.take(self.spec, self.pool, self._size, until)
             except Unavailable as error:
                 logger.warning("nobody waits: %s", error.message)
             self._waits = self._waiting is not None
         return self._waits
-
-
-def _items(part: Part) -> int:
-    return sum(request.input.samples for request in part)
-
-
-def _divided(part: Part, room: int) -> tuple[Part, Part]:
-    """The requests that fit, and those that do not."""
-    items = 0
-    for number, request in enumerate(part):
-        items += request.input.samples
-        if items > room:
-            return part[:number], part[number:]
-    return part, ()
-
-
-def _take_what_fits(line: deque[Part], room: int) -> list[Part]:
-    """Take off the line what has room; who is too large holds up nobody behind."""
-    chosen: list[Part] = []
-    left: list[Part] = []
-    while line:
-        part, rest = _divided(line.popleft(), room)
-        if part:
-            chosen.append(part)
-            room -= _items(part)
-        if rest:
-            left.append(rest)
-    line.extend(left)
-    return chosen
-
-
-def _take_just(line: deque[Part], items: int) -> Part:
-    """Take off the line the first that is just so large; nothing if none is."""
-    for number, whole in enumerate(line):
-        part, rest = _divided(whole, items)
-        if _items(part) == items:
-            del line[number]
-            if rest:
-                line.insert(number, rest)
-            return part
-    return ()

@@ -86,25 +86,25 @@ class Turn:
         self, spec: ModelSpec, jobs: Sequence[JobMessage], decision: Decision
     ) -> bool:
         """Whether these find a place, or room, in any pool; also where that cannot be told."""
-        takers = decision.takers()
+        takers, items = decision.takers(), sum(job.items for job in jobs)
         for each in takers:
             try:
-                if await self._takes_place_in(spec, len(jobs), each):
+                if await self._takes_place_in(spec, items, each):
                     return True
             except Unavailable as error:
                 logger.warning("places not told: %s", error.message)
                 return True
         return not takers
 
-    async def _takes_place_in(self, spec: ModelSpec, jobs: int, candidate: Candidate) -> bool:
+    async def _takes_place_in(self, spec: ModelSpec, items: int, candidate: Candidate) -> bool:
         key = spec.name, candidate.pool.name
         if key not in self._free:
             places, pool = self._gathering.places, candidate.pool
-            most = await places.most(spec, pool, jobs)
+            most = await places.most(spec, pool, items)
             if most <= 0 or candidate.room is None:
                 return True
             free = most - await places.taken(spec, pool)
-            self._free[key] = max(0, free) + math.ceil(max(0, candidate.room) / jobs)
+            self._free[key] = max(0, free) + math.ceil(max(0, candidate.room) / items)
         if self._free[key] <= 0:
             return False
         self._free[key] -= 1

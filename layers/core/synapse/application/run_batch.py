@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 from synapse.application.accounting import Accounting
 from synapse.application.batch_receipts import BatchReceipts, BatchRun
 from synapse.application.cold_start import ColdStarts
-from synapse.application.entrance import Begin, Entrance, Gate, Part
+from synapse.application.entrance import Begin, Entrance, Gate
+from synapse.application.in_line import Part
 from synapse.application.payloads import decode_input, encode_result, fetch, stow
 from synapse.application.placement import Place, only_worker
 from synapse.application.revocations import Revocations, end_unrun
 from synapse.application.routing import affinity_of
 from synapse.application.side_by_side import all_ended
 from synapse.application.unwritten import Known, Unwritten
-from synapse.domain.batching import Batch
+from synapse.domain.batching import Batch, filling
 from synapse.domain.errors import (
     EngineError,
     EngineFull,
@@ -170,14 +171,17 @@ class BatchRunner:
     async def _claim(
         self, gate: Gate | None, batch: Batch, spec: ModelSpec, pool: Pool
     ) -> BatchRun | None:
-        most = len(batch.job_ids) if gate is None else gate.most
+        left, items = batch.job_ids, batch.items_of_jobs
+        room = sum(items) if gate is None else gate.most
         now = self.clock()
         lease = Lease(owner=batch.id, expires_at=now + self.lease_s)
         jobs: list[Job] = []
-        left = batch.job_ids
-        while left and len(jobs) < most:
-            part, left = left[: most - len(jobs)], left[most - len(jobs) :]
-            jobs += await self.store.claim(part, lease, now)
+        while left and room > 0:
+            number = filling(items, room)
+            claimed = await self.store.claim(left[:number], lease, now)
+            left, items = left[number:], items[number:]
+            room -= sum(job.items for job in claimed)
+            jobs += claimed
         if not jobs:
             return None
         run = BatchRun(batch, spec, pool, lease, {job.id: job for job in jobs}, now, gate)

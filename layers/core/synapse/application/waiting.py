@@ -34,8 +34,8 @@ class WaitingPlaces:
     registry: Registry
     clock: Clock
 
-    async def most(self, spec: ModelSpec, pool: Pool, jobs: int) -> int:
-        """How many batches of so many jobs may wait; none where items last long.
+    async def most(self, spec: ModelSpec, pool: Pool, items: int) -> int:
+        """How many batches of so many items may wait; none where those last long.
 
         Raises:
             Unavailable: the workers, or how long items last, could not be read.
@@ -45,15 +45,15 @@ class WaitingPlaces:
             return 0
         rate = await self.registry.service_rate(spec.name, self.clock(), pool.name)
         slots = await self.windows.slots(spec, pool)
-        return most_waiting(slots, rate.of_items(spec.task).seconds_per_item, jobs)
+        return most_waiting(slots, rate.of_items(spec.task).seconds_per_item, items)
 
-    async def take(self, spec: ModelSpec, pool: Pool, jobs: int, until: float) -> Entry | None:
+    async def take(self, spec: ModelSpec, pool: Pool, items: int, until: float) -> Entry | None:
         """Count a batch that waits; None if no place is free. It leaves as what is in flight does.
 
         Raises:
             Unavailable: it could not be counted, or not told how many may wait.
         """
-        most = await self.most(spec, pool, jobs)
+        most = await self.most(spec, pool, items)
         if most <= 0:
             return None
         return await self.in_flight.enter(spec.name, _place(pool), 1, most, until, SlaTier.BRONZE)
@@ -67,16 +67,16 @@ class WaitingPlaces:
         return await self.in_flight.count(spec.name, _place(pool))
 
 
-def most_waiting(slots: int, seconds_per_item: float | None, jobs: int) -> int:
-    """How many batches of so many jobs may wait at once for a pool of so many slots.
+def most_waiting(slots: int, seconds_per_item: float | None, items: int) -> int:
+    """How many batches of so many items may wait at once for a pool of so many slots.
 
     As many as it is done with in `PLACES_S`: what waits is claimed, so that the autoscaler does not
     see it. None where items last long, or nobody knows how long.
     """
     if seconds_per_item is None or seconds_per_item > BRIEF_S:
         return 0
-    items = slots * PLACES_S / max(seconds_per_item, 1e-6)
-    return min(MOST_WAIT, int(items / jobs))
+    done = slots * PLACES_S / max(seconds_per_item, 1e-6)
+    return min(MOST_WAIT, int(done / items))
 
 
 def _place(pool: Pool) -> str:

@@ -62,7 +62,8 @@ class JobMessage:
 class Batch:
     """Jobs of one model, version and tier that travel together.
 
-    `fallback` says why no pool meets the tier, where none does (`domain.routing`).
+    `fallback` says why no pool meets the tier, where none does (`domain.routing`). `items` are the
+    slots that each of the jobs takes; none where that is not told: then it is one each.
     """
 
     id: str
@@ -72,6 +73,25 @@ class Batch:
     tokens: int
     sla: SlaTier = SlaTier.BRONZE
     fallback: str = ""
+    items: tuple[int, ...] = ()
+
+    @property
+    def items_of_jobs(self) -> tuple[int, ...]:
+        """As `items`, of each job."""
+        return self.items or (1,) * len(self.job_ids)
+
+
+def filling(items: Sequence[int], room: int) -> int:
+    """How many of these, each of so many items, begin in their order where there is room.
+
+    As long as any is left: the last of them may be larger than that, or it would never begin where
+    there are always others.
+    """
+    for number, each in enumerate(items):
+        if room <= 0:
+            return number
+        room -= each
+    return len(items)
 
 
 def plan_batches(
@@ -101,6 +121,7 @@ def plan_batches(
                     tuple(m.job_id for m in part),
                     _tokens(part),
                     sla,
+                    items=tuple(m.items for m in part),
                 ),
             )
             for part in _split(list(group), policy_of(model))
