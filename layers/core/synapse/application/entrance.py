@@ -26,7 +26,7 @@ from synapse.domain.job import SlaTier
 from synapse.domain.model import ModelSpec
 from synapse.domain.pool import Pool
 from synapse.domain.window import Opening
-from synapse.ports import Clock, Entry, InFlight
+from synapse.ports import Clock, Entry, InferenceRequest, InFlight
 
 logger = logging.getLogger(__name__)
 
