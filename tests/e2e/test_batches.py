@@ -12,13 +12,14 @@ from tests.e2e.stack import Stack
 from tests.patience import PATIENCE_S, TRIES
 from tests.unit.api.forms import FORM_TYPE, a_file, form, purpose
 
+LLM = "smollm2-135m-instruct"
 LINES = 60
 BROKEN = {7: "{", 23: "[]", 41: '{"custom_id": "c41"}'}
 ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
-def a_line(number: int, prompt: str = "") -> str:
-    body = {"model": "echo", "prompt": prompt or f"line {number}", "max_tokens": 8}
+def a_line(number: int, prompt: str = "", model: str = "echo", samples: int = 1) -> str:
+    body = {"model": model, "prompt": prompt or f"line {number}", "max_tokens": 8, "n": samples}
     line = {"custom_id": f"c{number}", "method": "POST", "url": "/v1/completions", "body": body}
     return json.dumps(line)
 
@@ -69,6 +70,19 @@ def test_a_batch_with_broken_lines_runs_to_its_end(stack: Stack) -> None:
     } == {f"c{n}": f"line {n}" for n in range(LINES) if n not in BROKEN}
     errors = lines_of(stack, batch["error_file_id"])
     assert [line["error"]["line"] for line in errors] == [n + 1 for n in BROKEN]
+
+
+def test_lines_that_ask_for_several_samples_are_run_beside_others(stack: Stack) -> None:
+    """A job takes as many slots as it has samples."""
+    asked = {f"c{n}": (1, 8)[n % 2] for n in range(8)}
+    lines = [a_line(n, model=LLM, samples=samples) for n, samples in enumerate(asked.values())]
+
+    batch = ended(stack, begun(stack, lines))
+
+    assert batch["request_counts"] == {"total": 8, "completed": 8, "failed": 0}
+    output = lines_of(stack, batch["output_file_id"])
+    answered = {line["custom_id"]: line["response"]["body"]["choices"] for line in output}
+    assert {name: len(choices) for name, choices in answered.items()} == asked
 
 
 def test_a_cancelled_batch_ends_soon_and_its_executions_with_it(stack: Stack) -> None:
