@@ -303,16 +303,19 @@ async def test_the_same_batch_may_run_its_jobs_again() -> None:
     assert (await world.job(job.id)).state is JobState.COMPLETED
 
 
+def lost_with(prompt: str) -> ScriptedEngine:
+    """An engine whose worker is lost with that prompt, and answers all others."""
+
+    def answer(request: InferenceRequest) -> Answer:
+        if request.input.prompt == prompt:
+            return EngineLost("the worker is gone")
+        return Completion("x", "stop", Usage(1, 1))
+
+    return ScriptedEngine(answer)
+
+
 async def test_what_finished_before_a_loss_stays_finished() -> None:
-    world = World(
-        engine=ScriptedEngine(
-            lambda r: (
-                EngineLost("stream broke")
-                if r.input.prompt == "second"
-                else Completion("ok", "stop", Usage())
-            )
-        )
-    )
+    world = World(engine=lost_with("second"))
     first, second = await _submitted(world, "first", "second")
 
     with pytest.raises(EngineLost):
@@ -324,13 +327,7 @@ async def test_what_finished_before_a_loss_stays_finished() -> None:
 
 async def test_a_loss_is_told_though_the_speed_of_what_finished_cannot_be_written() -> None:
     """Else the batch would be tried again as it is, and the loss be held against nobody."""
-
-    def answer(request: InferenceRequest) -> Answer:
-        if request.input.prompt == "two":
-            return EngineLost("the worker is gone")
-        return Completion("x", "stop", Usage(1, 1))
-
-    world = World(engine=ScriptedEngine(answer))
+    world = World(engine=lost_with("two"))
     world.runner.registry = failing_before(world.registry, record_service=[Unavailable("no")])
     jobs = await _submitted(world, "one", "two")
 
@@ -341,12 +338,7 @@ async def test_a_loss_is_told_though_the_speed_of_what_finished_cannot_be_writte
 
 
 async def test_a_loss_is_told_though_an_end_cannot_be_written_which_costs_its_job_nothing() -> None:
-    def answer(request: InferenceRequest) -> Answer:
-        if request.input.prompt == "two":
-            return EngineLost("the worker is gone")
-        return Completion("x", "stop", Usage(1, 1))
-
-    world = World(engine=ScriptedEngine(answer))
+    world = World(engine=lost_with("two"))
     jobs = await _submitted(world, "one", "two")
     world.runner.store = failing_before(world.store, settle=not_written(1))
     batch = a_batch(*(job.id for job in jobs))
