@@ -140,9 +140,8 @@ def a_batch(*job_ids: str, **changes: Any) -> Batch:
 
 
 def an_order(*job_ids: str, pools: tuple[Pool, ...] = (), **changes: Any) -> BatchOrder:
-    """An order to run a batch of one-item jobs, on the CPU pool unless others are named."""
-    batch = a_batch(*job_ids, **changes)
-    return BatchOrder(batch, pools or (a_pool(),), len(batch.job_ids))
+    """An order to run a batch, on the CPU pool unless others are named."""
+    return BatchOrder(a_batch(*job_ids, **changes), pools or (a_pool(),))
 
 
 def a_sample(

@@ -10,7 +10,7 @@ from synapse.ports import BatchOrder
 
 
 def order_of(event: dict[str, Any]) -> BatchOrder:
-    """That of an `order_to_event`: name and runner of its pools, and a slot for each job."""
+    """That of an `order_to_event`: name and runner of its pools."""
     pools = tuple(Pool(p["name"], "", "", runner=p["runnerArn"]) for p in event["pools"])
     batch, _ = runner_order_from_event({**event, "pool": pools[0].name})
-    return BatchOrder(batch, pools, len(batch.job_ids))
+    return BatchOrder(batch, pools)

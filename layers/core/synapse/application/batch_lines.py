@@ -230,8 +230,10 @@ class _Look:
 
     def _name(self, model: object) -> None:
         models = self.findings.models
-        if isinstance(model, str) and len(model) <= MAX_MODEL_CHARS and len(models) < MAX_MODELS:
-            models.extend([] if model in models else [model])
+        if not isinstance(model, str) or len(model) > MAX_MODEL_CHARS or model in models:
+            return
+        if len(models) < MAX_MODELS:
+            models.append(model)
 
     def _fault(self, fault: LineFault) -> None:
         if len(self.findings.faults) < MAX_FAULTS:

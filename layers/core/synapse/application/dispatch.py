@@ -91,8 +91,7 @@ class Dispatcher:
                 plan.left.extend(batch.job_ids)
             elif turn is None or not await turn.keeps(spec, jobs, decided):
                 batch = replace(batch, fallback=decided.fallback)
-                slots = sum(job.items for job in jobs)
-                plan.orders.append(BatchOrder(batch, decided.pools, slots))
+                plan.orders.append(BatchOrder(batch, decided.pools))
         return plan
 
     async def _specs(self, messages: Sequence[JobMessage]) -> dict[str, ModelSpec]:

@@ -83,7 +83,7 @@ class Entrance:
         Raises:
             EngineUnavailable: no worker is up, or none of the batch may begin now or soon.
         """
-        gate = Gate(self, spec, pool, batch.sla, sum(batch.items_of_jobs), self.clock())
+        gate = Gate(self, spec, pool, batch.sla, batch.slots, self.clock())
         try:
             await gate.look()
             yield gate

@@ -172,7 +172,7 @@ class BatchRunner:
         self, gate: Gate | None, batch: Batch, spec: ModelSpec, pool: Pool
     ) -> BatchRun | None:
         left, items = batch.job_ids, batch.items_of_jobs
-        room = sum(items) if gate is None else gate.most
+        room = batch.slots if gate is None else gate.most
         now = self.clock()
         lease = Lease(owner=batch.id, expires_at=now + self.lease_s)
         jobs: list[Job] = []

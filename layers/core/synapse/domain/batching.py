@@ -80,6 +80,11 @@ class Batch:
         """As `items`, of each job."""
         return self.items or (1,) * len(self.job_ids)
 
+    @property
+    def slots(self) -> int:
+        """Those that all of its jobs take at once at an engine."""
+        return sum(self.items_of_jobs)
+
 
 def filling(items: Sequence[int], room: int) -> int:
     """How many of these, each of so many items, begin in their order where there is room.

@@ -12,14 +12,10 @@ from synapse.domain.pool import Pool
 
 @dataclass(frozen=True, slots=True)
 class BatchOrder:
-    """A batch and the pools that may run it, first choice first.
-
-    `slots` are those that all of its jobs take at once at an engine.
-    """
+    """A batch and the pools that may run it, first choice first."""
 
     batch: Batch
     pools: tuple[Pool, ...]
-    slots: int
 
 
 class BatchStarter(Protocol):

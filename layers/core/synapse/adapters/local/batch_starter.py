@@ -55,8 +55,8 @@ class InProcessBatchStarter:
     def _start(self, order: BatchOrder) -> asyncio.Task[Exception | None]:
         batch = order.batch
         model, pool = batch.model, order.pools[0].name
-        self._slots.occupy(model, pool, order.slots, batch.sla)
-        self._open_items[batch.id] = order.slots
+        self._slots.occupy(model, pool, batch.slots, batch.sla)
+        self._open_items[batch.id] = batch.slots
         self._place_of[batch.id] = (model, pool, batch.sla)
         task = asyncio.create_task(self._run_one(order), name=f"batch-{batch.id}")
         self._tasks.add(task)
