@@ -24,8 +24,13 @@ Stubs = Mapping[int, str]
 
 def live_stubs(triton_pid: int, proc: Path = PROC) -> dict[int, str]:
     """Process id → model name, of every backend stub that Triton has running."""
+    return stubs_among(children(triton_pid, proc), proc)
+
+
+def stubs_among(pids: Iterable[int], proc: Path = PROC) -> dict[int, str]:
+    """Process id → model name, of those that are running backend stubs."""
     stubs = {}
-    for pid in children(triton_pid, proc):
+    for pid in pids:
         try:
             arguments = (proc / str(pid) / "cmdline").read_bytes().split(b"\0")
         except OSError:

@@ -78,12 +78,16 @@ class World:
             Shelf(worker, None),
             self.folder,
             self.triton,
-            lambda name: self.sizes.get(name, 10 * MIB),
+            self.bytes_of,
             self._changed,
         )
 
     def _changed(self) -> None:
         self.changes += 1
+
+    def bytes_of(self, name: str) -> int:
+        """What a model takes."""
+        return self.sizes.get(name, 10 * MIB)
 
     def use(self, name: str, at: float) -> None:
         """Note that a model was used."""

@@ -127,7 +127,7 @@ async def test_one_that_grew_while_it_was_used_fits_again_as_it_did_at_first(
     world.sizes["a"] = 20 * MIB
     await world.models.load("a", None)
     world.sizes["a"] = 26 * MIB
-    world.models.measure()
+    world.models.measure(world.bytes_of)
     assert world.models.all()[0].memory_bytes == 26 * MIB, "so much others cannot have"
     await world.models.load("b", None)
     assert world.models.loaded == ["b"]

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from synapse_worker.agent.memory import PAGE_BYTES, free_bytes, model_bytes, tree_bytes
+from synapse_worker.agent.memory import PAGE_BYTES, free_bytes, held_by, tree_bytes
 from synapse_worker.agent.readings import read_page
 
 PAGE = """\
@@ -97,9 +98,10 @@ def test_a_models_memory_is_that_of_its_processes_and_of_theirs(tmp_path: Path) 
     process(tmp_path, 4, 40, "", stub.format("b"))
     process(tmp_path, 5, 5, "77")  # its child has just ended
 
-    assert tree_bytes(1, tmp_path) == 175 * PAGE_BYTES
-    assert model_bytes(1, "a", tmp_path) == 35 * PAGE_BYTES
-    assert model_bytes(1, "c", tmp_path) == 0
+    held = held_by(1, tmp_path)
+
+    assert held.all_bytes == tree_bytes(1, tmp_path) == 175 * PAGE_BYTES
+    assert [held.of(model) for model in "abc"] == [35 * PAGE_BYTES, 40 * PAGE_BYTES, 0]
 
 
 def test_free_memory_is_the_containers_where_that_is_less(tmp_path: Path) -> None:
@@ -117,3 +119,22 @@ def test_free_memory_is_the_containers_where_that_is_less(tmp_path: Path) -> Non
 
 def test_it_reads_this_process() -> None:
     assert tree_bytes(os.getpid()) > 10_000_000
+
+
+def test_the_threads_of_triton_are_looked_at_once_however_many_models_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process(tmp_path, 1, 100, "2 3 4")
+    for pid, model in ((2, "a"), (3, "b"), (4, "c")):
+        process(tmp_path, pid, 10, "", f"/s/triton_python_backend_stub /m/{model}/1/model.py")
+    looked_at: list[str] = []
+    scandir = os.scandir
+
+    def seen(path: Path) -> Any:
+        looked_at.append(path.parent.name)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", seen)
+
+    assert sorted(held_by(1, tmp_path).model_bytes) == ["a", "b", "c"]
+    assert sorted(looked_at) == ["1", "2", "3", "4"]

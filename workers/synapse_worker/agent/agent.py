@@ -52,7 +52,7 @@ class Agent:
             self._shelf,
             folder,
             self._triton,
-            self._vitals.model_bytes,
+            self._vitals.model_bytes_now,
             self._models_changed,
         )
         self._started_at = time.time()
@@ -251,7 +251,7 @@ class Agent:
     async def _measure(self) -> None:
         if await self._vitals.measure():
             self._models.note(self._vitals.readings, time.time())
-        self._models.measure()
+        self._models.measure(self._vitals.model_bytes)
         self._tell()
 
     async def _tidy(self) -> None:

@@ -1,12 +1,42 @@
 """How much memory processes hold, and how much more there is for them: read from /proc."""
 
 import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from synapse_worker.stubs import PROC, children, live_stubs
+from synapse_worker.stubs import PROC, children, stubs_among
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Resident memory in bytes: of Triton and all that come from it, and of each model's part.
+
+    A model's are its backend processes, and their engines.
+    """
+
+    all_bytes: int
+    model_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, model: str) -> int:
+        """That of a model; 0 if it has no process."""
+        return self.model_bytes.get(model, 0)
+
+
+def held_by(triton_pid: int, proc: Path = PROC) -> Held:
+    """The memory of a Triton and its models, at one look at its processes.
+
+    To find them takes a look at each of its threads, of which there are dozens.
+    """
+    trees = {pid: tree_bytes(pid, proc) for pid in children(triton_pid, proc)}
+    models: Counter[str] = Counter()
+    for pid, model in stubs_among(trees, proc).items():
+        models[model] += trees[pid]
+    return Held(_own_bytes(triton_pid, proc) + sum(trees.values()), models)
 
 
 def tree_bytes(pid: int, proc: Path = PROC) -> int:
@@ -15,12 +45,6 @@ def tree_bytes(pid: int, proc: Path = PROC) -> int:
     Pages of a file that several of them map count for each.
     """
     return _own_bytes(pid, proc) + sum(tree_bytes(child, proc) for child in children(pid, proc))
-
-
-def model_bytes(triton_pid: int, model: str, proc: Path = PROC) -> int:
-    """Resident memory of the backend processes of a model, and of their engines."""
-    stubs = live_stubs(triton_pid, proc)
-    return sum(tree_bytes(pid, proc) for pid, name in stubs.items() if name == model)
 
 
 def free_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:

@@ -37,7 +37,6 @@ class Models:
         """`folder` is Triton's repository; `measure` tells the memory of a loaded model."""
         self._config = config
         self._shelf = shelf
-        self._measure = measure
         self._changed = changed
         self._folder = folder
         self._known = {name: Known(name) for name in config.worker.models}
@@ -147,11 +146,11 @@ class Models:
                     known.last_used_at = now
                 known.ended = reading.ended
 
-    def measure(self) -> None:
-        """Ask again what those take of whose memory nothing was said."""
+    def measure(self, bytes_of: Callable[[str], int]) -> None:
+        """Note what those take of whose memory nothing was said, as it was measured lately."""
         for known in self.all():
             if known.is_loaded and known.taken is not None and not known.taken.memory_bytes:
-                known.memory_bytes = self._measure(known.name)
+                known.memory_bytes = bytes_of(known.name)
 
     async def look_around(self) -> None:
         """See how near everything is."""

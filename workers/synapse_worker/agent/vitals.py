@@ -2,7 +2,7 @@
 
 import asyncio
 
-from synapse_worker.agent.memory import free_bytes, model_bytes, tree_bytes
+from synapse_worker.agent.memory import Held, free_bytes, held_by
 from synapse_worker.agent.readings import Readings
 from synapse_worker.agent.triton_models import TritonModels
 from synapse_worker.supervisor import Supervisor
@@ -22,7 +22,7 @@ class Vitals:
     def clear(self) -> None:
         """Forget what was measured: Triton is gone."""
         self.readings = Readings()
-        self.memory_bytes: int | None = None
+        self._held: Held | None = None
         self._free_bytes: int | None = None
 
     @property
@@ -40,15 +40,27 @@ class Vitals:
         """Measure all; False if Triton does not answer."""
         readings = await self._triton.readings() if self._triton.is_up else None
         self.readings = readings or Readings()
-        pid = self._supervisor.status.pid
-        self.memory_bytes = tree_bytes(pid) if pid is not None else None
+        self._held = self._look()
         self._free_bytes = free_bytes()
         return readings is not None
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """What Triton and its backends held."""
+        return None if self._held is None else self._held.all_bytes
+
     def model_bytes(self, model: str) -> int:
+        """What the processes of a loaded model held."""
+        return 0 if self._held is None else self._held.of(model)
+
+    def model_bytes_now(self, model: str) -> int:
         """What the processes of a loaded model hold now."""
+        held = self._look()
+        return 0 if held is None else held.of(model)
+
+    def _look(self) -> Held | None:
         pid = self._supervisor.status.pid
-        return model_bytes(pid, model) if pid is not None else 0
+        return None if pid is None else held_by(pid)
 
     async def wait_quiet(self) -> None:
         """Until the metrics have shown nothing twice: those who do not know yet may still come."""
